@@ -1,0 +1,332 @@
+"""APPLICATION - start, stop, flush, status; owns the handler, the queue and the supervisor of the shipper process."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import dataclasses
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from .errors import ConfigurationError
+from .handler import BeforeSend, Context, Hooks, Pipeline, QueueHandler, run_with, say
+from .journal import begin_cursor
+from .limits import Batching, Retry, Spooling
+from .queue import RecordQueue
+from .redact import Redact
+from .settings import Settings, default_app, identity, resolve
+from .spool import Spool, read_json
+from .status import Report, Status, read_status
+from .supervisor import Supervisor
+
+EXIT = 5.0  # seconds that the end of the interpreter waits for what is not in the journal yet
+LOOK = 0.005  # seconds between two looks at status.json during a flush
+
+
+class App:
+    """Everything that `start` starts in one process, and `stop` ends in the same process or in a forked child.
+
+    ``asked`` is what `start` was called with, to know the same call when it comes again.
+    """
+
+    def __init__(self, settings: Settings, pipeline: Pipeline, spool: Spool, asked: object) -> None:
+        self.settings = settings
+        self.pipeline = pipeline
+        self.spool = spool
+        self.asked = asked
+        self.supervisor = Supervisor(settings)
+        self.attached_to: logging.Logger | None = None  # remembered after `detach`
+        self._attached: tuple[logging.Logger, logging.Handler, int | None] | None = None
+        pipeline.queue.on_new_process = self._watch_in_child
+
+    @property
+    def queue(self) -> RecordQueue:
+        return self.pipeline.queue
+
+    def _watch_in_child(self) -> None:
+        self.supervisor = Supervisor(self.settings)
+        self.supervisor.watch()
+
+    def attach(self, logger: logging.Logger) -> None:
+        """Ship what reaches `logger`. Where logging was never configured, let through what the backends want."""
+        level = None
+        wanted = min(max(self.settings.level, backend.level) for backend in self.settings.backends)
+        if not logger.handlers and logger.level == logging.WARNING > wanted:
+            level = logger.level
+            logger.setLevel(wanted)
+        handler = QueueHandler(level=self.settings.level)
+        logger.addHandler(handler)
+        self._attached = (logger, handler, level)
+
+    def attach_like(self, other: App) -> None:
+        if other.attached_to is not None:
+            self.attach(other.attached_to)
+
+    def detach(self) -> None:
+        if self._attached is None:
+            return
+        logger, handler, level = self._attached
+        self.attached_to = logger
+        logger.removeHandler(handler)
+        handler.close()
+        if level is not None:
+            logger.setLevel(level)
+        self._attached = None
+
+    def flush(self, deadline: float, *, delivered: bool = True) -> bool:
+        """Wait until what was put so far is settled at every backend, or only journaled; False at the deadline."""
+        if not self.queue.drain(deadline):
+            return False
+        number = self._mark(deadline)
+        if number is None:
+            return False
+        token = self.queue.token.hex()
+        pause = threading.Event()
+        while not self._is_past(token, number, delivered):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            pause.wait(min(LOOK, left))
+        return True
+
+    def _mark(self, deadline: float) -> int | None:
+        while True:
+            with contextlib.suppress(queue.Full):
+                return self.queue.mark()
+            if not self.queue.drain(deadline) or time.monotonic() >= deadline:
+                return None
+
+    def _is_past(self, token: str, number: int, delivered: bool) -> bool:
+        said = read_json(self.spool.status) or {}
+        mark = said.get("marks", {}).get(token)
+        if not mark or mark[0] < number:
+            return False
+        if not delivered:
+            return True
+        backends = said.get("backends", {})
+        names = {backend.name for backend in self.settings.backends}
+        return names <= backends.keys() and all(backends[name]["position"] >= mark[1:] for name in names)
+
+    def status(self) -> Status:
+        return read_status(self.spool, self.settings.app)
+
+    def stop(self, timeout: float) -> Report:
+        """Detach first, so that nothing new comes; flush; say how it went; close last, for then the process may end."""
+        deadline = time.monotonic() + timeout
+        self.detach()
+        flushed = self.flush(deadline)
+        report = Report(flushed=flushed, emitted=self.queue.emitted, dropped=self.queue.drops, status=self.status())
+        self.supervisor.stop()
+        self.queue.close()
+        return report
+
+
+_current: App | None = None
+_changing = threading.RLock()
+
+
+def start(
+    *backends: Any,
+    app: str | None = None,
+    level: int | str | None = None,
+    logger: logging.Logger | str | None = None,
+    attach: bool = True,
+    spool: str | os.PathLike[str] | None = None,
+    batching: Batching | None = None,
+    retry: Retry | None = None,
+    spooling: Spooling | None = None,
+    redact: Redact | None = None,
+    before_send: BeforeSend | None = None,
+    context: Context | None = None,
+    overflow: int | None = None,
+    grace: float | None = None,
+    python: str | None = None,
+) -> None:
+    """Ship what is logged from now on, and see to it that a shipper process runs.
+
+    Call it in any process, as often as you like: with the same settings nothing changes, with others the process is
+    replaced and its journal stays. What is not given comes from the environment (``SHIPPER_…``), else it is the default.
+
+    ``backends`` are where to; ``app`` (default: the running program) names the app whose processes share one shipper
+    process and one folder, ``spool``; ``level`` is the handler's (NOTSET); ``logger`` what it is attached to (the root
+    logger), unless ``attach`` is False; ``before_send(event) -> event | None`` sees every event before it is masked;
+    ``context() -> mapping`` is asked at every record; ``overflow`` bytes may wait in this process (8 MiB); ``grace``
+    seconds may the process take to deliver what is left when nobody writes any more (30); ``python`` runs it.
+
+    Raises ConfigurationError, before anything is started.
+    """
+    given = {
+        "app": app,
+        "level": level,
+        "spool": spool,
+        "batching": batching,
+        "retry": retry,
+        "spooling": spooling,
+        "redact": redact,
+        "overflow": overflow,
+        "grace": grace,
+        "python": python,
+    }
+    for name, hook in (("before_send", before_send), ("context", context)):
+        if hook is not None and not callable(hook):
+            raise ConfigurationError(name, hook, "must be callable")
+    target = _logger(logger)
+    settings = resolve(backends, given)
+    hooks = Hooks(before_send, context)
+    asked = (settings, target if attach else None, hooks)
+    with _changing:
+        if _current is not None and _current.asked == asked:
+            _current.queue.be_this_process()
+            return
+        app = _begin(_with_joined(settings), hooks, asked)
+        if attach:
+            app.attach(target)
+
+
+def _logger(logger: logging.Logger | str | None) -> logging.Logger:
+    if logger is None or isinstance(logger, str):
+        return logging.getLogger(logger)
+    if not isinstance(logger, logging.Logger):
+        raise ConfigurationError("logger", logger, "must be a logging.Logger or the name of one")
+    return logger
+
+
+def _begin(settings: Settings, hooks: Hooks, asked: object = None) -> App:
+    """Put an app in the place of the one that runs, if any; nothing that is logged meanwhile is lost."""
+    global _current
+    before = _current
+    place = Spool(settings.spool)
+    place.prepare()
+    _begin_cursors(settings, place)
+    if before is not None and before.spool.path == place.path and before.settings.overflow == settings.overflow:
+        queue = before.queue
+    else:
+        queue = RecordQueue(place.queue, overflow=place.overflow, overflow_size=settings.overflow)
+    names = tuple(backend.name for backend in settings.backends)
+    app = App(settings, Pipeline(queue, names, redact=settings.redact, hooks=hooks), place, asked)
+    queue.open()
+    app.supervisor.begin()
+    _current = app
+    run_with(app.pipeline)
+    if before is not None:
+        before.detach()
+        before.supervisor.stop()
+        if before.queue is not queue:
+            before.queue.close()
+    return app
+
+
+def _begin_cursors(settings: Settings, place: Spool) -> None:
+    try:
+        for backend in settings.backends:
+            begin_cursor(os.path.join(place.cursors, f"{backend.name}.json"), place.journal)
+    except OSError as error:
+        raise ConfigurationError("spool", place.path, f"a folder that this user can write to ({error})") from error
+
+
+_joined: list[Any] = []
+
+
+def _with_joined(settings: Settings) -> Settings:
+    """The settings, with the backends that clients have joined before and that are not among them."""
+    missing = [each for each in _joined if _equal_to(each, settings.backends) is None]
+    return _with(settings, missing)
+
+
+def _with(settings: Settings, backends: list[Any]) -> Settings:
+    taken = {known.name for known in settings.backends}
+    named = [
+        dataclasses.replace(each, name=f"{each.name}-{identity(each)}") if each.name in taken else each
+        for each in backends
+    ]
+    return dataclasses.replace(settings, backends=(*settings.backends, *named)) if named else settings
+
+
+def _equal_to(backend: Any, among: tuple[Any, ...]) -> Any | None:
+    same = (known for known in among if type(known) is type(backend) and identity(known) == identity(backend))
+    return next(same, None)
+
+
+def join(backend: Any) -> str:
+    """Deliver to `backend` too, whatever runs; the name under which events are routed to it.
+
+    An equal backend that is there already is used as it is. With nothing running an app is started for it, with nothing
+    attached; after `stop()` nothing is: what is put then is counted as `after_stop`.
+    """
+    with _changing:
+        if _equal_to(backend, tuple(_joined)) is None:
+            _joined.append(backend)
+        app = _current
+        if app is None:
+            given = {} if "SHIPPER_APP" in os.environ else {"app": f"{default_app()}-{identity(backend)}"}
+            app = _begin(resolve((backend,), given), Hooks())
+        known = _equal_to(backend, app.settings.backends)
+        if known is None:
+            before = app
+            app = _begin(_with(before.settings, [backend]), before.pipeline.hooks, before.asked)
+            app.attach_like(before)
+            known = app.settings.backends[-1]
+        app.queue.be_this_process()
+        return str(known.name)
+
+
+def stop(timeout: float = 5.0) -> Report | None:
+    """Detach, flush for at most ``timeout`` seconds, close. The report tells what is left; None when nothing was started.
+
+    What is left stays in the journal: the process goes on for its grace, and the next start delivers the rest.
+    """
+    global _current
+    _check_timeout(timeout)
+    with _changing:
+        app, _current = _current, None
+        return None if app is None else app.stop(timeout)
+
+
+def flush(timeout: float = 5.0) -> bool:
+    """Wait until everything that this process logged so far is settled at every backend; False after ``timeout`` seconds."""
+    _check_timeout(timeout)
+    app = _current
+    return app is not None and app.flush(time.monotonic() + timeout)
+
+
+def status() -> Status:
+    """How the app's shipper does. ConfigurationError before `start()`."""
+    app = _current
+    if app is None:
+        raise ConfigurationError("app", None, "call shipper.start() first, or use `shipper status --app NAME`")
+    return app.status()
+
+
+def _check_timeout(timeout: float) -> None:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < float("inf"):
+        raise ConfigurationError("timeout", timeout, "must be a number of seconds, at least 0")
+
+
+@contextlib.contextmanager
+def running(*backends: Any, timeout: float = 5.0, **settings: Any) -> Iterator[None]:
+    """`start(*backends, **settings)`, and `stop(timeout)` at the end of the block."""
+    start(*backends, **settings)
+    try:
+        yield
+    finally:
+        stop(timeout)
+
+
+@atexit.register
+def _at_exit() -> None:
+    """Wait until what was logged is in the journal: from there on it is safe. Nothing is closed, for more may be logged."""
+    app = _current
+    if app is None or app.flush(time.monotonic() + EXIT, delivered=False):
+        return
+    say("at exit some events were not in the journal yet; they are in memory, or counted as dropped")
+
+
+def current() -> App | None:
+    """What runs in this process."""
+    return _current
+

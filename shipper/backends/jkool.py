@@ -1,0 +1,313 @@
+"""jKool (now meshIQ): one event as JSON per POST; a handshake on every connection, the key on every request."""
+
+from __future__ import annotations
+
+import html
+import json
+import linecache
+import logging
+import os
+import platform
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+
+from .._version import __version__
+from ..errors import ConfigurationError, DeliveryError, UnauthorisedError
+from ..event import Event, traceback_text
+from . import Answer, Site, checks, wire
+
+SOURCE_TYPES = (
+    "GENERIC", "USER", "APPL", "PROCESS", "APPSERVER", "SERVER", "RUNTIME", "VIRTUAL", "NETWORK", "DEVICE",
+    "NETADDR", "GEOADDR", "DATACENTER", "DATASTORE", "CACHE", "SERVICE", "QUEUE", "FILE", "TOPIC",
+)
+"""What a source-fqn may name (tnt4j's SourceType)."""
+
+SEVERITIES = (
+    "NONE", "TRACE", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "FAILURE", "CRITICAL", "FATAL", "HALT",
+)
+
+FIELDS = (
+    "operation", "type", "time-usec", "msg-text", "severity", "source-fqn", "tracking-id", "corr-id", "exception",
+    "resource", "wait-time-used", "source-url", "pid", "tid", "comp-code", "reason-code", "location", "user",
+    "start-time-usec", "end-time-usec", "elapsed-time-usec", "msg-size", "encoding", "charset", "mime-type",
+    "msg-age", "msg-tag", "parent-tracking-id", "properties", "snapshots",
+)
+"""An event's keys of 2016, in their order on the wire."""
+
+TNT4J = {
+    "corr-id": "corrid",
+    "wait-time-used": "wait-time-usec",
+    "msg-age": "msg-age-usec",
+    "parent-tracking-id": "parent-id",
+}
+"""Keys of 2016 → what TNT4J's formatter calls them now. Times are whole microseconds under either name."""
+
+
+def fqn_problem(text: object) -> str | None:
+    """What is wrong with a source-fqn, or None: ``TYPE=name``, more of them joined by ``#``, TYPE one of 19."""
+    if not isinstance(text, str):
+        return "not a text"
+    for part in text.split("#"):
+        kind, equals, name = part.partition("=")
+        if not equals:
+            return f"{part!r} is not TYPE=name"
+        if kind not in SOURCE_TYPES:
+            return f"{kind!r} is none of {', '.join(SOURCE_TYPES)}"
+        if not name.strip():
+            return f"{kind} has no name"
+        if "=" in name:
+            return f"the name {name!r} contains '='"
+    return None
+
+
+@dataclass(frozen=True)
+class JKool:
+    """Where jKool is, with which token, and how events are spelled.
+
+    ``source_fqn`` in place of ``APPL=<app>#SERVER=<host>#NETADDR=<address>``. ``handshake=False`` leaves out the
+    access-request that opens every connection. ``keys``: "2016", or "tnt4j" for the newer names. ``special_numbers``:
+    NaN and infinities are left out ("suppress") or quoted ("enquote"). ``timeout``: seconds to connect, seconds until
+    the whole answer is there. ``max_in_flight``: requests at the same time. ``batch``: "array" or "lines" (one object a
+    line), for gateways that take them, gzipped unless ``compress`` is False. ``ca_bundle``: a file or folder of CA
+    certificates in place of the usual ones. Wrong values raise ConfigurationError.
+    """
+
+    token: str = field(repr=False)
+    url: str = "https://data.jkoolcloud.com"
+    _: KW_ONLY
+    source_fqn: str | None = None
+    handshake: bool = True
+    level: int = logging.INFO
+    keys: str = "2016"
+    special_numbers: str = wire.SUPPRESS
+    timeout: tuple[float, float] = (10, 10)
+    max_in_flight: int = 4
+    batch: str | None = None
+    name: str = "jkool"
+    ca_bundle: str | None = None
+    compress: bool | None = None
+
+    def __post_init__(self) -> None:
+        checks.secret("JKool.token", self.token)
+        checks.url("JKool.url", self.url)
+        problem = None if self.source_fqn is None else fqn_problem(self.source_fqn)
+        if problem is not None:
+            raise ConfigurationError("JKool.source_fqn", self.source_fqn, f"TYPE=name#TYPE=name…; {problem}")
+        checks.flag("JKool.handshake", self.handshake)
+        checks.one_of("JKool.keys", self.keys, ("2016", "tnt4j"))
+        checks.one_of("JKool.special_numbers", self.special_numbers, (wire.SUPPRESS, wire.ENQUOTE))
+        checks.at_least_one("JKool.max_in_flight", self.max_in_flight)
+        checks.one_of("JKool.batch", self.batch, (None, "array", "lines"))
+        checks.name("JKool.name", self.name)
+        checks.readable_path("JKool.ca_bundle", self.ca_bundle)
+        compress = self.batch is not None if self.compress is None else self.compress
+        object.__setattr__(self, "compress", checks.flag("JKool.compress", compress))
+        object.__setattr__(self, "level", checks.level("JKool.level", self.level))
+        object.__setattr__(self, "timeout", checks.timeout("JKool.timeout", self.timeout))
+
+    @property
+    def max_events(self) -> int:
+        return 1 if self.batch is None else 500
+
+    @property
+    def endpoint(self) -> str:
+        """The address itself; without query and fragment, as the old client has it."""
+        parts = checks.split(self.url)
+        return parts._replace(path=parts.path or "/", query="", fragment="").geturl()
+
+    def headers(self, site: Site) -> Mapping[str, str]:
+        own = {
+            "Content-Type": "application/x-ndjson" if self.batch == "lines" else "application/json",
+            "X-API-Key": self.token,
+            "X-API-Host-Name": site.host,
+            "X-API-Host-Addr": site.address,
+            "X-API-Runtime": f"{platform.python_implementation()} {platform.python_version()}",
+            "X-API-Version": __version__,
+        }
+        return {**own, "Content-Encoding": "gzip"} if self.compress else own
+
+    def request_headers(self, events: Sequence[Event]) -> Mapping[str, str]:
+        return {}
+
+    def body(self, events: Sequence[Event], site: Site) -> bytes:
+        spelled = [self.wire_event(event, site) for event in events]
+        return wire.body(spelled, self.batch, bool(self.compress), self.special_numbers)
+
+    def greeting(self) -> tuple[Mapping[str, str], bytes] | None:
+        """The access-request, as the service has wanted it on every connection since 2016."""
+        if not self.handshake:
+            return None
+        token = html.escape(self.token, quote=False)
+        body = f"<access-request><token>{token}</token></access-request>"
+        return {"Content-Type": "text/plain", "X-API-Key": self.token}, body.encode()
+
+    def verdict(self, answer: Answer) -> DeliveryError | None:
+        """An access-resp that says anything but true refuses our token, whatever the status is."""
+        if not _ACCESS_RESPONSE.match(answer.body):
+            return None
+        success = _SUCCESS.search(answer.body)
+        if success is None or success[1].strip().lower() == "true":
+            return None
+        said = _REASON.search(answer.body)
+        reason = html.unescape(said[1].strip()) if said else f"success={success[1].strip()}"
+        return UnauthorisedError(f"access refused: {reason}", status=answer.status, body=answer.body)
+
+    def wire_event(self, event: Event, site: Site) -> dict[str, Any]:
+        """The event's JSON object. A key that the client set to None stays out."""
+        fields = {**self._of_record(event, site), **_tagged(event)}
+        if event.kind == "jkool":
+            fields.update(event.data)
+        known = {key: fields.pop(key) for key in FIELDS if key in fields}
+        said = {key: value for key, value in {**known, **fields}.items() if value is not None}
+        return said if self.keys == "2016" else _renamed(said)
+
+    def _of_record(self, event: Event, site: Site) -> dict[str, Any]:
+        return {
+            "operation": event.logger or event.data.get("eventType") or "root",
+            "type": "EVENT",
+            "time-usec": round(event.time * 1_000_000),
+            "msg-text": event.message or event.data.get("eventMessage") or "",
+            "severity": severity(event.level, event.level_name),
+            "source-fqn": self.source_fqn or default_fqn(site),
+            "tracking-id": None if event.id is None else str(event.id.uuid),
+            "exception": exception_text(event),
+            "pid": event.pid or None,
+            "tid": event.tid or None,
+            "location": f"{event.path}:{event.line}" if event.path else None,
+            "properties": list(_properties(event, self.special_numbers)) or None,
+        }
+
+
+_ACCESS_RESPONSE = re.compile(r"\s*(<\?xml[^>]*>\s*)?<access-resp\b", re.IGNORECASE)
+_SUCCESS = re.compile(r"<success>([^<]*)</success>", re.IGNORECASE)
+_REASON = re.compile(r"<reason>([^<]*)</reason>", re.IGNORECASE)
+_FQN_SIGNS = re.compile(r"[#=]")
+
+
+def default_fqn(site: Site) -> str:
+    """``APPL=<app>#SERVER=<host>#NETADDR=<address>``; the grammar has no escape for # and =, they become _ in names."""
+    named = {"APPL": site.app, "SERVER": site.host, "NETADDR": site.address}
+    return "#".join(f"{kind}={_FQN_SIGNS.sub('_', name.strip()) or 'unknown'}" for kind, name in named.items())
+
+
+def severity(level: int, level_name: str) -> str:
+    """The level's own name where it is one of the service's eleven, else the one that its number means."""
+    if level_name in SEVERITIES:
+        return level_name
+    return next((name for bound, name in _BOUNDS if level <= bound), "FATAL")
+
+
+_BOUNDS = (
+    (4, "NONE"),
+    (9, "TRACE"),
+    (19, "DEBUG"),
+    (24, "INFO"),
+    (29, "NOTICE"),
+    (39, "WARNING"),
+    (49, "ERROR"),
+    (59, "CRITICAL"),
+)
+
+
+def exception_text(event: Event) -> str | None:
+    """The traceback as text, with source lines where the file is still the one that ran; None without exception."""
+    if not event.exceptions:
+        return None
+
+    def source(file: str, line: int) -> str:
+        return _source_line(file, line, event.time)
+
+    return traceback_text(event, source=source).rstrip("\n")
+
+
+def _source_line(file: str, line: int, time: float) -> str:
+    """A line of a program's text; empty when there is none, or the file was changed since ``time``."""
+    try:
+        changed = os.stat(file).st_mtime
+    except (OSError, ValueError):
+        return ""
+    if changed > time:
+        return ""
+    linecache.checkcache(file)
+    return linecache.getline(file, line)
+
+
+def _tagged(event: Event) -> dict[str, Any]:
+    """What ``extra={"allTags": [names]}`` picks from the record, - for _ in its name; what is missing is skipped."""
+    names = event.extra.get("allTags")
+    if not isinstance(names, list):
+        return {}
+    attributes = {**_record_attributes(event), **event.extra}
+    picked = {name: attributes[name] for name in names if isinstance(name, str) and attributes.get(name) is not None}
+    return {name.replace("_", "-"): value for name, value in picked.items()}
+
+
+def _record_attributes(event: Event) -> dict[str, Any]:
+    """The attributes of a LogRecord, as far as an event has them."""
+    file = os.path.basename(event.path)
+    return {
+        "name": event.logger,
+        "msg": event.message,
+        "message": event.message,
+        "levelname": event.level_name,
+        "levelno": event.level,
+        "pathname": event.path,
+        "filename": file,
+        "module": os.path.splitext(file)[0],
+        "lineno": event.line,
+        "funcName": event.function,
+        "created": event.time,
+        "msecs": round(event.time * 1_000_000) % 1_000_000 / 1000,
+        "process": event.pid,
+        "processName": event.process,
+        "thread": event.tid,
+        "threadName": event.thread,
+        "taskName": event.task,
+        "stack_info": event.stack,
+        "exc_text": exception_text(event),
+    }
+
+
+def _properties(event: Event, special_numbers: str) -> Iterator[dict[str, Any]]:
+    """Extras as properties, those that allTags names aside: they are fields of the event."""
+    extras = {**event.context, **event.extra}
+    if event.stack is not None:
+        extras.setdefault("stack_info", event.stack)
+    named = extras.pop("allTags", None)
+    if isinstance(extras.get("trakerr"), dict):
+        del extras["trakerr"]  # a direction for Trakerr, no value
+    for name, value in extras.items():
+        if isinstance(named, list) and name in named:
+            continue
+        if wire.is_special(value) and special_numbers == wire.SUPPRESS:
+            continue
+        yield as_property(name, value)
+
+
+def as_property(name: str, value: Any) -> dict[str, Any]:
+    """``name``, ``type`` by Python type, ``value``; what has no type of its own is text."""
+    if isinstance(value, bool):
+        return {"name": name, "type": "bool", "value": value}
+    if isinstance(value, int):
+        return {"name": name, "type": "int", "value": value}
+    if isinstance(value, float):
+        return {"name": name, "type": "float", "value": value}
+    if isinstance(value, (dict, list)):
+        return {"name": name, "type": "string", "value": json.dumps(value, ensure_ascii=False, default=wire.spelled)}
+    text = wire.spelled(value)
+    return {"name": name, "type": "date" if _DATE.fullmatch(text) else "string", "value": text}
+
+
+# An event has plain data only: dates became ISO 8601 texts when it was made.
+_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d(:\d\d)?)?)?")
+
+
+def _renamed(fields: dict[str, Any]) -> dict[str, Any]:
+    """The same fields under TNT4J's names; correlators become a list."""
+    renamed = {TNT4J.get(key, key): value for key, value in fields.items()}
+    correlators = renamed.get("corrid")
+    if correlators is not None and not isinstance(correlators, list):
+        renamed["corrid"] = [correlators]
+    return renamed

@@ -1,0 +1,341 @@
+"""Trakerr: one AppEvent as JSON per ``POST {url}/events``, the key in its body."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+
+from .._version import __version__
+from ..errors import DeliveryError
+from ..event import Event, Frame, Raised
+from . import Answer, Site, checks, wire
+
+SLOTS = 10
+"""Custom data has ten places, customData1 to customData10."""
+
+FIELDS = {
+    "apiKey": "api_key",
+    "logLevel": "log_level",
+    "classification": "classification",
+    "eventType": "event_type",
+    "eventMessage": "event_message",
+    "eventTime": "event_time",
+    "eventStacktrace": "event_stacktrace",
+    "eventUser": "event_user",
+    "eventSession": "event_session",
+    "contextAppVersion": "context_app_version",
+    "deploymentStage": "deployment_stage",
+    "contextEnvName": "context_env_name",
+    "contextEnvLanguage": "context_env_language",
+    "contextEnvVersion": "context_env_version",
+    "contextEnvHostname": "context_env_hostname",
+    "contextAppBrowser": "context_app_browser",
+    "contextAppBrowserVersion": "context_app_browser_version",
+    "contextAppOS": "context_app_os",
+    "contextAppOSVersion": "context_app_os_version",
+    "contextDataCenter": "context_data_center",
+    "contextDataCenterRegion": "context_data_center_region",
+    "contextTags": "context_tags",
+    "contextURL": "context_url",
+    "contextOperationTimeMillis": "context_operation_time_millis",
+    "contextCpuPercentage": "context_cpu_percentage",
+    "contextMemoryPercentage": "context_memory_percentage",
+    "contextCrossAppCorrelationId": "context_cross_app_correlation_id",
+    "contextDevice": "context_device",
+    "contextAppSku": "context_app_sku",
+    "customProperties": "custom_properties",
+    "customSegments": "custom_segments",
+}
+"""An AppEvent's key on the wire → its attribute in Python; the order is that on the wire."""
+
+LEVELS = ("debug", "info", "warning", "error", "fatal")
+
+
+@dataclass(frozen=True)
+class Trakerr:
+    """Where Trakerr is, with which key, and what every event says of its application.
+
+    ``timeout``: seconds to connect, seconds until the whole answer is there. ``max_in_flight``: requests at the same
+    time. ``batch="array"`` sends a JSON array per request, for gateways that take one, gzipped unless ``compress`` is
+    False. ``ca_bundle``: a file or folder of CA certificates in place of the usual ones. Wrong values raise
+    ConfigurationError.
+    """
+
+    api_key: str = field(repr=False)
+    app_version: str = "1.0"
+    deployment_stage: str = "development"
+    _: KW_ONLY
+    app_sku: str = ""
+    tags: Sequence[str] = ()
+    data_center: str | None = None
+    data_center_region: str | None = None
+    app_browser: str | None = None
+    app_browser_version: str | None = None
+    url: str = "https://www.trakerr.io/api/v1"
+    level: int = logging.WARNING
+    timeout: tuple[float, float] = (3.05, 10)
+    max_in_flight: int = 8
+    batch: str | None = None
+    name: str = "trakerr"
+    ca_bundle: str | None = None
+    compress: bool | None = None
+
+    def __post_init__(self) -> None:
+        checks.secret("Trakerr.api_key", self.api_key)
+        checks.text("Trakerr.app_version", self.app_version)
+        checks.text("Trakerr.deployment_stage", self.deployment_stage)
+        checks.text("Trakerr.app_sku", self.app_sku)
+        for setting in ("data_center", "data_center_region", "app_browser", "app_browser_version"):
+            checks.text_or_none(f"Trakerr.{setting}", getattr(self, setting))
+        checks.url("Trakerr.url", self.url)
+        checks.at_least_one("Trakerr.max_in_flight", self.max_in_flight)
+        checks.one_of("Trakerr.batch", self.batch, (None, "array"))
+        checks.name("Trakerr.name", self.name)
+        checks.readable_path("Trakerr.ca_bundle", self.ca_bundle)
+        compress = self.batch is not None if self.compress is None else self.compress
+        object.__setattr__(self, "compress", checks.flag("Trakerr.compress", compress))
+        object.__setattr__(self, "tags", checks.texts("Trakerr.tags", self.tags))
+        object.__setattr__(self, "level", checks.level("Trakerr.level", self.level))
+        object.__setattr__(self, "timeout", checks.timeout("Trakerr.timeout", self.timeout))
+
+    @property
+    def max_events(self) -> int:
+        # 100 ids still fit into one header.
+        return 1 if self.batch is None else 100
+
+    @property
+    def endpoint(self) -> str:
+        parts = checks.split(self.url)
+        return parts._replace(path=parts.path.rstrip("/") + "/events", fragment="").geturl()
+
+    def headers(self, site: Site) -> Mapping[str, str]:
+        own = {
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": f"shipper/{__version__}",
+        }
+        return {**own, "Content-Encoding": "gzip"} if self.compress else own
+
+    def request_headers(self, events: Sequence[Event]) -> Mapping[str, str]:
+        ids = ",".join(str(event.id) for event in events if event.id is not None)
+        return {"Idempotency-Key": ids} if ids else {}
+
+    def body(self, events: Sequence[Event], site: Site) -> bytes:
+        return wire.body([self.app_event(event, site) for event in events], self.batch, bool(self.compress))
+
+    def greeting(self) -> None:
+        return None
+
+    def verdict(self, answer: Answer) -> DeliveryError | None:
+        return None
+
+    def app_event(self, event: Event, site: Site) -> dict[str, Any]:
+        """The JSON object. A key that the client set to None stays out; one that it did not set has its default."""
+        fields = {**self._defaults(event, site), **self._said(event, site)}
+        if fields["apiKey"] is None:
+            fields["apiKey"] = self.api_key
+        known = {key: fields.pop(key) for key in FIELDS if key in fields}
+        return {key: value for key, value in {**known, **fields}.items() if value is not None}
+
+    def _said(self, event: Event, site: Site) -> dict[str, Any]:
+        """What the event itself says."""
+        if event.kind != "trakerr":
+            return self._of_record(event, site)
+        if event.exceptions and "eventStacktrace" not in event.data:
+            return {"eventStacktrace": stacktrace(event.exceptions, site.cwd), **event.data}
+        return event.data
+
+    def _defaults(self, event: Event, site: Site) -> dict[str, Any]:
+        cpu, memory = site.load(event.time) or (None, None)
+        return {
+            "apiKey": self.api_key,
+            "eventTime": milliseconds(event.time),
+            "contextAppVersion": self.app_version,
+            "deploymentStage": self.deployment_stage,
+            **_environment(),
+            "contextEnvHostname": site.host,
+            "contextAppBrowser": self.app_browser,
+            "contextAppBrowserVersion": self.app_browser_version,
+            "contextDataCenter": self.data_center,
+            "contextDataCenterRegion": self.data_center_region,
+            "contextTags": list(self.tags),
+            "contextCpuPercentage": cpu,
+            "contextMemoryPercentage": memory,
+            "contextAppSku": self.app_sku or None,
+        }
+
+    def _of_record(self, event: Event, site: Site) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "logLevel": log_level(event.level),
+            "classification": "log" if event.level < logging.WARNING else "issue",
+            "eventType": event.exceptions[0].type if event.exceptions else event.logger,
+            "eventMessage": event.message,
+            "contextTags": [*self.tags, event.logger] if event.logger else list(self.tags),
+        }
+        if event.exceptions:
+            fields["eventStacktrace"] = stacktrace(event.exceptions, site.cwd)
+        if event.kind == "jkool":
+            return {**fields, **_of_jkool(event)}
+        attributes, extras = _attributes_and_extras(event)
+        fields.update(attributes)
+        if extras:
+            fields["customProperties"] = with_extras(fields.get("customProperties"), extras)
+        return fields
+
+
+def log_level(level: int) -> str:
+    """The service's word for a level's number."""
+    return LEVELS[sum(level >= bound for bound in (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL))]
+
+
+def milliseconds(seconds: float) -> int:
+    # By way of whole microseconds: 0.987 s are 986.99999 ms to a float.
+    return round(seconds * 1_000_000) // 1000
+
+
+def stacktrace(exceptions: Sequence[Raised], cwd: str) -> list[dict[str, Any]]:
+    """``eventStacktrace``: the exception first, then its causes, contexts and members; outermost frames first."""
+    return [
+        {"type": one.type, "message": one.message, "traceLines": [_trace_line(frame, cwd) for frame in one.frames]}
+        for one in exceptions
+    ]
+
+
+def _trace_line(frame: Frame, cwd: str) -> dict[str, Any]:
+    return {"function": frame.function, "line": frame.line, "file": relative(frame.file, cwd)}
+
+
+def relative(path: str, cwd: str) -> str:
+    """``path`` as seen from ``cwd`` when it lies under it, else as it is."""
+    if not os.path.isabs(path):
+        return path
+    folder = cwd.rstrip(os.sep) + os.sep
+    plain = os.path.normpath(path)
+    return plain[len(folder) :] if plain.startswith(folder) else path
+
+
+def with_extras(custom: Any, extras: Mapping[str, Any]) -> Any:
+    """Custom data with the extras as ``name=value`` in its free places, sorted by name.
+
+    What is there already stays. When there are more extras than places, the last one's text ends in how many are left
+    out; with no place free at all, the tenth place's text does.
+    """
+    shaped = dict(custom) if isinstance(custom, dict) else {} if custom is None else {"stringData": spelled(custom)}
+    given = shaped.get("stringData")
+    strings = dict(given) if isinstance(given, dict) else {} if given is None else {"customData1": given}
+    free = [place for place in (f"customData{number}" for number in range(1, SLOTS + 1)) if place not in strings]
+    texts = [f"{name}={spelled(extras[name])}" for name in sorted(extras)]
+    strings.update(zip(free, texts, strict=False))
+    left_out = len(texts) - len(free)
+    if left_out > 0:
+        last = free[-1] if free else f"customData{SLOTS}"
+        strings[last] = f"{strings[last]} (+{left_out} more)"
+    return {**shaped, "stringData": strings}
+
+
+def spelled(value: Any) -> str:
+    """A value as text in custom data: text as it is, containers as JSON."""
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False, default=wire.spelled)
+    return wire.spelled(value)
+
+
+def _attributes_and_extras(event: Event) -> tuple[dict[str, Any], dict[str, Any]]:
+    """AppEvent fields that ``extra={"trakerr": {...}}`` sets, and everything else that came with the record."""
+    extras = {**event.context, **event.extra}
+    extras.pop("allTags", None)  # a direction for jKool, no value
+    if event.stack is not None:
+        extras.setdefault("stack_info", event.stack)
+    given = extras.get("trakerr")
+    if not isinstance(given, dict):
+        return {}, extras
+    del extras["trakerr"]
+    attributes: dict[str, Any] = {}
+    for name, value in given.items():
+        key = _WIRE_KEYS.get(name)
+        if key is None:
+            extras.setdefault(name, value)
+        elif value is not None:
+            _set(attributes, key, value)
+    return attributes, extras
+
+
+_WIRE_KEYS = {attribute: key for key, attribute in FIELDS.items()} | {"context_deployment_stage": "deploymentStage"}
+
+
+def _set(attributes: dict[str, Any], key: str, value: Any) -> None:
+    if key == "logLevel":
+        # A word that the service does not know would make it refuse the whole event; the record's own level stands.
+        level = level_word(value)
+        attributes.update({} if level is None else {key: level})
+    elif key in ("customProperties", "customSegments"):
+        attributes[key] = custom_data(value)
+    else:
+        attributes[key] = value
+
+
+def level_word(value: object) -> str | None:
+    """``value`` as one of the five levels, in any case, with Python's other two names for them; None for another."""
+    word = str(value).lower()
+    word = {"critical": "fatal", "warn": "warning"}.get(word, word)
+    return word if word in LEVELS else None
+
+
+def custom_data(value: Any) -> Any:
+    """Custom data, Python's names turned into the wire's: ``string_data.custom_data1`` → ``stringData.customData1``.
+
+    Other shapes pass as they are.
+    """
+    if not isinstance(value, dict):
+        return value
+    return {_CUSTOM_KEYS.get(key, key): _custom_places(member) for key, member in value.items()}
+
+
+_CUSTOM_KEYS = {"string_data": "stringData", "double_data": "doubleData"}
+_PLACES = {f"custom_data{number}": f"customData{number}" for number in range(1, SLOTS + 1)}
+
+
+def _custom_places(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {_PLACES.get(key, key): member for key, member in value.items() if member is not None}
+
+
+def _of_jkool(event: Event) -> dict[str, Any]:
+    """What a jKool event says that an AppEvent has a place for."""
+    said = event.data
+    texts = {"eventUser": "user", "contextCrossAppCorrelationId": "corr-id", "contextURL": "source-url"}
+    found: dict[str, Any] = {key: str(said[name]) for key, name in texts.items() if said.get(name) is not None}
+    if not event.message and isinstance(said.get("msg-text"), str):
+        found["eventMessage"] = said["msg-text"]
+    if isinstance(said.get("time-usec"), int):
+        found["eventTime"] = said["time-usec"] // 1000
+    extras = dict(_properties(said.get("properties")))
+    return {**found, "customProperties": with_extras(None, extras)} if extras else found
+
+
+def _properties(properties: Any) -> Iterable[tuple[str, Any]]:
+    if not isinstance(properties, list):
+        return
+    for each in properties:
+        if isinstance(each, dict) and "name" in each:
+            yield str(each["name"]), each.get("value")
+
+
+@functools.lru_cache(maxsize=1)
+def _environment() -> Mapping[str, str]:
+    """Interpreter and operating system; the shipper process has those of its application."""
+    windows = platform.system() == "Windows"
+    return {
+        "contextEnvName": platform.python_implementation(),
+        "contextEnvLanguage": "Python",
+        "contextEnvVersion": platform.python_version(),
+        "contextAppOS": f"{platform.system()} {platform.release()}" if windows else platform.system(),
+        "contextAppOSVersion": platform.version() if windows else platform.release(),
+    }

@@ -1,0 +1,409 @@
+"""batch, send, settle, commit - the way of the events from one cursor to one backend."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Protocol
+
+from .dead import DeadLetters
+from .errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError, UndecodableError
+from .event import Event, cut, unpack
+from .journal import DEAD, DELIVERED, FILTERED, Cursor, Entry, Position
+from .limits import Batching, Retry
+from .retry import Persistence
+
+SINGLES = 100  # most requests of one event in a round; a crash re-sends at most a round
+BATCHES = 4  # most requests of many events in a round
+CUT = 32 * 1024  # bytes a single event is cut to when a server finds it too large
+IDLE = 1.0  # seconds between two looks when nobody rings
+NETWORK = 0.003  # an answer that takes longer than this came over a network: more at once will help
+POISON_ATTEMPTS = 20
+POISON_PASSED = 20
+
+Answers = Sequence["DeliveryError | None"]
+_log = logging.getLogger("shipper.process")
+
+
+class Backend(Protocol):
+    """What is asked of a backend here; `backends.Backend` is the whole promise."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def max_events(self) -> int: ...
+    @property
+    def max_in_flight(self) -> int: ...
+    def send(self, events: Sequence[Event]) -> Answers: ...
+
+
+class InFlight:
+    """How many requests at the same time: one more for every answer that had to travel, half after a failure."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._size = 1.0
+        self._careful = False
+
+    @property
+    def size(self) -> int:
+        return int(self._size)
+
+    def answered(self, seconds: float) -> None:
+        step = 1 / self._size if self._careful else 1.0
+        if seconds >= NETWORK:
+            self._size = min(self._size + step, self._most)
+        else:  # next door: threads only get into each other's way
+            self._size = max(1.0, self._size - 1 / self._size)
+
+    def failed(self) -> None:
+        self._size = max(1.0, self._size / 2)
+        self._careful = True
+
+
+class Deliverer:
+    """Takes events from its cursor to its backend until it is told to stop.
+
+    `wake` is set by whoever appends to the journal. `hurry` makes every batch due at once. Nothing is ever given up here
+    but what a backend rejects: it becomes a dead letter.
+    """
+
+    def __init__(
+        self,
+        cursor: Cursor,
+        backend: Backend,
+        dead: DeadLetters,
+        *,
+        batching: Batching | None = None,
+        retry: Retry | None = None,
+        settled: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.backend = backend
+        self.stopping = threading.Event()
+        self.wake = threading.Event()
+        self.hurry = threading.Event()
+        self.drained = threading.Event()  # while hurrying: nothing readable is left
+        self.floor = 0  # segments before it were given up by the quota
+        self.state = "idle"
+        self.last_error = ""
+        self.retried = 0
+        self.oldest: float | None = None  # time of the oldest unsettled event that was looked at
+        self.position = cursor.position
+        self.base = cursor.base
+        self.settled_count = cursor.settled
+        self.counts = dict(cursor.counts)
+        self.dropped = {reason: dict(levels) for reason, levels in cursor.dropped.items()}
+        self.in_flight = InFlight(backend.max_in_flight)
+        self._cursor = cursor
+        self._dead = dead
+        self._batching = batching or Batching()
+        self._retry = retry or Retry()
+        self._tell_settled = settled
+        self._clock = clock
+        self._hand: list[Entry] = []
+        self._per_request = min(backend.max_events, self._batching.max_events)
+        self._most = self._full_round()
+        self._allowance = self._most
+        self._since = 0.0
+        self._passed = 0  # events delivered so far, to tell a poisonous event from a server that is down
+        self._pool: ThreadPoolExecutor | None = None
+        self._persist = Persistence(self._retry, self.stopping, self._about_to_wait)
+
+    def _full_round(self) -> int:
+        if self._per_request == 1:
+            return min(SINGLES, self._batching.max_events)
+        return BATCHES
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Deliver until `stopping`; what is not settled by then stays in the journal."""
+        while not self.stopping.is_set():
+            try:
+                self._persist(self._round)
+            except RetryableError:
+                break  # only once `stopping` is set
+            except OSError as error:  # the disk: a cursor or a dead letter could not be written
+                self._say(f"spool: {error}")
+                self.stopping.wait(IDLE)
+        self._end()
+
+    def _end(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+        self._commit()
+        self._cursor.close()
+
+    def _round(self) -> None:
+        """Send what is due, settle and commit; RetryableError when the backend wants a pause."""
+        if self.stopping.is_set():  # it was set while we waited to try again
+            return
+        self._obey_quota()
+        batch = self._due()
+        if not batch:
+            self._wait_for_more()
+            return
+        self.drained.clear()
+        failure = self._send(batch)
+        self._commit()
+        if failure is None:
+            self._recover()
+            return
+        self._slow_down(failure)
+
+    def _obey_quota(self) -> None:
+        if self._cursor.position.segment >= self.floor:
+            return
+        self._cursor.skip_to(self.floor)
+        self._hand = [entry for entry in self._hand if entry.outcome is None]
+        self._commit()
+
+    def _recover(self) -> None:
+        self._allowance = min(self._allowance * 2, self._most)  # after an outage the rate ramps up
+        self.state = "delivering"
+
+    def _slow_down(self, failure: RetryableError) -> None:
+        moved = self._allowance > 1 and not self._all_failed
+        self._allowance = 1  # one probe at a time
+        self.in_flight.failed()
+        self.last_error = failure.reason
+        if moved and failure.retry_after is None and not isinstance(failure, UnauthorisedError):
+            return  # others passed: look again with a probe, at once
+        raise failure
+
+    def _about_to_wait(self, failure: RetryableError, seconds: float) -> None:
+        state = "unauthorised" if isinstance(failure, UnauthorisedError) else "retrying"
+        if state != self.state:
+            _log.warning("%s: %s; trying again in %.1f s, nothing is lost", self.backend.name, failure.reason, seconds)
+        self.state = state
+        self.retried += 1
+        self._tell_settled()
+
+    def _wait_for_more(self) -> None:
+        if not self._hand:
+            self.state = "idle"
+            self.oldest = None
+        if self.hurry.is_set() and not self._hand:
+            self.drained.set()
+        self._commit()
+        self.wake.wait(self._patience())
+        self.wake.clear()
+
+    def _patience(self) -> float:
+        """Seconds until something in hand is due, when nothing new comes."""
+        due = [entry.not_before if entry.attempts else self._since + self._batching.max_age for entry in self._hand]
+        return min(max(min(due) - self._clock(), 0.001), IDLE) if due else IDLE
+
+    # -- batch -------------------------------------------------------------------------------------------------------
+
+    def _due(self) -> list[Entry]:
+        """What to send now: those that failed and have waited, those that never went, fresh ones."""
+        most = self._allowance * self._per_request
+        now = self._clock()
+        self._hand = [entry for entry in self._hand if entry.outcome is None]
+        again = [entry for entry in self._hand if entry.attempts and entry.not_before <= now]
+        unsent = [entry for entry in self._hand if not entry.attempts]
+        batch = (again + unsent)[:most]
+        if len(batch) < most and len(self._hand) < self._most * self._per_request:
+            if not unsent:
+                self._since = now
+            fresh = self._cursor.read(most - len(batch), self._batching.max_bytes * self._allowance)
+            self._hand += fresh
+            batch += fresh
+        if not batch and self._hand and self._failing:
+            return [min(self._hand, key=lambda entry: entry.not_before)]
+        return batch if again or self._is_due(batch, now) else []
+
+    @property
+    def _failing(self) -> bool:
+        return self._allowance == 1
+
+    def _is_due(self, batch: list[Entry], now: float) -> bool:
+        if self._per_request == 1 or not batch:
+            return True
+        if len(batch) >= self._per_request or now - self._since >= self._batching.max_age or self.hurry.is_set():
+            return True
+        if self._cursor.urgent:  # somebody flushes
+            self._cursor.urgent = False
+            return True
+        return sum(len(entry.payload or b"") for entry in batch) >= self._batching.max_bytes
+
+    def _requests(self, batch: list[Entry]) -> Iterator[list[Entry]]:
+        """The batch in pieces that one request takes."""
+        piece: list[Entry] = []
+        size = 0
+        for entry in batch:
+            length = len(entry.payload or b"")
+            if piece and (len(piece) >= self._per_request or size + length > self._batching.max_bytes):
+                yield piece
+                piece, size = [], 0
+            piece.append(entry)
+            size += length
+        if piece:
+            yield piece
+
+    # -- send --------------------------------------------------------------------------------------------------------
+
+    def _send(self, batch: list[Entry]) -> RetryableError | None:
+        """Send the batch, in one or several requests at a time; the failure that counts, when there was one."""
+        self._all_failed = True
+        self.oldest = None
+        failure: RetryableError | None = None
+        requests = self._requests(batch)
+        running: set[Future[RetryableError | None]] = set()
+        for piece in requests:
+            if self.in_flight.size == 1 and not running:
+                failure = _worse(failure, self._request(piece))
+            else:
+                running.add(self._threads().submit(self._request, piece))
+            while len(running) >= self.in_flight.size:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    failure = _worse(failure, future.result())
+            if failure is not None or self.stopping.is_set():
+                break
+        for future in wait(running).done:
+            failure = _worse(failure, future.result())
+        return failure
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.backend.max_in_flight, thread_name_prefix=self.backend.name)
+        return self._pool
+
+    def _request(self, entries: list[Entry]) -> RetryableError | None:
+        """One request, and what follows from its answer; may run in several threads, each with entries of its own."""
+        pairs = [(entry, event) for entry in entries if (event := self._event(entry)) is not None]
+        if not pairs:
+            return None
+        return self._deliver(pairs)
+
+    def _event(self, entry: Entry) -> Event | None:
+        """The event to send, or None when the entry is settled by this look at it."""
+        payload = entry.payload or b""
+        try:
+            event = unpack(payload, entry.id)
+        except UndecodableError as error:
+            self._bury(entry, payload, RejectedError(f"undecodable: {error}"))
+            return None
+        if event.route is not None and self.backend.name not in event.route:
+            self._settle(entry, FILTERED)
+            return None
+        if self.oldest is None:
+            self.oldest = event.time
+        return event
+
+    def _deliver(self, pairs: list[tuple[Entry, Event]]) -> RetryableError | None:
+        started = self._clock()
+        answers = self._ask([event for _, event in pairs])
+        refusal = answers[0] if answers else None
+        if isinstance(refusal, (RejectedError, TooLargeError)) and all(answer is refusal for answer in answers):
+            return self._refused(pairs, refusal)
+        failure: RetryableError | None = None
+        for (entry, event), answer in zip(pairs, answers, strict=True):
+            failure = _worse(failure, self._answered(entry, event, answer))
+        if failure is None:
+            self.in_flight.answered(self._clock() - started)
+        return failure
+
+    def _ask(self, events: list[Event]) -> Answers:
+        """A backend promises not to raise; one that does all the same is a reason to try once more, then to reject."""
+        for last in (False, True):
+            try:
+                answers = self.backend.send(events)
+            except Exception as error:
+                if last:
+                    reason = RejectedError(f"{type(error).__name__} in the backend: {error}")
+                    return [reason] * len(events)
+                continue
+            if len(answers) == len(events):
+                return answers
+        return [RejectedError(f"the backend gave {len(answers)} answers for {len(events)} events")] * len(events)
+
+    def _refused(self, pairs: list[tuple[Entry, Event]], refusal: DeliveryError) -> RetryableError | None:
+        """The whole request was refused: find the events that are to blame by halving it."""
+        if len(pairs) > 1:
+            half = len(pairs) // 2
+            return self._deliver(pairs[:half]) or self._deliver(pairs[half:])
+        entry, event = pairs[0]
+        if isinstance(refusal, TooLargeError):
+            return self._send_shorter(entry, event)
+        self._bury(entry, event, refusal)
+        return None
+
+    def _send_shorter(self, entry: Entry, event: Event) -> RetryableError | None:
+        size = len(entry.payload or b"")
+        answer = self._ask([cut(event, min(size // 2, CUT))])[0]
+        if isinstance(answer, TooLargeError):
+            too_large = f"{size} bytes, and too large even when cut: {answer.reason}"
+            answer = RejectedError(too_large, status=answer.status, body=answer.body)
+        return self._answered(entry, event, answer)
+
+    def _answered(self, entry: Entry, event: Event, answer: DeliveryError | None) -> RetryableError | None:
+        if answer is None:
+            self._settle(entry, DELIVERED)
+            return None
+        if isinstance(answer, TooLargeError):
+            return self._send_shorter(entry, event)
+        if isinstance(answer, RetryableError) and not self._is_poison(entry, answer):
+            self._put_off(entry)
+            return answer
+        self._bury(entry, event, answer)
+        return None
+
+    # -- settle ------------------------------------------------------------------------------------------------------
+
+    def _settle(self, entry: Entry, outcome: str) -> None:
+        self._cursor.settle(entry, outcome)
+        self._all_failed = False
+        if outcome == DELIVERED:
+            self._passed += 1
+
+    def _put_off(self, entry: Entry) -> None:
+        now = self._clock()
+        if entry.failing_since is None:
+            entry.failing_since = now
+            entry.passed_then = self._passed
+        entry.attempts += 1
+        entry.not_before = now + min(self._retry.initial * 2.0 ** min(entry.attempts, 30), self._retry.maximum)
+
+    def _is_poison(self, entry: Entry, answer: RetryableError) -> bool:
+        """Whether this event alone fails, again and again, while others pass."""
+        if isinstance(answer, UnauthorisedError) or answer.retry_after is not None or answer.status in (429, 503):
+            return False
+        if entry.failing_since is None or entry.attempts < POISON_ATTEMPTS:
+            return False
+        waited = self._clock() - entry.failing_since
+        return waited >= self._retry.poison_after and self._passed - entry.passed_then >= POISON_PASSED
+
+    def _bury(self, entry: Entry, event: Event | bytes, error: DeliveryError) -> None:
+        self._dead.bury(entry.id, event, error)
+        self._settle(entry, DEAD)
+        self._say(f"an event became a dead letter: {error.reason}")
+
+    def _say(self, what: str) -> None:
+        self.last_error = what
+        _log.warning("%s: %s", self.backend.name, what)
+
+    def _commit(self) -> None:
+        self._cursor.commit()
+        if self.position == self._cursor.position:
+            return
+        self.position = self._cursor.position
+        self.settled_count = self._cursor.settled
+        self.counts = dict(self._cursor.counts)
+        self.dropped = {reason: dict(levels) for reason, levels in self._cursor.dropped.items()}
+        self._tell_settled()
+
+
+def _worse(one: RetryableError | None, other: RetryableError | None) -> RetryableError | None:
+    """Of two failures the one to obey: refused credentials before anything, else the longer Retry-After."""
+    if one is None or other is None:
+        return one or other
+    if isinstance(one, UnauthorisedError) != isinstance(other, UnauthorisedError):
+        return one if isinstance(one, UnauthorisedError) else other
+    return one if (one.retry_after or 0.0) >= (other.retry_after or 0.0) else other

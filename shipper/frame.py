@@ -1,0 +1,160 @@
+"""An event's bytes on the way: header, checksum, fragments, and finding the next good frame after damage.
+
+A frame is at most `select.PIPE_BUF` bytes, so that one `write(2)` to the pipe is all or nothing. An event that is larger
+travels as several frames with the same token and sequence number. The layout, little-endian:
+
+    magic 4 · version 1 · flags 1 · level 2 · part 2 · parts 2 · length 2 · token 8 · sequence 8 · pid 4 · CRC32 4 · payload
+
+The CRC covers everything before it and the payload.
+"""
+
+from __future__ import annotations
+
+import select
+import struct
+import zlib
+from typing import NamedTuple
+
+MAGIC = b"\xf5shp"
+VERSION = 1
+HEADER = struct.Struct("<4sBBHHHH8sQII")
+MAX_FRAME = select.PIPE_BUF
+MAX_PAYLOAD = MAX_FRAME - HEADER.size
+MAX_LEVEL = 0xFFFF
+
+EVENT = 0
+MARK = 1
+"""A mark carries no event: its sequence number is the number of the flush that put it there."""
+
+_COVERED = HEADER.size - 4
+_BEFORE_CRC = struct.Struct("<4sBBHHHH8sQI")
+_CRC = struct.Struct("<I")
+
+
+class FrameView(NamedTuple):
+    """A whole, valid frame in a buffer: ``start`` and ``end`` are offsets of the frame, the payload ends at ``end``."""
+
+    start: int
+    end: int
+    flags: int
+    level: int
+    part: int
+    parts: int
+    token: bytes
+    seq: int
+    pid: int
+
+    @property
+    def payload_start(self) -> int:
+        return self.start + HEADER.size
+
+
+class Scan(NamedTuple):
+    """What a buffer holds: its frames, the damaged ranges between them, and how far it could be understood."""
+
+    frames: list[FrameView]
+    damage: list[tuple[int, int]]
+    consumed: int
+
+
+def clip(level: int) -> int:
+    """The level as a frame carries it: 0 to 65535, the order kept."""
+    return min(max(level, 0), MAX_LEVEL)
+
+
+def encode(payload: bytes, *, token: bytes, seq: int, pid: int, level: int = 0, flags: int = EVENT) -> list[bytes]:
+    """The frames of one event, in order; `level` must fit (see `clip`)."""
+    if len(payload) <= MAX_PAYLOAD:
+        return [_frame(payload, flags, level, 0, 1, token, seq, pid)]
+    pieces = [payload[i : i + MAX_PAYLOAD] for i in range(0, len(payload), MAX_PAYLOAD)]
+    return [_frame(piece, flags, level, i, len(pieces), token, seq, pid) for i, piece in enumerate(pieces)]
+
+
+def _frame(payload: bytes, flags: int, level: int, part: int, parts: int, token: bytes, seq: int, pid: int) -> bytes:
+    head = _BEFORE_CRC.pack(MAGIC, VERSION, flags, level, part, parts, len(payload), token, seq, pid)
+    return b"".join((head, _CRC.pack(zlib.crc32(payload, zlib.crc32(head))), payload))
+
+
+def length(buffer: bytes, start: int = 0) -> int | None:
+    """The whole length of the frame whose header starts there, or None when there is no header; checks no checksum."""
+    if len(buffer) - start < HEADER.size or not buffer.startswith(MAGIC, start):
+        return None
+    return HEADER.size + HEADER.unpack_from(buffer, start)[6]
+
+
+def scan(buffer: bytes, *, complete: bool = False) -> Scan:
+    """Take the buffer apart. An unfinished frame at its end is left for the next call, unless the buffer is `complete`."""
+    frames: list[FrameView] = []
+    damage: list[tuple[int, int]] = []
+    position = 0
+    end = len(buffer)
+    while position < end:
+        view = _frame_at(buffer, position)
+        if view is not None:
+            frames.append(view)
+            position = view.end
+            continue
+        found = _next_frame(buffer, position + 1)
+        if found is None and not complete and _may_become_a_frame(buffer, position):
+            break
+        stop = end if found is None and complete else _resume(buffer, position, found)
+        damage.append((position, stop))
+        position = stop
+    return Scan(frames, _joined(damage), position)
+
+
+def _frame_at(buffer: bytes, start: int) -> FrameView | None:
+    if len(buffer) - start < HEADER.size:
+        return None
+    magic, version, flags, level, part, parts, size, token, seq, pid, crc = HEADER.unpack_from(buffer, start)
+    if magic != MAGIC or version != VERSION or size > MAX_PAYLOAD or part >= parts:
+        return None
+    body = start + HEADER.size
+    stop = body + size
+    if stop > len(buffer):
+        return None
+    if zlib.crc32(buffer[body:stop], zlib.crc32(buffer[start : start + _COVERED])) != crc:
+        return None
+    return FrameView(start, stop, flags, level, part, parts, token, seq, pid)
+
+
+def _next_frame(buffer: bytes, start: int) -> int | None:
+    """Where the next whole, valid frame begins. Asked only after damage, so it may cost something."""
+    at = buffer.find(MAGIC, start)
+    while at >= 0:
+        if _frame_at(buffer, at) is not None:
+            return at
+        at = buffer.find(MAGIC, at + 1)
+    return None
+
+
+def _may_become_a_frame(buffer: bytes, start: int) -> bool:
+    head = buffer[start : start + HEADER.size]
+    if not head.startswith(MAGIC[: len(head)]):
+        return False
+    if len(head) < HEADER.size:
+        return True
+    version, size = head[4], HEADER.unpack(head)[6]
+    return version == VERSION and size <= MAX_PAYLOAD and start + HEADER.size + size > len(buffer)
+
+
+def _resume(buffer: bytes, start: int, found: int | None) -> int:
+    """Behind damage: at the frame that was found, else at the first place that may yet become one, else at the end."""
+    if found is not None:
+        return found
+    at = buffer.find(MAGIC[:1], start + 1)
+    while at >= 0:
+        if _may_become_a_frame(buffer, at):
+            return at
+        at = buffer.find(MAGIC[:1], at + 1)
+    return len(buffer)
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    joined: list[tuple[int, int]] = []
+    for start, stop in ranges:
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], stop)
+        else:
+            joined.append((start, stop))
+    return joined

@@ -1,0 +1,193 @@
+"""APPLICATION - record → event → bytes → queue, in the thread that logs, without waiting for anything."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import queue
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from .event import Event, from_record, pack
+from .queue import RecordQueue
+from .redact import Redact, Redactor
+
+BeforeSend = Callable[[Event], "Event | None"]
+Context = Callable[[], Mapping[str, object]]
+EARLY = 1000  # events kept from before start()
+_SENT = "_shipper_sent"  # on a record: (the queue it is on its way in, the names of the backends it is for)
+_QUIET = 60.0  # seconds between two lines about the same trouble
+
+_said: dict[str, float] = {}
+
+
+def say(what: str, detail: str = "") -> None:
+    """One line a minute about a trouble, to the real stderr: never through logging, where it would come back to us."""
+    now = time.monotonic()
+    if now - _said.get(what, float("-inf")) < _QUIET:
+        return
+    _said[what] = now
+    stream = sys.__stderr__
+    if stream is None:
+        return
+    try:
+        stream.write(f"shipper: {what}{': ' if detail else ''}{detail}\n")
+        stream.flush()
+    except (OSError, ValueError):
+        return
+
+
+class Hooks(NamedTuple):
+    """The application's own functions: `before_send` sees every event, `context` is asked at every record."""
+
+    before_send: BeforeSend | None = None
+    context: Context | None = None
+
+
+class Pipeline:
+    """What every handler of the process shares: the queue, and what is done to an event before it gets there."""
+
+    def __init__(
+        self,
+        queue: RecordQueue,
+        names: tuple[str, ...] = (),
+        *,
+        redact: Redact | None = None,
+        hooks: Hooks | None = None,
+    ) -> None:
+        self.queue = queue
+        self.names = names  # of the backends
+        self.hooks = hooks or Hooks()
+        self.context = self.hooks.context
+        self._before_send = self.hooks.before_send
+        self._redactor = Redactor(redact or Redact())
+
+    def put(self, event: Event) -> bool:
+        """Hook, mask, pack and queue one event; False when it was dropped, which is counted by then. Never raises."""
+        level = event.level
+        payload = self._payload(event)
+        if payload is None:
+            return False
+        return self.put_packed(payload, level)
+
+    def put_packed(self, payload: bytes, level: int) -> bool:
+        try:
+            self.queue.put_nowait(payload, level=level)
+        except queue.Full as full:
+            say(f"events are dropped ({full}); `shipper status` counts them")
+            return False
+        return True
+
+    def _payload(self, event: Event) -> bytes | None:
+        reason = "before_send"
+        try:
+            changed = event if self._before_send is None else self._before_send(event)
+            if changed is None:
+                self.queue.drop(reason, event.level)
+                return None
+            reason = "redact"
+            self._redactor(changed)
+            reason = "failed"
+            return pack(changed)
+        except Exception as error:  # never sent raw: what could not be masked is dropped, and counted
+            self.queue.drop(reason, event.level)
+            say(f"an event was dropped ({reason})", repr(error))
+            return None
+
+
+_running: Pipeline | None = None
+_early: deque[Event] = deque()
+
+
+def running() -> Pipeline | None:
+    """The pipeline of this process, once start() was called."""
+    return _running
+
+
+def run_with(pipeline: Pipeline | None) -> None:
+    """From now on handlers that were made without one use this pipeline; what they kept from before goes first."""
+    global _running
+    _running = pipeline
+    while pipeline is not None and _early:
+        pipeline.put(_early.popleft())
+
+
+class QueueHandler(logging.handlers.QueueHandler):
+    """Ships every record that reaches it. Use it with `start()`, or in `logging.config.dictConfig`:
+    ``{"class": "shipper.QueueHandler"}``; records from before `start()` are kept, at most 1000.
+
+    ``level`` is a number or a name, ``route`` the names of the backends it ships to (default: all of them).
+    """
+
+    def __init__(
+        self, queue: object = None, *, level: int | str = logging.NOTSET, route: tuple[str, ...] | None = None
+    ) -> None:
+        # dictConfig of Python 3.12 hands a queue.Queue of its own to every QueueHandler; ours is always the process's.
+        super().__init__(queue)  # type: ignore[arg-type]
+        self.setLevel(level)
+        self.route = route
+
+    def createLock(self) -> None:
+        """None: two threads may be in here at once, and a forked child must not inherit a lock that is taken."""
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> bool:  # type: ignore[override]
+        passed = self.filter(record)
+        if isinstance(passed, logging.LogRecord):  # since 3.12 a filter may replace the record
+            record = passed
+        if passed:
+            self.emit(record)
+        return bool(passed)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Ship the record, to each backend once however many of our handlers see it. Nothing that is logged raises."""
+        pipeline = _running
+        try:
+            if pipeline is None:
+                self._keep(self.prepare(record))
+                return
+            route = self._claim(record, pipeline)
+            if route == ():
+                return
+            event = self.prepare(record)
+            event.route = route
+            pipeline.put(event)
+        except Exception:
+            self.handleError(record)
+
+    def _claim(self, record: logging.LogRecord, pipeline: Pipeline) -> tuple[str, ...] | None:
+        """The backends that this handler ships the record to, less those that another one already did; None is all."""
+        queue, sent = record.__dict__.get(_SENT, (None, ()))
+        wanted = self.route if self.route is not None else pipeline.names
+        if queue is not pipeline.queue:
+            record.__dict__[_SENT] = (pipeline.queue, wanted)
+            return self.route
+        fresh = tuple(name for name in wanted if name not in sent)
+        record.__dict__[_SENT] = (queue, (*sent, *fresh))
+        return fresh
+
+    def prepare(self, record: logging.LogRecord) -> Any:
+        """The record as an event: formatted, with its exceptions as plain data."""
+        pipeline = _running
+        return from_record(record, context=pipeline.context if pipeline is not None else None)
+
+    def enqueue(self, record: Any) -> None:
+        """Queue an event that `prepare` made."""
+        pipeline = _running
+        if pipeline is None:
+            self._keep(record)
+            return
+        pipeline.put(record)
+
+    def _keep(self, event: Event) -> None:
+        if len(_early) < EARLY:
+            _early.append(event)
+            return
+        say("events from before shipper.start() are dropped: there are more than 1000 of them")
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say it once a minute; the application does not hear of it."""
+        say("an event could not be made", repr(sys.exc_info()[1]))

@@ -1,0 +1,132 @@
+"""queue ──splice──▶ journal, and what killed processes left in their overflows."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import queue
+import select
+import struct
+import termios
+import threading
+import time
+from collections.abc import Callable
+
+from .journal import Writer
+from .overflow import Abandoned, abandoned
+
+_log = logging.getLogger("shipper.process")
+
+MOST = 4 * 1024 * 1024  # more than a pipe holds: one splice takes all that is there
+NAP = 0.004  # seconds: a few events a splice, instead of a wake-up for each
+BUSY = 64 * 1024  # bytes in one splice from which on there is no nap
+LOOK = 200  # milliseconds to wait for data
+ADOPT = 0.5  # seconds between two looks for overflows without an owner
+LONGEST_PAUSE = 2.0  # seconds between two tries of a disk that is full
+
+
+class Intake:
+    """The only writer of the journal. `run` is its thread; everything public may be read from another one."""
+
+    def __init__(
+        self, pipe: int, writer: Writer, overflow: str, *, fsync: float = 0.0, grown: Callable[[], None] = lambda: None
+    ) -> None:
+        self.stopping = threading.Event()
+        self.eof = threading.Event()  # no process has the queue open for writing, and it is empty
+        self.paused = threading.Event()  # the quota is used up, and the newest are refused
+        self.trouble = ""  # what the disk last said, "" when all is well
+        self.adopted: queue.SimpleQueue[Abandoned] = queue.SimpleQueue()
+        self._known: set[str] = set()
+        self._pipe = pipe
+        self._writer = writer
+        self._overflow = overflow
+        self._fsync = fsync
+        self._grown = grown
+        self._looked = 0.0
+        self._synced = time.monotonic()
+        self._pause = 0.0
+
+    def run(self) -> None:
+        poller = select.poll()
+        poller.register(self._pipe, select.POLLIN)
+        while not self.stopping.is_set():
+            try:
+                self._adopt()
+                self._sync()
+                self._take(poller)
+            except OSError as error:
+                self._wait_for_room(error)
+        self._writer.close()
+
+    def _take(self, poller: select.poll) -> None:
+        if self.paused.is_set():
+            self.stopping.wait(LOOK / 1000)
+            return
+        if not poller.poll(LOOK):
+            return
+        waiting = self._waiting()
+        moved = self._splice()
+        if moved == 0:
+            self._writers_are_gone()
+            return
+        self.eof.clear()
+        if moved < 0:
+            return
+        self._all_is_well()
+        if moved >= waiting:  # nothing was left in the middle: every frame is whole
+            self._writer.rotate_if_due()
+        self._grown()
+        if moved < BUSY:
+            self.stopping.wait(NAP)
+
+    def _splice(self) -> int:
+        try:
+            return self._writer.splice(self._pipe, MOST)
+        except BlockingIOError:  # a writer came and has not written yet
+            return -1
+
+    def _waiting(self) -> int:
+        """Bytes in the pipe."""
+        return int(struct.unpack("i", fcntl.ioctl(self._pipe, termios.FIONREAD, b"\0" * 4))[0])
+
+    def _writers_are_gone(self) -> None:
+        # Their overflows first: an event there is as much theirs as one in the pipe.
+        self._adopt(now=True)
+        self.eof.set()
+        self._grown()
+        self.stopping.wait(LOOK / 1000 / 4)
+
+    def _adopt(self, *, now: bool = False) -> None:
+        """Take over the overflows of processes that are gone; the journal first, then the file may go."""
+        if not now and time.monotonic() - self._looked < ADOPT:
+            return
+        self._looked = time.monotonic()
+        for found in abandoned(self._overflow, self._known):
+            try:
+                self._writer.append(found.frames)
+            except OSError:
+                found.close()
+                raise
+            self._known.add(found.path)
+            self.adopted.put(found)
+            self._grown()
+
+    def _sync(self) -> None:
+        if self._fsync and time.monotonic() - self._synced >= self._fsync:
+            self._writer.sync()
+            self._synced = time.monotonic()
+
+    def _wait_for_room(self, error: OSError) -> None:
+        """The disk does not take it. It stays in the pipe, then in the overflows; drops there are counted."""
+        if not self.trouble:
+            _log.warning("journal: %s; events wait in memory, trying again", error.strerror)
+        self.trouble = os.strerror(error.errno) if error.errno else str(error)
+        self._pause = min(max(self._pause * 2, 0.05), LONGEST_PAUSE)
+        self.stopping.wait(self._pause)
+
+    def _all_is_well(self) -> None:
+        if self.trouble:
+            _log.warning("journal: the disk takes events again")
+        self.trouble = ""
+        self._pause = 0.0

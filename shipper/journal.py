@@ -1,0 +1,492 @@
+"""Append-only segments of exactly the bytes that came out of the pipe: one writer, any number of cursors.
+
+A cursor's face is what a backend needs of any log, local or distributed: read a batch, settle, commit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from . import frame
+from .event import MAX_EVENT, EventId
+from .overflow import level_name
+from .spool import open_file, read_json, write_atomically
+
+CHUNK = 256 * 1024
+WINDOW = 16_384  # entries that one cursor may have in hand
+MOST_PARTS = MAX_EVENT // frame.MAX_PAYLOAD + 2
+DEAD_WRITER = 5.0  # seconds for the rest of a killed writer's event to turn up, out of its overflow too
+SLOW_WRITER = 300.0  # seconds that a living but stopped writer may take between two frames of an event
+_SUFFIX = ".seg"
+_UNREADABLE = 4096
+
+
+class Position(NamedTuple):
+    """A place in the journal. Positions compare in the order of writing."""
+
+    segment: int
+    offset: int
+
+
+def segments(folder: str) -> list[int]:
+    """The numbers of the segments that are there, oldest first; foreign files are none."""
+    return sorted(
+        int(name[: -len(_SUFFIX)])
+        for name in os.listdir(folder)
+        if name.endswith(_SUFFIX) and name[: -len(_SUFFIX)].isascii() and name[: -len(_SUFFIX)].isdigit()
+    )
+
+
+def segment_path(folder: str, number: int) -> str:
+    return os.path.join(folder, f"{number:012d}{_SUFFIX}")
+
+
+def size_on_disk(folder: str) -> int:
+    total = 0
+    for number in segments(folder):
+        with contextlib.suppress(OSError):
+            total += os.stat(segment_path(folder, number)).st_size
+    return total
+
+
+class Writer:
+    """The end of the journal that grows. Only the process that holds the spool's lock may have one."""
+
+    def __init__(self, folder: str, *, segment_bytes: int, first: int = 1) -> None:
+        self._folder = folder
+        self._segment_bytes = segment_bytes
+        self._number = max([first, *segments(folder)])
+        self._fd = -1
+        self._offset = 0
+        self._unsynced = False
+
+    @property
+    def position(self) -> Position:
+        return Position(self._number, self._offset)
+
+    def open(self) -> None:
+        """Go on where the last writer stopped; OSError when the segment can't be opened."""
+        if self._fd >= 0:
+            return
+        # Not O_APPEND: splice refuses such a file. The end is taken from the file itself, a crash may have moved it.
+        self._fd = open_file(segment_path(self._folder, self._number), os.O_WRONLY | os.O_CREAT)
+        self._offset = os.fstat(self._fd).st_size
+
+    def splice(self, pipe: int, most: int) -> int:
+        """Move bytes out of the pipe without their ever being in this process; 0 at the end of file.
+
+        Raises BlockingIOError when the pipe is empty, OSError when the disk does not take them: they stay in the pipe.
+        """
+        self.open()
+        moved = _move(pipe, self._fd, most, self._offset)
+        self._offset += moved
+        self._unsynced = self._unsynced or moved > 0
+        return moved
+
+    def append(self, data: bytes) -> None:
+        """Write whole frames that came another way; all of them or, with an OSError, none."""
+        self.open()
+        try:
+            written = os.pwrite(self._fd, data, self._offset)
+            if written != len(data):
+                raise OSError(errno.ENOSPC, "the disk took a part")
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self._offset)
+            raise
+        self._offset += len(data)
+        self._unsynced = True
+
+    def rotate_if_due(self) -> bool:
+        """Begin the next segment when this one is full. Only right after a splice that emptied the pipe: a frame border."""
+        if self._offset < self._segment_bytes:
+            return False
+        self.sync()
+        self.close()
+        self._number += 1
+        self._offset = 0
+        self.open()
+        return True
+
+    def sync(self) -> None:
+        if self._unsynced and self._fd >= 0:
+            os.fsync(self._fd)
+            self._unsynced = False
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+
+if hasattr(os, "splice"):
+
+    def _move(pipe: int, file: int, most: int, offset: int) -> int:
+        return os.splice(pipe, file, most, offset_dst=offset, flags=os.SPLICE_F_NONBLOCK)
+
+else:
+
+    def _move(pipe: int, file: int, most: int, offset: int) -> int:
+        # A SIGKILL between the two calls loses what was read; that is what a system without splice costs.
+        data = os.read(pipe, most)
+        written = 0
+        while written < len(data):
+            written += os.pwrite(file, data[written:], offset + written)
+        return written
+
+
+class Frames(NamedTuple):
+    """A stretch of one segment that was read: `buffer` begins at `offset` of `segment`."""
+
+    segment: int
+    offset: int
+    buffer: bytes
+    scan: frame.Scan
+
+
+class Reader:
+    """Goes through the frames from a position on, over damage and missing segments."""
+
+    def __init__(self, folder: str, position: Position) -> None:
+        self._folder = folder
+        self._fd = -1
+        self.position = position
+
+    def clamp(self) -> None:
+        """Come back to the end of a segment that was cut shorter than our position, so that what follows is seen."""
+        with contextlib.suppress(OSError):
+            size = os.stat(segment_path(self._folder, self.position.segment)).st_size
+            self.position = Position(self.position.segment, min(self.position.offset, size))
+
+    def read(self) -> Frames | None:
+        """The next stretch with something in it, or None at the end of what is written."""
+        while True:
+            later = self._later()
+            buffer = self._chunk()
+            found = frame.scan(buffer, complete=later is not None and len(buffer) < CHUNK)
+            if found.consumed:
+                stretch = Frames(*self.position, buffer, found)
+                self.position = Position(self.position.segment, self.position.offset + found.consumed)
+                return stretch
+            # Asked before the read: only then was the segment complete when its end was seen.
+            if later is None:
+                return None
+            self.skip_to(later)
+
+    def skip_to(self, segment: int) -> None:
+        self.close()
+        self.position = Position(segment, 0)
+
+    def _later(self) -> int | None:
+        return next((number for number in segments(self._folder) if number > self.position.segment), None)
+
+    def _chunk(self) -> bytes:
+        try:
+            if self._fd < 0:
+                self._fd = open_file(segment_path(self._folder, self.position.segment), os.O_RDONLY)
+            return os.pread(self._fd, CHUNK, self.position.offset)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                return b""
+            # A block that the disk can't read: as good as damaged, and what follows it counts.
+            return b"\0" * _UNREADABLE
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+
+class Entry:
+    """One event in a cursor's hand. ``outcome`` is None until it is settled."""
+
+    __slots__ = (
+        "attempts",
+        "failing_since",
+        "id",
+        "level",
+        "not_before",
+        "outcome",
+        "passed_then",
+        "payload",
+        "pid",
+        "start",
+        "weight",
+    )
+
+    def __init__(self, start: Position, id: EventId, level: int, pid: int, payload: bytes | None) -> None:
+        self.start = start
+        self.id = id
+        self.level = level
+        self.pid = pid
+        self.payload = payload  # None while parts of it are missing
+        self.outcome: str | None = None
+        self.weight = 1
+        self.attempts = 0
+        self.not_before = 0.0
+        self.failing_since: float | None = None
+        self.passed_then = 0
+
+
+class _Parts:
+    """The frames of an unfinished event."""
+
+    __slots__ = ("entry", "pieces", "seen", "total")
+
+    def __init__(self, entry: Entry, total: int, now: float) -> None:
+        self.entry = entry
+        self.total = total
+        self.pieces: dict[int, bytes] = {}
+        self.seen = now
+
+
+DELIVERED, FILTERED, DEAD = "delivered", "filtered", "dead"
+INCOMPLETE, QUOTA = "incomplete", "quota"
+_LOST = (INCOMPLETE, QUOTA)
+
+
+def process_is_gone(pid: int) -> bool:
+    return not os.path.exists(f"/proc/{pid}") if os.path.isdir("/proc/self") else False
+
+
+class Cursor:
+    """How far one backend has come: a position that never passes an event which is not settled, and counters up to it.
+
+    Position and counters are one file that is replaced at once, so that after any crash they belong together: an event
+    is counted exactly once, however often it was sent.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        folder: str,
+        *,
+        level: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+        gone: Callable[[int], bool] = process_is_gone,
+    ) -> None:
+        self._path = path
+        self._folder = folder
+        self._level = frame.clip(level)
+        self._clock = clock
+        self._gone = gone
+        self._window: deque[Entry] = deque()
+        self._unfinished: dict[EventId, _Parts] = {}
+        self.base = -1  # events that came before this cursor was made, and are none of its business; -1: not counted yet
+        self.counts: dict[str, int] = {}
+        self.dropped: dict[str, dict[str, int]] = {}
+        self.urgent = False  # a mark was read: somebody waits for what stands before it
+        self._views: deque[frame.FrameView] = deque()  # read, not taken yet
+        self._stretch: Frames
+        self._next: Position | None = None  # of the first of them
+        self._reader = Reader(folder, self._load())
+        self._reader.clamp()
+        self._saved: Position | None = self.position
+
+    def _load(self) -> Position:
+        saved = read_json(self._path) or {}
+        with contextlib.suppress(TypeError, ValueError, KeyError, AttributeError):
+            position = Position(int(saved["segment"]), int(saved["offset"]))
+            self.counts = {str(name): int(count) for name, count in saved["counts"].items()}
+            self.dropped = {str(k): {str(a): int(b) for a, b in v.items()} for k, v in saved["dropped"].items()}
+            self.base = int(saved["base"])
+            return position
+        # Its file is gone or damaged: rather everything again, under the same ids, than anything not at all.
+        self.counts, self.dropped, self.base = {}, {}, -1
+        first = segments(self._folder)
+        return Position(first[0] if first else 1, 0)
+
+    def count_from(self, came: int) -> None:
+        """Settle `base`, given how many events came before the journal's end."""
+        if self.base < 0:
+            self.base = max(0, came - _events_after(self._folder, self.position) - self.settled)
+            self._save()
+
+    @property
+    def position(self) -> Position:
+        """Everything before it is settled."""
+        if self._window:
+            return self._window[0].start
+        return self._next or self._reader.position
+
+    @property
+    def settled(self) -> int:
+        """How many events stand before the position."""
+        return sum(self.counts.values())
+
+    def read(self, most: int, max_bytes: int) -> list[Entry]:
+        """The next events to deliver, at most so many and about so many bytes. Those below the level settle at once."""
+        entries: list[Entry] = []
+        size = 0
+        while len(entries) < most and size < max_bytes and len(self._window) < WINDOW:
+            if not self._views and not self._look_ahead():
+                self._give_up_unfinished()
+                break
+            entry = self._take(self._views.popleft())
+            if entry is not None:
+                entries.append(entry)
+                size += len(entry.payload or b"")
+        return entries
+
+    def _look_ahead(self) -> bool:
+        self._next = None
+        while not self._views:
+            stretch = self._reader.read()
+            if stretch is None:
+                return False
+            self._views.extend(stretch.scan.frames)
+            self._stretch = stretch
+        # Damage in front of the first frame is passed together with it.
+        self._next = Position(self._stretch.segment, self._stretch.offset)
+        return True
+
+    def _take(self, view: frame.FrameView) -> Entry | None:
+        """One frame; the event, when this made it whole and it is for this backend."""
+        stretch = self._stretch
+        start = Position(stretch.segment, stretch.offset + view.start)
+        self._next = Position(stretch.segment, stretch.offset + view.end) if self._views else None
+        if view.flags:
+            self.urgent = self.urgent or view.flags == frame.MARK
+            return None
+        if view.level < self._level:
+            self._filter(start, view)
+            return None
+        return self._entry(start, view, stretch.buffer)
+
+    def _filter(self, start: Position, view: frame.FrameView) -> None:
+        if view.part:
+            return
+        last = self._window[-1] if self._window else None
+        if last is not None and last.outcome == FILTERED:
+            last.weight += 1
+            return
+        entry = Entry(start, EventId(view.token, view.seq), view.level, view.pid, b"")
+        entry.outcome = FILTERED
+        self._window.append(entry)
+
+    def _entry(self, start: Position, view: frame.FrameView, buffer: bytes) -> Entry | None:
+        payload = buffer[view.payload_start : view.end]
+        id = EventId(view.token, view.seq)
+        if view.parts == 1:
+            entry = Entry(start, id, view.level, view.pid, payload)
+            self._window.append(entry)
+            return entry
+        parts = self._unfinished.get(id)
+        if parts is None:
+            if view.part or view.parts > MOST_PARTS:  # its beginning was damaged, or came before: nothing to add it to
+                return None
+            parts = self._unfinished[id] = _Parts(Entry(start, id, view.level, view.pid, None), view.parts, self._clock())
+            self._window.append(parts.entry)  # holds the place: the position does not pass an event's first frame
+        parts.pieces[view.part] = payload
+        parts.seen = self._clock()
+        if len(parts.pieces) < parts.total:
+            return None
+        del self._unfinished[id]
+        parts.entry.payload = b"".join(parts.pieces[i] for i in range(parts.total))
+        return parts.entry
+
+    def _give_up_unfinished(self) -> None:
+        """At the end of the journal: the rest of an event whose writer is gone, or stopped for long, will not come."""
+        now = self._clock()
+        for id, parts in list(self._unfinished.items()):
+            patience = DEAD_WRITER if self._gone(parts.entry.pid) else SLOW_WRITER
+            if now - parts.seen >= patience:
+                del self._unfinished[id]
+                self.settle(parts.entry, INCOMPLETE)
+
+    def settle(self, entry: Entry, outcome: str) -> None:
+        """Say what became of an event: DELIVERED, FILTERED, DEAD, INCOMPLETE or QUOTA."""
+        entry.outcome = outcome
+        entry.payload = b""
+
+    def commit(self) -> None:
+        """Count what is settled without a gap, and make it durable. OSError when the disk is full: try again later."""
+        window = self._window
+        while window and window[0].outcome is not None:
+            self._count(window.popleft())
+        if self.position != self._saved:
+            self._save()
+
+    def _count(self, entry: Entry) -> None:
+        outcome = entry.outcome or ""
+        self.counts[outcome] = self.counts.get(outcome, 0) + entry.weight
+        if outcome in _LOST:
+            levels = self.dropped.setdefault(outcome, {})
+            levels[level_name(entry.level)] = levels.get(level_name(entry.level), 0) + entry.weight
+
+    def _save(self) -> None:
+        position = self.position
+        data = {**position._asdict(), "base": self.base, "counts": self.counts, "dropped": self.dropped}
+        write_atomically(self._path, data)
+        self._saved = position
+
+    def skip_to(self, segment: int) -> None:
+        """Give up what stands before `segment`, because of the quota; each event is counted under its level.
+
+        Call `commit` afterwards. Entries in hand that are not settled yet are given up too.
+        """
+        while (self._next or self._reader.position).segment < segment:
+            if not self._views and not self._look_ahead():
+                break
+            self._take(self._views.popleft())
+        self._unfinished = {id: parts for id, parts in self._unfinished.items() if parts.entry.start.segment >= segment}
+        for entry in self._window:
+            if entry.outcome is None and entry.start.segment < segment:
+                self.settle(entry, QUOTA)
+
+    def in_hand(self) -> Iterator[Entry]:
+        """The events that were read and are not settled, oldest first; unfinished ones left out."""
+        return (entry for entry in self._window if entry.outcome is None and entry.payload is not None)
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def _events_after(folder: str, position: Position) -> int:
+    reader = Reader(folder, position)
+    count = 0
+    while (stretch := reader.read()) is not None:
+        count += sum(not view.part and not view.flags for view in stretch.scan.frames)
+    reader.close()
+    return count
+
+
+def begin_cursor(path: str, folder: str) -> None:
+    """Let a backend that has no cursor yet begin with what comes from now on. OSError when it can't be written.
+
+    Done by the application at `start()`, before it logs anything, and not by the process, which comes later.
+    """
+    if os.path.exists(path):
+        return
+    numbers = segments(folder)
+    last = numbers[-1] if numbers else 1
+    offset = os.stat(segment_path(folder, last)).st_size if numbers else 0
+    write_atomically(path, {"segment": last, "offset": offset, "base": -1, "counts": {}, "dropped": {}})
+
+
+def release(folder: str, before: int) -> int:
+    """Delete the segments that every cursor has passed; how many. One that can't be deleted is tried again next time."""
+    deleted = 0
+    for number in segments(folder)[:-1]:
+        if number < before:
+            with contextlib.suppress(OSError):
+                os.unlink(segment_path(folder, number))
+                deleted += 1
+    return deleted
+
+
+def saved_positions(folder: str) -> dict[str, dict[str, Any]]:
+    """What the cursor files in a folder say: backend's name → its file's content."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in sorted(os.listdir(folder)):
+        if name.endswith(".json"):
+            data = read_json(os.path.join(folder, name))
+            if data is not None:
+                found[name[: -len(".json")]] = data
+    return found

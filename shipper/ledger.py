@@ -1,0 +1,225 @@
+"""What came in, process by process: a cursor over the whole journal that counts ids instead of delivering events.
+
+Gaps in a process's sequence are events that it dropped, or that died with it; what its overflow says about drops names
+the reason. Position and counts are one file, so that nothing is counted twice after a crash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from . import frame
+from .journal import Frames, Position, Reader
+from .overflow import Drops, level_name
+from .spool import open_file, read_json, write_atomically
+
+MOST_PROCESSES = 512  # remembered one by one; older ones are added up
+MOST_DAMAGE = 64 * 1024 * 1024  # bytes of damage kept aside
+
+
+class _Process:
+    """What is known of one writing process: which sequence numbers were seen, as sorted ranges [first, end)."""
+
+    __slots__ = ("drops", "mark", "pid", "ranges")
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.ranges: list[list[int]] = []
+        self.drops: Drops = {}
+        self.mark: tuple[int, int, int] | None = None
+
+    def see(self, seq: int) -> bool:
+        """Note a sequence number; False when it was there already."""
+        ranges = self.ranges
+        if ranges and ranges[-1][1] == seq:
+            ranges[-1][1] = seq + 1
+            return True
+        at = len(ranges)
+        while at and ranges[at - 1][0] > seq:
+            at -= 1
+        if at and ranges[at - 1][1] > seq:
+            return False
+        ranges.insert(at, [seq, seq + 1])
+        self._join(max(at - 1, 0))
+        return True
+
+    def _join(self, at: int) -> None:
+        ranges = self.ranges
+        while at + 1 < len(ranges) and ranges[at][1] >= ranges[at + 1][0]:
+            ranges[at][1] = max(ranges[at][1], ranges[at + 1][1])
+            del ranges[at + 1]
+            if at + 1 < len(ranges) and ranges[at][1] < ranges[at + 1][0]:
+                at += 1
+        if at + 2 < len(ranges) and ranges[at + 1][1] >= ranges[at + 2][0]:
+            self._join(at + 1)
+
+    @property
+    def gaps(self) -> list[tuple[int, int]]:
+        """The sequence numbers below the highest that never came, as ranges [first, end)."""
+        ends = [0, *(end for _, end in self.ranges)]
+        return [(end, first) for end, (first, _) in zip(ends, self.ranges, strict=False) if first > end]
+
+    @property
+    def missing(self) -> int:
+        return sum(end - first for first, end in self.gaps)
+
+
+class Ledger:
+    """Follows the journal's end. Used by one thread of the shipper process."""
+
+    def __init__(self, path: str, folder: str, damaged: str) -> None:
+        self._path = path
+        self._damaged = damaged
+        self._processes: dict[str, _Process] = {}
+        self.journaled = 0  # events whose first frame is in the journal, doubles not counted
+        self.doubles = 0
+        self.corrupt = 0  # stretches of damaged bytes
+        self.corrupt_bytes = 0
+        self.levels: dict[str, int] = {}
+        self._past_drops: Drops = {}
+        self._past_missing = 0
+        self._reader = Reader(folder, self._load())
+        self._reader.clamp()
+        self._saved: Position | None = None
+
+    @property
+    def position(self) -> Position:
+        return self._reader.position
+
+    def _load(self) -> Position:
+        saved = read_json(self._path) or {}
+        try:
+            position = Position(int(saved["segment"]), int(saved["offset"]))
+            self.journaled, self.doubles = int(saved["journaled"]), int(saved["doubles"])
+            self.corrupt, self.corrupt_bytes = int(saved["corrupt"]), int(saved["corrupt_bytes"])
+            self.levels = dict(saved["levels"])
+            self._past_drops, self._past_missing = dict(saved["past_drops"]), int(saved["past_missing"])
+            for token, known in saved["processes"].items():
+                process = self._processes[token] = _Process(int(known["pid"]))
+                process.ranges = [[int(a), int(b)] for a, b in known["ranges"]]
+                process.drops = dict(known["drops"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return Position(1, 0)
+        return position
+
+    def follow(self, most: int = 64) -> bool:
+        """Count what has come since, at most so many stretches; whether anything was there."""
+        for turn in range(most):
+            stretch = self._reader.read()
+            if stretch is None:
+                return turn > 0
+            self._count(stretch)
+        return True
+
+    def _count(self, stretch: Frames) -> None:
+        for start, end in stretch.scan.damage:
+            self.corrupt += 1
+            self.corrupt_bytes += end - start
+            self._keep_aside(stretch, start, end)
+        token = b""
+        process = None
+        levels: dict[int, int] = {}
+        for view in stretch.scan.frames:
+            if view.part:
+                continue
+            if process is None or view.token != token:
+                token, process = view.token, self._process(view.token.hex(), view.pid)
+            if view.flags == frame.MARK:
+                process.mark = (view.seq, stretch.segment, stretch.offset + view.end)
+                continue
+            if not process.see(view.seq):
+                self.doubles += 1
+                continue
+            self.journaled += 1
+            levels[view.level] = levels.get(view.level, 0) + 1
+        for level, count in levels.items():
+            self.levels[level_name(level)] = self.levels.get(level_name(level), 0) + count
+
+    def _process(self, token: str, pid: int) -> _Process:
+        process = self._processes.get(token)
+        if process is None:
+            process = self._processes[token] = _Process(pid)
+            self._forget_oldest()
+        return process
+
+    def _forget_oldest(self) -> None:
+        if len(self._processes) <= MOST_PROCESSES:
+            return
+        for token, process in self._processes.items():
+            if not os.path.exists(f"/proc/{process.pid}"):
+                self._past_missing += process.missing
+                _add(self._past_drops, process.drops)
+                del self._processes[token]
+                return
+
+    def _keep_aside(self, stretch: Frames, start: int, end: int) -> None:
+        if self.corrupt_bytes > MOST_DAMAGE:
+            return
+        name = f"{stretch.segment}-{stretch.offset + start}.bin"
+        with contextlib.suppress(OSError):
+            fd = open_file(os.path.join(self._damaged, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            with open(fd, "wb") as file:
+                file.write(stretch.buffer[start:end])
+
+    def note_drops(self, overflow: str, pid: int, drops: Drops) -> None:
+        """What a process's overflow says it dropped so far; saying it again changes nothing."""
+        if drops:
+            self._process(overflow, pid).drops = drops
+            self._saved = None
+
+    @property
+    def drops(self) -> Drops:
+        """Everything dropped before it reached the journal, by reason and level."""
+        total: Drops = {}
+        _add(total, self._past_drops)
+        for process in self._processes.values():
+            _add(total, process.drops)
+        return total
+
+    @property
+    def missing(self) -> int:
+        """Sequence numbers that never came: dropped with a count, died with a killed process, or still on their way."""
+        return self._past_missing + sum(process.missing for process in self._processes.values())
+
+    def marks(self) -> dict[str, tuple[int, int, int]]:
+        """Token → number of the last mark seen, and where the journal stood then (segment, offset)."""
+        return {token: process.mark for token, process in self._processes.items() if process.mark}
+
+    def gaps(self) -> dict[str, list[tuple[int, int]]]:
+        """Token → the ranges of sequence numbers that never came."""
+        return {token: process.gaps for token, process in self._processes.items() if process.gaps}
+
+    def save(self) -> None:
+        """Make it durable. OSError when the disk is full: what was counted is counted again from the last save."""
+        if self.position == self._saved:
+            return
+        write_atomically(self._path, {**self.position._asdict(), **self.summary(), **self._memory()})
+        self._saved = self.position
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "journaled": self.journaled,
+            "doubles": self.doubles,
+            "corrupt": self.corrupt,
+            "corrupt_bytes": self.corrupt_bytes,
+            "levels": self.levels,
+        }
+
+    def _memory(self) -> dict[str, Any]:
+        processes = {
+            token: {"pid": known.pid, "ranges": known.ranges, "drops": known.drops}
+            for token, known in self._processes.items()
+        }
+        return {"past_drops": self._past_drops, "past_missing": self._past_missing, "processes": processes}
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def _add(total: Drops, more: Drops) -> None:
+    for reason, levels in more.items():
+        into = total.setdefault(reason, {})
+        for level, count in levels.items():
+            into[level] = into.get(level, 0) + count

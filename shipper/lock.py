@@ -1,0 +1,42 @@
+"""The spool's lock: whoever holds it is the one shipper process of its app, and its file says which one that is."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from typing import Any
+
+from .spool import Spool, open_file
+
+
+def running(spool: Spool) -> dict[str, Any] | None:
+    """Who holds the lock of a spool: its `pid`, `started` and `digest`; None when nobody does."""
+    try:
+        lock = open_file(spool.lock, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return read_note(lock)
+    except OSError:
+        return None
+    finally:
+        os.close(lock)
+    return None
+
+
+def read_note(lock: int) -> dict[str, Any]:
+    """What the lock file says, {} when nothing that can be read."""
+    with contextlib.suppress(ValueError, OSError):
+        data = json.loads(os.pread(lock, 4096, 0) or b"{}")
+        if isinstance(data, dict):
+            return data
+    return {}
+
+
+def write_note(lock: int, note: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        os.pwrite(lock, json.dumps(note).encode().ljust(512), 0)

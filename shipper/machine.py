@@ -1,0 +1,48 @@
+"""What the machine is and how busy it is: the only room that knows psutil."""
+
+from __future__ import annotations
+
+import bisect
+import platform
+import socket
+from collections import deque
+
+import psutil
+
+KEPT = 600  # samples, one a second
+NEAR = 5.0  # seconds between an event and a sample that may speak for it
+
+
+class Load:
+    """CPU and memory in percent, sampled once a second by whoever calls `sample`; asked by time."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=KEPT)
+        self._values: deque[tuple[float, float]] = deque(maxlen=KEPT)
+        psutil.cpu_percent(None)  # the first call has nothing to compare with
+
+    def sample(self, now: float) -> None:
+        self._values.append((float(psutil.cpu_percent(None)), float(psutil.virtual_memory().percent)))
+        self._times.append(now)
+
+    def __call__(self, time: float) -> tuple[float, float] | None:
+        """The sample nearest to `time` (seconds since the epoch), or None when there is none within 5 s."""
+        times, values = list(self._times), list(self._values)
+        at = bisect.bisect_left(times, time)
+        near = [(abs(times[i] - time), i) for i in (at - 1, at) if 0 <= i < min(len(times), len(values))]
+        if not near or min(near)[0] > NEAR:
+            return None
+        return values[min(near)[1]]
+
+
+def host() -> str:
+    return platform.node() or "localhost"
+
+
+def address() -> str:
+    """The first address of the machine that is not the loopback's; 127.0.0.1 when there is none."""
+    for addresses in psutil.net_if_addrs().values():
+        for each in addresses:
+            if each.family == socket.AF_INET and not each.address.startswith("127."):
+                return str(each.address)
+    return "127.0.0.1"

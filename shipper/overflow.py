@@ -1,0 +1,296 @@
+"""Frames that the pipe had no room for, in a file in memory that outlives its process.
+
+One file per process that ever needed one, in a folder on tmpfs (`/dev/shm`): an append there is a copy in memory, waits
+for no disk, and survives a SIGKILL. The owner holds an exclusive `flock` on it; the shipper process takes over the file
+of an owner that is gone. The file also carries what its process dropped, so that a killed process is accounted for.
+
+    head 4096 bytes:  magic 8 · pid 8 · token 8 · read offset 8 · drops: one u64 per reason and level
+    then frames, back to back
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import stat
+import struct
+from collections import deque
+from collections.abc import Callable, Container, Iterator
+
+from . import frame
+from .native import new_rlock
+
+MAGIC = b"shpover1"
+HEAD = 4096
+REASONS = ("queue_full", "spool_full", "before_send", "redact", "after_stop", "failed", "not_started")
+LEVELS = ("NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+RESERVED_FROM = 30  # the last quarter of the room is kept for WARNING and above
+
+_WHO = struct.Struct("<8sQ8sQ")
+_READ_AT = 24
+_DROPS_AT = 64
+_DROPS = struct.Struct(f"<{len(REASONS) * len(LEVELS)}Q")
+_CHUNK = 64 * 1024
+
+Drops = dict[str, dict[str, int]]
+"""How many were dropped, by reason and by the name of the standard level at or below the event's."""
+
+
+def level_name(level: int) -> str:
+    return LEVELS[min(max(level, 0) // 10, len(LEVELS) - 1)]
+
+
+def _cell(reason: str, level: int) -> int:
+    return REASONS.index(reason) * len(LEVELS) + min(max(level, 0) // 10, len(LEVELS) - 1)
+
+
+def _named(cells: tuple[int, ...] | list[int]) -> Drops:
+    drops: Drops = {}
+    for index, count in enumerate(cells):
+        if count:
+            drops.setdefault(REASONS[index // len(LEVELS)], {})[LEVELS[index % len(LEVELS)]] = count
+    return drops
+
+
+def prepare_folder(folder: str) -> None:
+    """Make it, mode 0700 and ours; OSError when that is not so."""
+    os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    found = os.lstat(folder)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise PermissionError(f"{folder} is not a folder of ours with mode 0700")
+
+
+class Overflow:
+    """The overflow of one process. Threads of that process share it; no other process writes to it."""
+
+    def __init__(self, folder: str, *, token: bytes, pid: int, limit: int) -> None:
+        self.busy = False  # frames are waiting here, so later ones must queue up behind them
+        self._folder = folder
+        self._path = ""
+        self._token = token
+        self._pid = pid
+        self._limit = limit
+        self._fd = -1
+        self._read = HEAD
+        self._end = HEAD
+        self._cells = [0] * (len(REASONS) * len(LEVELS))
+        self._lock = new_rlock()
+        self._inside = False
+        self._nested: deque[tuple[list[bytes], int, bool]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for the pipe."""
+        return self._end - self._read
+
+    @property
+    def drops(self) -> Drops:
+        return _named(self._cells)
+
+    def append(self, frames: list[bytes], level: int, *, begun: bool = False) -> bool:
+        """Queue frames up; False when there is no room. The rest of an event that has `begun` always gets in."""
+        with self._lock:
+            if self._inside:  # a signal handler or a destructor logs while this thread is in here
+                self._nested.append((frames, level, begun))
+                return True
+            self._inside = True
+            try:
+                stored = self._store(frames, level, begun)
+                self._store_nested()
+                return stored
+            finally:
+                self._inside = False
+
+    def _store_nested(self) -> None:
+        while self._nested:
+            frames, level, begun = self._nested.popleft()
+            if not self._store(frames, level, begun):
+                self._count("queue_full", level)
+
+    def _store(self, frames: list[bytes], level: int, begun: bool) -> bool:
+        size = sum(map(len, frames))
+        room = self._limit if level >= RESERVED_FROM else self._limit * 3 // 4
+        if not begun and self.waiting + size > room:
+            return False
+        try:
+            self._open()
+            os.pwrite(self._fd, b"".join(frames), self._end)
+        except OSError:  # no room in memory: the same as no room here
+            return False
+        self._end += size
+        self.busy = True
+        return True
+
+    def drain(self, write: Callable[[bytes], bool], *, most: int = 16) -> bool:
+        """Hand up to `most` frames to `write` until it says no; True when nothing waits any more."""
+        with self._lock:
+            if self._inside:
+                return False
+            self._inside = True
+            try:
+                self._hand_over(write, most)
+                self._store_nested()
+                return not self.busy
+            finally:
+                self._inside = False
+
+    def _hand_over(self, write: Callable[[bytes], bool], most: int) -> None:
+        if not self.busy:
+            return
+        chunk = os.pread(self._fd, min(most * frame.MAX_FRAME, self.waiting), self._read)
+        at = 0
+        for _ in range(most):
+            size = frame.length(chunk, at)
+            if size is None or at + size > len(chunk) or not write(chunk[at : at + size]):
+                break
+            at += size
+            self._read += size
+            os.pwrite(self._fd, self._read.to_bytes(8, "little"), _READ_AT)
+        if self._read >= self._end:
+            self._empty()
+
+    def _empty(self) -> None:
+        os.ftruncate(self._fd, HEAD)
+        os.pwrite(self._fd, HEAD.to_bytes(8, "little"), _READ_AT)
+        self._read = self._end = HEAD
+        self.busy = False
+
+    def count(self, reason: str, level: int) -> None:
+        """Count one dropped event where the shipper process will find it, even when this process is killed."""
+        with self._lock:
+            self._count(reason, level)
+
+    def _count(self, reason: str, level: int) -> None:
+        cell = _cell(reason, level)
+        self._cells[cell] += 1
+        with contextlib.suppress(OSError):  # then only this process knows, and says so in its own report
+            self._open()
+            os.pwrite(self._fd, self._cells[cell].to_bytes(8, "little"), _DROPS_AT + 8 * cell)
+
+    def _open(self) -> None:
+        if self._fd >= 0:
+            return
+        prepare_folder(self._folder)
+        fd = self._new_file()
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.posix_fallocate(fd, 0, HEAD)
+        os.pwrite(fd, _WHO.pack(MAGIC, self._pid, self._token, HEAD), 0)
+        self._fd = fd
+
+    def _new_file(self) -> int:
+        for attempt in itertools.count():  # one that was closed before may still be there, for the shipper process
+            name = f"{self._token.hex()}-{attempt}"
+            self._path = os.path.join(self._folder, name)
+            with contextlib.suppress(FileExistsError):
+                return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        raise AssertionError("unreachable")
+
+    def forget(self) -> None:
+        """In a forked child: let go of the parent's file, which stays the parent's."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+        self._fd = -1
+
+    def close(self) -> None:
+        """Leave the file to the shipper process when there is something in it, else remove it."""
+        with self._lock:
+            if self._fd < 0:
+                return
+            if not self.busy and not any(self._cells):
+                with contextlib.suppress(OSError):
+                    os.unlink(self._path)
+            os.close(self._fd)
+            self._fd = -1
+            self._read = self._end = HEAD
+            self._cells = [0] * len(self._cells)
+            self.busy = False
+
+
+class Abandoned:
+    """The overflow of a process that is gone, in the hands of the shipper process."""
+
+    def __init__(self, path: str, fd: int, token: bytes, pid: int, read: int) -> None:
+        self.name = os.path.basename(path)
+        self.token = token
+        self.pid = pid
+        self.path = path
+        self._fd = fd
+        self._read = read
+
+    @property
+    def drops(self) -> Drops:
+        return _named(_DROPS.unpack(os.pread(self._fd, _DROPS.size, _DROPS_AT)))
+
+    @property
+    def frames(self) -> bytes:
+        """What nobody put into the pipe, as it stands in the file."""
+        pieces = []
+        at = self._read
+        while chunk := os.pread(self._fd, _CHUNK, at):
+            pieces.append(chunk)
+            at += len(chunk)
+        return b"".join(pieces)
+
+    def remove(self) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+        self.close()
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def living_drops(folder: str) -> dict[str, Drops]:
+    """What the processes that have an overflow say they dropped: name of the file → drops."""
+    drops: dict[str, Drops] = {}
+    for path in _files(folder):
+        with contextlib.suppress(OSError, struct.error):
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                drops[os.path.basename(path)] = _named(_DROPS.unpack(os.pread(fd, _DROPS.size, _DROPS_AT)))
+            finally:
+                os.close(fd)
+    return drops
+
+
+def abandoned(folder: str, known: Container[str]) -> Iterator[Abandoned]:
+    """The overflows whose owners are gone, save the `known` paths; each is locked for us until closed or removed."""
+    for path in _files(folder):
+        if path in known:
+            continue
+        with contextlib.suppress(OSError):
+            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            found = _take(path, fd)
+            if found is None:
+                os.close(fd)
+                continue
+            yield found
+
+
+def _take(path: str, fd: int) -> Abandoned | None:
+    head = os.pread(fd, _WHO.size, 0)
+    if len(head) < _WHO.size:
+        return None
+    magic, pid, token, read = _WHO.unpack(head)
+    if magic != MAGIC:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # A forked child that never logged may still hold its dead parent's lock.
+        if os.path.exists(f"/proc/{pid}"):
+            return None
+    # What the owner wrote before it let go is only certain now.
+    return Abandoned(path, fd, token, pid, _WHO.unpack(os.pread(fd, _WHO.size, 0))[3])
+
+
+def _files(folder: str) -> list[str]:
+    try:
+        return sorted(os.path.join(folder, name) for name in os.listdir(folder))
+    except OSError:
+        return []

@@ -1,0 +1,355 @@
+"""SHIPPER - the process: intake, deliverers, drain, exit.
+
+It is started by `supervisor.py` with the queue's reading end and the locked lock file open, and its settings on stdin.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn
+
+from . import log
+from .intake import Intake
+from .journal import Cursor, Position, Writer, release, saved_positions, segments, size_on_disk
+from .ledger import Ledger
+from .overflow import Drops, living_drops
+from .queue import grow
+from .settings import Settings
+from .lock import read_note, write_note
+from .spool import Spool, write_atomically
+
+HAND_OVER = signal.SIGUSR1
+TICK = 0.05  # seconds between two looks of the main thread
+PROMPT = 0.005  # the same while somebody flushes
+HEARTBEAT = 1.0  # seconds between two status files when nothing happens
+PROGRESS = 0.2  # ... and when something does
+PARTING = 3.0  # seconds that requests under way get to end
+FORGOTTEN = 7 * 24 * 3600.0  # seconds that the journal is kept for a backend that is no longer configured
+
+_log = logging.getLogger(log.NAME)
+
+
+class Shipper:
+    """One app's shipper process: starts the parts, watches over them, says how they do, and ends when nobody writes."""
+
+    def __init__(self, settings: Settings, pipe: int) -> None:
+        self._settings = settings
+        self._spool = Spool(settings.spool)
+        self._started = time.time()
+        self._terminated = False
+        self._handed_over = False
+        self._bell = threading.Event()
+        self._deliverers: list[Any] = []
+        self._threads: list[threading.Thread] = []
+        self._ended_at: float | None = None
+        self._said: dict[str, Any] = {}
+        self._said_at = 0.0
+        self._sampled_at = 0.0
+        self._kept_at = 0.0
+        self._load: Any = None
+        self._mine = {f"{backend.name}.json" for backend in settings.backends}
+        self._ledger = Ledger(self._spool.ledger, self._spool.journal, self._spool.damaged)
+        self._cursors = self._open_cursors()
+        newest = max([self._ledger.position.segment, *(cursor.position.segment for cursor in self._cursors.values())])
+        writer = Writer(self._spool.journal, segment_bytes=settings.spooling.segment, first=newest)
+        self._intake = Intake(
+            pipe, writer, self._spool.overflow, fsync=settings.spooling.fsync, grown=self._journal_has_grown
+        )
+
+    def _open_cursors(self) -> dict[str, Cursor]:
+        return {backend.name: self._cursor(backend) for backend in self._settings.backends}
+
+    def _cursor(self, backend: Any) -> Cursor:
+        path = os.path.join(self._spool.cursors, f"{backend.name}.json")
+        cursor = Cursor(path, self._spool.journal, level=backend.level)
+        if cursor.base < 0:
+            self._ledger.follow(1_000_000)
+            with contextlib.suppress(OSError):
+                cursor.count_from(self._ledger.journaled + self._ledger.doubles)
+        return cursor
+
+    # -- signals: they only raise flags, the main thread looks at them ---------------------------------------------
+
+    def _listen(self) -> None:
+        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGQUIT):
+            signal.signal(ignored, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        signal.signal(HAND_OVER, self._on_hand_over)
+
+    def _on_terminate(self, number: int, frame: FrameType | None) -> None:
+        self._terminated = True
+
+    def _on_hand_over(self, number: int, frame: FrameType | None) -> None:
+        self._handed_over = True
+
+    def _journal_has_grown(self) -> None:
+        self._bell.set()
+        for deliverer in self._deliverers:
+            deliverer.wake.set()
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        self._listen()
+        self._start("intake", self._intake.run)
+        self._open_backends()
+        _log.info("started, pid %d", os.getpid())
+        while not self._is_over():
+            self._look_after()
+            self._bell.wait(PROMPT if self._is_awaited() else TICK)
+            self._bell.clear()
+        self._end()
+
+    def _start(self, name: str, run: Callable[[], None]) -> None:
+        thread = threading.Thread(target=self._or_die(run), name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _or_die(self, run: Callable[[], None]) -> Callable[[], None]:
+        """A part that fails in a way that nobody foresaw ends the process: the next one goes on from the journal."""
+
+        def guarded() -> None:
+            try:
+                run()
+            except BaseException:
+                _log.exception("the shipper process ends because a part of it failed")
+                os._exit(70)
+
+        return guarded
+
+    def _open_backends(self) -> None:
+        # Only now: intake has been at work while requests, the largest of our imports, was loaded.
+        from .backends import HttpBackend, Site
+        from .backends.http import Sender
+        from .dead import DeadLetters
+        from .delivery import Deliverer
+        from .machine import Load, address, host
+
+        settings = self._settings
+        self._load = Load()
+        self._load.sample(time.time())
+        site = Site(app=settings.app, cwd=settings.cwd, host=host(), address=address(), load=self._load)
+        for description in settings.backends:
+            backend = Sender(description) if isinstance(description, HttpBackend) else description
+            backend.open(site)
+            deliverer = Deliverer(
+                self._cursors[backend.name],
+                backend,
+                DeadLetters(self._spool.dead, backend.name, limit=settings.spooling.dead),
+                batching=settings.batching,
+                retry=settings.retry,
+                settled=self._bell.set,
+            )
+            self._deliverers.append(deliverer)
+            self._start(backend.name, deliverer.run)
+
+    def _look_after(self) -> None:
+        self._sample()
+        with contextlib.suppress(OSError):
+            self._ledger.follow()
+            self._account_for_the_dead()
+        self._keep_house()
+        self._drain_when_alone()
+        self._tell()
+
+    def _sample(self) -> None:
+        now = time.monotonic()
+        if now - self._sampled_at >= 1.0:
+            self._load.sample(time.time())
+            self._sampled_at = now
+
+    def _account_for_the_dead(self) -> None:
+        """Note what killed processes dropped, durably, before the file that says so goes."""
+        while not self._intake.adopted.empty():
+            found = self._intake.adopted.get()
+            self._ledger.note_drops(found.name, found.pid, found.drops)
+            try:
+                self._ledger.save()
+            except OSError:
+                self._intake.adopted.put(found)
+                raise
+            found.remove()
+
+    def _keep_house(self) -> None:
+        """Once a second: save the ledger, delete segments that everybody has passed, keep the quota."""
+        now = time.monotonic()
+        if now - self._kept_at < 1.0:
+            return
+        self._kept_at = now
+        with contextlib.suppress(OSError):
+            self._ledger.save()
+        with contextlib.suppress(OSError):
+            self._release()
+            self._keep_quota()
+
+    def _release(self) -> None:
+        positions = [deliverer.position.segment for deliverer in self._deliverers]
+        positions.append(self._ledger.position.segment)
+        for name, saved in saved_positions(self._spool.cursors).items():
+            if f"{name}.json" not in self._mine and self._is_remembered(name):
+                positions.append(int(saved.get("segment", 1)))
+        release(self._spool.journal, min(positions))
+
+    def _is_remembered(self, name: str) -> bool:
+        changed = os.stat(os.path.join(self._spool.cursors, f"{name}.json")).st_mtime
+        return time.time() - changed < FORGOTTEN
+
+    def _keep_quota(self) -> None:
+        spooling = self._settings.spooling
+        size = size_on_disk(self._spool.journal)
+        if spooling.when_full == "newest":
+            (self._intake.paused.set if size >= spooling.quota else self._intake.paused.clear)()
+            return
+        if size < spooling.quota:
+            return
+        floor = segments(self._spool.journal)[0] + 1
+        _log.warning("the journal has used up its quota: its oldest segment is given up, and its events are counted")
+        for deliverer in self._deliverers:
+            deliverer.floor = max(deliverer.floor, floor)
+            deliverer.wake.set()
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _drain_when_alone(self) -> None:
+        alone = self._intake.eof.is_set()
+        if alone and self._ended_at is None:
+            self._ended_at = time.monotonic()
+            _let_go_of_stderr()
+        if not alone and not self._terminated:
+            self._ended_at = None
+        if self._terminated and self._ended_at is None:
+            self._ended_at = time.monotonic()
+        for deliverer in self._deliverers:
+            if alone or self._terminated:
+                deliverer.hurry.set()
+            else:
+                deliverer.hurry.clear()
+                deliverer.drained.clear()
+
+    def _is_over(self) -> bool:
+        if self._handed_over:
+            return True
+        if self._ended_at is None:
+            return False
+        if time.monotonic() - self._ended_at >= self._settings.grace:
+            return True
+        return self._intake.eof.is_set() and self._is_drained()
+
+    def _is_drained(self) -> bool:
+        if self._intake.trouble or not self._intake.adopted.empty():
+            return False
+        return all(deliverer.drained.is_set() for deliverer in self._deliverers)
+
+    def _end(self) -> None:
+        deadline = time.monotonic() + PARTING
+        self._intake.stopping.set()
+        for deliverer in self._deliverers:
+            deliverer.stopping.set()
+            deliverer.wake.set()
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        with contextlib.suppress(OSError):
+            self._ledger.follow(10_000)
+            self._account_for_the_dead()
+            self._ledger.save()
+            self._release()
+        self._tell(last=True)
+        with contextlib.suppress(OSError):
+            os.rmdir(self._spool.overflow)
+            os.rmdir(os.path.dirname(self._spool.overflow))
+        _log.info("ended")
+
+    # -- status ------------------------------------------------------------------------------------------------------
+
+    def _is_awaited(self) -> bool:
+        """Whether somebody flushes: a mark was seen that a backend has not passed yet, or that was not told yet."""
+        marks = self._ledger.marks()
+        if marks != self._said.get("marks", {}):
+            return True
+        behind = min((deliverer.position for deliverer in self._deliverers), default=self._ledger.position)
+        return any(Position(segment, offset) > behind for _, segment, offset in marks.values())
+
+    def _tell(self, *, last: bool = False) -> None:
+        """Write status.json when it is time to."""
+        now = time.monotonic()
+        state = self._state()
+        changed = state != self._said
+        pause = 0.0 if last or self._is_awaited() else PROGRESS if changed else HEARTBEAT
+        if now - self._said_at < pause or (not changed and not last and now - self._said_at < HEARTBEAT):
+            return
+        self._said, self._said_at = state, now
+        with contextlib.suppress(OSError):
+            write_atomically(self._spool.status, {**state, "updated": time.time(), "ended": last})
+
+    def _state(self) -> dict[str, Any]:
+        ledger = self._ledger
+        return {
+            "app": self._settings.app,
+            "pid": os.getpid(),
+            "started": self._started,
+            "digest": self._settings.digest,
+            "ledger": {**ledger.summary(), "position": ledger.position, "missing": ledger.missing, "gaps": ledger.gaps()},
+            "dropped": self._dropped(),
+            "marks": ledger.marks(),
+            "backends": {each.backend.name: self._backend_state(each) for each in self._deliverers},
+            "journal": {"trouble": self._intake.trouble, "full": self._intake.paused.is_set()},
+            "writers": not self._intake.eof.is_set(),
+        }
+
+    def _dropped(self) -> Drops:
+        for name, drops in living_drops(self._spool.overflow).items():
+            self._ledger.note_drops(name, 0, drops)
+        return self._ledger.drops
+
+    def _backend_state(self, deliverer: Any) -> dict[str, Any]:
+        return {
+            "state": deliverer.state,
+            "position": deliverer.position,
+            "base": deliverer.base,
+            "counts": deliverer.counts,
+            "dropped": deliverer.dropped,
+            "settled": deliverer.settled_count,
+            "retried": deliverer.retried,
+            "in_flight": deliverer.in_flight.size,
+            "oldest": deliverer.oldest,
+            "last_error": deliverer.last_error,
+        }
+
+
+def _let_go_of_stderr() -> None:
+    """Whoever captured the application's output waits for the end of it, and the application is gone."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
+
+
+def main(pipe: int, lock: int) -> NoReturn:
+    """The life of the process, from its settings on stdin to `_exit`."""
+    os.umask(0o077)
+    os.chdir("/")
+    with open(0, "rb", closefd=False) as stdin:
+        settings: Settings = pickle.load(stdin)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    log.set_up(Spool(settings.spool).log, settings.app)
+    grow(pipe)
+    write_note(lock, {**read_note(lock), "pid": os.getpid()})
+    sys.setswitchinterval(0.001)  # intake must not wait long for its turn: the pipe holds 1 MiB
+    code = 0
+    try:
+        Shipper(settings, pipe).run()
+    except BaseException:
+        _log.exception("the shipper process failed")
+        code = 70
+    logging.shutdown()
+    os._exit(code)

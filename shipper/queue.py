@@ -1,0 +1,342 @@
+"""RecordQueue - the verbs of a `multiprocessing.Queue` over a kernel pipe with a name, without any lock.
+
+Every process opens the FIFO by its path, so the queue works under fork, spawn, forkserver and for processes that nobody
+of ours started. One frame is one `write(2)` of at most PIPE_BUF bytes: all or nothing, between threads, processes and
+signal handlers. What the pipe has no room for waits in the process's overflow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import multiprocessing.queues
+import os
+import queue
+import secrets
+import select
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from . import frame
+from .event import EventId
+from .native import start_thread
+from .overflow import Drops, Overflow
+
+PIPE_SIZE = 1024 * 1024
+OVERFLOW_SIZE = 8 * 1024 * 1024
+_READ_SIZE = 256 * 1024
+_F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
+_POLL_MS = 50
+
+if TYPE_CHECKING:
+    _Base = multiprocessing.queues.Queue[bytes]
+else:
+    _Base = multiprocessing.queues.Queue
+
+
+def new_token() -> bytes:
+    """8 random bytes that name a process, with a version 4 nibble so that ids make proper UUIDs."""
+    token = bytearray(secrets.token_bytes(8))
+    token[6] = 0x40 | token[6] & 0x0F
+    return bytes(token)
+
+
+def grow(fd: int) -> None:
+    """Ask for a 1 MiB pipe. A refusal (the user's share of pipe memory is used up) is no error, only a smaller pipe."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(fd, _F_SETPIPE_SZ, PIPE_SIZE)
+
+
+class RecordQueue(_Base):
+    """A queue of bytes from any number of writing processes to one reading process.
+
+    `path` is the FIFO, `overflow` the folder for what does not fit into the pipe, `overflow_size` its bound in bytes per
+    process. A put never waits unless it is told to block, and raises `queue.Full` when the overflow is full too; the
+    drop is counted by then. Pickles as its paths.
+    """
+
+    def __init__(self, path: str, *, overflow: str, overflow_size: int = OVERFLOW_SIZE) -> None:
+        self._path = path
+        self._folder = overflow
+        self._overflow_size = overflow_size
+        self._closed = False
+        self._reading = -1
+        self._unread = b""
+        self._parts: dict[tuple[bytes, int], list[bytes]] = {}
+        self._whole: deque[bytes] = deque()
+        self._fd = -1
+        self.on_new_process: Callable[[], None] | None = None
+        """Called once in a forked child, before its first put: what its parent's threads did, it must do itself."""
+        self._is_new = False
+        self._begin()
+        _open_queues.add(self)
+
+    def open(self) -> None:
+        """Open the pipe now rather than at the first put. OSError when it can't be."""
+        self._writing()
+
+    # -- as one process sees itself ----------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Become a process of our own: a token, a sequence from 0, an empty overflow."""
+        self._pid = os.getpid()
+        self._token = new_token()
+        self._sequence = itertools.count()
+        self._marks = itertools.count(1)
+        self._emitted = 0
+        self._overflow = Overflow(self._folder, token=self._token, pid=self._pid, limit=self._overflow_size)
+        self._helping = False
+
+    def _begin_in_child(self) -> None:
+        self._overflow.forget()
+        self._begin()
+        self._is_new = True
+
+    def __getstate__(self) -> dict[str, Any]:  # type: ignore[override]
+        return {"path": self._path, "overflow": self._folder, "overflow_size": self._overflow_size}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:  # type: ignore[override]
+        self.__init__(state["path"], overflow=state["overflow"], overflow_size=state["overflow_size"])  # type: ignore[misc]
+
+    @property
+    def token(self) -> bytes:
+        """What names this process in event ids; a forked child has its own."""
+        self.be_this_process()
+        return self._token
+
+    @property
+    def emitted(self) -> int:
+        """How many events this process has put, or dropped, so far."""
+        self.be_this_process()
+        return self._emitted
+
+    @property
+    def drops(self) -> Drops:
+        return self._overflow.drops
+
+    @property
+    def waiting(self) -> int:
+        """Bytes in this process's overflow."""
+        return self._overflow.waiting
+
+    def be_this_process(self) -> None:
+        """In a forked child, become a process of its own: a new token, an empty overflow."""
+        # Not only by os.register_at_fork: uWSGI forks without running its hooks.
+        if self._pid != os.getpid():
+            self._begin_in_child()
+        if self._is_new:
+            self._is_new = False
+            if self.on_new_process is not None:
+                self.on_new_process()
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def put_nowait(self, obj: bytes, *, level: int = 0) -> EventId:
+        """Queue one event; its id. Raises `queue.Full` (the drop is counted) and never waits."""
+        self.be_this_process()
+        seq = self._next()
+        if self._closed:
+            self._drop("after_stop", level)
+        frames = frame.encode(obj, token=self._token, seq=seq, pid=self._pid, level=frame.clip(level))
+        if not self._offer(frames, level):
+            self._drop("queue_full", level)
+        return EventId(self._token, seq)
+
+    def put(self, obj: bytes, block: bool = True, timeout: float | None = None) -> None:
+        """Like `put_nowait`; with `block`, first wait up to `timeout` seconds (None: for ever) for the overflow to empty."""
+        if block:
+            self._wait_for_room(timeout)
+        self.put_nowait(obj)
+
+    def _wait_for_room(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._overflow.busy and not self._closed:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            self._wait_writable(_POLL_MS if left is None else min(_POLL_MS, int(left * 1000) + 1))
+            self._overflow.drain(self._write)
+
+    def _next(self) -> int:
+        seq = next(self._sequence)
+        self._emitted = seq + 1
+        return seq
+
+    def _drop(self, reason: str, level: int) -> None:
+        self._overflow.count(reason, level)
+        raise queue.Full(reason)
+
+    def drop(self, reason: str, level: int) -> None:
+        """Count an event that its process decided not to send, under an id of its own."""
+        self.be_this_process()
+        self._next()
+        self._overflow.count(reason, level)
+
+    def mark(self) -> int:
+        """Put a mark behind everything this process has put; its number. Raises `queue.Full`."""
+        self.be_this_process()
+        number = next(self._marks)
+        frames = frame.encode(b"", token=self._token, seq=number, pid=self._pid, level=frame.MAX_LEVEL, flags=frame.MARK)
+        if not self._offer(frames, frame.MAX_LEVEL):
+            raise queue.Full("no room for a mark")
+        return number
+
+    def _offer(self, frames: list[bytes], level: int) -> bool:
+        if self._overflow.busy:
+            return self._queue_up(frames, level, begun=False)
+        for done, piece in enumerate(frames):
+            if not self._write(piece):
+                return self._queue_up(frames[done:], level, begun=done > 0)
+        return True
+
+    def _write(self, piece: bytes) -> bool:
+        """One frame into the pipe, or False when it does not take it now."""
+        try:
+            os.write(self._writing(), piece)
+        except OSError:  # BlockingIOError: full. Anything else (no descriptor left, the folder is gone): try again later.
+            return False
+        return True
+
+    def _writing(self) -> int:
+        if self._fd < 0:
+            # For reading too: opening never waits for a reader, and a dead reader raises no SIGPIPE.
+            self._fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+            grow(self._fd)
+        return self._fd
+
+    def _queue_up(self, frames: list[bytes], level: int, *, begun: bool) -> bool:
+        if not self._overflow.append(frames, level, begun=begun):
+            return False
+        self._help()
+        return True
+
+    def _help(self) -> None:
+        """See to it that somebody empties the overflow: a thread that exists only while there is something in it."""
+        if self._helping:
+            return
+        self._helping = True
+        try:
+            start_thread(self._empty_overflow, "shipper-overflow")
+        except RuntimeError:  # no thread to be had, or the interpreter is ending: the next put, flush or exit does it
+            self._helping = False
+            self._overflow.drain(self._write)
+
+    def _empty_overflow(self) -> None:
+        helped = self._overflow
+        while True:
+            while not helped.drain(self._write):
+                if helped is not self._overflow or self._closed:
+                    return
+                self._wait_writable(_POLL_MS)
+            self._helping = False
+            if not helped.busy:  # asked again after the flag is down, so that no append is left without a helper
+                return
+            self._helping = True
+
+    def _wait_writable(self, milliseconds: int) -> None:
+        try:
+            poller = select.poll()
+            poller.register(self._writing(), select.POLLOUT)
+        except OSError:
+            time.sleep(milliseconds / 1000)
+            return
+        poller.poll(milliseconds)
+
+    def drain(self, deadline: float) -> bool:
+        """Empty the overflow into the pipe until `deadline` (time.monotonic()); True when nothing waits any more."""
+        self.be_this_process()
+        while self._overflow.busy and not self._overflow.drain(self._write):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._wait_writable(min(_POLL_MS, int(left * 1000) + 1))
+        return True
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def get(self, block: bool = True, timeout: float | None = None) -> bytes:
+        """The next whole event. Raises `queue.Empty`. Damaged bytes are skipped; only one process may read."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._whole:
+            if self._fill():
+                continue
+            if not block or (deadline is not None and time.monotonic() >= deadline):
+                raise queue.Empty
+            poller = select.poll()
+            poller.register(self._reading, select.POLLIN)
+            poller.poll(_POLL_MS if deadline is None else max(1, min(_POLL_MS, int((deadline - time.monotonic()) * 1000))))
+        return self._whole.popleft()
+
+    def get_nowait(self) -> bytes:
+        return self.get(block=False)
+
+    def _fill(self) -> bool:
+        if self._reading < 0:
+            self._reading = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            data = os.read(self._reading, _READ_SIZE)
+        except BlockingIOError:
+            return False
+        self._unread += data
+        found = frame.scan(self._unread)
+        for view in found.frames:
+            self._take(view, self._unread[view.payload_start : view.end])
+        self._unread = self._unread[found.consumed :]
+        return bool(data)
+
+    def _take(self, view: frame.FrameView, payload: bytes) -> None:
+        if view.flags == frame.MARK:
+            return
+        parts = self._parts.setdefault((view.token, view.seq), [])
+        parts.append(payload)
+        if len(parts) == view.parts:
+            self._whole.append(b"".join(self._parts.pop((view.token, view.seq))))
+
+    def qsize(self) -> int:
+        """How many whole events wait to be read here; what is still in the pipe can't be counted and is not."""
+        self._fill_if_reading()
+        return len(self._whole)
+
+    def empty(self) -> bool:
+        return self.qsize() == 0
+
+    def full(self) -> bool:
+        """Whether a put below WARNING would be dropped now."""
+        return self._overflow.waiting >= self._overflow_size * 3 // 4
+
+    def _fill_if_reading(self) -> None:
+        while self._fill():
+            pass
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let go of the pipe. Puts from now on are dropped and counted as `after_stop`. May be called twice."""
+        self._closed = True
+        self._overflow.close()
+        for fd in (self._fd, self._reading):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._reading = -1
+        _open_queues.discard(self)
+
+    def join_thread(self) -> None:
+        """There is no feeder thread; what was put is in the pipe or in the overflow."""
+
+    def cancel_join_thread(self) -> None:
+        """Nothing to cancel."""
+
+
+_open_queues: weakref.WeakSet[RecordQueue] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for each in list(_open_queues):
+        each._begin_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

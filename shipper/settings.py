@@ -1,0 +1,248 @@
+"""What can be set: keyword, environment, defaults; checked at birth; and how it reaches the shipper process."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import os
+import pickle
+import re
+import sys
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ._version import __version__
+from .backends.jkool import JKool
+from .backends.trakerr import Trakerr
+from .errors import ConfigurationError
+from .limits import Batching, Retry, Spooling, check_number
+from .queue import OVERFLOW_SIZE
+from .redact import Redact
+from .spool import default_folder
+
+T = TypeVar("T")
+PREFIX = "SHIPPER_"
+_APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_MODULE = re.compile(r"[A-Za-z_][\w.]*")
+
+_KINDS: dict[str, tuple[str, type[Any]]] = {"trakerr": ("api_key", Trakerr), "jkool": ("token", JKool)}
+"""Backends that can come from the environment: prefix → the setting without which there is none, and its class."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that the application and the shipper process must agree on. Pickles; `repr` shows no secret."""
+
+    backends: tuple[Any, ...]
+    app: str
+    spool: str
+    level: int = logging.NOTSET
+    batching: Batching = Batching()
+    retry: Retry = Retry()
+    spooling: Spooling = Spooling()
+    redact: Redact = Redact()
+    overflow: int = OVERFLOW_SIZE
+    grace: float = 30.0
+    python: str = ""
+    cwd: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.app, str) or not _APP.fullmatch(self.app):
+            raise ConfigurationError("app", self.app, "1 to 100 letters, digits, dots, dashes and underscores")
+        if not isinstance(self.spool, str) or not self.spool or "\0" in self.spool:
+            raise ConfigurationError("spool", self.spool, "must be the path of a folder")
+        for name, kind in (("batching", Batching), ("retry", Retry), ("spooling", Spooling), ("redact", Redact)):
+            if not isinstance(getattr(self, name), kind):
+                raise ConfigurationError(name, getattr(self, name), f"must be a shipper.{kind.__name__}")
+        check_number("overflow", self.overflow, least=65536, whole=True)
+        check_number("grace", self.grace, least=0)
+        self._check_backends()
+
+    def _check_backends(self) -> None:
+        names = set()
+        for backend in self.backends:
+            name = getattr(backend, "name", None)
+            if not isinstance(name, str) or not hasattr(backend, "level"):
+                raise ConfigurationError("backends", backend, "must be a shipper.Trakerr, a shipper.JKool or a Backend")
+            if not _APP.fullmatch(name):
+                raise ConfigurationError(f"{type(backend).__name__}.name", name, "letters, digits, dots, dashes")
+            if name in names:
+                raise ConfigurationError(f"{type(backend).__name__}.name", name, "two backends need two names: give name=")
+            if type(backend).__module__ == "__main__":
+                raise ConfigurationError(
+                    "backends", backend, "its class must live in a module that the shipper process can import"
+                )
+            names.add(name)
+
+    @property
+    def digest(self) -> str:
+        """The same for equal settings in any process; a running process with another one is replaced."""
+        parts = [__version__, self.app, *map(_canonical, self.backends)]
+        parts += [repr(each) for each in (self.batching, self.retry, self.spooling, self.grace)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def for_process(self) -> bytes:
+        """What goes through the shipper process's stdin; ConfigurationError when a backend does not pickle."""
+        try:
+            return pickle.dumps(self)
+        except Exception as error:
+            raise ConfigurationError("backends", self.backends, f"must pickle ({error})") from error
+
+
+def _canonical(backend: Any) -> str:
+    if not dataclasses.is_dataclass(backend):
+        return pickle.dumps(backend).hex()
+    values = {field.name: getattr(backend, field.name) for field in dataclasses.fields(backend)}
+    return f"{type(backend).__module__}.{type(backend).__qualname__} {sorted(values.items())!r}"
+
+
+def identity(backend: Any) -> str:
+    """Eight digits that are the same for equal backends, whatever their names."""
+    return hashlib.sha256(_canonical(dataclasses.replace(backend, name="x")).encode()).hexdigest()[:8]
+
+
+def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from keywords (None is "not given"), then the environment, then defaults. ConfigurationError if wrong."""
+    found = backends or tuple(_backends_from(environ))
+    if not found:
+        raise ConfigurationError(
+            "backends",
+            (),
+            'give one, as in shipper.start(shipper.Trakerr("api-key"), shipper.JKool("access-token")), '
+            "or set SHIPPER_TRAKERR_API_KEY or SHIPPER_JKOOL_TOKEN in the environment",
+        )
+    values = {name: value for name, value in given.items() if value is not None}
+    for name, group in (("batching", Batching), ("retry", Retry), ("spooling", Spooling), ("redact", Redact)):
+        values.setdefault(name, _from_environment(group, f"{PREFIX}{name.upper()}_", environ))
+    hints = typing.get_type_hints(Settings)
+    for name in ("app", "spool", "level", "overflow", "grace", "python"):
+        variable = f"{PREFIX}{name.upper()}"
+        if name not in values and variable in environ:
+            annotation = int | str if name == "level" else hints[name]
+            values[name] = _parse(variable, environ[variable], annotation)
+    values.setdefault("app", default_app())
+    if isinstance(values["app"], str) and "spool" not in values:
+        values["spool"] = default_folder(values["app"])
+    if isinstance(values["spool"], os.PathLike):
+        values["spool"] = os.fspath(values["spool"])
+    values["level"] = level_number("level", values.get("level", logging.NOTSET))
+    return Settings(backends=found, cwd=os.getcwd(), **values)
+
+
+def level_number(setting: str, level: object) -> int:
+    """A logging level as a number; names are taken in any case. ConfigurationError for anything else."""
+    if isinstance(level, int) and not isinstance(level, bool):
+        return level
+    known = logging.getLevelName(level.upper()) if isinstance(level, str) else None
+    if not isinstance(known, int):
+        raise ConfigurationError(setting, level, "must be a logging level: a number, or a name such as 'INFO'")
+    return known
+
+
+def _backends_from(environ: Mapping[str, str]) -> list[Any]:
+    return [
+        _from_environment(kind, f"{PREFIX}{name.upper()}_", environ)
+        for name, (needed, kind) in _KINDS.items()
+        if f"{PREFIX}{name.upper()}_{needed.upper()}" in environ
+    ]
+
+
+def _from_environment(kind: type[T], prefix: str, environ: Mapping[str, str]) -> T:
+    """An instance of a dataclass, with the fields whose variables are set."""
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        variable = f"{prefix}{field.name.upper()}"
+        if variable in environ:
+            values[field.name] = _parse(variable, environ[variable], hints[field.name])
+    return kind(**values)
+
+
+def _parse(variable: str, text: str, annotation: Any) -> Any:
+    """The value of a variable as its field wants it. Lists are separated by commas; "" is None where None is allowed."""
+    kinds = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+    if text == "" and type(None) in kinds:
+        return None
+    for kind in kinds:
+        if kind is type(None):
+            continue
+        try:
+            return _parse_as(kind, text)
+        except ValueError:
+            continue
+    names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds if kind is not type(None))
+    raise ConfigurationError(variable, text, f"must be {names}")
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is typing.Union or type(annotation).__name__ == "UnionType"
+
+
+def _parse_as(kind: Any, text: str) -> Any:
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        items = [item.strip() for item in text.split(",") if item.strip()]
+        return tuple(_parse_as(typing.get_args(kind)[0], item) for item in items)
+    if origin is typing.Literal or kind is str:
+        return text
+    if kind is bool:
+        return _yes_or_no(text)
+    return kind(text)
+
+
+def _yes_or_no(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(text)
+
+
+def default_app() -> str:
+    """A name for the running program, the same in all its workers, whoever started them.
+
+    A script is named after its file. A server that is installed in the environment (gunicorn, uvicorn, celery …) serves
+    many applications, so there it is the server, the working directory and the arguments that name loaded modules.
+    """
+    program = _program()
+    if program is None:
+        return _named("python", ["interactive", os.getcwd()])
+    stem = re.sub(r"[^A-Za-z0-9_-]", "-", os.path.splitext(os.path.basename(program))[0]).strip("-_") or "app"
+    if stem == "__main__":
+        stem = re.sub(r"[^A-Za-z0-9_-]", "-", os.path.basename(os.path.dirname(program))).strip("-_") or "app"
+    if not _is_installed(program):
+        return _named(stem, [os.path.realpath(program)])
+    modules = sorted({word for word in sys.argv[1:] if _names_a_loaded_module(word)})
+    return _named(stem, [stem, os.getcwd(), *modules])
+
+
+def _named(stem: str, identity: list[str]) -> str:
+    return f"{stem[:60]}-{hashlib.sha256(chr(0).join(identity).encode(errors='surrogateescape')).hexdigest()[:8]}"
+
+
+def _program() -> str | None:
+    """The file of the main program: of the parent's, in a worker that was spawned. None for `-c`, stdin and the prompt."""
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    if isinstance(file, str) and os.path.isfile(file):
+        return os.path.abspath(file)
+    first = sys.argv[0] if sys.argv else ""
+    return os.path.abspath(first) if first not in ("", "-", "-c") and os.path.isfile(first) else None
+
+
+def _is_installed(program: str) -> bool:
+    """Whether it belongs to a Python environment rather than to an application."""
+    folder = os.path.dirname(os.path.abspath(program))
+    if f"{os.sep}site-packages{os.sep}" in program or f"{os.sep}dist-packages{os.sep}" in program:
+        return True
+    if os.path.realpath(program).startswith(os.path.dirname(os.path.realpath(os.__file__)) + os.sep):
+        return True  # python -m unittest and its like
+    return os.path.basename(folder) in ("bin", "sbin") or os.path.exists(os.path.join(folder, "python3"))
+
+
+def _names_a_loaded_module(word: str) -> bool:
+    name = word.partition(":")[0].removesuffix(".py")
+    return bool(_MODULE.fullmatch(name)) and name in sys.modules

@@ -1,0 +1,129 @@
+"""The app's folder: what lies where in it, and that nobody else can read or plant anything there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import ConfigurationError
+from .overflow import prepare_folder
+
+_LONGEST = 900  # bytes; names are added to it, and 4096 is the kernel's bound for a whole path
+
+
+class Spool:
+    """Paths in the folder `path`. Nothing is touched before `prepare`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self.queue = os.path.join(self.path, "queue")
+        self.lock = os.path.join(self.path, "lock")
+        self.journal = os.path.join(self.path, "journal")
+        self.cursors = os.path.join(self.path, "cursors")
+        self.dead = os.path.join(self.path, "dead")
+        self.damaged = os.path.join(self.path, "damaged")
+        self.ledger = os.path.join(self.path, "ledger.json")
+        self.status = os.path.join(self.path, "status.json")
+        self.log = os.path.join(self.path, "shipper.log")
+
+    @property
+    def overflow(self) -> str:
+        """The folder of the processes' overflows: in memory where the system has a place for that, else in the spool."""
+        if not os.access("/dev/shm", os.W_OK | os.X_OK):
+            return os.path.join(self.path, "overflow")
+        name = hashlib.sha256(os.path.realpath(self.path).encode()).hexdigest()[:16]
+        return f"/dev/shm/shipper-{os.geteuid()}/{name}"
+
+    def prepare(self) -> None:
+        """Make what is missing, with modes 0700 and 0600; ConfigurationError for anything that is not ours alone."""
+        if len(os.fsencode(self.path)) > _LONGEST:
+            raise ConfigurationError("spool", self.path, f"a path of at most {_LONGEST} bytes")
+        try:
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            self._check_folder(self.path)
+            for folder in (self.journal, self.cursors, self.dead, self.damaged):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(folder, 0o700)
+                self._check_folder(folder)
+            self._prepare_queue()
+            prepare_folder(os.path.dirname(self.overflow))
+            prepare_folder(self.overflow)
+        except OSError as error:
+            raise ConfigurationError("spool", self.path, f"a folder that this user can write to ({error})") from error
+
+    def _check_folder(self, path: str) -> None:
+        found = os.lstat(path)
+        if not stat.S_ISDIR(found.st_mode):
+            raise ConfigurationError("spool", path, "a folder, and not a link to one")
+        if found.st_uid != os.geteuid():
+            raise ConfigurationError("spool", path, f"a folder owned by this user (its owner has uid {found.st_uid})")
+        if found.st_mode & 0o077:
+            raise ConfigurationError(
+                "spool", path, f"a folder with mode 0700, which others can't enter (it has {stat.S_IMODE(found.st_mode):04o})"
+            )
+        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            raise ConfigurationError("spool", path, "a folder that this user can write to")
+
+    def _prepare_queue(self) -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(self.queue, 0o600)
+        found = os.lstat(self.queue)
+        if not stat.S_ISFIFO(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise ConfigurationError("spool", self.queue, "a FIFO of this user with mode 0600")
+
+
+def open_file(path: str, flags: int) -> int:
+    """Open a file of the spool, mode 0600, following no link; OSError when it is another's or linked elsewhere."""
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
+        os.close(fd)
+        raise PermissionError(f"{path} is not a plain file of this user's alone")
+    return fd
+
+
+def write_atomically(path: str, data: Mapping[str, Any]) -> None:
+    """Replace a JSON file: a reader, or a crash at any moment, finds the old one or the new one. OSError when it can't."""
+    beside = f"{path}.new"
+    fd = open_file(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        text = json.dumps(data).encode()
+        if os.write(fd, text) != len(text):
+            raise OSError(f"no room for {beside}")
+    finally:
+        os.close(fd)
+    os.replace(beside, path)
+
+
+def read_json(path: str) -> dict[str, Any] | None:
+    """What `write_atomically` wrote, or None when there is nothing of the kind."""
+    try:
+        fd = open_file(path, os.O_RDONLY)
+    except OSError:
+        return None
+    with open(fd, encoding="utf-8", errors="replace") as file:
+        try:
+            data = json.load(file)
+        except (ValueError, RecursionError, OSError):
+            return None
+    return data if isinstance(data, dict) else None
+
+
+def default_folder(app: str) -> str:
+    """`$XDG_STATE_HOME/shipper/<app>`, by default `~/.local/state/shipper/<app>`; without a home, below the temp folder."""
+    home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    if os.path.isabs(home) and _can_be_made(home):
+        return os.path.join(home, "shipper", app)
+    return os.path.join(tempfile.gettempdir(), f"shipper-{os.geteuid()}", app)
+
+
+def _can_be_made(path: str) -> bool:
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return os.access(path, os.W_OK | os.X_OK)

@@ -1,0 +1,161 @@
+"""How an app's shipper does, read from its spool by anybody of its user: running or not, delivered, left, dropped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .journal import saved_positions, segments, size_on_disk
+from .lock import running
+from .overflow import Drops
+from .spool import Spool, read_json
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """One backend. ``left`` events are in the journal and not settled; ``lag`` is the age of the oldest, in seconds."""
+
+    name: str
+    state: str = "unknown"  # idle, delivering, retrying, unauthorised; "stopped" when no process runs
+    delivered: int = 0
+    filtered: int = 0  # below the backend's level, or routed elsewhere
+    dead: int = 0
+    dropped: Drops = field(default_factory=dict)
+    left: int = 0
+    retried: int = 0  # waits before sending again, since the process started
+    in_flight: int = 0
+    lag: float = 0.0
+    last_error: str = ""
+
+
+@dataclass(frozen=True)
+class Status:
+    """All of an app. `emitted = journaled + dropped`, and per backend
+    `journaled = delivered + filtered + dead + dropped + left`."""
+
+    app: str
+    spool: str
+    running: bool
+    pid: int | None
+    started: float | None  # seconds since the epoch
+    updated: float | None  # when the process wrote this
+    journaled: int  # events taken over from the applications, since the spool was made
+    doubles: int  # of them, those that came twice (a process was killed while it emptied its overflow)
+    dropped: Drops  # before the journal: reason → level → count
+    missing: int  # sequence numbers that never came: what was dropped, or had not been accepted when its process died
+    corrupt: int  # stretches of damaged bytes, kept aside in `damaged/`
+    levels: Mapping[str, int]
+    journal_bytes: int
+    segments: int
+    trouble: str  # what the disk says, "" when all is well
+    backends: tuple[BackendStatus, ...]
+
+    @property
+    def left(self) -> int:
+        """Events that at least one backend still has to get."""
+        return max((backend.left for backend in self.backends), default=0)
+
+    @property
+    def total_dropped(self) -> int:
+        return total(self.dropped)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `stop()` has to say. ``flushed``: everything that this process logged is settled at every backend."""
+
+    flushed: bool
+    emitted: int  # by this process
+    dropped: Drops  # by this process
+    status: Status
+
+    @property
+    def left(self) -> Mapping[str, int]:
+        """Backend's name → events in the journal that it still has to get; the next start delivers them."""
+        return {backend.name: backend.left for backend in self.status.backends}
+
+
+def total(drops: Drops) -> int:
+    return sum(sum(levels.values()) for levels in drops.values())
+
+
+def read_status(spool: Spool, app: str) -> Status:
+    """The status of a spool as its files tell it; a spool that never was in use is all zeros."""
+    said = read_json(spool.status) or {}
+    holder = running(spool)
+    ledger = said.get("ledger", {})
+    journaled = int(ledger.get("journaled", 0))
+    return Status(
+        app=str(said.get("app", app)),
+        spool=spool.path,
+        running=holder is not None,
+        pid=int(holder.get("pid", 0)) or None if holder else None,
+        started=said.get("started"),
+        updated=said.get("updated"),
+        journaled=journaled,
+        doubles=int(ledger.get("doubles", 0)),
+        dropped=dict(said.get("dropped", {})),
+        missing=int(ledger.get("missing", 0)),
+        corrupt=int(ledger.get("corrupt", 0)),
+        levels=dict(ledger.get("levels", {})),
+        journal_bytes=_journal_bytes(spool),
+        segments=_segments(spool),
+        trouble=str(said.get("journal", {}).get("trouble", "")),
+        backends=tuple(_backends(spool, said, journaled + int(ledger.get("doubles", 0)), holder is not None)),
+    )
+
+
+def _backends(spool: Spool, said: Mapping[str, Any], came: int, is_running: bool) -> list[BackendStatus]:
+    known: dict[str, Any] = dict(said.get("backends", {}))
+    with contextlib.suppress(OSError):
+        for name, saved in saved_positions(spool.cursors).items():
+            known.setdefault(name, {**saved, "state": "not configured"})
+    return [_backend(name, each, came, is_running) for name, each in sorted(known.items())]
+
+
+def _backend(name: str, said: Mapping[str, Any], came: int, is_running: bool) -> BackendStatus:
+    counts = said.get("counts", {})
+    oldest = said.get("oldest")
+    left = max(0, came - int(said.get("base", 0)) - sum(counts.values()))
+    return BackendStatus(
+        name=name,
+        state=str(said.get("state", "unknown")) if is_running or said.get("state") == "not configured" else "stopped",
+        delivered=int(counts.get("delivered", 0)),
+        filtered=int(counts.get("filtered", 0)),
+        dead=int(counts.get("dead", 0)),
+        dropped=dict(said.get("dropped", {})),
+        left=left,
+        retried=int(said.get("retried", 0)),
+        in_flight=int(said.get("in_flight", 0)),
+        lag=max(0.0, time.time() - oldest) if left and oldest else 0.0,
+        last_error=str(said.get("last_error", "")),
+    )
+
+
+def _journal_bytes(spool: Spool) -> int:
+    try:
+        return size_on_disk(spool.journal)
+    except OSError:
+        return 0
+
+
+def _segments(spool: Spool) -> int:
+    try:
+        return len(segments(spool.journal))
+    except OSError:
+        return 0
+
+
+def apps() -> list[str]:
+    """The names of the apps that have a spool in the default place."""
+    from .spool import default_folder
+
+    folder = os.path.dirname(default_folder("x"))
+    try:
+        return sorted(name for name in os.listdir(folder) if os.path.exists(os.path.join(folder, name, "queue")))
+    except OSError:
+        return []

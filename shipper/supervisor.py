@@ -1,0 +1,188 @@
+"""APPLICATION - sees to it that one shipper process runs: whoever gets its lock starts the next one.
+
+The lock travels to the process open and locked, together with the queue's reading end: there is no moment in which
+nobody holds either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+from .handler import say
+from .native import start_thread
+from .lock import read_note, running, write_note
+from .settings import Settings
+from .spool import Spool, open_file
+
+TITLE = "shipper: "  # in `ps`, before the app's name and its spool
+LOOK = 0.2  # seconds between two looks whether the process is still there
+PATIENCE = 1.0  # seconds at most before a process that ended soon is started again ...
+LOOPING = 20  # ... and after so many in a row
+LONG_PATIENCE = 10.0  # ... this many seconds
+
+# The first line of the process: out of the starter's family at once, so that it is nobody's child and nobody's zombie.
+_BOOT = (
+    "import os,sys\n"
+    "os.fork() and os._exit(0)\n"
+    "sys.path[:]={path!r}\n"
+    "from shipper.process import main\n"
+    "main({pipe},{lock})"
+)
+
+
+def interpreter(wanted: str) -> str:
+    """The Python to run the process with: the setting, else this one, else one beside it (in uWSGI this one is uWSGI)."""
+    if wanted:
+        return wanted
+    name = os.path.basename(sys.executable or "")
+    if name.startswith(("python", "pypy")):
+        return sys.executable
+    for folder in (os.path.join(sys.prefix, "bin"), os.path.join(sys.exec_prefix, "bin")):
+        for each in (f"python{sys.version_info[0]}.{sys.version_info[1]}", "python3", "python"):
+            if os.access(os.path.join(folder, each), os.X_OK):
+                return os.path.join(folder, each)
+    return shutil.which("python3") or sys.executable
+
+
+class Supervisor:
+    """Starts the shipper process, and starts it again. Belongs to one process; a forked child needs its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._spool = Spool(settings.spool)
+        self._payload = settings.for_process()
+        self._stopping = threading.Event()
+        self._finished = threading.Event()
+        self._finished.set()
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def begin(self) -> None:
+        """Start the process unless it runs, replace it if its settings are others, and keep watch from now on."""
+        self._replace_if_changed()
+        self._look()
+        self.watch()
+
+    def watch(self) -> None:
+        self._stopping.clear()
+        self._finished.clear()
+        try:
+            start_thread(self._watch, "shipper-supervisor")
+        except RuntimeError as error:  # no thread left: other processes of the app, or the next start, do it
+            self._finished.set()
+            say("the shipper process is not watched over by this process", str(error))
+
+    def stop(self) -> None:
+        """Stop watching; the process goes on until nobody writes any more. May be called twice."""
+        self._stopping.set()
+        self._finished.wait(2.0)
+        self._reap(wait=True)
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(LOOK):
+            self._reap()
+            self._look()
+        self._finished.set()
+
+    def _look(self) -> None:
+        """Take the lock if it is free, and hand it to a new process."""
+        try:
+            lock = open_file(self._spool.lock, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            self._complain(error)
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._may_start(lock):
+                self._launch(lock)
+        except BlockingIOError:  # it runs
+            return
+        except OSError as error:
+            self._complain(error)
+        finally:
+            os.close(lock)
+
+    def _may_start(self, lock: int) -> bool:
+        """Not at once, when those before it ended soon after they began. Notes the start in the lock file."""
+        last = read_note(lock)
+        age = time.time() - float(last.get("started", 0.0))
+        soon = 0.0 <= age < LONG_PATIENCE
+        quick = int(last.get("quick", 0)) if soon else 0
+        if soon and age < _pause(quick):
+            return False
+        quick = quick + 1 if 0.0 <= age < PATIENCE or (soon and quick >= LOOPING) else 0
+        write_note(lock, {"pid": 0, "started": time.time(), "digest": self._settings.digest, "quick": quick})
+        return True
+
+    def _launch(self, lock: int) -> None:
+        pipe = os.open(self._spool.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            boot = _BOOT.format(path=[os.path.abspath(entry) for entry in sys.path], pipe=pipe, lock=lock)
+            title = f"{TITLE}{self._settings.app} {self._spool.path}"
+            process = subprocess.Popen(
+                [interpreter(self._settings.python), "-c", boot, title],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(pipe, lock),
+                start_new_session=True,
+                env={name: value for name, value in os.environ.items() if not name.startswith("SHIPPER_")},
+            )
+        finally:
+            os.close(pipe)
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(self._payload)
+            process.stdin.close()
+        self._started.append(process)
+
+    def _reap(self, *, wait: bool = False) -> None:
+        """The process that we started forked and ended; take its exit status away."""
+        for process in list(self._started):
+            if wait:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(2.0)
+            if process.poll() is not None:
+                self._started.remove(process)
+
+    def _complain(self, error: OSError) -> None:
+        say("the shipper process can't be started; events wait in memory", str(error))
+
+    def _replace_if_changed(self) -> None:
+        """Ask a process that runs with other settings to hand over; its journal stays."""
+        holder = self.holder()
+        if holder is None or holder.get("digest") == self._settings.digest:
+            return
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            pid = int(holder["pid"])
+            if _is_ours(pid):
+                os.kill(pid, signal.SIGUSR1)
+
+    def holder(self) -> dict[str, Any] | None:
+        """What the running process wrote into the lock file, or None when none runs."""
+        return running(self._spool)
+
+
+def _pause(quick: int) -> float:
+    """Seconds between two starts, after so many processes in a row that ended within a second."""
+    if quick >= LOOPING:
+        return LONG_PATIENCE
+    return min(0.05 * 2.0**quick, PATIENCE) if quick else 0.0
+
+
+def _is_ours(pid: int) -> bool:
+    if pid <= 1:
+        return False
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return TITLE.encode() in file.read()
+    except FileNotFoundError:
+        return not os.path.isdir("/proc/self")

@@ -1,0 +1,233 @@
+"""The README is true: its Python runs, its commands parse, and the settings that it names exist.
+
+A block runs in a fresh interpreter, in a folder of its own, as it is written but for one thing: a backend that is made
+without a url gets that of a server on this machine. One that can't run here has `<!-- not run: reason -->` before it.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import dataclasses
+import importlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from .leftovers import Scene
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+BLOCK = re.compile(
+    r"^(?P<marker><!-- not run: (?P<reason>.+?) -->\s*?\n\s*?)?^```(?P<language>\w+)[^\n]*\n(?P<text>.*?)^```\s*$",
+    re.MULTILINE | re.DOTALL,
+)
+SHELLS = {"bash", "console", "sh", "shell"}
+BACKENDS = {"Trakerr", "JKool"}
+TIMEOUT = 60.0
+
+# Raises in any process that a block starts when it looks up or calls a machine other than this one.
+STAY_HERE = """\
+import sys
+
+
+def stay_here(event, arguments):
+    host = None
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event == "socket.connect" and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    if isinstance(host, bytes):
+        host = host.decode()
+    if host and host not in ("localhost", "0.0.0.0", "::1") and not host.startswith("127."):
+        raise ConnectionRefusedError(f"the documentation tests stay on this machine: {host}")
+
+
+sys.addaudithook(stay_here)
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    line: int
+    language: str
+    text: str
+    reason: str | None  # why it is not run
+
+    def __str__(self) -> str:
+        return f"line-{self.line}"
+
+
+def blocks(text: str) -> list[Block]:
+    """Every fenced block that names its language."""
+    return [
+        Block(text.count("\n", 0, found.start("language")) + 1, found["language"], found["text"], found["reason"])
+        for found in BLOCK.finditer(text)
+    ]
+
+
+def readme() -> str:
+    return README.read_text(encoding="utf-8") if README.exists() else ""
+
+
+def of_language(*languages: str) -> list[Block]:
+    return [block for block in blocks(readme()) if block.language in languages]
+
+
+class Capture(ThreadingHTTPServer):
+    """Says 200 to everything, and counts."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.requests = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Capture
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.requests += 1
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Tests say nothing."""
+
+
+@pytest.fixture
+def capture() -> Iterator[Capture]:
+    with Capture() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+class _Address(ast.NodeTransformer):
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        self.generic_visit(node)
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name in BACKENDS and not any(keyword.arg in ("url", None) for keyword in node.keywords):
+            node.keywords.append(ast.keyword("url", ast.Constant(self.url)))
+        return node
+
+
+def addressed(source: str, url: str) -> str:
+    """The block with ``url`` for every backend that is made without one."""
+    return ast.unparse(ast.fix_missing_locations(_Address(url).visit(ast.parse(source))))
+
+
+def environment(folder: Path, server: Capture) -> dict[str, str]:
+    """What a reader's shell would have, with every address and every file on this machine and in ``folder``."""
+    here = folder / "stay"
+    here.mkdir()
+    (here / "sitecustomize.py").write_text(STAY_HERE)
+    paths = [str(here), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "SHIPPER_SPOOL": str(folder / "spool"),
+        "SHIPPER_TRAKERR_API_KEY": "api-key",
+        "SHIPPER_TRAKERR_URL": server.url,
+        "SHIPPER_JKOOL_TOKEN": "access-token",
+        "SHIPPER_JKOOL_URL": server.url,
+    }
+
+
+def test_there_is_a_readme_with_examples() -> None:
+    assert README.exists(), "there is no README.md"
+    assert of_language("python")
+    assert of_language(*SHELLS)
+
+
+@pytest.mark.parametrize("block", of_language("python"), ids=str)
+def test_a_python_block_runs(block: Block, spool: Path, capture: Capture) -> None:
+    compile(block.text, f"README.md, line {block.line}", "exec")
+    if block.reason is not None:
+        pytest.skip(f"not run: {block.reason}")
+    script = spool / "block.py"
+    script.write_text(addressed(block.text, capture.url), encoding="utf-8")
+    before = Scene.now()
+
+    try:
+        done = subprocess.run(
+            [sys.executable, str(script)],
+            cwd=spool,
+            env=environment(spool, capture),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    finally:
+        # What a block has not stopped goes on delivering for a while; other tests wait for that.
+        for process in before.processes((str(spool),)):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+    assert done.returncode == 0, f"README.md, line {block.line}:\n{done.stderr}"
+    assert "Traceback" not in done.stderr or "raise" in block.text
+    if "shipper.start(" in block.text and "shipper.stop(" in block.text:
+        assert capture.requests > 0, "nothing arrived"
+
+
+@pytest.mark.parametrize("block", of_language(*SHELLS), ids=str)
+def test_a_shell_block_parses(block: Block) -> None:
+    typed = [line[2:] for line in block.text.splitlines() if line.startswith("$ ")]
+    script = "\n".join(typed) if typed else block.text
+
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, f"README.md, line {block.line}:\n{done.stderr}"
+
+
+def settings_of_the_readme() -> list[str]:
+    """The names in backticks in the first column of every table below a heading with the word "settings"."""
+    names: list[str] = []
+    inside = False
+    for line in readme().splitlines():
+        if line.startswith("#"):
+            inside = "settings" in line.lower()
+        elif inside and line.startswith("|"):
+            names += re.findall(r"`([A-Za-z_][\w.]*)`", line.split("|")[1])
+    return names
+
+
+def settings_of_the_code() -> set[str]:
+    """Names of start()'s keywords, and of the fields of every dataclass that the door or the settings show."""
+    door: Any = importlib.import_module("shipper")
+    shown = [*vars(door).values(), *vars(importlib.import_module("shipper.settings")).values()]
+    kinds = [kind for kind in shown if inspect.isclass(kind) and dataclasses.is_dataclass(kind)]
+    kinds += [getattr(door, name) for name in BACKENDS]
+    names = set(inspect.signature(door.start).parameters)
+    for kind in kinds:
+        fields = {*inspect.signature(kind).parameters}
+        names |= fields | {f"{prefix}.{field}" for field in fields for prefix in (kind.__name__, kind.__name__.lower())}
+    return names
+
+
+def test_every_setting_in_the_readme_exists() -> None:
+    named = settings_of_the_readme()
+
+    assert named, "the README has no table of settings"
+    assert [name for name in named if name not in settings_of_the_code()] == []
