@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import dataclasses
 import logging
+import multiprocessing.util
 import os
 import queue
 import threading
@@ -51,6 +52,7 @@ class App:
     def _watch_in_child(self) -> None:
         self.supervisor = Supervisor(self.settings)
         self.supervisor.watch()
+        flush_at_exit_of_child()
 
     def attach(self, logger: logging.Logger) -> None:
         """Ship what reaches `logger`. Where logging was never configured, let through what the backends want."""
@@ -156,7 +158,7 @@ def start(
     process and one folder, ``spool``; ``level`` is the handler's (NOTSET); ``logger`` what it is attached to (the root
     logger), unless ``attach`` is False; ``before_send(event) -> event | None`` sees every event before it is masked;
     ``context() -> mapping`` is asked at every record; ``overflow`` bytes may wait in this process (8 MiB); ``grace``
-    seconds may the process take to deliver what is left when nobody writes any more (30); ``python`` runs it.
+    seconds without getting on end the process when nobody writes any more (30); ``python`` runs it.
 
     Raises ConfigurationError, before anything is started.
     """
@@ -183,9 +185,9 @@ def start(
         if _current is not None and _current.asked == asked:
             _current.queue.be_this_process()
             return
-        app = _begin(_with_joined(settings), hooks, asked)
+        begun = _begin(_with_joined(settings), hooks, asked)
         if attach:
-            app.attach(target)
+            begun.attach(target)
 
 
 def _logger(logger: logging.Logger | str | None) -> logging.Logger:
@@ -210,6 +212,7 @@ def _begin(settings: Settings, hooks: Hooks, asked: object = None) -> App:
     names = tuple(backend.name for backend in settings.backends)
     app = App(settings, Pipeline(queue, names, redact=settings.redact, hooks=hooks), place, asked)
     queue.open()
+    flush_at_exit_of_child()
     app.supervisor.begin()
     _current = app
     run_with(app.pipeline)
@@ -324,6 +327,11 @@ def _at_exit() -> None:
     if app is None or app.flush(time.monotonic() + EXIT, delivered=False):
         return
     say("at exit some events were not in the journal yet; they are in memory, or counted as dropped")
+
+
+def flush_at_exit_of_child() -> None:
+    """The workers of multiprocessing end without atexit, but run their own finalizers; last those of a low priority."""
+    multiprocessing.util.Finalize(None, _at_exit, exitpriority=-100)
 
 
 def current() -> App | None:

@@ -12,7 +12,6 @@ import decimal
 import enum
 import itertools
 import logging
-import math
 import numbers
 import os
 import re
@@ -175,25 +174,21 @@ def _name(value: object) -> str:
     return "" if value is None else _string(value, _MAX_NAME)
 
 
-def _integer(value: object) -> int:
+def _integer(value: Any) -> int:
     """A 64-bit integer; 0 for what is none."""
-    if type(value) is not int:
-        try:
-            value = int(value)  # type: ignore[call-overload]
-        except Exception:
-            return 0
-        value = int.__index__(value)
-    return min(max(value, -(2**63)), 2**63 - 1)
+    try:
+        return min(max(int(value), -(2**63)), 2**63 - 1)
+    except Exception:
+        return 0
 
 
-def _seconds(value: object) -> float:
+def _seconds(value: Any) -> float:
     """A time that a calendar has; now, for what is none."""
-    if type(value) is not float:
-        try:
-            value = float(value)  # type: ignore[arg-type]
-        except Exception:
-            return time.time()
-    return value if _FIRST_SECOND <= value < _END_OF_TIME else time.time()
+    try:
+        seconds = float(value)
+    except Exception:
+        return time.time()
+    return seconds if _FIRST_SECOND <= seconds < _END_OF_TIME else time.time()
 
 
 _FIRST_SECOND, _END_OF_TIME = -62135596800.0, 253402300800.0  # the years 1 to 9999
@@ -285,21 +280,23 @@ class _Walk:
 
     def container(self, value: Any, kind: type) -> Any:
         if is_dataclass(kind):
-            return self.mapping({one.name: getattr(value, one.name, None) for one in fields(value) if one.repr})
+            return self.mapping({one.name: getattr(value, one.name, None) for one in fields(value) if one.repr}, value)
         if issubclass(kind, tuple) and hasattr(kind, "_fields"):
-            return self.mapping(dict(zip(kind._fields, value, strict=False)))
+            return self.mapping(dict(zip(kind._fields, value, strict=False)), value)
         if issubclass(kind, Mapping):
             return self.mapping(value)
         if issubclass(kind, Collection):
             return self.collection(value)
         return self.represented(value)
 
-    def mapping(self, value: Mapping[object, object]) -> Any:
-        if closed := self.closed(value):
-            return closed
+    def mapping(self, value: Mapping[Any, object], owner: object = None) -> Any:
+        """As a dict; ``owner`` is the object whose parts the mapping holds, when it is not the mapping itself."""
+        owner = value if owner is None else owner
         size = len(value)
+        if closed := self.closed(owner, size):
+            return closed
         result: dict[str, Any] = {}
-        self.above.append(id(value))
+        self.above.append(id(owner))
         try:
             for key, item in self.first(value.items(), size):
                 name = _key(key)
@@ -313,9 +310,9 @@ class _Walk:
         return result
 
     def collection(self, value: Collection[object]) -> Any:
-        if closed := self.closed(value):
-            return closed
         size = len(value)
+        if closed := self.closed(value, size):
+            return closed
         self.above.append(id(value))
         try:
             result = [self.value(item) for item in self.first(value, size)]
@@ -331,12 +328,12 @@ class _Walk:
         self.nodes -= len(kept)
         return kept
 
-    def closed(self, value: Collection[object]) -> str | None:
+    def closed(self, value: object, size: int) -> str | None:
         """The marker for a container that can't be entered."""
         if id(value) in self.above:
             return f"<cyclic {_type_name(value)}>"
         if len(self.above) >= MAX_DEPTH:
-            return f"<{_type_name(value)} of {len(value)} items, too deep>"
+            return f"<{_type_name(value)} of {size} items, too deep>"
         return None
 
 
@@ -359,20 +356,24 @@ def _key(key: object) -> str:
 
 def _plain_fields(values: Mapping[str, object]) -> dict[str, Any]:
     """The mapping as plain data; quick where everything in it is a short text or a number."""
+    if len(values) > MAX_ITEMS:
+        return _whole_mapping(values)
     result: dict[str, Any] = {}
     for key, value in values.items():
-        kind = type(value)
-        if type(key) is not str or not key.isascii() or len(key) > _MAX_KEY or len(result) == MAX_ITEMS:
+        if type(key) is not str or not key.isascii() or len(key) > _MAX_KEY or not _is_short(value):
             return _whole_mapping(values)
-        if kind in _ATOMS:
-            result[key] = value
-        elif kind is str and len(value) <= _MAX_NAME and value.isascii():  # type: ignore[arg-type, attr-defined]
-            result[key] = value
-        elif kind is int and -(2**63) <= value < 2**63:  # type: ignore[operator]
-            result[key] = value
-        else:
-            return _whole_mapping(values)
+        result[key] = value
     return result
+
+
+def _is_short(value: Any) -> bool:
+    """A value that needs no second look."""
+    kind = type(value)
+    if kind is str:
+        return bool(len(value) <= _MAX_NAME and value.isascii())
+    if kind is int:
+        return bool(-(2**63) <= value < 2**63)
+    return kind in _ATOMS
 
 
 def _whole_mapping(values: Mapping[str, object]) -> dict[str, Any]:
@@ -420,8 +421,13 @@ def raised(exc: object) -> list[Raised]:
     Takes an exception, an ``exc_info`` triple (with or without traceback), True for the exception that is being
     handled, and None or False for none. At most 20 exceptions of 100 frames; markers say what was left out.
     """
-    if exc is True:
-        exc = sys.exc_info()
+    try:
+        return _raised(sys.exc_info() if exc is True else exc)
+    except Exception as failure:  # an exception with attributes that raise
+        return [Raised("raised", *_names(type(exc)), f"<unreadable exception: {_type_name(failure)}>")]
+
+
+def _raised(exc: object) -> list[Raised]:
     if isinstance(exc, BaseException):
         return _walked(exc, None)
     if not isinstance(exc, tuple | list) or not exc:
@@ -526,7 +532,7 @@ _LAST_LINE = re.compile(r"^([A-Za-z_][\w.<>]*)(?:: (.*))?\Z", re.MULTILINE | re.
 def _from_text(text: str) -> list[Raised]:
     """What can be read out of a formatted traceback: a record that was pickled has nothing else."""
     parts = re.split("({}|{})".format(*map(re.escape, _CHAINED.values())), text)
-    blocks = [_block(part) for part in parts[::2]][::-1][:MAX_EXCEPTIONS]
+    blocks = [_block(part.strip("\n")) for part in parts[::2]][::-1][:MAX_EXCEPTIONS]
     if not all(blocks):
         return [Raised("raised", "builtins.Exception", "Exception", text)]
     found = [block for block in blocks if block]
@@ -564,15 +570,14 @@ def _middle_out(frames: list[Frame], most: int) -> list[Frame]:
 
 # Record → event ------------------------------------------------------------------------------------------------------
 
-_STANDARD = frozenset(
-    "name msg args levelname levelno pathname filename module exc_info exc_text stack_info lineno funcName created "
-    "msecs relativeCreated thread threadName processName process message asctime taskName".split()
-)
+_STANDARD = frozenset({
+    "name", "msg", "args", "levelname", "levelno", "pathname", "filename", "module", "exc_info", "exc_text",
+    "stack_info", "lineno", "funcName", "created", "msecs", "relativeCreated", "thread", "threadName", "processName",
+    "process", "message", "asctime", "taskName",
+})  # fmt: skip
 
 
-def from_record(
-    record: logging.LogRecord, *, context: Callable[[], Mapping[str, object]] | None = None
-) -> Event:
+def from_record(record: logging.LogRecord, *, context: Callable[[], Mapping[str, object]] | None = None) -> Event:
     """The record as an event of kind "log"; never raises, and reads no file.
 
     Everything that was added to the record becomes ``extra``, but for names that begin with ``_shipper``. A marker
@@ -589,8 +594,8 @@ def _event(record: logging.LogRecord, context: Callable[[], Mapping[str, object]
     find = values.get
     extra = {key: value for key, value in values.items() if key not in _STANDARD}
     exc_info = find("exc_info")
-    exceptions = raised(exc_info) if exc_info else []
-    if not exceptions and (text := find("exc_text")):
+    exceptions = [] if exc_info is None else raised(exc_info)
+    if not exceptions and isinstance(text := find("exc_text"), str) and text:
         exceptions = _from_text(_string(text))
     stack = find("stack_info")
     task = values["taskName"] if "taskName" in values else _task()
@@ -629,7 +634,7 @@ def _message(record: logging.LogRecord) -> str:
 
 def _extra(extra: dict[str, object]) -> dict[str, Any]:
     for key in list(extra):
-        if str(key).startswith("_shipper"):
+        if isinstance(key, str) and key.startswith("_shipper"):
             del extra[key]
     return _plain_fields(extra)
 
@@ -659,19 +664,18 @@ def _task() -> object:
 # Event → bytes → event -----------------------------------------------------------------------------------------------
 
 _FIELDS = (
-    "kind route time level level_name logger message path line function pid process tid thread task exceptions stack "
-    "extra context data"
-).split()
+    "kind", "route", "time", "level", "level_name", "logger", "message", "path", "line", "function", "pid", "process",
+    "tid", "thread", "task", "exceptions", "stack", "extra", "context", "data",
+)  # fmt: skip
 _read = attrgetter(*_FIELDS)
 
-_Types = tuple[type, ...]
 
-
-def _shapes() -> frozenset[_Types]:
-    """The types that an event's fields may have on the way, as `_FIELDS` orders them."""
+def _shapes() -> frozenset[tuple[Any, ...]]:
+    """The types that the values may have on the way: the version's, then the fields' in the order of `_FIELDS`."""
     none = type(None)
+    where = (str, str, str, str, int, str, int, str, int, str)  # level_name to thread
     return frozenset(
-        (int, str, route, float, int, str, str, str, str, int, str, int, str, int, str, task, list, stack, *[dict] * 3)
+        (int, str, route, float, int, *where, task, list, stack, dict, dict, dict)
         for route, task, stack in itertools.product((none, list), (none, str), (none, str))
     )
 
@@ -696,8 +700,25 @@ def pack(event: Event) -> bytes:
     return _packed(cut(event, MAX_EVENT))
 
 
+def mend(event: Event) -> None:
+    """Make everything in the event plain data, in place; an event that is plain stays as it is."""
+    try:
+        _check(_values(event))
+    except Exception:
+        mended = _mended(event)
+        for name in _FIELDS:
+            setattr(event, name, getattr(mended, name))
+
+
 def _packed(event: Event) -> bytes:
     """Raises when anything in the event is not what `unpack` would take."""
+    values = _values(event)
+    _check(values)
+    payload: bytes = msgpack.packb(values)
+    return payload
+
+
+def _values(event: Event) -> list[Any]:
     values = [SCHEMA, *_read(event)]
     if values[2] is not None:
         values[2] = list(values[2])
@@ -706,9 +727,7 @@ def _packed(event: Event) -> bytes:
             [one.relation, one.type, one.name, one.message, one.frames, one.notes, one.parent]
             for one in event.exceptions
         ]
-    _check(values)
-    payload: bytes = msgpack.packb(values)
-    return payload
+    return values
 
 
 def unpack(payload: bytes, id: EventId | None = None) -> Event:
@@ -727,7 +746,9 @@ def unpack(payload: bytes, id: EventId | None = None) -> Event:
             Raised(relation, kind, name, message, [Frame(*frame) for frame in frames], notes, parent)
             for relation, kind, name, message, frames, notes, parent in values[16]
         ]
-    return Event(*values[1:], id)
+    event = Event(*values[1:])
+    event.id = id
+    return event
 
 
 def _refuse(code: int, data: bytes) -> object:
@@ -807,14 +828,14 @@ def _route(route: object) -> tuple[str, ...] | None:
 
 def _mended_exceptions(exceptions: object) -> list[Raised]:
     found: list[Raised] = []
-    for one in list(exceptions) if isinstance(exceptions, Iterable) else []:
+    for one in itertools.islice(exceptions, MAX_EXCEPTIONS) if isinstance(exceptions, Iterable) else []:
         if isinstance(one, BaseException):
             found.extend(_walked(one, None)[:1])
         elif isinstance(one, Raised):
             found.append(_mended_raised(one))
-    for place, one in enumerate(found[:MAX_EXCEPTIONS]):
+    for place, one in enumerate(found):
         one.parent = min(max(0, one.parent), max(0, place - 1))
-    return found[:MAX_EXCEPTIONS]
+    return found
 
 
 def _mended_raised(one: Raised) -> Raised:
@@ -824,7 +845,7 @@ def _mended_raised(one: Raised) -> Raised:
         if isinstance(frame, tuple | list) and len(frame) == 3
     ]
     notes = [_string(note) for note in one.notes] if isinstance(one.notes, list | tuple) else []
-    relation = one.relation if one.relation in _RELATIONS else "context"
+    relation = one.relation if isinstance(one.relation, str) and one.relation in _RELATIONS else "context"
     names = _name(one.type), _name(one.name)
     return Raised(relation, *names, _string(one.message), _middle_out(frames, MAX_FRAMES), notes, _integer(one.parent))
 
@@ -956,7 +977,7 @@ def _one_exception(event: Event) -> Event:
 
 
 def _without_data(event: Event) -> Event:
-    return replace(event, data=_left_out(event.data), route=_route(event.route))
+    return replace(event, kind=event.kind[:_MAX_KEY], route=_route(event.route), data=_left_out(event.data))
 
 
 def _left_out(values: dict[str, Any]) -> dict[str, Any]:

@@ -79,7 +79,8 @@ def length(buffer: bytes, start: int = 0) -> int | None:
     """The whole length of the frame whose header starts there, or None when there is no header; checks no checksum."""
     if len(buffer) - start < HEADER.size or not buffer.startswith(MAGIC, start):
         return None
-    return HEADER.size + HEADER.unpack_from(buffer, start)[6]
+    size: int = HEADER.unpack_from(buffer, start)[6]
+    return HEADER.size + size
 
 
 def scan(buffer: bytes, *, complete: bool = False) -> Scan:

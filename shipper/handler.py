@@ -134,8 +134,8 @@ class QueueHandler(logging.handlers.QueueHandler):
         """None: two threads may be in here at once, and a forked child must not inherit a lock that is taken."""
         self.lock = None
 
-    def handle(self, record: logging.LogRecord) -> bool:  # type: ignore[override]
-        passed = self.filter(record)
+    def handle(self, record: logging.LogRecord) -> bool:
+        passed: object = self.filter(record)
         if isinstance(passed, logging.LogRecord):  # since 3.12 a filter may replace the record
             record = passed
         if passed:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import time
 from collections import deque
@@ -462,12 +463,19 @@ def begin_cursor(path: str, folder: str) -> None:
 
     Done by the application at `start()`, before it logs anything, and not by the process, which comes later.
     """
-    if os.path.exists(path):
-        return
     numbers = segments(folder)
     last = numbers[-1] if numbers else 1
     offset = os.stat(segment_path(folder, last)).st_size if numbers else 0
-    write_atomically(path, {"segment": last, "offset": offset, "base": -1, "counts": {}, "dropped": {}})
+    try:
+        fd = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    except FileExistsError:
+        return
+    # Not by replacing: another worker may have been here first. Who reads it half-written begins with the first segment.
+    text = json.dumps({"segment": last, "offset": offset, "base": -1, "counts": {}, "dropped": {}})
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
 
 
 def release(folder: str, before: int) -> int:

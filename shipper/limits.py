@@ -10,7 +10,8 @@ from .errors import ConfigurationError
 def check_number(setting: str, value: object, *, least: float, whole: bool = False) -> None:
     """ConfigurationError unless `value` is a number (a whole one) of at least `least`."""
     kinds: tuple[type, ...] = (int,) if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least or value == float("inf"):
+    is_number = isinstance(value, kinds) and not isinstance(value, bool)
+    if not is_number or not least <= value < float("inf"):  # type: ignore[operator]
         kind = "a whole number" if whole else "a number"
         raise ConfigurationError(setting, value, f"must be {kind} of at least {least:g}")
 

@@ -28,6 +28,20 @@ def running(spool: Spool) -> dict[str, Any] | None:
     return None
 
 
+def read_pid(spool: Spool) -> int:
+    """The pid of the last process that held the lock, 0 when it has not said so yet."""
+    try:
+        lock = open_file(spool.lock, os.O_RDONLY)
+    except OSError:
+        return 0
+    try:
+        return int(read_note(lock).get("pid", 0))
+    except (TypeError, ValueError):
+        return 0
+    finally:
+        os.close(lock)
+
+
 def read_note(lock: int) -> dict[str, Any]:
     """What the lock file says, {} when nothing that can be read."""
     with contextlib.suppress(ValueError, OSError):

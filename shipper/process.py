@@ -50,7 +50,8 @@ class Shipper:
         self._bell = threading.Event()
         self._deliverers: list[Any] = []
         self._threads: list[threading.Thread] = []
-        self._ended_at: float | None = None
+        self._ended_at: float | None = None  # since when we are ending without getting on
+        self._settled = 0
         self._said: dict[str, Any] = {}
         self._said_at = 0.0
         self._sampled_at = 0.0
@@ -220,16 +221,19 @@ class Shipper:
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def _drain_when_alone(self) -> None:
+        """Nobody writes any more, or we were told to end: deliver what is left, for as long as that gets on."""
         alone = self._intake.eof.is_set()
+        ending = alone or self._terminated
         if alone and self._ended_at is None:
-            self._ended_at = time.monotonic()
             _let_go_of_stderr()
-        if not alone and not self._terminated:
+        settled = sum(deliverer.settled_count for deliverer in self._deliverers)
+        if not ending:
             self._ended_at = None
-        if self._terminated and self._ended_at is None:
+        elif self._ended_at is None or settled != self._settled:
             self._ended_at = time.monotonic()
+        self._settled = settled
         for deliverer in self._deliverers:
-            if alone or self._terminated:
+            if ending:
                 deliverer.hurry.set()
             else:
                 deliverer.hurry.clear()
@@ -332,12 +336,34 @@ def _let_go_of_stderr() -> None:
     os.close(null)
 
 
+def _settings() -> Settings | None:
+    """What the starter wrote, or None when it was killed before it could."""
+    with open(0, "rb", closefd=False) as stdin:
+        data = stdin.read()
+    try:
+        settings = pickle.loads(data)
+    except (EOFError, pickle.UnpicklingError):
+        return None
+    return settings if isinstance(settings, Settings) else None
+
+
+def _rescue(pipe: int) -> NoReturn:
+    """Nobody told us where to deliver, and nobody else may hold the pipe: put what is in it into the journal, and go."""
+    spool = Spool(sys.argv[-1].split(" ", 2)[-1])
+    writer = Writer(spool.journal, segment_bytes=1 << 62)
+    with contextlib.suppress(OSError):
+        while writer.splice(pipe, 1 << 22):
+            pass
+    os._exit(0)
+
+
 def main(pipe: int, lock: int) -> NoReturn:
     """The life of the process, from its settings on stdin to `_exit`."""
     os.umask(0o077)
     os.chdir("/")
-    with open(0, "rb", closefd=False) as stdin:
-        settings: Settings = pickle.load(stdin)
+    settings = _settings()
+    if settings is None:
+        _rescue(pipe)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)

@@ -135,7 +135,7 @@ class RecordQueue(_Base):
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def put_nowait(self, obj: bytes, *, level: int = 0) -> EventId:
+    def put_nowait(self, obj: bytes, *, level: int = 0) -> EventId:  # type: ignore[override]
         """Queue one event; its id. Raises `queue.Full` (the drop is counted) and never waits."""
         self.be_this_process()
         seq = self._next()

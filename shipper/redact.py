@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import ConfigurationError
-from .event import Event
+from .event import Event, mend
 
 _WIRE = ("trakerr", "jkool")  # kinds, and extras, whose fields a client sets on purpose
 _VERDICTS = 4096  # keys whose verdict is remembered
@@ -103,7 +103,7 @@ _HINTS = (
 _URL = re.compile(r"(://[^\s/?#@:\"'<>]*:)([^\s/?#\"'<>]+)(?=@)")
 _BEARER = re.compile(r"(?i)(?<![\w])(bearer\s{1,4})(?!tokens?\b|auth)([\w.~+/=-]{6,})")
 _BASIC = re.compile(r"(?i)(?<![\w])(basic\s{1,4})([a-z0-9+/=_-]{4,})")
-_JWT = re.compile(r"(?<![\w-])eyJ[\w-]{4,}\.[\w-]{2,}\.[\w-]*")
+_JWT = re.compile(r"(?<![\w-])eyJ[\w-]{4,}\.[\w-]{2,}(?:\.[\w-]*){1,3}")
 _PEM = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL
 )
@@ -114,11 +114,10 @@ _PAIR = re.compile(
     r"|(?P<key>[\w.-]{1,128})\\{0,4}[\"']?\]?\s{0,4}(?:={1,3}>?|:=?)\s{0,4})"
 )
 _QUOTE = re.compile(r"[bBrRuUfF]{0,2}(\\{0,4}[\"'])")
-_BARE = re.compile(r"[^\s&;\"'<>]+")
+_BARE = re.compile(r"(?:[^\s&;\"'<>,]|,(?!\s{0,4}[\w.-]{1,64}[=:]))+")
 _SCHEME = re.compile(r"(?i)(?:bearer|basic|token|apikey|negotiate|ntlm)\s{1,4}")
 _LISTED = re.compile(r"(?i)(?:digest|aws4-hmac-sha256|oauth|signature|hawk)\s[^\r\n]*")
 _COOKIES = re.compile(r"[^\s=;,\"'&]{1,256}=[^\s;\"']*(?:;\s{0,4}[^\s;\"']+)*")
-_NEXT_PAIR = re.compile(r",\s{0,4}[\w.-]{1,64}[=:]")
 _BRACKET = re.compile(r"[\[\](){}]")
 _LAST_WORDS = frozenset({"key", "card", "number", "code", "id", "token"})  # of keys written with spaces: "API key: ..."
 _FIRST_WORDS = re.compile(r"(?:[A-Za-z]{1,16}[ \t]){1,2}\Z")
@@ -140,8 +139,8 @@ class Redactor:
     ["password", "x"] count as a key and its value.
 
     In every text - message, exceptions' messages and notes, stack, values - these are masked: the same keys written as
-    ``key=value``, ``'key': 'value'``, ``"key": "value"``, ``key: value`` or ``--key value``; the password of a URL; bearer
-    and basic tokens; JSON web tokens; PEM private keys; AWS access key ids; and what ``patterns`` match.
+    ``key=value``, ``'key': 'value'``, ``"key": "value"``, ``key: value`` or ``--key value``; the password of a URL;
+    bearer and basic tokens; JSON web tokens; PEM private keys; AWS access key ids; and what ``patterns`` match.
     """
 
     def __init__(self, settings: Redact) -> None:
@@ -157,6 +156,7 @@ class Redactor:
     def __call__(self, event: Event) -> None:
         if not self._enabled:
             return
+        mend(event)  # a hook of the application's may have put anything in
         event.message = self._text(event.message)
         if event.stack:
             event.stack = self._text(event.stack)
@@ -321,25 +321,21 @@ class Redactor:
 
 def _value_span(text: str, start: int, key: str) -> tuple[int, int]:
     """From where to where the value goes that begins at ``start``; to the end of a text that was cut inside of it."""
+    low = key.lower()
+    if "cookie" in low and (cookies := _COOKIES.match(text, start)):
+        return start, cookies.end()
+    if "auth" in low and (listed := _LISTED.match(text, start)):
+        return start, listed.end()
+    if "auth" in low and (scheme := _SCHEME.match(text, start)):
+        start = scheme.end()
     if quote := _QUOTE.match(text, start):
         return quote.end(), _closing_quote(text, quote.end(), quote[1])
     if text[start : start + 1] in ("{", "[", "("):
         return start, _closing_bracket(text, start)
-    low = key.lower()
-    if "cookie" in low and (cookies := _COOKIES.match(text, start)):
-        return start, cookies.end()
-    if "auth" in low:
-        if listed := _LISTED.match(text, start):
-            return start, listed.end()
-        if scheme := _SCHEME.match(text, start):
-            start = scheme.end()
     bare = _BARE.match(text, start)
     if bare is None:
         return start, start
-    end = bare.end()
-    if another := _NEXT_PAIR.search(text, start, end):
-        end = another.start()
-    return start, start + len(text[start:end].rstrip(",.)]}"))
+    return start, start + len(bare[0].rstrip(",.)]}"))
 
 
 def _closing_quote(text: str, start: int, quote: str) -> int:
@@ -376,4 +372,3 @@ def _is_secret(value: Any, verdict: int) -> bool:
     if kind is str and (value.lower() in _NOTHING or (verdict == _COUNTED and _NUMBER.match(value))):
         return False
     return bool(value)
-

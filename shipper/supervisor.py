@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -18,14 +19,15 @@ import threading
 import time
 from typing import Any
 
+from . import native
 from .handler import say
-from .native import start_thread
-from .lock import read_note, running, write_note
+from .lock import read_note, read_pid, running, write_note
 from .settings import Settings
 from .spool import Spool, open_file
 
 TITLE = "shipper: "  # in `ps`, before the app's name and its spool
-LOOK = 0.2  # seconds between two looks whether the process is still there
+LOOK = 1.0  # seconds between two looks at a process whose end would be told
+SOON = 0.05  # ... and at one that is just starting, or can't be watched
 PATIENCE = 1.0  # seconds at most before a process that ended soon is started again ...
 LOOPING = 20  # ... and after so many in a row
 LONG_PATIENCE = 10.0  # ... this many seconds
@@ -54,6 +56,45 @@ def interpreter(wanted: str) -> str:
     return shutil.which("python3") or sys.executable
 
 
+class Alarm:
+    """Waits for the end of a process that need not be a child; `ring` ends the wait."""
+
+    def __init__(self) -> None:
+        self._rung = threading.Event()
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) if hasattr(os, "eventfd") else -1
+
+    def wait_for_end_of(self, pid: int) -> None:
+        """Return when the process ends, at once when there is none, when rung, and after a while all the same."""
+        if self._bell < 0:
+            self._rung.wait(SOON)
+            return
+        poller = native.original("select", "poll")()
+        poller.register(self._bell, select.POLLIN)
+        process = _pidfd(pid)
+        if process >= 0:
+            poller.register(process, select.POLLIN)
+        poller.poll((SOON if process < 0 else LOOK) * 1000)
+        if process >= 0:
+            os.close(process)
+
+    def ring(self) -> None:
+        self._rung.set()
+        if self._bell >= 0:
+            os.eventfd_write(self._bell, 1)
+
+    def close(self) -> None:
+        if self._bell >= 0:
+            os.close(self._bell)
+        self._bell = -1
+
+
+def _pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid) if pid > 0 else -1
+    except (OSError, AttributeError):
+        return -1
+
+
 class Supervisor:
     """Starts the shipper process, and starts it again. Belongs to one process; a forked child needs its own."""
 
@@ -62,6 +103,7 @@ class Supervisor:
         self._spool = Spool(settings.spool)
         self._payload = settings.for_process()
         self._stopping = threading.Event()
+        self._alarm = Alarm()
         self._finished = threading.Event()
         self._finished.set()
         self._started: list[subprocess.Popen[bytes]] = []
@@ -73,10 +115,9 @@ class Supervisor:
         self.watch()
 
     def watch(self) -> None:
-        self._stopping.clear()
         self._finished.clear()
         try:
-            start_thread(self._watch, "shipper-supervisor")
+            native.start_thread(self._watch, "shipper-supervisor")
         except RuntimeError as error:  # no thread left: other processes of the app, or the next start, do it
             self._finished.set()
             say("the shipper process is not watched over by this process", str(error))
@@ -84,13 +125,16 @@ class Supervisor:
     def stop(self) -> None:
         """Stop watching; the process goes on until nobody writes any more. May be called twice."""
         self._stopping.set()
-        self._finished.wait(2.0)
+        self._alarm.ring()
+        if self._finished.wait(2.0):
+            self._alarm.close()
         self._reap(wait=True)
 
     def _watch(self) -> None:
-        while not self._stopping.wait(LOOK):
+        while not self._stopping.is_set():
             self._reap()
             self._look()
+            self._alarm.wait_for_end_of(read_pid(self._spool))
         self._finished.set()
 
     def _look(self) -> None:

@@ -89,7 +89,7 @@ class HttpBackend(Protocol):
 
     @property
     def timeout(self) -> tuple[float, float]:
-        """Seconds to connect, seconds between two bytes of an answer."""
+        """Seconds to connect, seconds until the whole answer is there."""
         ...
 
     def headers(self, site: Site) -> Mapping[str, str]:
@@ -103,7 +103,7 @@ class HttpBackend(Protocol):
     def body(self, events: Sequence[Event], site: Site) -> bytes: ...
 
     def greeting(self) -> tuple[Mapping[str, str], bytes] | None:
-        """Headers and body of the first request of every new connection, or None."""
+        """The handshake: headers and body of the first request of every new connection, or None."""
         ...
 
     def verdict(self, answer: Answer) -> DeliveryError | None:

@@ -114,6 +114,8 @@ class Sender:
         try:
             body = self._backend.body(events, route.site)
             headers = {**route.headers, **_encoded(self._backend.request_headers(events))}
+        except MemoryError:
+            return [RetryableError("out of memory")] * len(events)
         except Exception as exc:
             return [RejectedError(f"{self.name} can't express this event: {type(exc).__name__}: {exc}")] * len(events)
         return [self._exchange(route, headers, body)] * len(events)
@@ -141,7 +143,7 @@ class Sender:
                 preload_content=False,
                 decode_content=False,
             )
-            answer = _read(response)
+            answer = _read(response, drop=response.close)
         except DeliveryError as exc:
             return exc
         except Exception as exc:
@@ -342,7 +344,8 @@ class _Connection(HTTPConnection):
             preload_content=False,
             decode_content=False,
         )
-        return _read(self.getresponse())
+        response = self.getresponse()
+        return _read(response, drop=self.close)
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
@@ -358,26 +361,34 @@ class _Adapter(requests.adapters.HTTPAdapter):
         return pool
 
 
-def _read(response: urllib3.BaseHTTPResponse) -> Answer:
-    """The answer with at most MAX_ANSWER bytes of its body; leaves the connection usable, or closed."""
+def _read(response: urllib3.BaseHTTPResponse, drop: Callable[[], None]) -> Answer:
+    """The answer with at most MAX_ANSWER bytes of its body. Leaves the connection usable, or closed by ``drop``."""
     headers = {name.lower(): value for name, value in response.headers.items()}
-    body = bytearray()
+    if response.status < 200:
+        # The real answer is still to come, and would be taken for that of the next request.
+        drop()
+        response.release_conn()
+        return Answer(response.status, headers, "")
     try:
-        while len(body) <= MAX_ANSWER:
-            piece = response.read(MAX_ANSWER + 1 - len(body), decode_content=False)
-            if not piece:
-                break
-            body += piece
-            if response.length_remaining == 0:
-                break
+        body = _bounded_body(response)
     except BaseException:
-        response.close()
+        drop()
         raise
-    # After an interim answer (1xx) the real one is still to come, and would be taken for the next request's.
-    if len(body) > MAX_ANSWER or response.status < 200:
-        response.close()
+    if len(body) > MAX_ANSWER:
+        drop()
     response.release_conn()
-    return Answer(response.status, headers, bytes(body[:MAX_ANSWER]).decode("utf-8", "replace"))
+    return Answer(response.status, headers, body[:MAX_ANSWER].decode("utf-8", "replace"))
+
+
+def _bounded_body(response: urllib3.BaseHTTPResponse) -> bytes:
+    """The body, or more than MAX_ANSWER bytes of it."""
+    body = b""
+    while len(body) <= MAX_ANSWER:
+        piece = response.read(MAX_ANSWER + 1 - len(body), decode_content=False)
+        body += piece
+        if not piece or response.length_remaining == 0:
+            break
+    return body
 
 
 def _failure(exc: BaseException, place: str) -> DeliveryError:
@@ -393,7 +404,7 @@ def _failure(exc: BaseException, place: str) -> DeliveryError:
         return RetryableError(f"{place}: no connection in time")
     if isinstance(cause, NewConnectionError):
         return RetryableError(f"{place}: no connection: {_inner(cause)}")
-    if isinstance(cause, (ReadTimeoutError, TimeoutError)):
+    if isinstance(cause, ReadTimeoutError) or isinstance(_innermost(cause), TimeoutError):
         return RetryableError(f"{place}: no whole answer in time")
     if isinstance(cause, (SSLError, ssl.SSLError)):
         return RetryableError(f"{place}: TLS: {_inner(cause)}")
@@ -414,12 +425,16 @@ def _proxy_failure(exc: ProxyError) -> DeliveryError:
 
 def _inner(exc: BaseException) -> str:
     """The exception that started it, in a line; what is around it only repeats the address."""
-    seen = {id(exc)}
-    inner = exc
-    while (cause := _cause(inner)) is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        inner = cause
+    inner = _innermost(exc)
     return f"{type(inner).__name__}: {inner}"[:300]
+
+
+def _innermost(exc: BaseException) -> BaseException:
+    seen = {id(exc)}
+    while (cause := _cause(exc)) is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        exc = cause
+    return exc
 
 
 def _cause(exc: BaseException) -> BaseException | None:

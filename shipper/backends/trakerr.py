@@ -129,7 +129,7 @@ class Trakerr:
     def body(self, events: Sequence[Event], site: Site) -> bytes:
         return wire.body([self.app_event(event, site) for event in events], self.batch, bool(self.compress))
 
-    def greeting(self) -> None:
+    def greeting(self) -> tuple[Mapping[str, str], bytes] | None:
         return None
 
     def verdict(self, answer: Answer) -> DeliveryError | None:
