@@ -17,6 +17,7 @@ from typing import Any
 from .errors import ConfigurationError
 from .handler import BeforeSend, Context, Hooks, Pipeline, QueueHandler, run_with, say
 from .journal import begin_cursor
+from .lock import claim
 from .limits import Batching, Retry, Spooling
 from .queue import RecordQueue
 from .redact import Redact
@@ -57,7 +58,8 @@ class App:
     def attach(self, logger: logging.Logger) -> None:
         """Ship what reaches `logger`. Where logging was never configured, let through what the backends want."""
         level = None
-        wanted = min(max(self.settings.level, backend.level) for backend in self.settings.backends)
+        own = (backend for backend in self.settings.backends if backend.name in self.pipeline.names)
+        wanted = min(max(self.settings.level, backend.level) for backend in own)
         if not logger.handlers and logger.level == logging.WARNING > wanted:
             level = logger.level
             logger.setLevel(wanted)
@@ -185,7 +187,8 @@ def start(
         if _current is not None and _current.asked == asked:
             _current.queue.be_this_process()
             return
-        begun = _begin(_with_joined(settings), hooks, asked)
+        own = tuple(backend.name for backend in settings.backends)
+        begun = _begin(_with_joined(settings), hooks, asked, own=own)
         if attach:
             begun.attach(target)
 
@@ -198,19 +201,23 @@ def _logger(logger: logging.Logger | str | None) -> logging.Logger:
     return logger
 
 
-def _begin(settings: Settings, hooks: Hooks, asked: object = None) -> App:
-    """Put an app in the place of the one that runs, if any; nothing that is logged meanwhile is lost."""
+def _begin(settings: Settings, hooks: Hooks, asked: object = None, *, own: tuple[str, ...] = ()) -> App:
+    """Put an app in the place of the one that runs, if any; nothing that is logged meanwhile is lost.
+
+    ``own`` are the names of the backends that events go to when they name none: not those that clients have joined.
+    """
     global _current
     before = _current
     place = Spool(settings.spool)
     place.prepare()
+    claim(place, settings.app)
     _begin_cursors(settings, place)
     if before is not None and before.spool.path == place.path and before.settings.overflow == settings.overflow:
         queue = before.queue
     else:
         queue = RecordQueue(place.queue, overflow=place.overflow, overflow_size=settings.overflow)
-    names = tuple(backend.name for backend in settings.backends)
-    app = App(settings, Pipeline(queue, names, redact=settings.redact, hooks=hooks), place, asked)
+    route = None if len(own) == len(settings.backends) else own
+    app = App(settings, Pipeline(queue, own, route=route, redact=settings.redact, hooks=hooks), place, asked)
     queue.open()
     flush_at_exit_of_child()
     app.supervisor.begin()
@@ -271,7 +278,8 @@ def join(backend: Any) -> str:
         known = _equal_to(backend, app.settings.backends)
         if known is None:
             before = app
-            app = _begin(_with(before.settings, [backend]), before.pipeline.hooks, before.asked)
+            own = before.pipeline.names
+            app = _begin(_with(before.settings, [backend]), before.pipeline.hooks, before.asked, own=own)
             app.attach_like(before)
             known = app.settings.backends[-1]
         app.queue.be_this_process()
@@ -327,6 +335,14 @@ def _at_exit() -> None:
     if app is None or app.flush(time.monotonic() + EXIT, delivered=False):
         return
     say("at exit some events were not in the journal yet; they are in memory, or counted as dropped")
+
+
+def _after_fork_in_child() -> None:
+    global _changing
+    _changing = threading.RLock()  # another thread of the parent may have been inside
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def flush_at_exit_of_child() -> None:

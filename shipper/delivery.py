@@ -155,6 +155,15 @@ class Deliverer:
             return
         self._slow_down(failure)
 
+    def hurry_up(self, hurry: bool, *, alone: bool) -> None:
+        """Whether every batch is due at once, and whether nobody is left who could finish an event."""
+        self._cursor.nobody_writes = alone
+        if hurry:
+            self.hurry.set()
+            return
+        self.hurry.clear()
+        self.drained.clear()
+
     def _obey_quota(self) -> None:
         if self._cursor.position.segment >= self.floor:
             return

@@ -18,7 +18,7 @@ from .redact import Redact, Redactor
 BeforeSend = Callable[[Event], "Event | None"]
 Context = Callable[[], Mapping[str, object]]
 EARLY = 1000  # events kept from before start()
-_SENT = "_shipper_sent"  # on a record: (the queue it is on its way in, the names of the backends it is for)
+SENT = "_shipper_sent"  # on a record: (the queue it is on its way in, the names of the backends it is for)
 _QUIET = 60.0  # seconds between two lines about the same trouble
 
 _said: dict[str, float] = {}
@@ -55,11 +55,13 @@ class Pipeline:
         queue: RecordQueue,
         names: tuple[str, ...] = (),
         *,
+        route: tuple[str, ...] | None = None,
         redact: Redact | None = None,
         hooks: Hooks | None = None,
     ) -> None:
         self.queue = queue
-        self.names = names  # of the backends
+        self.names = names  # of the backends that start() was given: where events go that name none
+        self._route = route
         self.hooks = hooks or Hooks()
         self.context = self.hooks.context
         self._before_send = self.hooks.before_send
@@ -68,7 +70,7 @@ class Pipeline:
     def put(self, event: Event) -> bool:
         """Hook, mask, pack and queue one event; False when it was dropped, which is counted by then. Never raises."""
         level = event.level
-        payload = self._payload(event)
+        payload = self.packed(event)
         if payload is None:
             return False
         return self.put_packed(payload, level)
@@ -81,13 +83,16 @@ class Pipeline:
             return False
         return True
 
-    def _payload(self, event: Event) -> bytes | None:
+    def packed(self, event: Event) -> bytes | None:
+        """The event as it may leave the application; None when it was dropped, which is counted by then."""
         reason = "before_send"
         try:
             changed = event if self._before_send is None else self._before_send(event)
             if changed is None:
                 self.queue.drop(reason, event.level)
                 return None
+            if changed.route is None:
+                changed.route = self._route
             reason = "redact"
             self._redactor(changed)
             reason = "failed"
@@ -111,8 +116,17 @@ def run_with(pipeline: Pipeline | None) -> None:
     """From now on handlers that were made without one use this pipeline; what they kept from before goes first."""
     global _running
     _running = pipeline
-    while pipeline is not None and _early:
+    while pipeline is not None and pipeline.names and _early:
         pipeline.put(_early.popleft())
+
+
+Scope = Callable[[Event], None]
+_scopes: list[Scope] = []
+
+
+def add_scope(fill: Scope) -> None:
+    """From now on `fill` sees every event that is made of a record, in the thread that logs. It must not raise."""
+    _scopes.append(fill)
 
 
 class QueueHandler(logging.handlers.QueueHandler):
@@ -146,7 +160,7 @@ class QueueHandler(logging.handlers.QueueHandler):
         """Ship the record, to each backend once however many of our handlers see it. Nothing that is logged raises."""
         pipeline = _running
         try:
-            if pipeline is None:
+            if pipeline is None or (self.route is None and not pipeline.names):  # only clients have begun
                 self._keep(self.prepare(record))
                 return
             route = self._claim(record, pipeline)
@@ -160,19 +174,22 @@ class QueueHandler(logging.handlers.QueueHandler):
 
     def _claim(self, record: logging.LogRecord, pipeline: Pipeline) -> tuple[str, ...] | None:
         """The backends that this handler ships the record to, less those that another one already did; None is all."""
-        queue, sent = record.__dict__.get(_SENT, (None, ()))
+        queue, sent = record.__dict__.get(SENT, (None, ()))
         wanted = self.route if self.route is not None else pipeline.names
         if queue is not pipeline.queue:
-            record.__dict__[_SENT] = (pipeline.queue, wanted)
+            record.__dict__[SENT] = (pipeline.queue, wanted)
             return self.route
         fresh = tuple(name for name in wanted if name not in sent)
-        record.__dict__[_SENT] = (queue, (*sent, *fresh))
+        record.__dict__[SENT] = (queue, (*sent, *fresh))
         return fresh
 
     def prepare(self, record: logging.LogRecord) -> Any:
         """The record as an event: formatted, with its exceptions as plain data."""
         pipeline = _running
-        return from_record(record, context=pipeline.context if pipeline is not None else None)
+        event = from_record(record, context=pipeline.context if pipeline is not None else None)
+        for fill in _scopes:
+            fill(event)
+        return event
 
     def enqueue(self, record: Any) -> None:
         """Queue an event that `prepare` made."""

@@ -35,6 +35,7 @@ class Intake:
         self.stopping = threading.Event()
         self.eof = threading.Event()  # no process has the queue open for writing, and it is empty
         self.paused = threading.Event()  # the quota is used up, and the newest are refused
+        self.adopting = threading.Event()  # somebody is there to take `adopted` on: not before, or a crash doubles them
         self.trouble = ""  # what the disk last said, "" when all is well
         self.adopted: queue.SimpleQueue[Abandoned] = queue.SimpleQueue()
         self._known: set[str] = set()
@@ -93,13 +94,14 @@ class Intake:
     def _writers_are_gone(self) -> None:
         # Their overflows first: an event there is as much theirs as one in the pipe.
         self._adopt(now=True)
-        self.eof.set()
+        if self.adopting.is_set():
+            self.eof.set()
         self._grown()
         self.stopping.wait(LOOK / 1000 / 4)
 
     def _adopt(self, *, now: bool = False) -> None:
         """Take over the overflows of processes that are gone; the journal first, then the file may go."""
-        if not now and time.monotonic() - self._looked < ADOPT:
+        if not self.adopting.is_set() or (not now and time.monotonic() - self._looked < ADOPT):
             return
         self._looked = time.monotonic()
         for found in abandoned(self._overflow, self._known):
@@ -128,5 +130,6 @@ class Intake:
     def _all_is_well(self) -> None:
         if self.trouble:
             _log.warning("journal: the disk takes events again")
+        self.adopting = threading.Event()  # somebody is there to take `adopted` on: not before, or a crash doubles them
         self.trouble = ""
         self._pause = 0.0

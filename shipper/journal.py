@@ -282,6 +282,7 @@ class Cursor:
         self.base = -1  # events that came before this cursor was made, and are none of its business; -1: not counted yet
         self.counts: dict[str, int] = {}
         self.dropped: dict[str, dict[str, int]] = {}
+        self.nobody_writes = False  # nobody is left who could finish an event
         self.urgent = False  # a mark was read: somebody waits for what stands before it
         self._views: deque[frame.FrameView] = deque()  # read, not taken yet
         self._stretch: Frames
@@ -397,6 +398,8 @@ class Cursor:
         now = self._clock()
         for id, parts in list(self._unfinished.items()):
             patience = DEAD_WRITER if self._gone(parts.entry.pid) else SLOW_WRITER
+            if self.nobody_writes:
+                patience = 0.0
             if now - parts.seen >= patience:
                 del self._unfinished[id]
                 self.settle(parts.entry, INCOMPLETE)

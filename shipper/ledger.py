@@ -16,17 +16,19 @@ from .overflow import Drops, level_name
 from .spool import open_file, read_json, write_atomically
 
 MOST_PROCESSES = 512  # remembered one by one; older ones are added up
+MOST_RANGES = 2048  # per process
 MOST_DAMAGE = 64 * 1024 * 1024  # bytes of damage kept aside
 
 
 class _Process:
     """What is known of one writing process: which sequence numbers were seen, as sorted ranges [first, end)."""
 
-    __slots__ = ("drops", "mark", "pid", "ranges")
+    __slots__ = ("drops", "folded", "mark", "pid", "ranges")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.ranges: list[list[int]] = []
+        self.folded = 0  # missing numbers in ranges that were too many to remember one by one
         self.drops: Drops = {}
         self.mark: tuple[int, int, int] | None = None
 
@@ -43,7 +45,15 @@ class _Process:
             return False
         ranges.insert(at, [seq, seq + 1])
         self._join(max(at - 1, 0))
+        if len(ranges) > MOST_RANGES:
+            self._fold()
         return True
+
+    def _fold(self) -> None:
+        """Forget where the older half of the gaps lay, and keep how many numbers they were."""
+        half = self.ranges[: MOST_RANGES // 2]
+        self.folded += sum(after[0] - before[1] for before, after in zip(half, half[1:], strict=False))
+        self.ranges[: len(half)] = [[half[0][0], half[-1][1]]]
 
     def _join(self, at: int) -> None:
         ranges = self.ranges
@@ -63,7 +73,7 @@ class _Process:
 
     @property
     def missing(self) -> int:
-        return sum(end - first for first, end in self.gaps)
+        return self.folded + sum(end - first for first, end in self.gaps)
 
 
 class Ledger:
@@ -100,6 +110,7 @@ class Ledger:
                 process = self._processes[token] = _Process(int(known["pid"]))
                 process.ranges = [[int(a), int(b)] for a, b in known["ranges"]]
                 process.drops = dict(known["drops"])
+                process.folded = int(known["folded"])
         except (KeyError, TypeError, ValueError, AttributeError):
             return Position(1, 0)
         return position
@@ -209,7 +220,7 @@ class Ledger:
 
     def _memory(self) -> dict[str, Any]:
         processes = {
-            token: {"pid": known.pid, "ranges": known.ranges, "drops": known.drops}
+            token: {"pid": known.pid, "ranges": known.ranges, "drops": known.drops, "folded": known.folded}
             for token, known in self._processes.items()
         }
         return {"past_drops": self._past_drops, "past_missing": self._past_missing, "processes": processes}

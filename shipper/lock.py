@@ -8,6 +8,7 @@ import json
 import os
 from typing import Any
 
+from .errors import ConfigurationError
 from .spool import Spool, open_file
 
 
@@ -26,6 +27,23 @@ def running(spool: Spool) -> dict[str, Any] | None:
     finally:
         os.close(lock)
     return None
+
+
+def claim(spool: Spool, app: str) -> None:
+    """ConfigurationError when the spool belongs to another app: its events would go to the wrong backends."""
+    path = os.path.join(spool.path, "app")
+    try:
+        fd = open_file(path, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise ConfigurationError("spool", spool.path, f"a folder that this user can write to ({error})") from error
+    try:
+        owner = os.read(fd, 1024).decode(errors="replace").strip()
+        if owner and owner != app:
+            raise ConfigurationError("spool", spool.path, f"belongs to the app {owner!r}, and this is {app!r}: give another")
+        if not owner:
+            os.write(fd, f"{app}\n".encode())
+    finally:
+        os.close(fd)
 
 
 def read_pid(spool: Spool) -> int:

@@ -25,6 +25,11 @@ class Load:
         self._values.append((float(psutil.cpu_percent(None)), float(psutil.virtual_memory().percent)))
         self._times.append(now)
 
+    @property
+    def latest(self) -> tuple[float, float, float] | None:
+        """When the last sample was taken, and what it says."""
+        return (self._times[-1], *self._values[-1]) if self._times else None
+
     def __call__(self, time: float) -> tuple[float, float] | None:
         """The sample nearest to `time` (seconds since the epoch), or None when there is none within 5 s."""
         times, values = list(self._times), list(self._values)

@@ -29,7 +29,8 @@ from .spool import Spool, write_atomically
 
 HAND_OVER = signal.SIGUSR1
 TICK = 0.05  # seconds between two looks of the main thread
-PROMPT = 0.005  # the same while somebody flushes
+PROMPT = 0.01  # the same while somebody flushes
+AWAITED = 0.02  # seconds between two status files then
 HEARTBEAT = 1.0  # seconds between two status files when nothing happens
 PROGRESS = 0.2  # ... and when something does
 PARTING = 3.0  # seconds that requests under way get to end
@@ -103,6 +104,7 @@ class Shipper:
         self._listen()
         self._start("intake", self._intake.run)
         self._open_backends()
+        self._intake.adopting.set()
         _log.info("started, pid %d", os.getpid())
         while not self._is_over():
             self._look_after()
@@ -233,11 +235,7 @@ class Shipper:
             self._ended_at = time.monotonic()
         self._settled = settled
         for deliverer in self._deliverers:
-            if ending:
-                deliverer.hurry.set()
-            else:
-                deliverer.hurry.clear()
-                deliverer.drained.clear()
+            deliverer.hurry_up(ending, alone=alone)
 
     def _is_over(self) -> bool:
         if self._handed_over:
@@ -285,10 +283,11 @@ class Shipper:
     def _tell(self, *, last: bool = False) -> None:
         """Write status.json when it is time to."""
         now = time.monotonic()
+        pause = 0.0 if last else AWAITED if self._is_awaited() else PROGRESS
+        if now - self._said_at < pause:
+            return
         state = self._state()
-        changed = state != self._said
-        pause = 0.0 if last or self._is_awaited() else PROGRESS if changed else HEARTBEAT
-        if now - self._said_at < pause or (not changed and not last and now - self._said_at < HEARTBEAT):
+        if state == self._said and not last and now - self._said_at < HEARTBEAT:
             return
         self._said, self._said_at = state, now
         with contextlib.suppress(OSError):
@@ -301,12 +300,13 @@ class Shipper:
             "pid": os.getpid(),
             "started": self._started,
             "digest": self._settings.digest,
-            "ledger": {**ledger.summary(), "position": ledger.position, "missing": ledger.missing, "gaps": ledger.gaps()},
+            "ledger": {**ledger.summary(), "position": ledger.position, "missing": ledger.missing},
             "dropped": self._dropped(),
             "marks": ledger.marks(),
             "backends": {each.backend.name: self._backend_state(each) for each in self._deliverers},
             "journal": {"trouble": self._intake.trouble, "full": self._intake.paused.is_set()},
             "writers": not self._intake.eof.is_set(),
+            "load": self._load.latest if self._load is not None else None,
         }
 
     def _dropped(self) -> Drops:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any
 from .errors import ConfigurationError
 from .overflow import prepare_folder
 
+_PADDED = 512  # bytes; files grow in steps, so that a longer number still fits in place
 _LONGEST = 900  # bytes; names are added to it, and 4096 is the kernel's bound for a whole path
 
 
@@ -80,7 +82,8 @@ class Spool:
 
 def open_file(path: str, flags: int) -> int:
     """Open a file of the spool, mode 0600, following no link; OSError when it is another's or linked elsewhere."""
-    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    # O_NONBLOCK: a FIFO that somebody put in its place must not make us wait.
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
         os.close(fd)
@@ -89,16 +92,36 @@ def open_file(path: str, flags: int) -> int:
 
 
 def write_atomically(path: str, data: Mapping[str, Any]) -> None:
-    """Replace a JSON file: a reader, or a crash at any moment, finds the old one or the new one. OSError when it can't."""
+    """Replace a JSON file: a reader, or a crash at any moment, finds the old one or the new one. OSError when it can't.
+
+    On a full disk it is written over in place instead: it takes no new block, and so little text at once is not torn by
+    a SIGKILL. A position that could not be saved would keep the very segments that fill the disk.
+    """
+    text = json.dumps(data).encode()
+    text = text.ljust(-(-len(text) // _PADDED) * _PADDED)
     beside = f"{path}.new"
-    fd = open_file(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
-        text = json.dumps(data).encode()
+        _write(beside, os.O_CREAT | os.O_TRUNC, text)
+        os.replace(beside, path)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        _write(path, 0, text)
+
+
+def _write(path: str, flags: int, text: bytes) -> None:
+    fd = open_file(path, os.O_WRONLY | flags)
+    try:
+        if flags == 0 and os.fstat(fd).st_size < len(text):
+            raise OSError(errno.ENOSPC, f"no room for {path}")
         if os.write(fd, text) != len(text):
-            raise OSError(f"no room for {beside}")
+            raise OSError(errno.ENOSPC, f"no room for {path}")
+        if flags == 0:
+            os.ftruncate(fd, len(text))
     finally:
         os.close(fd)
-    os.replace(beside, path)
 
 
 def read_json(path: str) -> dict[str, Any] | None:

@@ -420,6 +420,14 @@ def test_an_address_that_cannot_be_one_loses_nothing(url: str) -> None:
     assert isinstance(answer, RetryableError)
 
 
+def test_an_address_that_cannot_be_one_is_told_without_its_password() -> None:
+    with Opened(Plain("http://me:secret@[::1/")) as sender:
+        answer = sent(sender)
+
+    assert isinstance(answer, UnauthorisedError)
+    assert "secret" not in answer.reason
+
+
 def test_a_large_answer_is_read_up_to_a_bound_and_its_connection_dropped() -> None:
     reply = Reply(400, body=b"y" * (MAX_ANSWER + 5000))
     with Server([reply]) as server, Opened(Plain(server.url)) as sender:

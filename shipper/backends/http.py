@@ -103,7 +103,7 @@ class Sender:
             try:
                 self._route = self._found_route(site)
             except Exception as exc:
-                self._route = UnauthorisedError(f"no way to {_place(self._backend.endpoint)}: {exc}")
+                self._route = UnauthorisedError(f"no way to {_place(self._backend.endpoint)}: {_inner(exc)}")
 
     def send(self, events: Sequence[Event]) -> Sequence[DeliveryError | None]:
         if not events:
@@ -224,8 +224,7 @@ _PASSES = frozenset({"proxy-authorization", "authorization"})
 
 
 def decision(answer: Answer, now: float) -> DeliveryError | None:
-    """What a status code means; None is delivered. ``now`` (seconds since the epoch) is what a ``Retry-After`` date is
-    measured against."""
+    """What a status code means; None is delivered. ``now`` (seconds since the epoch) is for a ``Retry-After`` date."""
     status, body = answer.status, answer.body
     if 200 <= status < 300:
         return None
@@ -320,9 +319,7 @@ class _Connection(HTTPConnection):
         super().close()
         self._greeted = False
 
-    def request(
-        self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any
-    ) -> None:
+    def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
         if self.sock is None:
             self.connect()
         if self.greet is not None and not self._greeted:
@@ -395,7 +392,7 @@ def _failure(exc: BaseException, place: str) -> DeliveryError:
     """What an exception of requests, urllib3, http.client, ssl or the operating system means for the event."""
     cause = exc.reason if isinstance(exc, MaxRetryError) and exc.reason is not None else exc
     if isinstance(cause, (LocationValueError, UnicodeError)):
-        return UnauthorisedError(f"no such address: {place}: {cause}")
+        return UnauthorisedError(f"no such address: {place}: {_inner(cause)}")
     if isinstance(cause, ProxyError):
         return _proxy_failure(cause)
     if isinstance(cause, NameResolutionError):
@@ -426,7 +423,8 @@ def _proxy_failure(exc: ProxyError) -> DeliveryError:
 def _inner(exc: BaseException) -> str:
     """The exception that started it, in a line; what is around it only repeats the address."""
     inner = _innermost(exc)
-    return f"{type(inner).__name__}: {inner}"[:300]
+    text = f"{type(inner).__name__}: {inner}"[:300]
+    return re.sub(r"//[^/@\s]*@", "//***@", text)
 
 
 def _innermost(exc: BaseException) -> BaseException:

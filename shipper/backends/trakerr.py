@@ -158,7 +158,7 @@ class Trakerr:
             "eventTime": milliseconds(event.time),
             "contextAppVersion": self.app_version,
             "deploymentStage": self.deployment_stage,
-            **_environment(),
+            **environment(),
             "contextEnvHostname": site.host,
             "contextAppBrowser": self.app_browser,
             "contextAppBrowserVersion": self.app_browser_version,
@@ -171,12 +171,16 @@ class Trakerr:
         }
 
     def _of_record(self, event: Event, site: Site) -> dict[str, Any]:
+        """What a record says; in its ``data`` are the defaults of the handler that shipped it, and what surrounds it."""
+        given = {key: event.data[key] for key in FIELDS if key in event.data} if event.kind == "log" else {}
+        tags = given.get("contextTags", self.tags) or ()
         fields: dict[str, Any] = {
+            **given,
             "logLevel": log_level(event.level),
             "classification": "log" if event.level < logging.WARNING else "issue",
             "eventType": event.exceptions[0].type if event.exceptions else event.logger,
             "eventMessage": event.message,
-            "contextTags": [*self.tags, event.logger] if event.logger else list(self.tags),
+            "contextTags": [*tags, event.logger] if event.logger else list(tags),
         }
         if event.exceptions:
             fields["eventStacktrace"] = stacktrace(event.exceptions, site.cwd)
@@ -329,7 +333,7 @@ def _properties(properties: Any) -> Iterable[tuple[str, Any]]:
 
 
 @functools.lru_cache(maxsize=1)
-def _environment() -> Mapping[str, str]:
+def environment() -> Mapping[str, str]:
     """Interpreter and operating system; the shipper process has those of its application."""
     windows = platform.system() == "Windows"
     return {

@@ -1,11 +1,11 @@
 """The command `shipper`: which subcommands there are, what an exit code means, and how trouble is said.
 
 A subcommand is a module in this package with a function `register(commands)`, and its name in `COMMANDS`. `register`
-adds a parser and sets its default `run`, a function of the parsed arguments that returns the exit code. It must be cheap:
-what a command needs (rich, the receiver, requests) it imports when it runs.
+adds a parser and sets its default `run`, a function of the parsed arguments that returns the exit code. It must be
+cheap: what a command needs (rich, the receiver, requests) it imports when it runs.
 
-Exit codes: 0 all is well; 1 the answer is bad news (no such app, something lost); 2 it could not be tried (usage, a wrong
-setting, a missing extra); 130 stopped by Ctrl-C.
+Exit codes: 0 all is well; 1 the answer is bad news (no such app, something lost); 2 it could not be tried (usage, a
+wrong setting, a missing extra); 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations

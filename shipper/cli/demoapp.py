@@ -26,6 +26,7 @@ from multiprocessing.process import BaseProcess
 import shipper
 
 WORKERS = 4
+LATE = 1.0  # seconds that a worker goes on after its time to log all that it was asked for
 LINE = 10
 """Bytes of a line in a ledger: ``WW-NNNNNN`` and its end, worker and number."""
 
@@ -67,9 +68,10 @@ def log_order(name: str, number: int) -> None:
 
 
 def _log_failure(log: logging.Logger, name: str) -> None:
+    cards: dict[str, str] = {}
     try:
         try:
-            {}["card"]
+            cards["card"]
         except KeyError as error:
             raise CardRefused("no card was given") from error
     except CardRefused:
@@ -87,7 +89,7 @@ def work(worker: int, ledgers: str, records: int, seconds: float) -> None:
         ahead = start + seconds * number / records - time.monotonic()
         if ahead > 0:
             pause.wait(ahead)
-        if ahead < -seconds or os.getppid() != parent:
+        if time.monotonic() - start > seconds + LATE or os.getppid() != parent:
             break
         name = f"{worker:02d}-{number:06d}"
         log_order(name, number)

@@ -96,12 +96,10 @@ def _rows(outcome: Outcome) -> Iterator[tuple[str, int]]:
 def sentence(outcome: Outcome) -> str:
     took = f"{outcome.seconds:.1f} seconds"
     if outcome.is_good:
-        more = ""
-        if outcome.unfinished:
-            more = f" ({outcome.unfinished} more arrived, whose worker was killed before its logging call had returned.)"
-        return f"Every record is at both services, after {took}.{more}"
+        more = f" ({outcome.unfinished} more arrived: a worker was killed before its logging call had returned.)"
+        return f"Every record is at both services, after {took}.{more if outcome.unfinished else ''}"
     if outcome.left:
-        return f"{outcome.left} events were still in the journal after {took}: this machine was too busy to deliver all."
+        return f"After {took} {outcome.left} events were still in the journal: this machine is too busy for so many."
     if outcome.emitted == 0:
         return f"Nothing was logged in {took}."
     return f"This should not have happened: please tell us. It took {took}."

@@ -20,7 +20,7 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address of this machine to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=8787, help="port to listen on, 0 for any free one (%(default)s)")
     parser.add_argument(
-        "--database", default=":memory:", metavar="PATH", help="SQLite file to keep what arrives in (default: in memory)"
+        "--database", default=":memory:", metavar="PATH", help="SQLite file for what arrives (default: in memory)"
     )
     parser.set_defaults(run=run)
 

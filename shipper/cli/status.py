@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
 import stat
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from ..spool import Spool, default_folder
 from ..status import Status, apps, read_status
 from . import BAD_NEWS, OK, complain
 
+Look = Callable[[], list[Status]]
 REFRESH = 1.0  # seconds between two looks of --watch
 
 
@@ -48,16 +50,24 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
 def run(given: argparse.Namespace) -> int:
     try:
         look = _looking_at(given.app, given.spool)
-        if given.json:
-            return _print_json(look, watch=given.watch)
-        from . import statusview
-
-        return statusview.watch(look, REFRESH) if given.watch else statusview.show(look())
     except NoSuchApp as error:
         return complain(str(error), code=BAD_NEWS)
+    show, watch = (_print_json, _watch_json) if given.json else _views()
+    if not given.watch:
+        show(look())
+        return OK
+    with contextlib.suppress(KeyboardInterrupt):
+        watch(look, REFRESH)
+    return OK
 
 
-def _looking_at(app: str | None, path: str | None) -> Callable[[], list[Status]]:
+def _views() -> tuple[Callable[[list[Status]], None], Callable[[Look, float], NoReturn]]:
+    from . import statusview
+
+    return statusview.show, statusview.watch
+
+
+def _looking_at(app: str | None, path: str | None) -> Look:
     """A function that reads the status of what was asked for. NoSuchApp when there is nothing of the kind."""
     if app is None and path is None:
         app, path = os.environ.get("SHIPPER_APP"), os.environ.get("SHIPPER_SPOOL")
@@ -87,23 +97,21 @@ def _checked(path: str) -> Spool:
     return spool
 
 
-def _reading(spools: list[tuple[str, Spool]]) -> Callable[[], list[Status]]:
+def _reading(spools: list[tuple[str, Spool]]) -> Look:
     return lambda: [read_status(spool, app) for app, spool in spools]
 
 
-def _print_json(look: Callable[[], list[Status]], *, watch: bool) -> int:
-    """One document, or one a line and second."""
-    print(_as_json(look(), indent=None if watch else 2), flush=True)
-    pause = threading.Event()
-    while watch:
-        pause.wait(REFRESH)
-        print(_as_json(look(), indent=None), flush=True)
-    return OK
-
-
-def _as_json(found: list[Status], *, indent: int | None) -> str:
+def _print_json(found: list[Status], *, indent: int | None = 2) -> None:
     said = [as_object(status) for status in found]
-    return json.dumps(said[0] if len(said) == 1 else said, indent=indent)
+    print(json.dumps(said[0] if len(said) == 1 else said, indent=indent), flush=True)
+
+
+def _watch_json(look: Look, pause: float) -> NoReturn:
+    """A line each time."""
+    waiting = threading.Event()
+    while True:
+        _print_json(look(), indent=None)
+        waiting.wait(pause)
 
 
 def as_object(status: Status) -> dict[str, Any]:

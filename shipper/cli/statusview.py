@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NoReturn
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,18 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from ..status import BackendStatus, Status, total
-from . import OK
 
 CALM = ("idle", "delivering", "stopped")
 _NARROW = 100  # columns that a table gets when nobody says how many there are
 
 
-def show(found: Sequence[Status]) -> int:
+def show(found: Sequence[Status]) -> None:
     console().print(view(found))
-    return OK
 
 
-def watch(look: Callable[[], list[Status]], pause: float) -> int:
+def watch(look: Callable[[], list[Status]], pause: float) -> NoReturn:
     """Show it again every ``pause`` seconds, in place where there is a terminal, until KeyboardInterrupt."""
     out = console()
     waiting = threading.Event()
@@ -32,12 +31,9 @@ def watch(look: Callable[[], list[Status]], pause: float) -> int:
             out.print(view(look()))
             waiting.wait(pause)
     with Live(view(look()), console=out, auto_refresh=False) as live:
-        try:
-            while True:
-                waiting.wait(pause)
-                live.update(view(look()), refresh=True)
-        except KeyboardInterrupt:
-            return OK
+        while True:
+            waiting.wait(pause)
+            live.update(view(look()), refresh=True)
 
 
 def console() -> Console:
@@ -82,14 +78,13 @@ def _heading(status: Status) -> Text:
 def _backends(status: Status) -> RenderableType:
     if not status.backends:
         return Text("No backend has taken anything from it yet.")
-    table = _table("backend", "state", "delivered", "left", "lag", "retried", "dead", "filtered", "last error", left=2)
-    table.columns[-1].justify = "left"
+    table = _table("backend", "state", "delivered", "left", "lag", "retried", "dead", "filtered", left=2)
     for each in status.backends:
-        counts = (each.retried, each.dead, each.filtered)
+        counts = map(_count, (each.retried, each.dead, each.filtered))
         lag = duration(each.lag) if each.left else "-"
-        table.add_row(each.name, _state(each), *map(_count, (each.delivered, each.left)), lag, *map(_count, counts),
-                      each.last_error or "-")
-    return table
+        table.add_row(each.name, _state(each), _count(each.delivered), _count(each.left), lag, *counts)
+    errors = [Text(f"Last error of {each.name}: {each.last_error}") for each in status.backends if each.last_error]
+    return Group(table, *errors)
 
 
 def _state(backend: BackendStatus) -> Text:
@@ -117,13 +112,15 @@ def _table(*columns: str, left: int) -> Table:
 
 def sentences(status: Status) -> Iterator[str]:
     """What to take away: what was lost, each with its reason, else that nothing was; then what is still to be done."""
-    losses = list(_losses(status))
-    yield from losses or ["Nothing is lost."]
+    yield from list(_losses(status)) or ["Nothing is lost."]
     for backend in status.backends:
         if backend.left:
             yield _waiting(status, backend)
+    unaccepted = status.missing - status.total_dropped
+    if unaccepted > 0:
+        yield f"{_plural(unaccepted, 'record')} on their way, or not accepted when their process was killed."
     if status.corrupt:
-        yield f"{_plural(status.corrupt, 'stretch', 'stretches')} of damaged bytes lie aside in {status.spool}/damaged."
+        yield f"{_plural(status.corrupt, 'stretch', 'stretches')} of damaged bytes, kept in {status.spool}/damaged."
 
 
 def _losses(status: Status) -> Iterator[str]:
@@ -133,10 +130,8 @@ def _losses(status: Status) -> Iterator[str]:
         if backend.dropped:
             yield f"{_were(total(backend.dropped), 'event')} given up for {backend.name}: {reasons(backend.dropped)}."
         if backend.dead:
-            yield f"{backend.name} refused {_plural(backend.dead, 'event')}: see {status.spool}/dead/{backend.name}.ndjson."
-    unexplained = status.missing - status.total_dropped
-    if unexplained > 0:
-        yield f"{_plural(unexplained, 'record')} had not been accepted when their process ended, or are on their way."
+            letters = f"{status.spool}/dead/{backend.name}.ndjson"
+            yield f"{_were(backend.dead, 'event')} refused by {backend.name}, kept in {letters}."
 
 
 def _waiting(status: Status, backend: BackendStatus) -> str:
@@ -147,7 +142,9 @@ def _waiting(status: Status, backend: BackendStatus) -> str:
         return f"{events} wait for {backend.name}, until the app is started again."
     if backend.state == "unauthorised":
         return f"{events} wait for {backend.name}: it refuses the credentials, a person has to mend them."
-    return f"{events} wait for {backend.name}." if backend.state == "retrying" else f"{events} on their way to {backend.name}."
+    if backend.state == "retrying":
+        return f"{events} wait for {backend.name}, which is tried again and again."
+    return f"{events} on their way to {backend.name}."
 
 
 def reasons(dropped: Mapping[str, Mapping[str, int]]) -> str:

@@ -1,0 +1,115 @@
+"""TrakerrHandler ships records with the defaults of its client; Trakerr.get_logger attaches one."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ..handler import SENT, Pipeline, QueueHandler
+from .client import TrakerrClient
+
+
+class TrakerrHandler(logging.Handler):
+    """Ships records to Trakerr, by default from WARNING on, with the properties of its client as defaults.
+
+    ``client`` in place of the first three arguments: one that was prepared. ``url`` is the service's address, as
+    TrakerrClient takes it. A record goes to one key once, however many handlers see it. Nothing that is logged raises.
+    The formatter is not used: extras travel as custom data, ``extra={"trakerr": {...}}`` sets fields of the AppEvent.
+
+    Raises TypeError for arguments of a wrong type, ValueError for an unknown level.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        app_version: str = "1.0",
+        context_deployment_stage: str = "deployment",
+        client: TrakerrClient | None = None,
+        level: int | str = logging.WARNING,
+        *,
+        url: str | None = None,
+    ) -> None:
+        super().__init__(level)
+        if client is not None and not isinstance(client, TrakerrClient):
+            raise TypeError(f"client is expected of class TrakerrClient, not {type(client).__name__}.")
+        if client is None:
+            # None is no key, and TrakerrClient says so.
+            client = TrakerrClient(api_key, app_version, context_deployment_stage, url=url)  # type: ignore[arg-type]
+        self.trakerr_client = client
+        self._shipping = _Shipping(self)
+
+    def createLock(self) -> None:
+        """None, for the reasons of `QueueHandler`: nothing here may wait for another thread."""
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        passed: object = self.filter(record)
+        if isinstance(passed, logging.LogRecord):  # since 3.12 a filter may replace the record
+            record = passed
+        if passed:
+            self.emit(record)
+        return bool(passed)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._shipping.emit(record)
+
+
+class _Shipping(QueueHandler):
+    """What a TrakerrHandler ships with: its client's line and defaults."""
+
+    def __init__(self, owner: TrakerrHandler) -> None:
+        super().__init__(route=())
+        self._owner = owner
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._owner.trakerr_client.line().pipeline()
+        except Exception:
+            self.handleError(record)
+            return
+        super().emit(record)
+
+    def _claim(self, record: logging.LogRecord, pipeline: Pipeline) -> tuple[str, ...]:
+        line = self._owner.trakerr_client.line()
+        same = line.names(record.levelno)
+        queue, sent = record.__dict__.get(SENT, (None, ()))
+        before = sent if queue is pipeline.queue else ()
+        if any(name in before for name in same):
+            return ()
+        record.__dict__[SENT] = (pipeline.queue, (*before, *same))
+        return (line.name,)
+
+    def prepare(self, record: logging.LogRecord) -> Any:
+        event = super().prepare(record)
+        event.data = {**self._owner.trakerr_client.defaults(), **event.data}
+        return event
+
+
+class _OfLogger(TrakerrHandler):
+    """The handler that `get_logger` has attached."""
+
+
+class Trakerr:
+    """Makes loggers whose records go to Trakerr."""
+
+    @staticmethod
+    def get_logger(
+        api_key: str,
+        app_version: str,
+        name: str,
+        context_development_stage: str = "development",
+        *,
+        url: str | None = None,
+    ) -> logging.Logger:
+        """The logger of that name, with a TrakerrHandler for WARNING and above.
+
+        Called again for the same name, the last call's key, version and stage count from then on.
+        """
+        logger = logging.getLogger(name)
+        client = TrakerrClient(api_key, app_version, context_development_stage, url=url)
+        attached = next((each for each in logger.handlers if isinstance(each, _OfLogger)), None)
+        if attached is not None:
+            attached.trakerr_client = client
+            return logger
+        logger.addHandler(_OfLogger(client=client))
+        return logger

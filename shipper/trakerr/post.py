@@ -1,0 +1,141 @@
+"""One request and its answer, in the calling thread, with nothing but the standard library."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import os
+import socket
+import ssl
+import threading
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from ..backends import Answer
+from .errors import ApiException
+
+MAX_ANSWER = 64 * 1024
+REDIRECTS = 3
+_AGAIN = frozenset({301, 302, 307, 308})
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str], timeout: tuple[float, float]) -> int:
+    """POST and return the status of an answer that is a success; ApiException for everything else.
+
+    ``timeout``: seconds to connect, seconds until the whole answer is there. Certificates are verified, proxies taken
+    from the environment. Redirects are followed on the same scheme, host and port alone: the key is in the body.
+    """
+    for _ in range(REDIRECTS):
+        answer, reason = _exchange(url, body, headers, timeout)
+        place = urllib.parse.urljoin(url, answer.headers.get("location", ""))
+        if answer.status not in _AGAIN or place == url or _origin(place) != _origin(url):
+            break
+        url = place
+    if 200 <= answer.status < 300:
+        return answer.status
+    raise ApiException(answer.status, reason, answer.body, answer.headers)
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
+def _exchange(url: str, body: bytes, headers: Mapping[str, str], timeout: tuple[float, float]) -> tuple[Answer, str]:
+    try:
+        way = _way(url, timeout[0])
+        with contextlib.closing(way.connection) as connection:
+            connection.connect()
+            with _deadline(connection, timeout[1]):
+                connection.request("POST", way.target, body, {**headers, **way.headers})
+                response = connection.getresponse()
+                text = response.read(MAX_ANSWER).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise ApiException(0, f"{type(error).__name__}: {error}") from error
+    found = {name.lower(): value for name, value in response.headers.items()}
+    return Answer(response.status, found, text), response.reason
+
+
+@contextlib.contextmanager
+def _deadline(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
+    """Cut the connection when the block takes longer: a socket's own timeout begins anew with every byte."""
+    sock: socket.socket = connection.sock
+    sock.settimeout(seconds)
+    cut = threading.Timer(seconds, _cut, (sock,))
+    cut.daemon = True
+    # No thread to be had, or the interpreter ends: then the socket's timeout has to do.
+    with contextlib.suppress(RuntimeError):
+        cut.start()
+    try:
+        yield
+    finally:
+        cut.cancel()
+        if cut.ident is not None:
+            cut.join()
+
+
+def _cut(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Way(NamedTuple):
+    """A connection that is not open yet, what to ask for on it, and the headers that it takes to get there."""
+
+    connection: http.client.HTTPConnection
+    target: str
+    headers: Mapping[str, str]
+
+
+def _way(url: str, timeout: float) -> _Way:
+    parts = urllib.parse.urlsplit(url)
+    host = parts.hostname or ""
+    path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
+    own = _credentials("Authorization", parts)
+    proxy = _proxy(parts.scheme, parts.netloc.rpartition("@")[2])
+    if proxy is None:
+        if parts.scheme == "https":
+            return _Way(http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=_trust()), path, own)
+        return _Way(http.client.HTTPConnection(host, parts.port, timeout=timeout), path, own)
+    gate, port = proxy.hostname or "", proxy.port or 80
+    admission = _credentials("Proxy-Authorization", proxy)
+    if parts.scheme == "https":
+        secure = http.client.HTTPSConnection(gate, port, timeout=timeout, context=_trust())
+        secure.set_tunnel(host, parts.port, headers=admission)
+        return _Way(secure, path, own)
+    whole = urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path or "/", parts.query, ""))
+    return _Way(http.client.HTTPConnection(gate, port, timeout=timeout), whole, {**own, **admission})
+
+
+def _proxy(scheme: str, host: str) -> urllib.parse.SplitResult | None:
+    # Only now: it is a large import, and most processes never send in their own thread.
+    import urllib.request
+
+    proxies = urllib.request.getproxies()
+    found = proxies.get(scheme) or proxies.get("all")
+    if not found or urllib.request.proxy_bypass(host):
+        return None
+    return urllib.parse.urlsplit(found if "://" in found else f"http://{found}")
+
+
+def _credentials(header: str, parts: urllib.parse.SplitResult) -> dict[str, str]:
+    if parts.username is None:
+        return {}
+    pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+    return {header: "Basic " + base64.b64encode(pair.encode()).decode("ascii")}
+
+
+def _trust() -> ssl.SSLContext:
+    """The certificates that `REQUESTS_CA_BUNDLE` or `CURL_CA_BUNDLE` name, else the system's and certifi's."""
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    if bundle:
+        place = {"capath" if os.path.isdir(bundle) else "cafile": bundle}
+        return ssl.create_default_context(**place)
+    context = ssl.create_default_context()
+    with contextlib.suppress(ImportError, OSError):
+        import certifi
+
+        context.load_verify_locations(certifi.where())
+    return context
