@@ -17,8 +17,8 @@ from typing import Any
 from .errors import ConfigurationError
 from .handler import BeforeSend, Context, Hooks, Pipeline, QueueHandler, run_with, say
 from .journal import begin_cursor
-from .lock import claim
 from .limits import Batching, Retry, Spooling
+from .lock import claim
 from .queue import RecordQueue
 from .redact import Redact
 from .settings import Settings, default_app, identity, resolve

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import hashlib
 import logging
@@ -10,11 +11,12 @@ import pickle
 import re
 import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ._version import __version__
+from .backends import registry
 from .backends.jkool import JKool
 from .backends.trakerr import Trakerr
 from .errors import ConfigurationError
@@ -143,22 +145,41 @@ def level_number(setting: str, level: object) -> int:
 
 
 def _backends_from(environ: Mapping[str, str]) -> list[Any]:
+    """Those named in SHIPPER_BACKENDS, by default each of ours whose key or token is set."""
+    named = environ.get(f"{PREFIX}BACKENDS")
+    if named:
+        words = [word.strip() for word in named.split(",") if word.strip()]
+        return [_from_environment(registry.find(word), _prefix(word), environ) for word in words]
     return [
-        _from_environment(kind, f"{PREFIX}{name.upper()}_", environ)
+        _from_environment(kind, _prefix(name), environ)
         for name, (needed, kind) in _KINDS.items()
-        if f"{PREFIX}{name.upper()}_{needed.upper()}" in environ
+        if f"{_prefix(name)}{needed.upper()}" in environ
     ]
 
 
-def _from_environment(kind: type[T], prefix: str, environ: Mapping[str, str]) -> T:
+def _prefix(name: str) -> str:
+    return f"{PREFIX}{re.sub(r'[^A-Za-z0-9]', '_', name).upper()}_"
+
+
+def _from_environment(kind: Callable[..., T], prefix: str, environ: Mapping[str, str]) -> T:
     """An instance of a dataclass, with the fields whose variables are set."""
-    hints = typing.get_type_hints(kind)
+    described: Any = kind
+    if not dataclasses.is_dataclass(described):  # then it reads its own variables
+        return kind()
+    hints = {**typing.get_type_hints(kind), "level": int | str}
     values = {}
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+    for field in dataclasses.fields(described):
         variable = f"{prefix}{field.name.upper()}"
         if variable in environ:
             values[field.name] = _parse(variable, environ[variable], hints[field.name])
+    missing = [field.name for field in dataclasses.fields(described) if _is_required(field) and field.name not in values]
+    if missing:
+        raise ConfigurationError(f"{prefix}{missing[0].upper()}", None, "must be set in the environment")
     return kind(**values)
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.init and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _parse(variable: str, text: str, annotation: Any) -> Any:
@@ -183,7 +204,7 @@ def _is_union(annotation: Any) -> bool:
 
 def _parse_as(kind: Any, text: str) -> Any:
     origin = typing.get_origin(kind)
-    if origin is tuple:
+    if origin in (tuple, collections.abc.Sequence):
         items = [item.strip() for item in text.split(",") if item.strip()]
         return tuple(_parse_as(typing.get_args(kind)[0], item) for item in items)
     if origin is typing.Literal or kind is str:

@@ -13,9 +13,9 @@ from .models import (
     CustomDoubleData,
     CustomStringData,
     InnerStackTrace,
+    Stacktrace,
     StackTraceLine,
     StackTraceLines,
-    Stacktrace,
 )
 from .scope import context
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
+import platform
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, overload
@@ -13,8 +16,9 @@ from ..backends import Site
 from ..backends.trakerr import FIELDS, Trakerr, environment, level_word
 from ..errors import ConfigurationError
 from ..event import Event, EventId, unpack
-from ..handler import say
+from ..handler import running, say
 from ..queue import new_token
+from ..settings import identity
 from ..spool import read_json
 from .errors import ApiException
 from .exceptions import ExcInfo, found, stacktrace, working_directory
@@ -34,10 +38,11 @@ LEVELS = {
     "error": logging.ERROR,
     "fatal": logging.CRITICAL,
 }
+PATIENCE = 1.0  # seconds that the first `send_event` waits for a sample
 CallBack = Callable[[tuple[None, int, dict[str, str]]], object]
 _UNKNOWN = "unknown"
 _NO_KEY = "none"  # a backend's key, for events that bring one along that no backend can have
-_NEAR = 5.0  # seconds between an event and a sample of the machine's load that may speak for it
+NEAR = 5.0  # seconds between an event and a sample of the machine's load that may speak for it
 
 
 class Default:
@@ -88,8 +93,8 @@ class TrakerrClient:
     ``context_env_language`` ("Python"); ``context_env_name``, ``context_env_version``, ``context_env_hostname`` (the
     interpreter's and the machine's); ``context_app_os``, ``context_app_os_version`` (the system's);
     ``context_app_browser``, ``context_app_browser_version``, ``context_data_center``, ``context_data_center_region``,
-    ``context_app_sku`` (not sent); ``context_tags`` (none). The names that the code of trakerr-python had for them reach
-    the same values.
+    ``context_app_sku`` (not sent); ``context_tags`` (none). The names that trakerr-python's code had for them reach the
+    same values.
 
     At most ``threads`` requests, and no more than ``connections``, are under way at the same time, in the shipper
     process; ``connnections`` is the old spelling. ``url`` is the service's address, by default that in
@@ -143,7 +148,7 @@ class TrakerrClient:
             "contextAppVersion": context_app_version,
             "deploymentStage": context_deployment_stage,
             **environment(),
-            "contextEnvHostname": _host(),
+            "contextEnvHostname": platform.node(),
             "contextAppBrowser": None,
             "contextAppBrowserVersion": None,
             "contextDataCenter": None,
@@ -156,6 +161,7 @@ class TrakerrClient:
         self._lines: dict[str, Line] = {}
         self._api_key = api_key
         self._cwd = working_directory()
+        self._patience = PATIENCE
         self._line(api_key)
 
     @property
@@ -236,9 +242,13 @@ class TrakerrClient:
         return app_event
 
     def defaults(self) -> dict[str, Any]:
-        """The properties by their keys on the wire, in a copy; None is what is not sent."""
+        """The properties but the key, by their keys on the wire, in a copy; None is what is not sent."""
         tags = None if self._tags is None else list(self._tags)
         return {**self._said, "contextTags": tags, "contextAppSku": self._said["contextAppSku"] or None}
+
+    def of_records(self) -> dict[str, Any]:
+        """The defaults, with the key when it has to travel along."""
+        return {**self.defaults(), **_carried(self.line(), self._api_key)}
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -251,13 +261,23 @@ class TrakerrClient:
         _check_event(app_event)
         if call_back is not None and not callable(call_back):
             raise TypeError(f"call_back is expected to be callable or None, not {type(call_back).__name__}.")
+        if not self._queued(app_event) or call_back is None:
+            return
+        try:
+            call_back((None, 202, {}))
+        except Exception as error:
+            say("a call back failed", repr(error))
+
+    def _queued(self, app_event: AppEvent) -> bool:
         try:
             line, event = self._prepared(app_event)
-            queued = line.put(event)
-            if queued and call_back is not None:
-                call_back((None, 202, {}))
-        except Exception as error:  # a spool that can't be used any more, a call back that fails
-            say("an AppEvent was not sent, or its call back failed", repr(error))
+            return line.put(event)
+        except Exception as error:  # a key that can't be one, a spool that can't be used any more
+            say("an AppEvent was not sent", repr(error))
+        pipeline = running()
+        if pipeline is not None:
+            pipeline.queue.drop("failed", logging.ERROR)
+        return False
 
     def send_event(self, app_event: AppEvent) -> tuple[None, int]:
         """Send the event from this thread, past the queue; ``(None, status)`` of the answer.
@@ -270,24 +290,34 @@ class TrakerrClient:
         if payload is None:
             raise ApiException(0, "before_send, or masking, dropped the event")
         event = unpack(payload, EventId(new_token(), 0))
-        site = Site(app="", cwd=self._cwd, host=_host(), address="", load=_load)
+        site = Site(app="", cwd=self._cwd, host=platform.node(), address="", load=self._load)
         backend = line.backend
         headers = {**backend.headers(site), **backend.request_headers([event])}
         return None, post(backend.endpoint, backend.body([event], site), headers, backend.timeout)
+
+    def _load(self, now: float) -> tuple[float, float] | None:
+        """CPU and memory as the shipper process saw them near to ``now``; it may only just have been started."""
+        deadline = now + self._patience
+        self._patience = 0.0
+        pause = threading.Event()
+        while (sample := _latest()) is None or abs(now - sample[0]) > NEAR:
+            if time.time() >= deadline:
+                return None
+            pause.wait(0.02)
+        return sample[1:]
 
     def _prepared(self, app_event: AppEvent) -> tuple[Line, Event]:
         """The event as it is now, and the line for its key."""
         said = wire(app_event)
         key = said.pop("apiKey", self._api_key)
         line = self._line(key)
-        carried = {} if line.backend.api_key == key else {"apiKey": key}
         event = Event(
             kind="trakerr",
             time=time.time(),
             level=LEVELS.get(app_event.log_level or "error", logging.ERROR),
             level_name=app_event.log_level or "",
             message=str(app_event.event_message or ""),
-            data={**self.defaults(), **fields(), **said, **carried},
+            data={**self.defaults(), **fields(), **said, **_carried(line, key)},
         )
         return line, event
 
@@ -298,7 +328,8 @@ class TrakerrClient:
             backend = Trakerr(
                 able, url=self._url, level=logging.NOTSET, timeout=self._timeout, max_in_flight=self._in_flight
             )
-            self._lines[able] = Line(backend)
+            # The name tells which backend it is, in whatever process and order clients are made.
+            self._lines[able] = Line(dataclasses.replace(backend, name=f"trakerr-{identity(backend)}"))
         return self._lines[able]
 
     def line(self) -> Line:
@@ -312,6 +343,11 @@ class TrakerrClient:
         Nothing is closed: what is sent later is delivered too. What is not delivered yet stays in the journal.
         """
         return app.current() is None or app.flush(timeout)
+
+
+def _carried(line: Line, key: Any) -> dict[str, Any]:
+    """The key itself, when it is none that a backend can have; else the backend puts it in, and no journal sees it."""
+    return {} if line.backend.api_key == key else {"apiKey": key}
 
 
 def _check_texts(message: str, **values: object) -> None:
@@ -340,14 +376,9 @@ def _tags(name: str, value: object) -> list[Any]:
     return list(value)
 
 
-def _host() -> str:
-    return os.uname().nodename
-
-
-def _load(now: float) -> tuple[float, float] | None:
-    """CPU and memory as the shipper process last saw them; None when that is not near to ``now``."""
-    running = app.current()
-    latest = (read_json(running.spool.status) or {}).get("load") if running is not None else None
-    if not latest or abs(now - latest[0]) > _NEAR:
-        return None
-    return latest[1], latest[2]
+def _latest() -> tuple[float, float, float] | None:
+    """The shipper process's last sample: when, CPU, memory."""
+    begun = app.current()
+    said = None if begun is None else read_json(begun.spool.status)
+    sample = (said or {}).get("load")
+    return None if sample is None else (sample[0], sample[1], sample[2])

@@ -10,7 +10,7 @@ from typing import Union
 
 from ..backends.trakerr import relative
 from ..event import Raised, raised
-from .models import InnerStackTrace, StackTraceLine, StackTraceLines, Stacktrace
+from .models import InnerStackTrace, Stacktrace, StackTraceLine, StackTraceLines
 
 ExcInfo = Union[
     bool,
@@ -20,7 +20,7 @@ ExcInfo = Union[
     "tuple[None, None, None]",
     "list[object]",
 ]
-"""True or None: the exception that is being handled. False: none. Else an exception, or a triple like sys.exc_info()'s."""
+"""False: none. True or None: the exception that is being handled. Else an exception, or a triple of it."""
 
 
 def found(exc_info: object) -> list[Raised]:

@@ -81,7 +81,7 @@ class _Shipping(QueueHandler):
 
     def prepare(self, record: logging.LogRecord) -> Any:
         event = super().prepare(record)
-        event.data = {**self._owner.trakerr_client.defaults(), **event.data}
+        event.data = {**self._owner.trakerr_client.of_records(), **event.data}
         return event
 
 

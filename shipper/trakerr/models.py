@@ -178,14 +178,19 @@ def wire(event: AppEvent) -> dict[str, Any]:
     return {key: _spelled(value) for key, value in said if value is not None}
 
 
-def _spelled(value: object) -> Any:
+_DEEPEST = 10  # what is deeper, or contains itself, is left to the bounds that every event has
+
+
+def _spelled(value: object, depth: int = 0) -> Any:
+    if depth > _DEEPEST:
+        return value
     if isinstance(value, _Model):
         parts = ((_camel(each.name), getattr(value, each.name)) for each in dataclasses.fields(value))  # type: ignore[arg-type]
-        return {key: _spelled(part) for key, part in parts if part is not None}
-    if isinstance(value, (list, tuple)):
-        return [_spelled(each) for each in value]
+        return {key: _spelled(part, depth + 1) for key, part in parts if part is not None}
+    if isinstance(value, list):
+        return [_spelled(each, depth + 1) for each in value]
     if isinstance(value, dict):
-        return {key: _spelled(each) for key, each in value.items()}
+        return {key: _spelled(each, depth + 1) for key, each in value.items()}
     return value
 
 

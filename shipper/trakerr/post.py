@@ -131,8 +131,9 @@ def _trust() -> ssl.SSLContext:
     """The certificates that `REQUESTS_CA_BUNDLE` or `CURL_CA_BUNDLE` name, else the system's and certifi's."""
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     if bundle:
-        place = {"capath" if os.path.isdir(bundle) else "cafile": bundle}
-        return ssl.create_default_context(**place)
+        if os.path.isdir(bundle):
+            return ssl.create_default_context(capath=bundle)
+        return ssl.create_default_context(cafile=bundle)
     context = ssl.create_default_context()
     with contextlib.suppress(ImportError, OSError):
         import certifi
