@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import errno
 import json
 import os
+import threading
 import time
 from typing import Any
 
@@ -22,6 +24,7 @@ class DeadLetters:
         self.path = os.path.join(folder, f"{backend}.ndjson")
         self._backend = backend
         self._limit = limit
+        self._writing = threading.Lock()
 
     def bury(self, id: EventId, event: Event | bytes, error: DeliveryError) -> None:
         """Write one down, durable before its event is settled. OSError when the disk does not take it."""
@@ -37,17 +40,24 @@ class DeadLetters:
             },
             default=_text,
         )
-        self._make_room(len(line))
+        with self._writing:
+            self._make_room(len(line))
+            self._append(line.encode() + b"\n")
+
+    def _append(self, line: bytes) -> None:
         fd = open_file(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
-            if os.write(fd, line.encode() + b"\n") != len(line) + 1:
-                raise OSError(f"no room for {self.path}")
+            size = os.fstat(fd).st_size
+            if os.write(fd, line) != len(line):
+                os.ftruncate(fd, size)  # half a line would spoil the next one
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
         finally:
             os.close(fd)
 
     def _make_room(self, size: int) -> None:
         with contextlib.suppress(FileNotFoundError):
-            if os.stat(self.path).st_size + size > self._limit // 2:
+            there = os.stat(self.path).st_size
+            if there and there + size > self._limit // 2:
                 os.replace(self.path, f"{self.path}.1")
 
 

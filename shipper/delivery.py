@@ -135,7 +135,10 @@ class Deliverer:
     def _end(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=True)
-        self._commit()
+        try:
+            self._commit()
+        except OSError as error:  # what could not be noted is sent again by the next process, under the same ids
+            self._say(f"spool: {error}")
         self._cursor.close()
 
     def _round(self) -> None:
@@ -264,18 +267,21 @@ class Deliverer:
         failure: RetryableError | None = None
         requests = self._requests(batch)
         running: set[Future[RetryableError | None]] = set()
-        for piece in requests:
-            if self.in_flight.size == 1 and not running:
-                failure = _worse(failure, self._request(piece))
-            else:
-                running.add(self._threads().submit(self._request, piece))
-            while len(running) >= self.in_flight.size:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    failure = _worse(failure, future.result())
-            if failure is not None or self.stopping.is_set():
-                break
-        for future in wait(running).done:
+        try:
+            for piece in requests:
+                if self.in_flight.size == 1 and not running:
+                    failure = _worse(failure, self._request(piece))
+                else:
+                    running.add(self._threads().submit(self._request, piece))
+                while len(running) >= self.in_flight.size:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        failure = _worse(failure, future.result())
+                if failure is not None or self.stopping.is_set():
+                    break
+        finally:
+            last = wait(running).done  # also when a dead letter could not be written: nobody else may have these events
+        for future in last:
             failure = _worse(failure, future.result())
         return failure
 
@@ -320,18 +326,23 @@ class Deliverer:
         return failure
 
     def _ask(self, events: list[Event]) -> Answers:
-        """A backend promises not to raise; one that does all the same is a reason to try once more, then to reject."""
-        for last in (False, True):
+        """A backend promises not to raise, and an answer per event. One that breaks that is asked once more, then its
+        events are rejected; but what it raises of ours is its answer, and trouble with the network may pass."""
+        reason = ""
+        for _ in range(2):
             try:
-                answers = self.backend.send(events)
+                answers = list(self.backend.send(events))
+            except DeliveryError as answer:
+                return [answer] * len(events)
+            except (OSError, MemoryError) as error:
+                return [RetryableError(f"{type(error).__name__} in the backend: {error}")] * len(events)
             except Exception as error:
-                if last:
-                    reason = RejectedError(f"{type(error).__name__} in the backend: {error}")
-                    return [reason] * len(events)
+                reason = f"{type(error).__name__} in the backend: {error}"
                 continue
-            if len(answers) == len(events):
+            if len(answers) == len(events) and all(_is_answer(answer) for answer in answers):
                 return answers
-        return [RejectedError(f"the backend gave {len(answers)} answers for {len(events)} events")] * len(events)
+            reason = f"the backend gave {len(answers)} answers for {len(events)} events, or something that is none"
+        return [RejectedError(reason)] * len(events)
 
     def _refused(self, pairs: list[tuple[Entry, Event]], refusal: DeliveryError) -> RetryableError | None:
         """The whole request was refused: find the events that are to blame by halving it."""
@@ -407,6 +418,10 @@ class Deliverer:
         self.counts = dict(self._cursor.counts)
         self.dropped = {reason: dict(levels) for reason, levels in self._cursor.dropped.items()}
         self._tell_settled()
+
+
+def _is_answer(answer: object) -> bool:
+    return answer is None or isinstance(answer, DeliveryError)
 
 
 def _worse(one: RetryableError | None, other: RetryableError | None) -> RetryableError | None:

@@ -83,8 +83,12 @@ def length(buffer: bytes, start: int = 0) -> int | None:
     return HEADER.size + size
 
 
-def scan(buffer: bytes, *, complete: bool = False) -> Scan:
-    """Take the buffer apart. An unfinished frame at its end is left for the next call, unless the buffer is `complete`."""
+def scan(buffer: bytes, *, complete: bool = False, growing: bool = False) -> Scan:
+    """Take the buffer apart. An unfinished frame at its end is left for the next call, unless the buffer is `complete`.
+
+    While more is certain to come (`growing`), nothing inside such a frame is taken for a frame: an event may carry bytes
+    that look like one. Otherwise whole frames behind an unfinished one show that it will never be finished.
+    """
     frames: list[FrameView] = []
     damage: list[tuple[int, int]] = []
     position = 0
@@ -95,7 +99,9 @@ def scan(buffer: bytes, *, complete: bool = False) -> Scan:
             frames.append(view)
             position = view.end
             continue
-        found = _next_frame(buffer, position + 1)
+        if growing and _may_become_a_frame(buffer, position):
+            break
+        found = _next_frame(buffer, position + 1, growing)
         if found is None and not complete and _may_become_a_frame(buffer, position):
             break
         stop = end if found is None and complete else _resume(buffer, position, found)
@@ -119,11 +125,11 @@ def _frame_at(buffer: bytes, start: int) -> FrameView | None:
     return FrameView(start, stop, flags, level, part, parts, token, seq, pid)
 
 
-def _next_frame(buffer: bytes, start: int) -> int | None:
+def _next_frame(buffer: bytes, start: int, growing: bool) -> int | None:
     """Where the next whole, valid frame begins. Asked only after damage, so it may cost something."""
     at = buffer.find(MAGIC, start)
     while at >= 0:
-        if _frame_at(buffer, at) is not None:
+        if _frame_at(buffer, at) is not None or (growing and _may_become_a_frame(buffer, at)):
             return at
         at = buffer.find(MAGIC, at + 1)
     return None

@@ -61,10 +61,12 @@ class Intake:
         self._writer.close()
 
     def _take(self, poller: select.poll) -> None:
-        if self.paused.is_set():
-            self.stopping.wait(LOOK / 1000)
+        ready = poller.poll(LOOK)
+        if not ready:
             return
-        if not poller.poll(LOOK):
+        # The last megabyte of writers that are gone has no other place to be.
+        if self.paused.is_set() and not ready[0][1] & select.POLLHUP:
+            self.stopping.wait(LOOK / 1000)
             return
         waiting = self._waiting()
         moved = self._splice()
@@ -130,6 +132,5 @@ class Intake:
     def _all_is_well(self) -> None:
         if self.trouble:
             _log.warning("journal: the disk takes events again")
-        self.adopting = threading.Event()  # somebody is there to take `adopted` on: not before, or a crash doubles them
         self.trouble = ""
         self._pause = 0.0

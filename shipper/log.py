@@ -10,6 +10,7 @@ import time
 NAME = "shipper.process"
 REPEAT = 60.0  # seconds in which the same warning is said once
 _BYTES = 1024 * 1024
+_START = 60  # characters of a reason that tell it from another one
 
 
 class _Once(logging.Filter):
@@ -20,7 +21,7 @@ class _Once(logging.Filter):
         self._seen: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        key = f"{record.msg}{record.args[0] if isinstance(record.args, tuple) and record.args else ''}"
+        key = _subject(record)
         said, times = self._seen.get(key, (float("-inf"), 0))
         if time.monotonic() - said < REPEAT:
             self._seen[key] = (said, times + 1)
@@ -31,6 +32,12 @@ class _Once(logging.Filter):
         if times:
             record.msg = f"{record.msg} (and {times} times more before)"
         return True
+
+
+def _subject(record: logging.LogRecord) -> str:
+    """What a message is about: its text and the beginnings of what is put into it, without the numbers."""
+    parts = record.args if isinstance(record.args, tuple) else ()
+    return "\0".join([str(record.msg), *(part[:_START] for part in parts if isinstance(part, str))])
 
 
 def set_up(path: str, app: str) -> logging.Logger:

@@ -56,9 +56,9 @@ def _named(cells: tuple[int, ...] | list[int]) -> Drops:
 
 def prepare_folder(folder: str) -> None:
     """Make it, mode 0700 and ours; OSError when that is not so."""
-    os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(folder, 0o700)
+    for each in (os.path.dirname(folder), folder):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(each, 0o700)
     found = os.lstat(folder)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise PermissionError(f"{folder} is not a folder of ours with mode 0700")
@@ -174,8 +174,12 @@ class Overflow:
     def _open(self) -> None:
         if self._fd >= 0:
             return
-        prepare_folder(self._folder)
-        fd = self._new_file()
+        try:
+            prepare_folder(self._folder)
+            fd = self._new_file()
+        except FileNotFoundError:  # a shipper process that ended has just removed the empty folder
+            prepare_folder(self._folder)
+            fd = self._new_file()
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.posix_fallocate(fd, 0, HEAD)
         os.pwrite(fd, _WHO.pack(MAGIC, self._pid, self._token, HEAD), 0)

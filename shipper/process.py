@@ -252,13 +252,16 @@ class Shipper:
         return all(deliverer.drained.is_set() for deliverer in self._deliverers)
 
     def _end(self) -> None:
+        """Deliverers first: while their last requests end, intake still empties the pipe."""
         deadline = time.monotonic() + PARTING
-        self._intake.stopping.set()
+        intake, *deliveries = self._threads
         for deliverer in self._deliverers:
             deliverer.stopping.set()
             deliverer.wake.set()
-        for thread in self._threads:
+        for thread in deliveries:
             thread.join(max(0.0, deadline - time.monotonic()))
+        self._intake.stopping.set()
+        intake.join(PARTING)
         with contextlib.suppress(OSError):
             self._ledger.follow(10_000)
             self._account_for_the_dead()

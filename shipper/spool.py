@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import ConfigurationError
-from .overflow import prepare_folder
 
 _PADDED = 512  # bytes; files grow in steps, so that a longer number still fits in place
 _LONGEST = 900  # bytes; names are added to it, and 4096 is the kernel's bound for a whole path
@@ -36,11 +35,14 @@ class Spool:
 
     @property
     def overflow(self) -> str:
-        """The folder of the processes' overflows: in memory where the system has a place for that, else in the spool."""
-        if not os.access("/dev/shm", os.W_OK | os.X_OK):
+        """The folder of the processes' overflows, made when it is needed: in memory where there is a place for that.
+
+        That place is the spool itself when there is none, or when somebody else was there first.
+        """
+        ours = f"/dev/shm/shipper-{os.geteuid()}"
+        if not os.access("/dev/shm", os.W_OK | os.X_OK) or not _is_ours_or_free(ours):
             return os.path.join(self.path, "overflow")
-        name = hashlib.sha256(os.path.realpath(self.path).encode()).hexdigest()[:16]
-        return f"/dev/shm/shipper-{os.geteuid()}/{name}"
+        return os.path.join(ours, hashlib.sha256(os.path.realpath(self.path).encode()).hexdigest()[:16])
 
     def prepare(self) -> None:
         """Make what is missing, with modes 0700 and 0600; ConfigurationError for anything that is not ours alone."""
@@ -54,8 +56,6 @@ class Spool:
                     os.mkdir(folder, 0o700)
                 self._check_folder(folder)
             self._prepare_queue()
-            prepare_folder(os.path.dirname(self.overflow))
-            prepare_folder(self.overflow)
         except OSError as error:
             raise ConfigurationError("spool", self.path, f"a folder that this user can write to ({error})") from error
 
@@ -78,6 +78,14 @@ class Spool:
         found = os.lstat(self.queue)
         if not stat.S_ISFIFO(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
             raise ConfigurationError("spool", self.queue, "a FIFO of this user with mode 0600")
+
+
+def _is_ours_or_free(path: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return True
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
 
 def open_file(path: str, flags: int) -> int:
