@@ -41,9 +41,10 @@ class App:
         self.pipeline = pipeline
         self.spool = spool
         self.asked = asked
-        self.supervisor = Supervisor(settings)
+        self._since = time.time()
+        self.supervisor = Supervisor(settings, since=self._since)
         self.attached_to: logging.Logger | None = None  # remembered after `detach`
-        self._attached: tuple[logging.Logger, logging.Handler, int | None] | None = None
+        self._attached: tuple[logging.Logger, logging.Handler, tuple[int, int] | None] | None = None
         pipeline.queue.on_new_process = self._watch_in_child
 
     @property
@@ -51,21 +52,21 @@ class App:
         return self.pipeline.queue
 
     def _watch_in_child(self) -> None:
-        self.supervisor = Supervisor(self.settings)
+        self.supervisor = Supervisor(self.settings, since=self._since)
         self.supervisor.watch()
         flush_at_exit_of_child()
 
     def attach(self, logger: logging.Logger) -> None:
         """Ship what reaches `logger`. Where logging was never configured, let through what the backends want."""
-        level = None
+        changed = None
         own = (backend for backend in self.settings.backends if backend.name in self.pipeline.names)
         wanted = min(max(self.settings.level, backend.level) for backend in own)
         if not logger.handlers and logger.level == logging.WARNING > wanted:
-            level = logger.level
+            changed = (logger.level, wanted)
             logger.setLevel(wanted)
         handler = QueueHandler(level=self.settings.level)
         logger.addHandler(handler)
-        self._attached = (logger, handler, level)
+        self._attached = (logger, handler, changed)
 
     def attach_like(self, other: App) -> None:
         if other.attached_to is not None:
@@ -74,12 +75,12 @@ class App:
     def detach(self) -> None:
         if self._attached is None:
             return
-        logger, handler, level = self._attached
+        logger, handler, changed = self._attached
         self.attached_to = logger
         logger.removeHandler(handler)
         handler.close()
-        if level is not None:
-            logger.setLevel(level)
+        if changed is not None and logger.level == changed[1]:  # nobody has set another one since
+            logger.setLevel(changed[0])
         self._attached = None
 
     def flush(self, deadline: float, *, delivered: bool = True) -> bool:
@@ -208,6 +209,8 @@ def _begin(settings: Settings, hooks: Hooks, asked: object = None, *, own: tuple
     """
     global _current
     before = _current
+    if before is not None:
+        before.queue.be_this_process()  # a forked child must not ring its parent's supervisor
     place = Spool(settings.spool)
     place.prepare()
     claim(place, settings.app)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Protocol
@@ -20,7 +21,7 @@ SINGLES = 100  # most requests of one event in a round; a crash re-sends at most
 BATCHES = 4  # most requests of many events in a round
 CUT = 32 * 1024  # bytes a single event is cut to when a server finds it too large
 IDLE = 1.0  # seconds between two looks when nobody rings
-NETWORK = 0.003  # an answer that takes longer than this came over a network: more at once will help
+NETWORK = 0.003  # seconds: answers that all take longer came over a network, and more at once will help
 POISON_ATTEMPTS = 20
 POISON_PASSED = 20
 
@@ -41,22 +42,28 @@ class Backend(Protocol):
 
 
 class InFlight:
-    """How many requests at the same time: one more for every answer that had to travel, half after a failure."""
+    """How many requests at the same time: one more for every answer that had to travel, half after a failure.
+
+    The quickest of the last answers tells how far away the server is; a slow one may only tell that this machine is
+    busy, and then threads would get into each other's way.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._size = 1.0
         self._careful = False
+        self._lately: deque[float] = deque(maxlen=32)
 
     @property
     def size(self) -> int:
         return int(self._size)
 
     def answered(self, seconds: float) -> None:
+        self._lately.append(seconds)
         step = 1 / self._size if self._careful else 1.0
-        if seconds >= NETWORK:
+        if min(self._lately) >= NETWORK:
             self._size = min(self._size + step, self._most)
-        else:  # next door: threads only get into each other's way
+        else:
             self._size = max(1.0, self._size - 1 / self._size)
 
     def failed(self) -> None:
@@ -218,6 +225,7 @@ class Deliverer:
         now = self._clock()
         self._hand = [entry for entry in self._hand if entry.outcome is None]
         again = [entry for entry in self._hand if entry.attempts and entry.not_before <= now]
+        again.sort(key=lambda entry: entry.attempts)
         unsent = [entry for entry in self._hand if not entry.attempts]
         batch = (again + unsent)[:most]
         if len(batch) < most and len(self._hand) < self._most * self._per_request:
@@ -247,16 +255,23 @@ class Deliverer:
     def _requests(self, batch: list[Entry]) -> Iterator[list[Entry]]:
         """The batch in pieces that one request takes."""
         piece: list[Entry] = []
-        size = 0
+        size, most = 0, self._per_request
         for entry in batch:
             length = len(entry.payload or b"")
-            if piece and (len(piece) >= self._per_request or size + length > self._batching.max_bytes):
+            most = min(most, self._company(entry))
+            if piece and (len(piece) >= most or size + length > self._batching.max_bytes):
                 yield piece
-                piece, size = [], 0
+                piece, size, most = [], 0, self._company(entry)
             piece.append(entry)
             size += length
         if piece:
             yield piece
+
+    def _company(self, entry: Entry) -> int:
+        """How many may go in one request with this event: the fewer, the more often it failed while others passed."""
+        if entry.attempts and self._passed > entry.passed_then:
+            return max(1, self._per_request >> min(entry.attempts, 30))
+        return self._per_request
 
     # -- send --------------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,10 @@
-"""An event's bytes on the way: header, checksum, fragments, and finding the next good frame after damage.
+"""An event's bytes on the way: header, checksum, fragments, finding the next good frame after damage.
 
-A frame is at most `select.PIPE_BUF` bytes, so that one `write(2)` to the pipe is all or nothing. An event that is larger
+A frame is at most `select.PIPE_BUF` bytes, so that one `write(2)` to the pipe is all or nothing. A larger event
 travels as several frames with the same token and sequence number. The layout, little-endian:
 
-    magic 4 · version 1 · flags 1 · level 2 · part 2 · parts 2 · length 2 · token 8 · sequence 8 · pid 4 · CRC32 4 · payload
+    magic 4 · version 1 · flags 1 · level 2 · part 2 · parts 2 · length 2 · token 8 · sequence 8 · pid 4 · CRC32 4
+    then the payload
 
 The CRC covers everything before it and the payload.
 """
@@ -86,8 +87,8 @@ def length(buffer: bytes, start: int = 0) -> int | None:
 def scan(buffer: bytes, *, complete: bool = False, growing: bool = False) -> Scan:
     """Take the buffer apart. An unfinished frame at its end is left for the next call, unless the buffer is `complete`.
 
-    While more is certain to come (`growing`), nothing inside such a frame is taken for a frame: an event may carry bytes
-    that look like one. Otherwise whole frames behind an unfinished one show that it will never be finished.
+    While more is certain to come (`growing`), nothing inside such a frame is taken for one: an event may carry bytes
+    that look like a frame. Otherwise whole frames behind an unfinished one show that it will never be finished.
     """
     frames: list[FrameView] = []
     damage: list[tuple[int, int]] = []

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 import queue
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .event import Event, from_record, pack
 from .queue import RecordQueue
@@ -18,10 +19,20 @@ from .redact import Redact, Redactor
 BeforeSend = Callable[[Event], "Event | None"]
 Context = Callable[[], Mapping[str, object]]
 EARLY = 1000  # events kept from before start()
-SENT = "_shipper_sent"  # on a record: (the queue it is on its way in, the names of the backends it is for)
+SENT = "_shipper_sent"  # on a record: (path of the queue it is on its way in, the names of the backends it is for)
 _QUIET = 60.0  # seconds between two lines about the same trouble
 
 _said: dict[str, float] = {}
+
+if TYPE_CHECKING or not (3, 12) <= sys.version_info < (3, 12, 4):
+    _Base = logging.handlers.QueueHandler
+else:
+
+    class _Base(logging.Handler):
+        # There dictConfig insists on a list of handlers for each QueueHandler, and forgets all other settings.
+        def __init__(self, queue: object) -> None:
+            super().__init__()
+            self.queue = queue
 
 
 def say(what: str, detail: str = "") -> None:
@@ -76,8 +87,9 @@ class Pipeline:
         return self.put_packed(payload, level)
 
     def put_packed(self, payload: bytes, level: int) -> bool:
+        now = _running if self.queue.closed and _running is not None else self  # start() has changed it under our feet
         try:
-            self.queue.put_nowait(payload, level=level)
+            now.queue.put_nowait(payload, level=level)
         except queue.Full as full:
             say(f"events are dropped ({full}); `shipper status` counts them")
             return False
@@ -105,6 +117,7 @@ class Pipeline:
 
 _running: Pipeline | None = None
 _early: deque[Event] = deque()
+_too_early: dict[int, int] = {}  # level → how many did not fit into it
 
 
 def running() -> Pipeline | None:
@@ -116,8 +129,18 @@ def run_with(pipeline: Pipeline | None) -> None:
     """From now on handlers that were made without one use this pipeline; what they kept from before goes first."""
     global _running
     _running = pipeline
-    while pipeline is not None and pipeline.names and _early:
-        pipeline.put(_early.popleft())
+    if pipeline is not None and pipeline.names:
+        _ship_early(pipeline)
+
+
+def _ship_early(pipeline: Pipeline) -> None:
+    with contextlib.suppress(IndexError):  # another thread may do the same
+        while True:
+            pipeline.put(_early.popleft())
+    while _too_early:
+        level, count = _too_early.popitem()
+        for _ in range(count):
+            pipeline.queue.drop("not_started", level)
 
 
 Scope = Callable[[Event], None]
@@ -129,7 +152,7 @@ def add_scope(fill: Scope) -> None:
     _scopes.append(fill)
 
 
-class QueueHandler(logging.handlers.QueueHandler):
+class QueueHandler(_Base):
     """Ships every record that reaches it. Use it with `start()`, or in `logging.config.dictConfig`:
     ``{"class": "shipper.QueueHandler"}``; records from before `start()` are kept, at most 1000.
 
@@ -137,12 +160,12 @@ class QueueHandler(logging.handlers.QueueHandler):
     """
 
     def __init__(
-        self, queue: object = None, *, level: int | str = logging.NOTSET, route: tuple[str, ...] | None = None
+        self, queue: object = None, *, level: int | str = logging.NOTSET, route: Sequence[str] | None = None
     ) -> None:
         # dictConfig of Python 3.12 hands a queue.Queue of its own to every QueueHandler; ours is always the process's.
         super().__init__(queue)  # type: ignore[arg-type]
         self.setLevel(level)
-        self.route = route
+        self.route = _names(route)
 
     def createLock(self) -> None:
         """None: two threads may be in here at once, and a forked child must not inherit a lock that is taken."""
@@ -174,13 +197,14 @@ class QueueHandler(logging.handlers.QueueHandler):
 
     def _claim(self, record: logging.LogRecord, pipeline: Pipeline) -> tuple[str, ...] | None:
         """The backends that this handler ships the record to, less those that another one already did; None is all."""
-        queue, sent = record.__dict__.get(SENT, (None, ()))
+        # Plain data: other handlers pickle the record, for processes and machines that know nothing of shipper.
+        path, sent = record.__dict__.get(SENT, ("", ()))
         wanted = self.route if self.route is not None else pipeline.names
-        if queue is not pipeline.queue:
-            record.__dict__[SENT] = (pipeline.queue, wanted)
+        if path != pipeline.queue.path:
+            record.__dict__[SENT] = (pipeline.queue.path, wanted)
             return self.route
         fresh = tuple(name for name in wanted if name not in sent)
-        record.__dict__[SENT] = (queue, (*sent, *fresh))
+        record.__dict__[SENT] = (path, (*sent, *fresh))
         return fresh
 
     def prepare(self, record: logging.LogRecord) -> Any:
@@ -202,9 +226,19 @@ class QueueHandler(logging.handlers.QueueHandler):
     def _keep(self, event: Event) -> None:
         if len(_early) < EARLY:
             _early.append(event)
+            if _running is not None and _running.names:  # start() came in between
+                _ship_early(_running)
             return
+        _too_early[event.level] = _too_early.get(event.level, 0) + 1
         say("events from before shipper.start() are dropped: there are more than 1000 of them")
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Say it once a minute; the application does not hear of it."""
         say("an event could not be made", repr(sys.exc_info()[1]))
+
+
+def _names(route: Sequence[str] | None) -> tuple[str, ...] | None:
+    """As a tuple; a single name is one name, and not its letters."""
+    if route is None:
+        return None
+    return (route,) if isinstance(route, str) else tuple(route)

@@ -53,9 +53,9 @@ class Intake:
         poller.register(self._pipe, select.POLLIN)
         while not self.stopping.is_set():
             try:
-                self._adopt()
-                self._sync()
                 self._take(poller)
+                self._sync()
+                self._adopt()
             except OSError as error:
                 self._wait_for_room(error)
         self._writer.close()
@@ -68,7 +68,6 @@ class Intake:
         if self.paused.is_set() and not ready[0][1] & select.POLLHUP:
             self.stopping.wait(LOOK / 1000)
             return
-        waiting = self._waiting()
         moved = self._splice()
         if moved == 0:
             self._writers_are_gone()
@@ -77,7 +76,7 @@ class Intake:
         if moved < 0:
             return
         self._all_is_well()
-        if moved >= waiting:  # nothing was left in the middle: every frame is whole
+        if self._writer.is_full and self._is_at_border():
             self._writer.rotate_if_due()
         self._grown()
         if moved < BUSY:
@@ -88,6 +87,10 @@ class Intake:
             return self._writer.splice(self._pipe, MOST)
         except BlockingIOError:  # a writer came and has not written yet
             return -1
+
+    def _is_at_border(self) -> bool:
+        """Whether the journal ends with a whole frame: not so after the disk took a part, or an intake was killed."""
+        return self._waiting() == 0 or self._writer.ends_whole()
 
     def _waiting(self) -> int:
         """Bytes in the pipe."""
@@ -106,6 +109,8 @@ class Intake:
         if not self.adopting.is_set() or (not now and time.monotonic() - self._looked < ADOPT):
             return
         self._looked = time.monotonic()
+        if not self._is_at_border():  # the rest of a frame comes with the next splice
+            return
         for found in abandoned(self._overflow, self._known):
             try:
                 self._writer.append(found.frames)

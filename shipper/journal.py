@@ -5,6 +5,7 @@ A cursor's face is what a backend needs of any log, local or distributed: read a
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import errno
 import json
@@ -25,7 +26,10 @@ MOST_PARTS = MAX_EVENT // frame.MAX_PAYLOAD + 2
 DEAD_WRITER = 5.0  # seconds for the rest of a killed writer's event to turn up, out of its overflow too
 SLOW_WRITER = 300.0  # seconds that a living but stopped writer may take between two frames of an event
 _SUFFIX = ".seg"
-_UNREADABLE = 4096
+_BLOCK = 4096  # bytes that a disk can't read at once
+_WANTING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)  # the file is there, we can't open it now
+_TAIL = 4 * frame.MAX_FRAME
+HALF_FRAME = 1.0  # seconds for the rest of a frame whose beginning is at the journal's end
 
 
 class Position(NamedTuple):
@@ -76,7 +80,7 @@ class Writer:
         if self._fd >= 0:
             return
         # Not O_APPEND: splice refuses such a file. The end is taken from the file itself, a crash may have moved it.
-        self._fd = open_file(segment_path(self._folder, self._number), os.O_WRONLY | os.O_CREAT)
+        self._fd = open_file(segment_path(self._folder, self._number), os.O_RDWR | os.O_CREAT)
         self._offset = os.fstat(self._fd).st_size
 
     def splice(self, pipe: int, most: int) -> int:
@@ -90,8 +94,14 @@ class Writer:
         self._unsynced = self._unsynced or moved > 0
         return moved
 
+    def ends_whole(self) -> bool:
+        """Whether the journal ends at a frame's border, and not in a frame whose rest is still in the pipe."""
+        self.open()
+        tail = os.pread(self._fd, _TAIL, max(0, self._offset - _TAIL))
+        return frame.scan(tail).consumed == len(tail)
+
     def append(self, data: bytes) -> None:
-        """Write whole frames that came another way; all of them or, with an OSError, none."""
+        """Write whole frames that came another way; all of them or, with an OSError, none. Only at a frame's border."""
         self.open()
         try:
             written = os.pwrite(self._fd, data, self._offset)
@@ -104,9 +114,13 @@ class Writer:
         self._offset += len(data)
         self._unsynced = True
 
+    @property
+    def is_full(self) -> bool:
+        return self._offset >= self._segment_bytes
+
     def rotate_if_due(self) -> bool:
-        """Begin the next segment when this one is full. Only right after a splice that emptied the pipe: a frame border."""
-        if self._offset < self._segment_bytes:
+        """Begin the next segment when this one is full. Only at a frame's border."""
+        if not self.is_full:
             return False
         self.sync()
         self.close()
@@ -154,23 +168,33 @@ class Frames(NamedTuple):
 class Reader:
     """Goes through the frames from a position on, over damage and missing segments."""
 
-    def __init__(self, folder: str, position: Position) -> None:
+    def __init__(self, folder: str, position: Position, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder
+        self._clock = clock
         self._fd = -1
+        self._known: list[int] = []  # segments, as last seen
+        self._half: tuple[Position, float] | None = None  # an unfinished frame at the end, and since when
         self.position = position
 
     def clamp(self) -> None:
         """Come back to the end of a segment that was cut shorter than our position, so that what follows is seen."""
+        size = 0  # of a segment that is gone: its number may be used again
         with contextlib.suppress(OSError):
             size = os.stat(segment_path(self._folder, self.position.segment)).st_size
-            self.position = Position(self.position.segment, min(self.position.offset, size))
+        self.position = Position(self.position.segment, min(self.position.offset, size))
 
     def read(self) -> Frames | None:
-        """The next stretch with something in it, or None at the end of what is written."""
+        """The next stretch with something in it, or None at the end of what is written.
+
+        OSError when a segment can't be opened for want of something (descriptors, memory): nothing is passed over.
+        """
         while True:
             later = self._later()
             buffer = self._chunk()
-            found = frame.scan(buffer, complete=later is not None and len(buffer) < CHUNK)
+            if later is not None and len(buffer) < CHUNK:
+                found = frame.scan(buffer, complete=True)
+            else:
+                found = frame.scan(buffer, growing=len(buffer) == CHUNK or not self._is_stuck(buffer))
             if found.consumed:
                 stretch = Frames(*self.position, buffer, found)
                 self.position = Position(self.position.segment, self.position.offset + found.consumed)
@@ -180,23 +204,48 @@ class Reader:
                 return None
             self.skip_to(later)
 
+    def _is_stuck(self, buffer: bytes) -> bool:
+        """Whether the journal has begun with the same unfinished frame for a while: then its rest will not come."""
+        if not buffer:
+            self._half = None
+        elif self._half is None or self._half[0] != self.position:
+            self._half = (self.position, self._clock())
+        return self._half is not None and self._clock() - self._half[1] >= HALF_FRAME
+
+    def end(self) -> Position:
+        """Where the journal ends now."""
+        numbers = segments(self._folder)
+        last = max([self.position.segment, *numbers])
+        try:
+            return max(self.position, Position(last, os.stat(segment_path(self._folder, last)).st_size))
+        except OSError:
+            return self.position
+
     def skip_to(self, segment: int) -> None:
         self.close()
         self.position = Position(segment, 0)
 
     def _later(self) -> int | None:
-        return next((number for number in segments(self._folder) if number > self.position.segment), None)
+        if not self._known or self._known[-1] <= self.position.segment:
+            self._known = segments(self._folder)
+        at = bisect.bisect_right(self._known, self.position.segment)
+        return self._known[at] if at < len(self._known) else None
 
     def _chunk(self) -> bytes:
-        try:
-            if self._fd < 0:
+        if self._fd < 0:
+            try:
                 self._fd = open_file(segment_path(self._folder, self.position.segment), os.O_RDONLY)
+            except OSError as error:
+                if error.errno in _WANTING:
+                    raise
+                return b""  # missing or foreign
+        try:
             return os.pread(self._fd, CHUNK, self.position.offset)
         except OSError as error:
             if error.errno != errno.EIO:
-                return b""
+                raise
             # A block that the disk can't read: as good as damaged, and what follows it counts.
-            return b"\0" * _UNREADABLE
+            return b"\0" * (_BLOCK - self.position.offset % _BLOCK)
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -238,13 +287,14 @@ class Entry:
 class _Parts:
     """The frames of an unfinished event."""
 
-    __slots__ = ("entry", "pieces", "seen", "total")
+    __slots__ = ("entry", "pieces", "seen", "total", "until")
 
     def __init__(self, entry: Entry, total: int, now: float) -> None:
         self.entry = entry
         self.total = total
         self.pieces: dict[int, bytes] = {}
         self.seen = now
+        self.until: Position | None = None  # the journal's end when patience ended: given up once that was read
 
 
 DELIVERED, FILTERED, DEAD = "delivered", "filtered", "dead"
@@ -279,7 +329,7 @@ class Cursor:
         self._gone = gone
         self._window: deque[Entry] = deque()
         self._unfinished: dict[EventId, _Parts] = {}
-        self.base = -1  # events that came before this cursor was made, and are none of its business; -1: not counted yet
+        self.base = -1  # events from before this cursor was made, none of its business; -1: not counted yet
         self.counts: dict[str, int] = {}
         self.dropped: dict[str, dict[str, int]] = {}
         self.nobody_writes = False  # nobody is left who could finish an event
@@ -287,14 +337,16 @@ class Cursor:
         self._views: deque[frame.FrameView] = deque()  # read, not taken yet
         self._stretch: Frames
         self._next: Position | None = None  # of the first of them
-        self._reader = Reader(folder, self._load())
+        self._reader = Reader(folder, self._load(), clock=clock)
         self._reader.clamp()
         self._saved: Position | None = self.position
 
     def _load(self) -> Position:
         saved = read_json(self._path) or {}
-        with contextlib.suppress(TypeError, ValueError, KeyError, AttributeError):
+        with contextlib.suppress(TypeError, ValueError, KeyError, AttributeError, ArithmeticError):
             position = Position(int(saved["segment"]), int(saved["offset"]))
+            if min(position) < 0:
+                raise ValueError("no place in a journal")
             self.counts = {str(name): int(count) for name, count in saved["counts"].items()}
             self.dropped = {str(k): {str(a): int(b) for a, b in v.items()} for k, v in saved["dropped"].items()}
             self.base = int(saved["base"])
@@ -315,7 +367,7 @@ class Cursor:
         """Everything before it is settled."""
         if self._window:
             return self._window[0].start
-        return self._next or self._reader.position
+        return self.position_read
 
     @property
     def settled(self) -> int:
@@ -326,15 +378,25 @@ class Cursor:
         """The next events to deliver, at most so many and about so many bytes. Those below the level settle at once."""
         entries: list[Entry] = []
         size = 0
-        while len(entries) < most and size < max_bytes and len(self._window) < WINDOW:
+        if self._unfinished:
+            self._give_up_unfinished()
+        while len(entries) < most and size < max_bytes and self._has_room():
             if not self._views and not self._look_ahead():
-                self._give_up_unfinished()
+                self._give_up_unfinished(at_the_end=True)
                 break
             entry = self._take(self._views.popleft())
             if entry is not None:
                 entries.append(entry)
                 size += len(entry.payload or b"")
         return entries
+
+    def _has_room(self) -> bool:
+        """Whether the window takes another entry; what is settled behind an unfinished event is made small first."""
+        if len(self._window) < WINDOW:
+            return True
+        if self._unfinished:
+            self._window = _compact(self._window)
+        return len(self._window) < WINDOW * 3 // 4
 
     def _look_ahead(self) -> bool:
         self._next = None
@@ -381,10 +443,18 @@ class Cursor:
             return entry
         parts = self._unfinished.get(id)
         if parts is None:
-            if view.part or view.parts > MOST_PARTS:  # its beginning was damaged, or came before: nothing to add it to
+            if view.part:  # its beginning was damaged, or came before: nothing to add it to
                 return None
-            parts = self._unfinished[id] = _Parts(Entry(start, id, view.level, view.pid, None), view.parts, self._clock())
-            self._window.append(parts.entry)  # holds the place: the position does not pass an event's first frame
+            entry = Entry(start, id, view.level, view.pid, None)
+            parts = self._unfinished[id] = _Parts(entry, view.parts, self._clock())
+            self._window.append(entry)  # holds the place: the position does not pass an event's first frame
+            if view.parts > MOST_PARTS:  # none of ours: no event is that large
+                self._give_up(id)
+                return None
+        elif not view.part:  # its writer was killed while it emptied its overflow
+            parts.entry.weight += 1
+        if view.parts != parts.total:
+            return None
         parts.pieces[view.part] = payload
         parts.seen = self._clock()
         if len(parts.pieces) < parts.total:
@@ -393,16 +463,27 @@ class Cursor:
         parts.entry.payload = b"".join(parts.pieces[i] for i in range(parts.total))
         return parts.entry
 
-    def _give_up_unfinished(self) -> None:
-        """At the end of the journal: the rest of an event whose writer is gone, or stopped for long, will not come."""
+    def _give_up_unfinished(self, *, at_the_end: bool = False) -> None:
+        """The rest of an event whose writer is gone, or stopped for long, will not come behind the journal's end."""
         now = self._clock()
         for id, parts in list(self._unfinished.items()):
             patience = DEAD_WRITER if self._gone(parts.entry.pid) else SLOW_WRITER
             if self.nobody_writes:
                 patience = 0.0
-            if now - parts.seen >= patience:
-                del self._unfinished[id]
-                self.settle(parts.entry, INCOMPLETE)
+            if now - parts.seen < patience:
+                continue
+            if parts.until is None:
+                parts.until = self._reader.end()
+            if at_the_end or self.position_read >= parts.until:
+                self._give_up(id)
+
+    def _give_up(self, id: EventId) -> None:
+        self.settle(self._unfinished.pop(id).entry, INCOMPLETE)
+
+    @property
+    def position_read(self) -> Position:
+        """How far events were taken, settled or not."""
+        return self._next or self._reader.position
 
     def settle(self, entry: Entry, outcome: str) -> None:
         """Say what became of an event: DELIVERED, FILTERED, DEAD, INCOMPLETE or QUOTA."""
@@ -435,10 +516,11 @@ class Cursor:
 
         Call `commit` afterwards. Entries in hand that are not settled yet are given up too.
         """
-        while (self._next or self._reader.position).segment < segment:
-            if not self._views and not self._look_ahead():
+        while self.position_read.segment < segment:
+            if self._views:
+                self._take(self._views.popleft())
+            elif not self._look_ahead():  # what it finds may belong to the segment that stays
                 break
-            self._take(self._views.popleft())
         self._unfinished = {id: parts for id, parts in self._unfinished.items() if parts.entry.start.segment >= segment}
         for entry in self._window:
             if entry.outcome is None and entry.start.segment < segment:
@@ -450,6 +532,19 @@ class Cursor:
 
     def close(self) -> None:
         self._reader.close()
+
+
+def _compact(window: deque[Entry]) -> deque[Entry]:
+    """The same window with settled neighbours of one outcome as one entry, but lost ones: their levels are counted."""
+    compact: deque[Entry] = deque()
+    for entry in window:
+        last = compact[-1] if compact else None
+        is_alike = last is not None and entry.outcome not in (None, *_LOST) and entry.outcome == last.outcome
+        if last is not None and is_alike:
+            last.weight += entry.weight
+        else:
+            compact.append(entry)
+    return compact
 
 
 def _events_after(folder: str, position: Position) -> int:
@@ -473,7 +568,7 @@ def begin_cursor(path: str, folder: str) -> None:
         fd = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     except FileExistsError:
         return
-    # Not by replacing: another worker may have been here first. Who reads it half-written begins with the first segment.
+    # Not by replacing: another worker may have been here first. Read half-written, it begins with the first segment.
     text = json.dumps({"segment": last, "offset": offset, "base": -1, "counts": {}, "dropped": {}})
     try:
         os.write(fd, text.encode())
@@ -482,7 +577,7 @@ def begin_cursor(path: str, folder: str) -> None:
 
 
 def release(folder: str, before: int) -> int:
-    """Delete the segments that every cursor has passed; how many. One that can't be deleted is tried again next time."""
+    """Delete the segments that every cursor has passed; how many. What can't be deleted is tried again next time."""
     deleted = 0
     for number in segments(folder)[:-1]:
         if number < before:

@@ -7,6 +7,7 @@ the reason. Position and counts are one file, so that nothing is counted twice a
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from typing import Any
 
@@ -52,7 +53,7 @@ class _Process:
     def _fold(self) -> None:
         """Forget where the older half of the gaps lay, and keep how many numbers they were."""
         half = self.ranges[: MOST_RANGES // 2]
-        self.folded += sum(after[0] - before[1] for before, after in zip(half, half[1:], strict=False))
+        self.folded += sum(after[0] - before[1] for before, after in itertools.pairwise(half))
         self.ranges[: len(half)] = [[half[0][0], half[-1][1]]]
 
     def _join(self, at: int) -> None:
@@ -111,7 +112,13 @@ class Ledger:
                 process.ranges = [[int(a), int(b)] for a, b in known["ranges"]]
                 process.drops = dict(known["drops"])
                 process.folded = int(known["folded"])
-        except (KeyError, TypeError, ValueError, AttributeError):
+                process.mark = tuple(map(int, known["mark"])) if known.get("mark") else None  # type: ignore[assignment]
+            if min(position) < 0:
+                raise ValueError("no place in a journal")
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
+            # Nothing of it counts, or what is counted again counts twice.
+            self.journaled = self.doubles = self.corrupt = self.corrupt_bytes = self._past_missing = 0
+            self.levels, self._past_drops, self._processes = {}, {}, {}
             return Position(1, 0)
         return position
 
@@ -137,6 +144,8 @@ class Ledger:
                 continue
             if process is None or view.token != token:
                 token, process = view.token, self._process(view.token.hex(), view.pid)
+            if view.flags and view.flags != frame.MARK:
+                continue
             if view.flags == frame.MARK:
                 process.mark = (view.seq, stretch.segment, stretch.offset + view.end)
                 continue
@@ -158,8 +167,10 @@ class Ledger:
     def _forget_oldest(self) -> None:
         if len(self._processes) <= MOST_PROCESSES:
             return
+        newest = next(reversed(self._processes))
         for token, process in self._processes.items():
-            if not os.path.exists(f"/proc/{process.pid}"):
+            # An overflow whose process lives (pid 0) says the same again at every look: forgotten, it counts twice.
+            if process.pid and token != newest and not os.path.exists(f"/proc/{process.pid}"):
                 self._past_missing += process.missing
                 _add(self._past_drops, process.drops)
                 del self._processes[token]
@@ -175,9 +186,11 @@ class Ledger:
                 file.write(stretch.buffer[start:end])
 
     def note_drops(self, overflow: str, pid: int, drops: Drops) -> None:
-        """What a process's overflow says it dropped so far; saying it again changes nothing."""
+        """What a process's overflow says it dropped so far; saying it again changes nothing. `pid` 0: it will."""
         if drops:
-            self._process(overflow, pid).drops = drops
+            known = self._process(overflow, pid)
+            known.pid = pid
+            known.drops = drops
             self._saved = None
 
     @property
@@ -220,7 +233,13 @@ class Ledger:
 
     def _memory(self) -> dict[str, Any]:
         processes = {
-            token: {"pid": known.pid, "ranges": known.ranges, "drops": known.drops, "folded": known.folded}
+            token: {
+                "pid": known.pid,
+                "ranges": known.ranges,
+                "drops": known.drops,
+                "folded": known.folded,
+                "mark": known.mark,
+            }
             for token, known in self._processes.items()
         }
         return {"past_drops": self._past_drops, "past_missing": self._past_missing, "processes": processes}

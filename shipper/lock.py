@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 from typing import Any
 
@@ -53,9 +54,7 @@ def read_pid(spool: Spool) -> int:
     except OSError:
         return 0
     try:
-        return int(read_note(lock).get("pid", 0))
-    except (TypeError, ValueError):
-        return 0
+        return int(number(read_note(lock), "pid"))
     finally:
         os.close(lock)
 
@@ -67,6 +66,12 @@ def read_note(lock: int) -> dict[str, Any]:
         if isinstance(data, dict):
             return data
     return {}
+
+
+def number(note: dict[str, Any], name: str) -> float:
+    """A number from a note, 0 when there is none of that name."""
+    value = note.get(name)
+    return value if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
 
 
 def write_note(lock: int, note: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import platform
 import socket
 from collections import deque
@@ -10,6 +11,7 @@ from collections import deque
 import psutil
 
 KEPT = 600  # samples, one a second
+_REFUSED = (OSError, RuntimeError, psutil.Error)  # what psutil says where /proc is closed to us
 NEAR = 5.0  # seconds between an event and a sample that may speak for it
 
 
@@ -19,11 +21,13 @@ class Load:
     def __init__(self) -> None:
         self._times: deque[float] = deque(maxlen=KEPT)
         self._values: deque[tuple[float, float]] = deque(maxlen=KEPT)
-        psutil.cpu_percent(None)  # the first call has nothing to compare with
+        with contextlib.suppress(*_REFUSED):
+            psutil.cpu_percent(None)  # the first call has nothing to compare with
 
     def sample(self, now: float) -> None:
-        self._values.append((float(psutil.cpu_percent(None)), float(psutil.virtual_memory().percent)))
-        self._times.append(now)
+        with contextlib.suppress(*_REFUSED):
+            self._values.append((float(psutil.cpu_percent(None)), float(psutil.virtual_memory().percent)))
+            self._times.append(now)
 
     @property
     def latest(self) -> tuple[float, float, float] | None:
@@ -46,8 +50,9 @@ def host() -> str:
 
 def address() -> str:
     """The first address of the machine that is not the loopback's; 127.0.0.1 when there is none."""
-    for addresses in psutil.net_if_addrs().values():
-        for each in addresses:
-            if each.family == socket.AF_INET and not each.address.startswith("127."):
-                return str(each.address)
+    with contextlib.suppress(*_REFUSED):
+        for addresses in psutil.net_if_addrs().values():
+            for each in addresses:
+                if each.family == socket.AF_INET and not each.address.startswith("127."):
+                    return str(each.address)
     return "127.0.0.1"

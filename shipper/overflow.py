@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
+import mmap
 import os
 import stat
 import struct
@@ -33,6 +34,8 @@ _READ_AT = 24
 _DROPS_AT = 64
 _DROPS = struct.Struct(f"<{len(REASONS) * len(LEVELS)}Q")
 _CHUNK = 64 * 1024
+_FIRST_HOLE = max(HEAD, mmap.ALLOCATIONGRANULARITY)
+_PUNCH = 1024 * 1024  # bytes read that are worth a hole
 
 Drops = dict[str, dict[str, int]]
 """How many were dropped, by reason and by the name of the standard level at or below the event's."""
@@ -77,6 +80,7 @@ class Overflow:
         self._fd = -1
         self._read = HEAD
         self._end = HEAD
+        self._punched = _FIRST_HOLE  # the file has a hole up to here
         self._cells = [0] * (len(REASONS) * len(LEVELS))
         self._lock = new_rlock()
         self._inside = False
@@ -118,8 +122,11 @@ class Overflow:
             return False
         try:
             self._open()
-            os.pwrite(self._fd, b"".join(frames), self._end)
+            written = os.pwrite(self._fd, b"".join(frames), self._end)
         except OSError:  # no room in memory: the same as no room here
+            return False
+        if written != size:  # room for a part: the rest of the file must stay whole frames
+            os.ftruncate(self._fd, self._end)
             return False
         self._end += size
         self.busy = True
@@ -152,12 +159,24 @@ class Overflow:
             os.pwrite(self._fd, self._read.to_bytes(8, "little"), _READ_AT)
         if self._read >= self._end:
             self._empty()
+        elif self._read - self._punched >= _PUNCH:
+            self._punch()
 
     def _empty(self) -> None:
         os.ftruncate(self._fd, HEAD)
         os.pwrite(self._fd, HEAD.to_bytes(8, "little"), _READ_AT)
         self._read = self._end = HEAD
+        self._punched = _FIRST_HOLE
         self.busy = False
+
+    def _punch(self) -> None:
+        """Give back the memory of what was read: a file that never quite empties must not grow for ever."""
+        stop = self._read - self._read % mmap.ALLOCATIONGRANULARITY
+        # A system that can't gives it back when all is read.
+        can_fail = contextlib.suppress(OSError, ValueError, AttributeError)
+        with can_fail, mmap.mmap(self._fd, stop - self._punched, offset=self._punched) as read:
+            read.madvise(mmap.MADV_REMOVE)
+        self._punched = stop
 
     def count(self, reason: str, level: int) -> None:
         """Count one dropped event where the shipper process will find it, even when this process is killed."""
@@ -180,9 +199,14 @@ class Overflow:
         except FileNotFoundError:  # a shipper process that ended has just removed the empty folder
             prepare_folder(self._folder)
             fd = self._new_file()
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.posix_fallocate(fd, 0, HEAD)
-        os.pwrite(fd, _WHO.pack(MAGIC, self._pid, self._token, HEAD), 0)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.posix_fallocate(fd, 0, HEAD)
+            os.pwrite(fd, _WHO.pack(MAGIC, self._pid, self._token, HEAD), 0)
+        except OSError:  # no room in memory, and the next event tries again: leave neither descriptor nor file behind
+            os.close(fd)
+            os.unlink(self._path)
+            raise
         self._fd = fd
 
     def _new_file(self) -> int:
@@ -232,13 +256,14 @@ class Abandoned:
 
     @property
     def frames(self) -> bytes:
-        """What nobody put into the pipe, as it stands in the file."""
+        """What nobody put into the pipe, in whole frames: one that was being written at the kill was never accepted."""
         pieces = []
         at = self._read
         while chunk := os.pread(self._fd, _CHUNK, at):
             pieces.append(chunk)
             at += len(chunk)
-        return b"".join(pieces)
+        found = b"".join(pieces)
+        return found[: frame.scan(found, growing=True).consumed]
 
     def remove(self) -> None:
         with contextlib.suppress(OSError):
@@ -280,7 +305,7 @@ def _take(path: str, fd: int) -> Abandoned | None:
     head = os.pread(fd, _WHO.size, 0)
     if len(head) < _WHO.size:
         return None
-    magic, pid, token, read = _WHO.unpack(head)
+    magic, pid, token, _ = _WHO.unpack(head)
     if magic != MAGIC:
         return None
     try:

@@ -33,6 +33,7 @@ PROMPT = 0.01  # the same while somebody flushes
 AWAITED = 0.02  # seconds between two status files then
 HEARTBEAT = 1.0  # seconds between two status files when nothing happens
 PROGRESS = 0.2  # ... and when something does
+PATIENT = 10.0  # seconds after which whoever still waits for a flush is told at leisure
 PARTING = 3.0  # seconds that requests under way get to end
 FORGOTTEN = 7 * 24 * 3600.0  # seconds that the journal is kept for a backend that is no longer configured
 
@@ -44,6 +45,7 @@ class Shipper:
 
     def __init__(self, settings: Settings, pipe: int) -> None:
         self._settings = settings
+        self._pipe = pipe
         self._spool = Spool(settings.spool)
         self._started = time.time()
         self._terminated = False
@@ -55,6 +57,8 @@ class Shipper:
         self._settled = 0
         self._said: dict[str, Any] = {}
         self._said_at = 0.0
+        self._marks: dict[str, tuple[int, int, int]] = {}
+        self._marked_at = 0.0
         self._sampled_at = 0.0
         self._kept_at = 0.0
         self._load: Any = None
@@ -86,6 +90,8 @@ class Shipper:
             signal.signal(ignored, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._on_terminate)
         signal.signal(HAND_OVER, self._on_hand_over)
+        # Whoever started us may have had them blocked, and that is inherited.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, HAND_OVER})
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
         self._terminated = True
@@ -272,6 +278,8 @@ class Shipper:
             os.rmdir(self._spool.overflow)
             os.rmdir(os.path.dirname(self._spool.overflow))
         _log.info("ended")
+        if not intake.is_alive():  # what somebody wrote who has come since
+            _rescue(self._pipe, self._spool.journal)
 
     # -- status ------------------------------------------------------------------------------------------------------
 
@@ -280,6 +288,10 @@ class Shipper:
         marks = self._ledger.marks()
         if marks != self._said.get("marks", {}):
             return True
+        if marks != self._marks:
+            self._marks, self._marked_at = marks, time.monotonic()
+        if time.monotonic() - self._marked_at > PATIENT:
+            return False
         behind = min((deliverer.position for deliverer in self._deliverers), default=self._ledger.position)
         return any(Position(segment, offset) > behind for _, segment, offset in marks.values())
 
@@ -341,23 +353,24 @@ def _let_go_of_stderr() -> None:
 
 def _settings() -> Settings | None:
     """What the starter wrote, or None when it was killed before it could."""
-    with open(0, "rb", closefd=False) as stdin:
-        data = stdin.read()
     try:
-        settings = pickle.loads(data)
+        # Not up to the end of file: a child that the starter forked at the wrong moment holds the other end too.
+        with open(0, "rb", closefd=False) as stdin:
+            settings = pickle.load(stdin)
     except (EOFError, pickle.UnpicklingError):
+        return None
+    except Exception as error:  # a backend's module that can't be imported here
+        print(f"shipper: the settings can't be read, events wait in the journal: {error!r}", file=sys.stderr)
         return None
     return settings if isinstance(settings, Settings) else None
 
 
-def _rescue(pipe: int) -> NoReturn:
-    """Nobody told us where to deliver, and nobody else may hold the pipe: put what is in it into the journal, and go."""
-    spool = Spool(sys.argv[-1].split(" ", 2)[-1])
-    writer = Writer(spool.journal, segment_bytes=1 << 62)
+def _rescue(pipe: int, folder: str) -> None:
+    """Nobody else may hold the pipe when we go: put what is in it into the journal."""
+    writer = Writer(folder, segment_bytes=1 << 62)
     with contextlib.suppress(OSError):
         while writer.splice(pipe, 1 << 22):
             pass
-    os._exit(0)
 
 
 def main(pipe: int, lock: int) -> NoReturn:
@@ -366,7 +379,8 @@ def main(pipe: int, lock: int) -> NoReturn:
     os.chdir("/")
     settings = _settings()
     if settings is None:
-        _rescue(pipe)
+        _rescue(pipe, Spool(sys.argv[-1].split(" ", 2)[-1]).journal)
+        os._exit(0)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)

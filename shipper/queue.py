@@ -8,6 +8,7 @@ signal handlers. What the pipe has no room for waits in the process's overflow.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import multiprocessing.queues
@@ -15,6 +16,7 @@ import os
 import queue
 import secrets
 import select
+import stat
 import time
 import weakref
 from collections import deque
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import frame
 from .event import EventId
-from .native import start_thread
+from .native import new_rlock, start_thread
 from .overflow import Drops, Overflow
 
 PIPE_SIZE = 1024 * 1024
@@ -54,8 +56,8 @@ def grow(fd: int) -> None:
 class RecordQueue(_Base):
     """A queue of bytes from any number of writing processes to one reading process.
 
-    `path` is the FIFO, `overflow` the folder for what does not fit into the pipe, `overflow_size` its bound in bytes per
-    process. A put never waits unless it is told to block, and raises `queue.Full` when the overflow is full too; the
+    `path` is the FIFO, `overflow` the folder for what does not fit into the pipe, `overflow_size` its bound in bytes
+    per process. A put never waits unless it is told to block, and raises `queue.Full` when the overflow is full too; the
     drop is counted by then. Pickles as its paths.
     """
 
@@ -64,7 +66,7 @@ class RecordQueue(_Base):
         self._folder = overflow
         self._overflow_size = overflow_size
         self._closed = False
-        self._reading = -1
+        self._reading = False  # whether this process is the one that reads
         self._unread = b""
         self._parts: dict[tuple[bytes, int], list[bytes]] = {}
         self._whole: deque[bytes] = deque()
@@ -72,6 +74,7 @@ class RecordQueue(_Base):
         self.on_new_process: Callable[[], None] | None = None
         """Called once in a forked child, before its first put: what its parent's threads did, it must do itself."""
         self._is_new = False
+        self._births: dict[int, Any] = {}
         self._begin()
         _open_queues.add(self)
 
@@ -79,22 +82,36 @@ class RecordQueue(_Base):
         """Open the pipe now rather than at the first put. OSError when it can't be."""
         self._writing()
 
+    @property
+    def path(self) -> str:
+        """Of the FIFO."""
+        return self._path
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     # -- as one process sees itself ----------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         """Become a process of our own: a token, a sequence from 0, an empty overflow."""
-        self._pid = os.getpid()
-        self._token = new_token()
+        pid, token = os.getpid(), new_token()
         self._sequence = itertools.count()
         self._marks = itertools.count(1)
-        self._emitted = 0
-        self._overflow = Overflow(self._folder, token=self._token, pid=self._pid, limit=self._overflow_size)
+        self._overflow = Overflow(self._folder, token=token, pid=pid, limit=self._overflow_size)
         self._helping = False
+        # Last: another thread that finds our pid here must find nothing of the parent's with it, or ids come twice.
+        self._token = token
+        self._pid = pid
 
     def _begin_in_child(self) -> None:
         self._overflow.forget()
-        self._begin()
+        # What the parent has read is the parent's.
+        self._unread = b""
+        self._parts = {}
+        self._whole = deque()
         self._is_new = True
+        self._begin()
 
     def __getstate__(self) -> dict[str, Any]:  # type: ignore[override]
         return {"path": self._path, "overflow": self._folder, "overflow_size": self._overflow_size}
@@ -112,22 +129,29 @@ class RecordQueue(_Base):
     def emitted(self) -> int:
         """How many events this process has put, or dropped, so far."""
         self.be_this_process()
-        return self._emitted
+        # The counter is the one thing that threads and signal handlers can't get wrong; only its text shows its value.
+        return int(repr(self._sequence)[6:-1])
 
     @property
     def drops(self) -> Drops:
+        """What this process has dropped so far."""
+        self.be_this_process()
         return self._overflow.drops
 
     @property
     def waiting(self) -> int:
         """Bytes in this process's overflow."""
+        self.be_this_process()
         return self._overflow.waiting
 
     def be_this_process(self) -> None:
         """In a forked child, become a process of its own: a new token, an empty overflow."""
         # Not only by os.register_at_fork: uWSGI forks without running its hooks.
         if self._pid != os.getpid():
-            self._begin_in_child()
+            # A lock for each process: the parent's may have been taken when it forked.
+            with self._births.setdefault(os.getpid(), new_rlock()):
+                if self._pid != os.getpid():
+                    self._begin_in_child()
         if self._is_new:
             self._is_new = False
             if self.on_new_process is not None:
@@ -147,7 +171,7 @@ class RecordQueue(_Base):
         return EventId(self._token, seq)
 
     def put(self, obj: bytes, block: bool = True, timeout: float | None = None) -> None:
-        """Like `put_nowait`; with `block`, first wait up to `timeout` seconds (None: for ever) for the overflow to empty."""
+        """Like `put_nowait`; with `block`, first wait up to `timeout` seconds (None: for ever) for the overflow."""
         if block:
             self._wait_for_room(timeout)
         self.put_nowait(obj)
@@ -162,9 +186,7 @@ class RecordQueue(_Base):
             self._overflow.drain(self._write)
 
     def _next(self) -> int:
-        seq = next(self._sequence)
-        self._emitted = seq + 1
-        return seq
+        return next(self._sequence)
 
     def _drop(self, reason: str, level: int) -> None:
         self._overflow.count(reason, level)
@@ -180,8 +202,9 @@ class RecordQueue(_Base):
         """Put a mark behind everything this process has put; its number. Raises `queue.Full`."""
         self.be_this_process()
         number = next(self._marks)
-        frames = frame.encode(b"", token=self._token, seq=number, pid=self._pid, level=frame.MAX_LEVEL, flags=frame.MARK)
-        if not self._offer(frames, frame.MAX_LEVEL):
+        level = frame.MAX_LEVEL
+        frames = frame.encode(b"", token=self._token, seq=number, pid=self._pid, level=level, flags=frame.MARK)
+        if not self._offer(frames, level):
             raise queue.Full("no room for a mark")
         return number
 
@@ -197,16 +220,29 @@ class RecordQueue(_Base):
         """One frame into the pipe, or False when it does not take it now."""
         try:
             os.write(self._writing(), piece)
-        except OSError:  # BlockingIOError: full. Anything else (no descriptor left, the folder is gone): try again later.
+        except OSError:  # BlockingIOError: full. Anything else (no descriptor left, no folder): try again later.
             return False
         return True
 
     def _writing(self) -> int:
-        if self._fd < 0:
-            # For reading too: opening never waits for a reader, and a dead reader raises no SIGPIPE.
-            self._fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-            grow(self._fd)
-        return self._fd
+        return self._fd if self._fd >= 0 else self._open_pipe()
+
+    def _open_pipe(self) -> int:
+        if self._closed:
+            raise OSError(errno.EBADF, "the queue is closed")
+        # For reading too: opening never waits for a reader, and a dead reader raises no SIGPIPE.
+        fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        found = os.fstat(fd)
+        is_ours = stat.S_ISFIFO(found.st_mode) and found.st_uid == os.geteuid()
+        if self._fd >= 0 or self._closed or not is_ours:  # or another thread was here first
+            os.close(fd)
+            if self._fd < 0:
+                raise OSError(errno.EBADF, "closed, or not a FIFO of ours", self._path)
+            return self._fd
+        grow(fd)
+        self._fd = fd
+        weakref.finalize(self, os.close, fd).atexit = False
+        return fd
 
     def _queue_up(self, frames: list[bytes], level: int, *, begun: bool) -> bool:
         if not self._overflow.append(frames, level, begun=begun):
@@ -259,37 +295,43 @@ class RecordQueue(_Base):
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def get(self, block: bool = True, timeout: float | None = None) -> bytes:
-        """The next whole event. Raises `queue.Empty`. Damaged bytes are skipped; only one process may read."""
+        """The next whole event. Raises `queue.Empty`, or ValueError once closed.
+
+        Damaged bytes are skipped. Only one process may read, and none while a shipper process runs.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
+        self._reading = True
         while not self._whole:
             if self._fill():
                 continue
             if not block or (deadline is not None and time.monotonic() >= deadline):
                 raise queue.Empty
             poller = select.poll()
-            poller.register(self._reading, select.POLLIN)
-            poller.poll(_POLL_MS if deadline is None else max(1, min(_POLL_MS, int((deadline - time.monotonic()) * 1000))))
+            poller.register(self._writing(), select.POLLIN)
+            left = _POLL_MS if deadline is None else int((deadline - time.monotonic()) * 1000)
+            poller.poll(max(1, min(_POLL_MS, left)))
         return self._whole.popleft()
 
     def get_nowait(self) -> bytes:
         return self.get(block=False)
 
     def _fill(self) -> bool:
-        if self._reading < 0:
-            self._reading = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        if self._closed:
+            raise ValueError("the queue is closed")
         try:
-            data = os.read(self._reading, _READ_SIZE)
+            data = os.read(self._writing(), _READ_SIZE)
         except BlockingIOError:
-            return False
+            data = b""
         self._unread += data
-        found = frame.scan(self._unread)
+        # Frames come whole: once the pipe is empty, half of one will stay a half.
+        found = frame.scan(self._unread, growing=bool(data))
         for view in found.frames:
             self._take(view, self._unread[view.payload_start : view.end])
         self._unread = self._unread[found.consumed :]
-        return bool(data)
+        return bool(data) or found.consumed > 0
 
     def _take(self, view: frame.FrameView, payload: bytes) -> None:
-        if view.flags == frame.MARK:
+        if view.flags:
             return
         parts = self._parts.setdefault((view.token, view.seq), [])
         parts.append(payload)
@@ -297,32 +339,41 @@ class RecordQueue(_Base):
             self._whole.append(b"".join(self._parts.pop((view.token, view.seq))))
 
     def qsize(self) -> int:
-        """How many whole events wait to be read here; what is still in the pipe can't be counted and is not."""
-        self._fill_if_reading()
+        """How many whole events wait to be read here; 0 in a process that never reads, for it must not take any."""
+        while self._reading and not self._closed and self._fill():
+            pass
         return len(self._whole)
 
     def empty(self) -> bool:
-        return self.qsize() == 0
+        """Whether nothing waits to be read."""
+        if self.qsize():
+            return False
+        return self._reading or self._closed or not self._holds_something()
+
+    def _holds_something(self) -> bool:
+        poller = select.poll()
+        poller.register(self._writing(), select.POLLIN)
+        return bool(poller.poll(0))
 
     def full(self) -> bool:
         """Whether a put below WARNING would be dropped now."""
         return self._overflow.waiting >= self._overflow_size * 3 // 4
 
-    def _fill_if_reading(self) -> None:
-        while self._fill():
-            pass
-
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Let go of the pipe. Puts from now on are dropped and counted as `after_stop`. May be called twice."""
+        if self._closed:
+            return
         self._closed = True
         self._overflow.close()
-        for fd in (self._fd, self._reading):
-            if fd >= 0:
-                os.close(fd)
-        self._fd = self._reading = -1
         _open_queues.discard(self)
+        if self._fd >= 0:
+            # Its number stays taken for as long as we are: another thread may be about to write to it, and must not
+            # write to whatever else the application opens next.
+            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            os.dup2(null, self._fd, inheritable=False)
+            os.close(null)
 
     def join_thread(self) -> None:
         """There is no feeder thread; what was put is in the pipe or in the overflow."""

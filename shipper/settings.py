@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ._version import __version__
-from .backends import registry
+from .backends import Backend, HttpBackend, registry
 from .backends.jkool import JKool
 from .backends.trakerr import Trakerr
 from .errors import ConfigurationError
@@ -59,6 +59,8 @@ class Settings:
         for name, kind in (("batching", Batching), ("retry", Retry), ("spooling", Spooling), ("redact", Redact)):
             if not isinstance(getattr(self, name), kind):
                 raise ConfigurationError(name, getattr(self, name), f"must be a shipper.{kind.__name__}")
+        if not isinstance(self.python, str) or "\0" in self.python:
+            raise ConfigurationError("python", self.python, "must be the path of a Python interpreter")
         check_number("overflow", self.overflow, least=65536, whole=True)
         check_number("grace", self.grace, least=0)
         self._check_backends()
@@ -67,13 +69,16 @@ class Settings:
         names = set()
         for backend in self.backends:
             name = getattr(backend, "name", None)
-            if not isinstance(name, str) or not hasattr(backend, "level"):
+            if isinstance(backend, type) or not isinstance(backend, Backend | HttpBackend) or not isinstance(name, str):
                 raise ConfigurationError("backends", backend, "must be a shipper.Trakerr, a shipper.JKool or a Backend")
+            check_number(f"{type(backend).__name__}.level", backend.level, least=0, whole=True)
+            for each in ("max_events", "max_in_flight"):
+                check_number(f"{type(backend).__name__}.{each}", getattr(backend, each), least=1, whole=True)
             if not _APP.fullmatch(name):
                 raise ConfigurationError(f"{type(backend).__name__}.name", name, "letters, digits, dots, dashes")
             if name in names:
                 raise ConfigurationError(f"{type(backend).__name__}.name", name, "two backends need two names: give name=")
-            if type(backend).__module__ == "__main__":
+            if type(backend).__module__ in ("__main__", "__mp_main__"):
                 raise ConfigurationError(
                     "backends", backend, "its class must live in a module that the shipper process can import"
                 )
@@ -128,10 +133,21 @@ def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mappin
     values.setdefault("app", default_app())
     if isinstance(values["app"], str) and "spool" not in values:
         values["spool"] = default_folder(values["app"])
-    if isinstance(values["spool"], os.PathLike):
-        values["spool"] = os.fspath(values["spool"])
+    for name in ("spool", "python"):
+        if isinstance(values.get(name), os.PathLike):
+            values[name] = os.fspath(values[name])
+    if isinstance(values["spool"], str) and values["spool"]:
+        values["spool"] = os.path.join(_cwd(), values["spool"])  # the shipper process works elsewhere
     values["level"] = level_number("level", values.get("level", logging.NOTSET))
-    return Settings(backends=found, cwd=os.getcwd(), **values)
+    return Settings(backends=found, cwd=_cwd(), **values)
+
+
+def _cwd() -> str:
+    """The working directory, or the root when somebody has deleted it."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return os.sep
 
 
 def level_number(setting: str, level: object) -> int:
@@ -230,14 +246,14 @@ def default_app() -> str:
     """
     program = _program()
     if program is None:
-        return _named("python", ["interactive", os.getcwd()])
+        return _named("python", ["interactive", _cwd()])
     stem = re.sub(r"[^A-Za-z0-9_-]", "-", os.path.splitext(os.path.basename(program))[0]).strip("-_") or "app"
     if stem == "__main__":
         stem = re.sub(r"[^A-Za-z0-9_-]", "-", os.path.basename(os.path.dirname(program))).strip("-_") or "app"
     if not _is_installed(program):
         return _named(stem, [os.path.realpath(program)])
     modules = sorted({word for word in sys.argv[1:] if _names_a_loaded_module(word)})
-    return _named(stem, [stem, os.getcwd(), *modules])
+    return _named(stem, [stem, _cwd(), *modules])
 
 
 def _named(stem: str, identity: list[str]) -> str:

@@ -66,9 +66,8 @@ class Spool:
         if found.st_uid != os.geteuid():
             raise ConfigurationError("spool", path, f"a folder owned by this user (its owner has uid {found.st_uid})")
         if found.st_mode & 0o077:
-            raise ConfigurationError(
-                "spool", path, f"a folder with mode 0700, which others can't enter (it has {stat.S_IMODE(found.st_mode):04o})"
-            )
+            mode = f"{stat.S_IMODE(found.st_mode):04o}"
+            raise ConfigurationError("spool", path, f"a folder with mode 0700, which others can't enter (it has {mode})")
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
             raise ConfigurationError("spool", path, "a folder that this user can write to")
 
@@ -147,7 +146,7 @@ def read_json(path: str) -> dict[str, Any] | None:
 
 
 def default_folder(app: str) -> str:
-    """`$XDG_STATE_HOME/shipper/<app>`, by default `~/.local/state/shipper/<app>`; without a home, below the temp folder."""
+    """`$XDG_STATE_HOME/shipper/<app>`, by default `~/.local/state/shipper/<app>`; without a home, in the temp folder."""
     home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
     if os.path.isabs(home) and _can_be_made(home):
         return os.path.join(home, "shipper", app)

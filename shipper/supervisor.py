@@ -21,7 +21,7 @@ from typing import Any
 
 from . import native
 from .handler import say
-from .lock import read_note, read_pid, running, write_note
+from .lock import number, read_note, read_pid, running, write_note
 from .settings import Settings
 from .spool import Spool, open_file
 
@@ -98,10 +98,12 @@ def _pidfd(pid: int) -> int:
 class Supervisor:
     """Starts the shipper process, and starts it again. Belongs to one process; a forked child needs its own."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, since: float = 0.0) -> None:
         self._settings = settings
+        self._since = since  # when start() was called with these settings: the latest of an app's processes wins
         self._spool = Spool(settings.spool)
         self._payload = settings.for_process()
+        self._digest = settings.digest
         self._stopping = threading.Event()
         self._alarm = Alarm()
         self._finished = threading.Event()
@@ -110,7 +112,7 @@ class Supervisor:
 
     def begin(self) -> None:
         """Start the process unless it runs, replace it if its settings are others, and keep watch from now on."""
-        self._replace_if_changed()
+        self._replace_if_older()
         self._look()
         self.watch()
 
@@ -134,6 +136,7 @@ class Supervisor:
         while not self._stopping.is_set():
             self._reap()
             self._look()
+            self._replace_if_older()  # again: another process may have started one, with settings from before
             self._alarm.wait_for_end_of(read_pid(self._spool))
         self._finished.set()
 
@@ -144,27 +147,30 @@ class Supervisor:
         except OSError as error:
             self._complain(error)
             return
+        _locks.add(lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if self._may_start(lock):
                 self._launch(lock)
         except BlockingIOError:  # it runs
             return
-        except OSError as error:
+        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: the interpreter is ending
             self._complain(error)
         finally:
+            _locks.discard(lock)
             os.close(lock)
 
     def _may_start(self, lock: int) -> bool:
         """Not at once, when those before it ended soon after they began. Notes the start in the lock file."""
         last = read_note(lock)
-        age = time.time() - float(last.get("started", 0.0))
+        age = time.time() - number(last, "started")
         soon = 0.0 <= age < LONG_PATIENCE
-        quick = int(last.get("quick", 0)) if soon else 0
+        quick = int(number(last, "quick")) if soon else 0
         if soon and age < _pause(quick):
             return False
         quick = quick + 1 if 0.0 <= age < PATIENCE or (soon and quick >= LOOPING) else 0
-        write_note(lock, {"pid": 0, "started": time.time(), "digest": self._settings.digest, "quick": quick})
+        note = {"pid": 0, "started": time.time(), "digest": self._digest, "since": self._since, "quick": quick}
+        write_note(lock, note)
         return True
 
     def _launch(self, lock: int) -> None:
@@ -183,10 +189,11 @@ class Supervisor:
         finally:
             os.close(pipe)
         assert process.stdin is not None
+        self._started.append(process)
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(self._payload)
+        with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
-        self._started.append(process)
 
     def _reap(self, *, wait: bool = False) -> None:
         """The process that we started forked and ended; take its exit status away."""
@@ -197,22 +204,36 @@ class Supervisor:
             if process.poll() is not None:
                 self._started.remove(process)
 
-    def _complain(self, error: OSError) -> None:
+    def _complain(self, error: Exception) -> None:
         say("the shipper process can't be started; events wait in memory", str(error))
 
-    def _replace_if_changed(self) -> None:
-        """Ask a process that runs with other settings to hand over; its journal stays."""
+    def _replace_if_older(self) -> None:
+        """Ask a process that runs with other, older settings to hand over; its journal stays."""
         holder = self.holder()
-        if holder is None or holder.get("digest") == self._settings.digest:
+        if holder is None or holder.get("digest") == self._digest or number(holder, "since") > self._since:
             return
-        with contextlib.suppress(OSError, KeyError, ValueError):
-            pid = int(holder["pid"])
-            if _is_ours(pid):
+        pid = int(number(holder, "pid"))
+        if _is_ours(pid):
+            with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGUSR1)
 
     def holder(self) -> dict[str, Any] | None:
         """What the running process wrote into the lock file, or None when none runs."""
         return running(self._spool)
+
+
+_locks: set[int] = set()  # descriptors of lock files that `_look` has open at this moment
+
+
+def _after_fork_in_child() -> None:
+    # A copy would keep the lock of a process that is gone.
+    for lock in list(_locks):
+        with contextlib.suppress(OSError):
+            os.close(lock)
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _pause(quick: int) -> float:

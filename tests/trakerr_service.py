@@ -17,9 +17,15 @@ import pytest
 
 import shipper
 import shipper.app
+from shipper.lock import running
+from shipper.spool import Spool
 from shipper.trakerr import TrakerrClient, TrakerrHandler
 
 from .servers import Reply, Server
+from .waiting import wait_until
+
+
+OK = Reply()
 
 
 class Service(Server):
@@ -45,8 +51,8 @@ class Service(Server):
 
 
 @contextlib.contextmanager
-def running_service(spool: Path, answers: Iterable[Reply] = (), *, default: Reply = Reply()) -> Iterator[Service]:
-    """A service that clients find by the environment; afterwards the application is stopped, and no logger has a handler."""
+def running_service(spool: Path, answers: Iterable[Reply] = (), *, default: Reply = OK) -> Iterator[Service]:
+    """A service that clients find by the environment; afterwards the application is stopped, its handlers are gone."""
     with Service(answers, default=default) as server, pytest.MonkeyPatch.context() as environment:
         environment.setenv("SHIPPER_SPOOL", str(spool))
         environment.setenv("SHIPPER_GRACE", "1")
@@ -57,6 +63,8 @@ def running_service(spool: Path, answers: Iterable[Reply] = (), *, default: Repl
             _detach_all()
             shipper.stop()
             shipper.app._joined.clear()
+            # Nothing is taken away from under a process that is still about to end.
+            wait_until(lambda: running(Spool(str(spool))) is None, 10.0, "the shipper process ends")
 
 
 def _detach_all() -> None:

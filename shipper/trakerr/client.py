@@ -38,7 +38,8 @@ LEVELS = {
     "error": logging.ERROR,
     "fatal": logging.CRITICAL,
 }
-PATIENCE = 1.0  # seconds that the first `send_event` waits for a sample
+AS_EVER = (4, 4)  # threads and connections of trakerr-python, which used one connection in fact
+PATIENCE = 3.0  # seconds that the first `send_event` waits for a process that was just started to tell its load
 CallBack = Callable[[tuple[None, int, dict[str, str]]], object]
 _UNKNOWN = "unknown"
 _NO_KEY = "none"  # a backend's key, for events that bring one along that no backend can have
@@ -96,8 +97,8 @@ class TrakerrClient:
     ``context_app_sku`` (not sent); ``context_tags`` (none). The names that trakerr-python's code had for them reach the
     same values.
 
-    At most ``threads`` requests, and no more than ``connections``, are under way at the same time, in the shipper
-    process; ``connnections`` is the old spelling. ``url`` is the service's address, by default that in
+    With the usual ``threads`` and ``connections``, 4 and 4, events go out one after the other, in the order of logging;
+    with others as many at the same time as the smaller of the two says. ``connnections`` is the old spelling. ``url`` is the service's address, by default that in
     ``SHIPPER_TRAKERR_URL``, else https://www.trakerr.io/api/v1; ``timeout`` seconds to connect and seconds until the
     whole answer is there.
 
@@ -157,7 +158,7 @@ class TrakerrClient:
         }
         self._url = url or os.environ.get(URL) or Trakerr.url
         self._timeout = timeout
-        self._in_flight = min(threads, connections)
+        self._in_flight = 1 if (threads, connections) == AS_EVER else min(threads, connections)
         self._lines: dict[str, Line] = {}
         self._api_key = api_key
         self._cwd = working_directory()

@@ -72,11 +72,11 @@ class _Shipping(QueueHandler):
     def _claim(self, record: logging.LogRecord, pipeline: Pipeline) -> tuple[str, ...]:
         line = self._owner.trakerr_client.line()
         same = line.names(record.levelno)
-        queue, sent = record.__dict__.get(SENT, (None, ()))
-        before = sent if queue is pipeline.queue else ()
+        path, sent = record.__dict__.get(SENT, ("", ()))
+        before = sent if path == pipeline.queue.path else ()
         if any(name in before for name in same):
             return ()
-        record.__dict__[SENT] = (pipeline.queue, (*before, *same))
+        record.__dict__[SENT] = (pipeline.queue.path, (*before, *same))
         return (line.name,)
 
     def prepare(self, record: logging.LogRecord) -> Any:

@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -51,11 +52,18 @@ def _exchange(url: str, body: bytes, headers: Mapping[str, str], timeout: tuple[
             with _deadline(connection, timeout[1]):
                 connection.request("POST", way.target, body, {**headers, **way.headers})
                 response = connection.getresponse()
-                text = response.read(MAX_ANSWER).decode("utf-8", "replace")
+                text = _body(response).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise ApiException(0, f"{type(error).__name__}: {error}") from error
     found = {name.lower(): value for name, value in response.headers.items()}
     return Answer(response.status, found, text), response.reason
+
+
+def _body(response: http.client.HTTPResponse) -> bytes:
+    body = response.read(MAX_ANSWER)
+    if response.length and len(body) < MAX_ANSWER:  # asked for so many bytes, http.client takes fewer for all
+        raise http.client.IncompleteRead(body, response.length)
+    return body
 
 
 @contextlib.contextmanager
@@ -63,6 +71,7 @@ def _deadline(connection: http.client.HTTPConnection, seconds: float) -> Iterato
     """Cut the connection when the block takes longer: a socket's own timeout begins anew with every byte."""
     sock: socket.socket = connection.sock
     sock.settimeout(seconds)
+    ended = time.monotonic() + seconds
     cut = threading.Timer(seconds, _cut, (sock,))
     cut.daemon = True
     # No thread to be had, or the interpreter ends: then the socket's timeout has to do.
@@ -74,6 +83,8 @@ def _deadline(connection: http.client.HTTPConnection, seconds: float) -> Iterato
         cut.cancel()
         if cut.ident is not None:
             cut.join()
+    if time.monotonic() >= ended:  # what was cut may look whole to http.client
+        raise TimeoutError("the answer is not complete in time")
 
 
 def _cut(sock: socket.socket) -> None:

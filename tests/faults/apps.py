@@ -1,0 +1,463 @@
+"""Applications that the fault cases run, each in processes of its own: `python apps.py NAME`, options in the environment.
+
+Every process writes into a file of its own what it is about to log, and that the logging call has returned, before
+and after each call: what must not be missing afterwards is known even when it is killed in between.
+"""
+
+from __future__ import annotations
+
+import atexit
+import concurrent.futures
+import contextlib
+import ctypes
+import gc
+import json
+import logging
+import multiprocessing as mp
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import shipper
+from shipper.app import current
+from shipper.lock import read_pid
+from shipper.spool import Spool
+
+OPTIONS: dict[str, Any] = json.loads(os.environ.get("FAULTS_OPTIONS", "{}"))
+LOG = logging.getLogger("faults")
+_files: dict[int, int] = {}
+
+
+def begin(**settings: Any) -> None:
+    """`shipper.start` as the options say."""
+    url = OPTIONS["url"]
+    shipper.start(
+        shipper.Trakerr("key", url=f"{url}/api/v1", level=0),
+        shipper.JKool("token", url=url, level=0),
+        app="faults",
+        spool=OPTIONS["spool"],
+        **{**OPTIONS.get("settings", {}), **settings},
+    )
+
+
+def log(label: str, *, level: int = logging.INFO, padding: int = 0) -> None:
+    """Log a record that is known by its first word, and write down that we do and that we did."""
+    running = current()
+    id = f" {running.queue.token.hex()}-{running.queue.emitted}" if running is not None else ""
+    note(f"+ {label}{id} {level}")
+    LOG.log(level, "%s %s", label, "x" * padding)
+    note(f"= {label}")
+
+
+def note(line: str) -> None:
+    pid = os.getpid()
+    if pid not in _files:
+        path = os.path.join(OPTIONS["ledger"], str(pid))
+        _files[pid] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.write(_files[pid], f"{line}\n".encode())
+
+
+def say(text: object) -> None:
+    """One line to the test."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def log_many(name: str, count: int) -> None:
+    for number in range(count):
+        log(f"{name}-{os.getpid()}-{number}")
+
+
+def wait_for_orders() -> str:
+    """The next line that the test writes to us; empty when it let go."""
+    return sys.stdin.readline().strip()
+
+
+# Logging once, and ending in one way or another ----------------------------------------------------------------------
+
+
+def flood() -> None:
+    """Log ``count`` records, then end as ``end`` says: "kill", "exit", "return" or "wait" for a line."""
+    begin()
+    log_many("flood", OPTIONS["count"])
+    say("logged")
+    if OPTIONS["end"] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if OPTIONS["end"] == "exit":
+        os._exit(0)
+    if OPTIONS["end"] == "wait":
+        wait_for_orders()
+
+
+def obey() -> None:
+    """Log as many records as each line of the test says, at the level it says, and tell the slowest call's milliseconds."""
+    begin()
+    say(os.getpid())
+    turn = 0
+    while order := wait_for_orders():
+        count, padding = map(int, order.split())
+        times = []
+        for number in range(count):
+            level = logging.ERROR if number % 10 == 0 else logging.DEBUG
+            before = time.perf_counter()
+            log(f"obey-{turn}-{number}", level=level, padding=padding)
+            times.append(time.perf_counter() - before)
+        turn += 1
+        times.sort()
+        say(1000 * times[len(times) * 99 // 100])
+    report = shipper.stop(OPTIONS.get("stop", 20.0))
+    assert report is not None
+    say(json.dumps({"emitted": report.emitted, "dropped": report.dropped, "flushed": report.flushed}))
+
+
+def stop_in_time() -> None:
+    """Log, stop with a timeout, and tell how long that took and what it said."""
+    begin()
+    log_many("late", OPTIONS["count"])
+    before = time.monotonic()
+    report = shipper.stop(OPTIONS["stop"])
+    took = time.monotonic() - before
+    assert report is not None
+    say(json.dumps({"took": took, "flushed": report.flushed, "left": dict(report.left)}))
+
+
+def big_record() -> None:
+    """Be killed while a record travels that takes many frames."""
+    begin()
+    log_many("small", 100)
+    LOG.info("warm up")
+    calls = 0
+    queue = current().queue  # type: ignore[union-attr]
+    write = queue._write
+
+    def killing(piece: bytes) -> bool:
+        nonlocal calls
+        calls += 1
+        if calls == 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(piece)
+
+    queue._write = killing  # type: ignore[method-assign]
+    log("big", padding=1_000_000)
+
+
+def log_late() -> None:
+    """Log where no one should: in atexit after stop(), in logging.shutdown, in a daemon thread at the very end."""
+    import shipper.handler
+
+    class Parting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            """Nothing."""
+
+        def close(self) -> None:
+            log("in-shutdown")
+            super().close()
+
+    begin()
+    log_many("early", 10)
+    logging.getLogger("other").addHandler(Parting())
+    stopping = threading.Event()
+
+    def chatter() -> None:
+        number = 0
+        while not stopping.wait(0.0005):
+            number += 1
+            log(f"thread-{number}")
+
+    threading.Thread(target=chatter, daemon=True).start()
+    if OPTIONS["stopped"]:
+        atexit.register(lambda: log("in-atexit"))
+        atexit.register(lambda: shipper.stop(5))
+    else:
+        atexit.register(lambda: log("in-atexit"))
+
+
+# Many processes --------------------------------------------------------------------------------------------------------
+
+
+def storm() -> None:
+    """Four workers log ``count`` records in all while workers and the shipper process are killed at random."""
+    mp.set_start_method(OPTIONS["method"])
+    in_parent = OPTIONS["start"] == "parent"
+    if in_parent:
+        begin()
+    chance = random.Random(OPTIONS["seed"])
+    shares = [OPTIONS["count"] // 4] * 4
+    workers: dict[int, tuple[mp.process.BaseProcess, str, int]] = {}
+    born = killed = 0
+    kill_worker, kill_shipper = time.monotonic() + 0.3, time.monotonic() + 0.4
+    while shares or workers:
+        while shares:
+            born += 1
+            worker = mp.Process(target=storm_worker, args=(f"w{born}", shares[-1], in_parent))
+            worker.start()
+            workers[born] = (worker, f"w{born}", shares.pop())
+        threading.Event().wait(0.01)
+        for number, (worker, name, share) in list(workers.items()):
+            if worker.is_alive():
+                continue
+            worker.join()
+            del workers[number]
+            if done(name) < share:
+                shares.append(share - done(name))
+        now = time.monotonic()
+        if workers and now >= kill_worker and killed < OPTIONS["kills"]:
+            chance.choice(list(workers.values()))[0].kill()
+            killed += 1
+            kill_worker = now + chance.random() * OPTIONS["pause"]
+        if now >= kill_shipper:
+            kill_shipper_process()
+            kill_shipper = now + chance.random() * 2 * OPTIONS["pause"]
+    say(f"killed {killed}")
+    if in_parent:
+        shipper.stop(60)
+
+
+def storm_worker(name: str, count: int, started: bool) -> None:
+    if not started or OPTIONS["method"] != "fork":
+        begin()
+    for number in range(count):
+        log(f"{name}-{number}")
+        note(f"* {name}")
+
+
+def done(name: str) -> int:
+    """How many records a worker has logged, as its file says."""
+    folder = OPTIONS["ledger"]
+    for each in os.listdir(folder):
+        with open(os.path.join(folder, each)) as file:
+            count = file.read().count(f"* {name}\n")
+        if count:
+            return count
+    return 0
+
+
+def kill_shipper_process() -> int:
+    """SIGKILL whoever holds the spool's lock; its pid, 0 when it has not said yet."""
+    pid = read_pid(Spool(OPTIONS["spool"]))
+    if pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def group() -> None:
+    """A main process with four workers that go on logging until they are killed; tells all pids."""
+    begin()
+    pids = [fork(endless) for _ in range(OPTIONS.get("workers", 4))]
+    say(json.dumps([os.getpid(), *pids]))
+    wait_for_orders()
+
+
+def endless() -> None:
+    number = 0
+    folder = OPTIONS["ledger"]
+    while not os.path.exists(os.path.join(folder, "stop")):
+        log(f"endless-{os.getpid()}-{number}")
+        number += 1
+        time.sleep(OPTIONS.get("pause", 0.001))
+
+
+def fork(run: Callable[[], None], *, hooks: bool = True) -> int:
+    """Run it in a forked child, which ends without any farewell; without ``hooks`` as uWSGI forks."""
+    pid = os.fork() if hooks else int(ctypes.PyDLL(None).fork())
+    if pid:
+        return pid
+    code = 1
+    try:
+        run()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def join(*pids: int) -> None:
+    for pid in pids:
+        _, status = os.waitpid(pid, 0)
+        assert status == 0, f"a child ended with status {status}"
+
+
+def prefork() -> None:
+    """As gunicorn with --preload: start and log in the master, fork workers, replace each of them again and again."""
+    begin()
+    log_many("master", 9)
+    for turn in range(OPTIONS["turns"]):
+        join(*[fork(lambda: log_many(f"turn{turn}", OPTIONS["count"])) for _ in range(4)])
+    log_many("master-again", 9)
+
+
+def fork_without_hooks() -> None:
+    begin()
+    log_many("parent", 10)
+    join(fork(lambda: log_many("child", 10), hooks=False))
+    log_many("parent-again", 10)
+
+
+def fork_with_locks() -> None:
+    """Fork again and again while threads of the parent are inside logging calls, with its overflow's lock taken too."""
+    begin()
+    stopping = threading.Event()
+
+    def busy(name: str) -> None:
+        number = 0
+        while not stopping.is_set():
+            log(f"{name}-{number}", padding=5000)
+            number += 1
+
+    threads = [threading.Thread(target=busy, args=(f"thread{i}",)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for turn in range(OPTIONS["turns"]):
+        join(fork(lambda: log_many(f"child{turn}", 5)))
+    stopping.set()
+    for thread in threads:
+        thread.join()
+    held = current().queue._overflow._lock  # type: ignore[union-attr]
+    taken, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with held:
+            taken.set()
+            release.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    taken.wait()
+    before = time.monotonic()
+    join(fork(lambda: log_many("locked", 5)))
+    assert time.monotonic() - before < 1.0
+    release.set()
+    holder.join()
+
+
+def methods() -> None:
+    """The same children under one start method: mp.Process, ProcessPoolExecutor and a Pool of daemonic workers."""
+    mp.set_start_method(OPTIONS["method"])
+    begin()
+    log_many("parent", 10)
+    processes = [mp.Process(target=child, args=(f"process{i}", 50)) for i in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    with concurrent.futures.ProcessPoolExecutor(2) as executor:
+        list(executor.map(pooled, range(4)))
+    with mp.Pool(2) as pool:
+        pool.map(pooled, range(4, 8))
+    say("logged")
+
+
+def child(name: str, count: int) -> None:
+    begin()
+    log_many(name, count)
+
+
+def pooled(number: int) -> None:
+    child(f"pooled{number}", 20)
+
+
+def billiard_pool() -> None:
+    """Celery's pool, whose workers are SIGKILLed when a task takes too long."""
+    import billiard  # type: ignore[import-untyped]
+    from billiard.exceptions import TimeLimitExceeded  # type: ignore[import-untyped]
+
+    begin()
+    with billiard.Pool(2, timeout=1) as pool:
+        answers = [pool.apply_async(pooled, (number,)) for number in range(6)]
+        for answer in answers:
+            answer.get(20)
+        with contextlib.suppress(TimeLimitExceeded):
+            pool.apply_async(hang, ()).get(20)
+        pool.apply_async(pooled, (6,)).get(20)
+
+
+def hang() -> None:
+    child("hanging", 20)
+    threading.Event().wait()
+
+
+def stop_everywhere() -> None:
+    """stop() and start() as often as you like, in a child and in a signal handler; the parent ships on."""
+    begin()
+    begin()
+    log_many("one", 5)
+
+    def stopping_child() -> None:
+        log_many("child", 5)
+        shipper.stop(10)
+        shipper.stop(10)
+
+    def quiet_child() -> None:
+        shipper.stop(10)
+
+    join(fork(stopping_child), fork(quiet_child))
+    log_many("two", 5)
+    signal.signal(signal.SIGUSR1, lambda *_: shipper.stop(10) and None)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    begin()
+    log_many("three", 5)
+    report = shipper.stop(10)
+    assert report is not None and report.flushed, report
+    assert shipper.stop(10) is None
+
+
+def reenter() -> None:
+    """Log inside logging: from signal handlers, destructors, filters and __str__, with the overflow in use and without."""
+    begin()
+    count = 0
+
+    def on_alarm(*_: object) -> None:
+        nonlocal count
+        count += 1
+        log(f"signal-{count}")
+
+    class Chatty:
+        def __init__(self, name: str) -> None:
+            self.name = name
+            self.me = self  # only the garbage collector ends it
+
+        def __str__(self) -> str:
+            log(f"str-{self.name}")
+            return "chatty"
+
+        def __del__(self) -> None:
+            log(f"del-{self.name}")
+
+    class Talkative(logging.Filter):
+        inside = False
+
+        def filter(self, record: logging.LogRecord) -> bool:
+            if not self.inside and record.levelno == logging.WARNING:
+                self.inside = True
+                log(f"filter-{record.getMessage().split()[0]}")
+                self.inside = False
+            return True
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Talkative())
+    signal.signal(signal.SIGALRM, on_alarm)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0007)
+    gc.set_threshold(10)
+    for number in range(OPTIONS["count"]):
+        note(f"+ object-{number}")
+        LOG.info("object-%d %s", number, Chatty(str(number)), extra={"x": Chatty(f"extra{number}")})
+        note(f"= object-{number}")
+        if number % 50 == 0:
+            log(f"warned-{number}", level=logging.WARNING, padding=20_000)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    gc.collect()
+    say(count)
+
+
+def main() -> None:
+    globals()[sys.argv[1]]()
+
+
+if __name__ == "__main__":
+    main()
