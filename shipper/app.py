@@ -43,7 +43,6 @@ class App:
         self.asked = asked
         self._since = time.time()
         self.supervisor = Supervisor(settings, since=self._since)
-        self.attached_to: logging.Logger | None = None  # remembered after `detach`
         self._attached: tuple[logging.Logger, logging.Handler, tuple[int, int] | None] | None = None
         pipeline.queue.on_new_process = self._watch_in_child
 
@@ -56,27 +55,43 @@ class App:
         self.supervisor.watch()
         flush_at_exit_of_child()
 
-    def attach(self, logger: logging.Logger) -> None:
-        """Ship what reaches `logger`. Where logging was never configured, let through what the backends want."""
-        changed = None
+    def attach(self, logger: logging.Logger, before: App | None = None) -> None:
+        """Ship what reaches `logger`. Where logging was never configured, let through what the backends want.
+
+        ``before`` is the app in whose place this one comes: it is detached, with no moment in which neither ships.
+        """
+        unconfigured = not logger.handlers and logger.level == logging.WARNING
+        usual = before.yield_level(logger) if before is not None else None
+        if usual is None and unconfigured:
+            usual = logger.level
         own = (backend for backend in self.settings.backends if backend.name in self.pipeline.names)
         wanted = min(max(self.settings.level, backend.level) for backend in own)
-        if not logger.handlers and logger.level == logging.WARNING > wanted:
-            changed = (logger.level, wanted)
+        changed = None
+        if usual is not None and usual > wanted:
+            changed = (usual, wanted)
             logger.setLevel(wanted)
         handler = QueueHandler(level=self.settings.level)
         logger.addHandler(handler)
         self._attached = (logger, handler, changed)
+        if before is not None:
+            before.detach()
 
-    def attach_like(self, other: App) -> None:
-        if other.attached_to is not None:
-            self.attach(other.attached_to)
+    def attach_like(self, before: App) -> None:
+        if before._attached is not None:
+            self.attach(before._attached[0], before)
+
+    def yield_level(self, logger: logging.Logger) -> int | None:
+        """The level that `detach` would give back to `logger`, and now won't; None when it would do nothing."""
+        if self._attached is None or self._attached[0] is not logger:
+            return None
+        _, handler, changed = self._attached
+        self._attached = (logger, handler, None)
+        return changed[0] if changed is not None and logger.level == changed[1] else None
 
     def detach(self) -> None:
         if self._attached is None:
             return
         logger, handler, changed = self._attached
-        self.attached_to = logger
         logger.removeHandler(handler)
         handler.close()
         if changed is not None and logger.level == changed[1]:  # nobody has set another one since
@@ -125,6 +140,8 @@ class App:
         deadline = time.monotonic() + timeout
         self.detach()
         flushed = self.flush(deadline)
+        if not flushed:
+            self.supervisor.rescue()
         report = Report(flushed=flushed, emitted=self.queue.emitted, dropped=self.queue.drops, status=self.status())
         self.supervisor.stop()
         self.queue.close()
@@ -189,9 +206,12 @@ def start(
             _current.queue.be_this_process()
             return
         own = tuple(backend.name for backend in settings.backends)
+        before = _current
         begun = _begin(_with_joined(settings), hooks, asked, own=own)
         if attach:
-            begun.attach(target)
+            begun.attach(target, before)
+        elif before is not None:
+            before.detach()
 
 
 def _logger(logger: logging.Logger | str | None) -> logging.Logger:
@@ -203,7 +223,8 @@ def _logger(logger: logging.Logger | str | None) -> logging.Logger:
 
 
 def _begin(settings: Settings, hooks: Hooks, asked: object = None, *, own: tuple[str, ...] = ()) -> App:
-    """Put an app in the place of the one that runs, if any; nothing that is logged meanwhile is lost.
+    """Put an app in the place of the one that runs, if any; nothing that is logged meanwhile is lost. That one's
+    handler stays attached, until the caller has attached another.
 
     ``own`` are the names of the backends that events go to when they name none: not those that clients have joined.
     """
@@ -227,7 +248,6 @@ def _begin(settings: Settings, hooks: Hooks, asked: object = None, *, own: tuple
     _current = app
     run_with(app.pipeline)
     if before is not None:
-        before.detach()
         before.supervisor.stop()
         if before.queue is not queue:
             before.queue.close()
@@ -335,7 +355,7 @@ def running(*backends: Any, timeout: float = 5.0, **settings: Any) -> Iterator[N
 def _at_exit() -> None:
     """Wait until what was logged is in the journal: from there on it is safe. Nothing is closed, for more may be logged."""
     app = _current
-    if app is None or app.flush(time.monotonic() + EXIT, delivered=False):
+    if app is None or app.flush(time.monotonic() + EXIT, delivered=False) or app.supervisor.rescue():
         return
     say("at exit some events were not in the journal yet; they are in memory, or counted as dropped")
 

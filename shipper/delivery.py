@@ -335,7 +335,10 @@ class Deliverer:
             return self._refused(pairs, refusal)
         failure: RetryableError | None = None
         for (entry, event), answer in zip(pairs, answers, strict=True):
-            failure = _worse(failure, self._answered(entry, event, answer))
+            if answer is None:
+                self._settle(entry, DELIVERED)
+            else:
+                failure = _worse(failure, self._answered(entry, event, answer))
         if failure is None:
             self.in_flight.answered(self._clock() - started)
         return failure
@@ -354,7 +357,7 @@ class Deliverer:
             except Exception as error:
                 reason = f"{type(error).__name__} in the backend: {error}"
                 continue
-            if len(answers) == len(events) and all(_is_answer(answer) for answer in answers):
+            if len(answers) == len(events) and all(map(_is_answer, answers)):
                 return answers
             reason = f"the backend gave {len(answers)} answers for {len(events)} events, or something that is none"
         return [RejectedError(reason)] * len(events)

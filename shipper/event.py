@@ -66,6 +66,12 @@ class EventId(NamedTuple):
         """The id as a UUID: the token's bytes, then the sequence number, with version and variant bits of a v4."""
         return uuid.UUID(bytes=self.token + self.seq.to_bytes(8, "big"), version=4)
 
+    @property
+    def uuid_text(self) -> str:
+        """``str(self.uuid)``, without the way over the object: every event that is sent needs it."""
+        high, low = self.token.hex(), f"{self.seq & 0x3FFFFFFFFFFFFFFF | 0x8000000000000000:016x}"
+        return f"{high[:8]}-{high[8:12]}-4{high[13:]}-{low[:4]}-{low[4:]}"
+
     def __str__(self) -> str:
         return f"{self.token.hex()}-{self.seq}"
 

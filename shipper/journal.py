@@ -576,6 +576,15 @@ def begin_cursor(path: str, folder: str) -> None:
         os.close(fd)
 
 
+def rescue(pipe: int, folder: str) -> None:
+    """Put what is in the pipe into the journal, before the last process lets go of it. Only with the spool's lock."""
+    writer = Writer(folder, segment_bytes=1 << 62)
+    with contextlib.suppress(OSError):  # BlockingIOError when it is empty
+        while writer.splice(pipe, 1 << 22):
+            pass
+    writer.close()
+
+
 def release(folder: str, before: int) -> int:
     """Delete the segments that every cursor has passed; how many. What can't be deleted is tried again next time."""
     deleted = 0

@@ -6,6 +6,7 @@ It is started by `supervisor.py` with the queue's reading end and the locked loc
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import pickle
@@ -19,7 +20,7 @@ from typing import Any, NoReturn
 
 from . import log
 from .intake import Intake
-from .journal import Cursor, Position, Writer, release, saved_positions, segments, size_on_disk
+from .journal import Cursor, Position, Writer, release, rescue, saved_positions, segments, size_on_disk
 from .ledger import Ledger
 from .overflow import Drops, living_drops
 from .queue import grow
@@ -278,8 +279,8 @@ class Shipper:
             os.rmdir(self._spool.overflow)
             os.rmdir(os.path.dirname(self._spool.overflow))
         _log.info("ended")
-        if not intake.is_alive():  # what somebody wrote who has come since
-            _rescue(self._pipe, self._spool.journal)
+        if not intake.is_alive():  # what somebody wrote who has come, and gone, since
+            rescue(self._pipe, self._spool.journal)
 
     # -- status ------------------------------------------------------------------------------------------------------
 
@@ -365,21 +366,13 @@ def _settings() -> Settings | None:
     return settings if isinstance(settings, Settings) else None
 
 
-def _rescue(pipe: int, folder: str) -> None:
-    """Nobody else may hold the pipe when we go: put what is in it into the journal."""
-    writer = Writer(folder, segment_bytes=1 << 62)
-    with contextlib.suppress(OSError):
-        while writer.splice(pipe, 1 << 22):
-            pass
-
-
 def main(pipe: int, lock: int) -> NoReturn:
     """The life of the process, from its settings on stdin to `_exit`."""
     os.umask(0o077)
     os.chdir("/")
     settings = _settings()
     if settings is None:
-        _rescue(pipe, Spool(sys.argv[-1].split(" ", 2)[-1]).journal)
+        rescue(pipe, Spool(sys.argv[-1].split(" ", 2)[-1]).journal)  # nobody else may hold it when we go
         os._exit(0)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
@@ -388,6 +381,7 @@ def main(pipe: int, lock: int) -> NoReturn:
     grow(pipe)
     write_note(lock, {**read_note(lock), "pid": os.getpid()})
     sys.setswitchinterval(0.001)  # intake must not wait long for its turn: the pipe holds 1 MiB
+    gc.set_threshold(50_000, 20, 100)  # events are trees, many at a time, and go by themselves: looking for cycles is dear
     code = 0
     try:
         Shipper(settings, pipe).run()

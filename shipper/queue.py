@@ -53,11 +53,16 @@ def grow(fd: int) -> None:
         fcntl.fcntl(fd, _F_SETPIPE_SZ, PIPE_SIZE)
 
 
+def _milliseconds(left: float | None) -> int:
+    """How long to wait in one go when so many seconds are left (None: any number)."""
+    return _POLL_MS if left is None else max(1, int(min(left * 1000 + 1, _POLL_MS)))
+
+
 class RecordQueue(_Base):
     """A queue of bytes from any number of writing processes to one reading process.
 
-    `path` is the FIFO, `overflow` the folder for what does not fit into the pipe, `overflow_size` its bound in bytes
-    per process. A put never waits unless it is told to block, and raises `queue.Full` when the overflow is full too; the
+    `path` is the FIFO, `overflow` the folder for what does not fit into the pipe, `overflow_size` its bound in
+    bytes per process. A put never waits unless it is told to block, and raises `queue.Full` when the overflow is full too; the
     drop is counted by then. Pickles as its paths.
     """
 
@@ -182,7 +187,7 @@ class RecordQueue(_Base):
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return
-            self._wait_writable(_POLL_MS if left is None else min(_POLL_MS, int(left * 1000) + 1))
+            self._wait_writable(_milliseconds(left))
             self._overflow.drain(self._write)
 
     def _next(self) -> int:
@@ -289,7 +294,7 @@ class RecordQueue(_Base):
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            self._wait_writable(min(_POLL_MS, int(left * 1000) + 1))
+            self._wait_writable(_milliseconds(left))
         return True
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -308,8 +313,7 @@ class RecordQueue(_Base):
                 raise queue.Empty
             poller = select.poll()
             poller.register(self._writing(), select.POLLIN)
-            left = _POLL_MS if deadline is None else int((deadline - time.monotonic()) * 1000)
-            poller.poll(max(1, min(_POLL_MS, left)))
+            poller.poll(_milliseconds(None if deadline is None else deadline - time.monotonic()))
         return self._whole.popleft()
 
     def get_nowait(self) -> bytes:

@@ -136,7 +136,7 @@ def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mappin
     for name in ("spool", "python"):
         if isinstance(values.get(name), os.PathLike):
             values[name] = os.fspath(values[name])
-    if isinstance(values["spool"], str) and values["spool"]:
+    if isinstance(values["spool"], str) and values["spool"] and "\0" not in values["spool"]:
         values["spool"] = os.path.join(_cwd(), values["spool"])  # the shipper process works elsewhere
     values["level"] = level_number("level", values.get("level", logging.NOTSET))
     return Settings(backends=found, cwd=_cwd(), **values)
@@ -247,9 +247,10 @@ def default_app() -> str:
     program = _program()
     if program is None:
         return _named("python", ["interactive", _cwd()])
-    stem = re.sub(r"[^A-Za-z0-9_-]", "-", os.path.splitext(os.path.basename(program))[0]).strip("-_") or "app"
+    stem = os.path.splitext(os.path.basename(program))[0]
     if stem == "__main__":
-        stem = re.sub(r"[^A-Za-z0-9_-]", "-", os.path.basename(os.path.dirname(program))).strip("-_") or "app"
+        stem = os.path.basename(os.path.dirname(program))
+    stem = re.sub(r"[^A-Za-z0-9_-]", "-", stem).strip("-_") or "app"
     if not _is_installed(program):
         return _named(stem, [os.path.realpath(program)])
     modules = sorted({word for word in sys.argv[1:] if _names_a_loaded_module(word)})

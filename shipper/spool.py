@@ -67,7 +67,7 @@ class Spool:
             raise ConfigurationError("spool", path, f"a folder owned by this user (its owner has uid {found.st_uid})")
         if found.st_mode & 0o077:
             mode = f"{stat.S_IMODE(found.st_mode):04o}"
-            raise ConfigurationError("spool", path, f"a folder with mode 0700, which others can't enter (it has {mode})")
+            raise ConfigurationError("spool", path, f"a folder with mode 0700, closed to others (it has {mode})")
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
             raise ConfigurationError("spool", path, "a folder that this user can write to")
 
@@ -89,12 +89,15 @@ def _is_ours_or_free(path: str) -> bool:
 
 def open_file(path: str, flags: int) -> int:
     """Open a file of the spool, mode 0600, following no link; OSError when it is another's or linked elsewhere."""
-    # O_NONBLOCK: a FIFO that somebody put in its place must not make us wait.
-    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+    # O_NONBLOCK: a FIFO that somebody put in its place must not make us wait. It is cut only once it is known as ours.
+    wanted = flags & ~os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    fd = os.open(path, wanted, 0o600)
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
         os.close(fd)
         raise PermissionError(f"{path} is not a plain file of this user's alone")
+    if flags & os.O_TRUNC:
+        os.ftruncate(fd, 0)
     return fd
 
 
@@ -146,7 +149,7 @@ def read_json(path: str) -> dict[str, Any] | None:
 
 
 def default_folder(app: str) -> str:
-    """`$XDG_STATE_HOME/shipper/<app>`, by default `~/.local/state/shipper/<app>`; without a home, in the temp folder."""
+    """`$XDG_STATE_HOME/shipper/<app>`, by default `~/.local/state/shipper/<app>`; homeless, in the temp folder."""
     home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
     if os.path.isabs(home) and _can_be_made(home):
         return os.path.join(home, "shipper", app)

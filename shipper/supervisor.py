@@ -21,6 +21,7 @@ from typing import Any
 
 from . import native
 from .handler import say
+from .journal import rescue
 from .lock import number, read_note, read_pid, running, write_note
 from .settings import Settings
 from .spool import Spool, open_file
@@ -132,6 +133,19 @@ class Supervisor:
             self._alarm.close()
         self._reap(wait=True)
 
+    def rescue(self) -> bool:
+        """When no process runs, put what is in the pipe into the journal ourselves: it does not outlive us elsewhere.
+        False when one runs, which then has the pipe, or when it can't be done."""
+        with contextlib.ExitStack() as opened, contextlib.suppress(OSError):
+            lock = open_file(self._spool.lock, os.O_RDWR | os.O_CREAT)
+            opened.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            pipe = os.open(self._spool.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+            opened.callback(os.close, pipe)
+            rescue(pipe, self._spool.journal)
+            return True
+        return False
+
     def _watch(self) -> None:
         while not self._stopping.is_set():
             self._reap()
@@ -176,7 +190,7 @@ class Supervisor:
     def _launch(self, lock: int) -> None:
         pipe = os.open(self._spool.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            boot = _BOOT.format(path=[os.path.abspath(entry) for entry in sys.path], pipe=pipe, lock=lock)
+            boot = _BOOT.format(path=_import_path(), pipe=pipe, lock=lock)
             title = f"{TITLE}{self._settings.app} {self._spool.path}"
             process = subprocess.Popen(
                 [interpreter(self._settings.python), "-c", boot, title],
@@ -234,6 +248,15 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _import_path() -> list[str]:
+    """sys.path as another folder sees it, less what is named from a working directory that is gone."""
+    found = []
+    for entry in sys.path:
+        with contextlib.suppress(OSError):
+            found.append(os.path.abspath(entry))
+    return found
 
 
 def _pause(quick: int) -> float:

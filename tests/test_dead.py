@@ -90,7 +90,9 @@ def test_several_threads_lose_none(tmp_path: Path) -> None:
         thread.join()
 
     files = [path for path in (f"{letters.path}.1", letters.path) if os.path.exists(path)]
-    assert sorted(str(letter["id"]) for path in files for letter in lines(path)) == sorted(map(str, map(number, range(100))))
+    assert sorted(str(letter["id"]) for path in files for letter in lines(path)) == sorted(
+        map(str, map(number, range(100)))
+    )
 
 
 def test_half_a_line_is_taken_back_when_the_disk_is_full(tmp_path: Path) -> None:

@@ -60,9 +60,7 @@ class Way:
         self._writer = Writer(str(folder), segment_bytes=1 << 30)
         self.cursor = Cursor(str(folder / "cursor.json"), str(folder), level=backend.level, clock=self.clock)
         self.dead = dead or DeadLetters(str(folder), backend.name, limit=1 << 20)
-        self.deliverer = Deliverer(
-            self.cursor, backend, self.dead, batching=batching, retry=retry, clock=self.clock
-        )
+        self.deliverer = Deliverer(self.cursor, backend, self.dead, batching=batching, retry=retry, clock=self.clock)
 
     def log(self, *messages: str, route: tuple[str, ...] | None = None, size: int = 0) -> None:
         for message in messages:
@@ -330,7 +328,9 @@ def test_a_backend_that_raises_once_is_asked_again(way: MakeWay) -> None:
     assert one.counts == {"delivered": 1}
 
 
-@pytest.mark.parametrize("trouble", [ConnectionResetError("reset"), TimeoutError("late"), OSError(errno.EMFILE, "files")])
+@pytest.mark.parametrize(
+    "trouble", [ConnectionResetError("reset"), TimeoutError("late"), OSError(errno.EMFILE, "files")]
+)
 def test_network_trouble_that_a_backend_raises_is_a_reason_to_wait_not_to_reject(
     way: MakeWay, trouble: OSError
 ) -> None:
@@ -523,7 +523,10 @@ def test_an_event_that_alone_keeps_failing_does_not_hold_up_the_others(way: Make
     clock = Clock()
     retry = Retry(initial=1.0, maximum=60.0, poison_after=3600)
     one = way(
-        Memory(answers=lambda event: RetryableError("HTTP 500", status=500) if event.message == "bad" else None, max_events=1),
+        Memory(
+            answers=lambda event: RetryableError("HTTP 500", status=500) if event.message == "bad" else None,
+            max_events=1,
+        ),
         retry=retry,
         clock=clock,
     )
@@ -541,7 +544,10 @@ def test_an_event_that_alone_keeps_failing_does_not_hold_up_the_others(way: Make
 def test_an_event_that_alone_keeps_failing_is_given_up_after_poison_after(way: MakeWay) -> None:
     clock = Clock()
     one = way(
-        Memory(answers=lambda event: RetryableError("HTTP 500", status=500) if event.message == "bad" else None, max_events=1),
+        Memory(
+            answers=lambda event: RetryableError("HTTP 500", status=500) if event.message == "bad" else None,
+            max_events=1,
+        ),
         retry=Retry(initial=1.0, maximum=1.0, poison_after=600),
         clock=clock,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import logging.config
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import shipper
+from shipper.spool import Spool
 from shipper.trakerr import Trakerr, TrakerrClient, TrakerrHandler, context
 
 from .servers import Reply
@@ -33,6 +35,7 @@ def logger(request: pytest.FixtureRequest) -> Iterator[logging.Logger]:
     yield made
     made.handlers.clear()
     made.setLevel(logging.NOTSET)
+    made.propagate = True
 
 
 def test_a_warning_arrives_with_the_handler_s_defaults(service: Service, logger: logging.Logger) -> None:
@@ -167,6 +170,7 @@ def test_nothing_that_is_logged_raises(service: Service, logger: logging.Logger)
             raise RuntimeError("no words")
 
     logger.addHandler(TrakerrHandler("k"))
+    logger.propagate = False  # pytest's own handler does raise
     logger.error("%d", "no number")
     logger.error("mute", exc_info=Mute())
     logger.error("never raised", exc_info=ValueError("v"))
@@ -384,6 +388,29 @@ def test_a_program_ends_without_shutdown_and_loses_nothing(service: Service, tmp
     assert [event["eventMessage"] for event in service.arrived()] == [str(number) for number in range(20)]
 
 
+def test_a_working_directory_that_is_gone_troubles_nobody(service: Service, tmp_path: Path) -> None:
+    """T6: it surfaced in the application."""
+    done = script(
+        tmp_path,
+        """
+        import logging, os, sys
+        sys.path.insert(0, "")
+        os.mkdir("gone")
+        os.chdir("gone")
+        os.rmdir("../gone")
+        from shipper.trakerr import TrakerrHandler
+        logging.getLogger("gone").addHandler(TrakerrHandler("k"))
+        try:
+            raise ValueError("x")
+        except ValueError:
+            logging.getLogger("gone").exception("m")
+        """,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    service.wait_for(1)
+
+
 def test_a_program_that_is_killed_loses_nothing(service: Service, tmp_path: Path) -> None:
     done = script(
         tmp_path,
@@ -449,7 +476,7 @@ def test_workers_that_make_their_own_handlers_share_one_shipper_process(service:
             for event in range(10):
                 logger.error("%d-%d", number, event)
             assert TrakerrClient.shutdown()
-            print(shipper.status().pid, flush=True)
+            os.write(1, f"{shipper.status().pid}\\n".encode())  # in one piece
         if __name__ == "__main__":
             context = multiprocessing.get_context("fork")
             workers = [context.Process(target=work, args=(number,)) for number in range(3)]
@@ -520,7 +547,9 @@ def test_shutdown_keeps_its_time_and_tells_the_truth(spool: Path) -> None:
     assert took < 2.0
 
 
-def test_events_after_stop_are_counted_and_raise_nothing(service: Service, logger: logging.Logger) -> None:
+def test_events_after_stop_are_counted_and_raise_nothing(
+    service: Service, spool: Path, logger: logging.Logger
+) -> None:
     client = TrakerrClient("k")
     logger.addHandler(TrakerrHandler(client=client))
     shipper.stop()
@@ -532,11 +561,18 @@ def test_events_after_stop_are_counted_and_raise_nothing(service: Service, logge
 
     assert heard == []
     assert service.arrived() == []
+    # The count of what was dropped waits there for a shipper process, and there will be none.
+    shutil.rmtree(Spool(str(spool)).overflow)
 
 
 def test_threads_share_a_handler(service: Service, logger: logging.Logger) -> None:
     logger.addHandler(TrakerrHandler("k"))
-    threads = [threading.Thread(target=lambda: [logger.error("m") for _ in range(25)]) for _ in range(4)]
+
+    def work() -> None:
+        for _ in range(25):
+            logger.error("m")
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -24,12 +24,15 @@ from shipper.trakerr import TrakerrClient, TrakerrHandler
 from .servers import Reply, Server
 from .waiting import wait_until
 
-
 OK = Reply()
 
 
 class Service(Server):
     """Takes what clients without a url of their own send; a shipper process that is started delivers to it."""
+
+    def __enter__(self) -> Service:
+        super().__enter__()
+        return self
 
     @property
     def address(self) -> str:

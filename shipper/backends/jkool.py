@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import json
 import linecache
@@ -156,22 +157,27 @@ class JKool:
 
     def wire_event(self, event: Event, site: Site) -> dict[str, Any]:
         """The event's JSON object. A key that the client set to None stays out."""
-        fields = {**self._of_record(event, site), **_tagged(event)}
-        if event.kind == "jkool":
-            fields.update(event.data)
-        known = {key: fields.pop(key) for key in FIELDS if key in fields}
-        said = {key: value for key, value in {**known, **fields}.items() if value is not None}
+        fields = self._of_record(event, site)
+        tagged = _tagged(event) if "allTags" in event.extra else {}
+        if tagged or event.kind == "jkool":
+            fields.update(tagged)
+            if event.kind == "jkool":
+                fields.update(event.data)
+            known = {key: fields.pop(key) for key in FIELDS if key in fields}
+            fields = {**known, **fields}
+        said = {key: value for key, value in fields.items() if value is not None}
         return said if self.keys == "2016" else _renamed(said)
 
     def _of_record(self, event: Event, site: Site) -> dict[str, Any]:
+        """What the record itself says, in the order of `FIELDS`."""
         return {
             "operation": event.logger or event.data.get("eventType") or "root",
             "type": "EVENT",
             "time-usec": round(event.time * 1_000_000),
             "msg-text": event.message or event.data.get("eventMessage") or "",
             "severity": severity(event.level, event.level_name),
-            "source-fqn": self.source_fqn or default_fqn(site),
-            "tracking-id": None if event.id is None else str(event.id.uuid),
+            "source-fqn": self.source_fqn or default_fqn(site.app, site.host, site.address),
+            "tracking-id": None if event.id is None else event.id.uuid_text,
             "exception": exception_text(event),
             "pid": event.pid or None,
             "tid": event.tid or None,
@@ -186,9 +192,10 @@ _REASON = re.compile(r"<reason>([^<]*)</reason>", re.IGNORECASE)
 _FQN_SIGNS = re.compile(r"[#=]")
 
 
-def default_fqn(site: Site) -> str:
+@functools.lru_cache(maxsize=16)
+def default_fqn(app: str, host: str, address: str) -> str:
     """``APPL=<app>#SERVER=<host>#NETADDR=<address>``; the grammar has no escape for # and =, they become _ in names."""
-    named = {"APPL": site.app, "SERVER": site.host, "NETADDR": site.address}
+    named = {"APPL": app, "SERVER": host, "NETADDR": address}
     return "#".join(f"{kind}={_FQN_SIGNS.sub('_', name.strip()) or 'unknown'}" for kind, name in named.items())
 
 

@@ -19,6 +19,8 @@ from . import Answer, Site, checks, wire
 SLOTS = 10
 """Custom data has ten places, customData1 to customData10."""
 
+_SLOT_NAMES = tuple(f"customData{number}" for number in range(1, SLOTS + 1))
+
 FIELDS = {
     "apiKey": "api_key",
     "logLevel": "log_level",
@@ -140,8 +142,10 @@ class Trakerr:
         fields = {**self._defaults(event, site), **self._said(event, site)}
         if fields["apiKey"] is None:
             fields["apiKey"] = self.api_key
-        known = {key: fields.pop(key) for key in FIELDS if key in fields}
-        return {key: value for key, value in {**known, **fields}.items() if value is not None}
+        known = {key: value for key in FIELDS if (value := fields.get(key)) is not None}
+        if event.kind == "trakerr":  # its client may have set keys that we don't know
+            known.update((key, value) for key, value in fields.items() if key not in FIELDS and value is not None)
+        return known
 
     def _said(self, event: Event, site: Site) -> dict[str, Any]:
         """What the event itself says."""
@@ -172,7 +176,7 @@ class Trakerr:
 
     def _of_record(self, event: Event, site: Site) -> dict[str, Any]:
         """What a record says; in its ``data`` are the defaults of the handler that shipped it, and what surrounds it."""
-        given = {key: event.data[key] for key in FIELDS if key in event.data} if event.kind == "log" else {}
+        given = {key: event.data[key] for key in FIELDS if key in event.data} if event.data and event.kind == "log" else {}
         tags = given.get("contextTags", self.tags) or ()
         fields: dict[str, Any] = {
             **given,
@@ -233,7 +237,7 @@ def with_extras(custom: Any, extras: Mapping[str, Any]) -> Any:
     shaped = dict(custom) if isinstance(custom, dict) else {} if custom is None else {"stringData": spelled(custom)}
     given = shaped.get("stringData")
     strings = dict(given) if isinstance(given, dict) else {} if given is None else {"customData1": given}
-    free = [place for place in (f"customData{number}" for number in range(1, SLOTS + 1)) if place not in strings]
+    free = [place for place in _SLOT_NAMES if place not in strings]
     texts = [f"{name}={spelled(extras[name])}" for name in sorted(extras)]
     strings.update(zip(free, texts, strict=False))
     left_out = len(texts) - len(free)

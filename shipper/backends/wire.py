@@ -19,8 +19,8 @@ def spelled(value: object) -> str:
     return str(value)
 
 
-# allow_nan=False costs nothing, and tells us when a body needs the slow way.
-_encode = json.JSONEncoder(allow_nan=False, default=spelled).encode
+# allow_nan=False costs nothing, and tells us when a body needs the slow way. What was unpacked has no cycles.
+_encode = json.JSONEncoder(allow_nan=False, check_circular=False, default=spelled).encode
 
 
 def json_text(value: Any, special_numbers: str = ENQUOTE) -> str:

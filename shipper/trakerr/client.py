@@ -98,9 +98,9 @@ class TrakerrClient:
     same values.
 
     With the usual ``threads`` and ``connections``, 4 and 4, events go out one after the other, in the order of logging;
-    with others as many at the same time as the smaller of the two says. ``connnections`` is the old spelling. ``url`` is the service's address, by default that in
-    ``SHIPPER_TRAKERR_URL``, else https://www.trakerr.io/api/v1; ``timeout`` seconds to connect and seconds until the
-    whole answer is there.
+    with others as many at the same time as the smaller of the two says. ``connnections`` is the old spelling. ``url``
+    is the service's address, by default that in ``SHIPPER_TRAKERR_URL``, else https://www.trakerr.io/api/v1;
+    ``timeout`` seconds to connect and seconds until the whole answer is there.
 
     Raises TypeError for arguments of a wrong type, ConfigurationError for a key or an address that can't be one.
     """
@@ -161,9 +161,10 @@ class TrakerrClient:
         self._in_flight = 1 if (threads, connections) == AS_EVER else min(threads, connections)
         self._lines: dict[str, Line] = {}
         self._api_key = api_key
-        self._cwd = working_directory()
         self._patience = PATIENCE
         self._line(api_key)
+        begun = app.current()
+        self._cwd = working_directory() if begun is None else begun.settings.cwd
 
     @property
     def api_key(self) -> str:
@@ -302,7 +303,7 @@ class TrakerrClient:
         self._patience = 0.0
         pause = threading.Event()
         while (sample := _latest()) is None or abs(now - sample[0]) > NEAR:
-            if time.time() >= deadline:
+            if time.time() >= deadline or app.current() is None:
                 return None
             pause.wait(0.02)
         return sample[1:]

@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import ctypes
 import gc
+import io
 import json
 import logging
 import multiprocessing as mp
@@ -35,10 +36,9 @@ _files: dict[int, int] = {}
 
 def begin(**settings: Any) -> None:
     """`shipper.start` as the options say."""
-    url = OPTIONS["url"]
     shipper.start(
-        shipper.Trakerr("key", url=f"{url}/api/v1", level=0),
-        shipper.JKool("token", url=url, level=0),
+        shipper.Trakerr("key", url=OPTIONS["trakerr"], level=0),
+        shipper.JKool("token", url=OPTIONS["jkool"], level=0),
         app="faults",
         spool=OPTIONS["spool"],
         **{**OPTIONS.get("settings", {}), **settings},
@@ -46,11 +46,11 @@ def begin(**settings: Any) -> None:
 
 
 def log(label: str, *, level: int = logging.INFO, padding: int = 0) -> None:
-    """Log a record that is known by its first word, and write down that we do and that we did."""
+    """Log a record that is known by its label, and write down that we do and that we did."""
     running = current()
     id = f" {running.queue.token.hex()}-{running.queue.emitted}" if running is not None else ""
     note(f"+ {label}{id} {level}")
-    LOG.log(level, "%s %s", label, "x" * padding)
+    LOG.log(level, "id:%s %s", label, "x" * padding)
     note(f"= {label}")
 
 
@@ -96,6 +96,9 @@ def flood() -> None:
 
 def obey() -> None:
     """Log as many records as each line of the test says, at the level it says, and tell the slowest call's milliseconds."""
+    if OPTIONS.get("redirect"):
+        sys.stderr = Redirected()
+        logging.lastResort = None
     begin()
     say(os.getpid())
     turn = 0
@@ -115,6 +118,15 @@ def obey() -> None:
     say(json.dumps({"emitted": report.emitted, "dropped": report.dropped, "flushed": report.flushed}))
 
 
+class Redirected(io.StringIO):
+    """stderr as some frameworks have it: what is written there is logged."""
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            logging.getLogger("stderr").error(text)
+        return len(text)
+
+
 def stop_in_time() -> None:
     """Log, stop with a timeout, and tell how long that took and what it said."""
     begin()
@@ -130,7 +142,6 @@ def big_record() -> None:
     """Be killed while a record travels that takes many frames."""
     begin()
     log_many("small", 100)
-    LOG.info("warm up")
     calls = 0
     queue = current().queue  # type: ignore[union-attr]
     write = queue._write
@@ -171,10 +182,96 @@ def log_late() -> None:
 
     threading.Thread(target=chatter, daemon=True).start()
     if OPTIONS["stopped"]:
+        LOG.addHandler(shipper.QueueHandler())  # stop() takes away only what start() attached
         atexit.register(lambda: log("in-atexit"))
         atexit.register(lambda: shipper.stop(5))
     else:
         atexit.register(lambda: log("in-atexit"))
+
+
+def no_thread() -> None:
+    """The first thread of ours that empties the overflow can't be started."""
+    import shipper.queue
+
+    failures = []
+    start_thread = shipper.queue.start_thread
+
+    def failing(target: Callable[[], None], name: str) -> None:
+        if not failures:
+            failures.append(name)
+            raise RuntimeError("can't start new thread")
+        start_thread(target, name)
+
+    shipper.queue.start_thread = failing
+    begin()
+    wait_for_orders()
+    for number in range(200):
+        log(f"threadless-{number}", padding=20_000)
+    assert failures
+    say("logged")
+    wait_for_orders()
+
+
+def no_semaphores() -> None:
+    """A system without /dev/shm semaphores, where no multiprocessing.Queue can be made."""
+    import _multiprocessing
+
+    class Refusing:
+        SEM_VALUE_MAX = 32767
+
+        def __init__(self, *_: object) -> None:
+            raise OSError(38, "Function not implemented")
+
+    _multiprocessing.SemLock = Refusing  # type: ignore[attr-defined]
+    try:
+        mp.Queue()
+    except OSError:
+        say("no semaphores")
+    begin()
+    log_many("alone", 20)
+
+
+def mp_debug() -> None:
+    """multiprocessing's own debug messages go to our handler."""
+    begin()
+    mp.get_logger().addHandler(shipper.QueueHandler())
+    mp.get_logger().setLevel(1)
+    process = mp.Process(target=child, args=("child", 20))
+    process.start()
+    process.join()
+    queue: mp.Queue[int] = mp.Queue()
+    queue.put(1)
+    assert queue.get(timeout=5) == 1
+    queue.close()
+    queue.join_thread()
+    log_many("parent", 20)
+
+
+def daemon_child() -> None:
+    """The parent ends while a daemonic child logs, so the child gets SIGTERM."""
+    begin()
+    process = mp.Process(target=endless, daemon=True)
+    process.start()
+    while not done_by(process.pid):
+        time.sleep(0.01)
+    log_many("parent", 10)
+
+
+def done_by(pid: int | None) -> int:
+    path = os.path.join(OPTIONS["ledger"], str(pid))
+    return os.path.getsize(path) // 1000 if os.path.exists(path) else 0
+
+
+def listening() -> None:
+    """A server with a listening socket, and descriptors that can be inherited."""
+    import socket
+
+    server = socket.create_server(("127.0.0.1", 0))
+    server.set_inheritable(True)
+    begin()
+    log_many("server", 10)
+    say(server.getsockname()[1])
+    wait_for_orders()
 
 
 # Many processes --------------------------------------------------------------------------------------------------------
@@ -435,7 +532,7 @@ def reenter() -> None:
         def filter(self, record: logging.LogRecord) -> bool:
             if not self.inside and record.levelno == logging.WARNING:
                 self.inside = True
-                log(f"filter-{record.getMessage().split()[0]}")
+                log(f"filter-{record.getMessage().split()[0][3:]}")
                 self.inside = False
             return True
 
@@ -446,7 +543,7 @@ def reenter() -> None:
     gc.set_threshold(10)
     for number in range(OPTIONS["count"]):
         note(f"+ object-{number}")
-        LOG.info("object-%d %s", number, Chatty(str(number)), extra={"x": Chatty(f"extra{number}")})
+        LOG.info("id:object-%d %s", number, Chatty(str(number)), extra={"x": Chatty(f"extra{number}")})
         note(f"= object-{number}")
         if number % 50 == 0:
             log(f"warned-{number}", level=logging.WARNING, padding=20_000)

@@ -33,6 +33,7 @@ class Failpoint:
 
 
 _CUSTOMIZE = '''\
+import importlib
 import importlib.abc
 import importlib.machinery
 import json
@@ -99,6 +100,7 @@ class Finder(importlib.abc.MetaPathFinder):
 
     def find_spec(self, name, path, target=None):
         points = [point for point in POINTS if point["function"].partition(":")[0] == name]
+        points = points if name.startswith("shipper") else []
         spec = importlib.machinery.PathFinder.find_spec(name, path) if points else None
         if spec is None:
             return None
@@ -115,8 +117,9 @@ class Finder(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Finder())
 for each in POINTS:
-    if each["function"].partition(":")[0] == "os":
-        wrap(os, each)
+    module = each["function"].partition(":")[0]
+    if not module.startswith("shipper"):
+        wrap(importlib.import_module(module), each)
 '''
 
 

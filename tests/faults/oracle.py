@@ -1,8 +1,9 @@
-"""The oracle: a server in a process of its own that speaks both wire protocols, keeps every event id, and does as scripted.
+"""The oracle: a server in a process of its own that speaks both wire protocols, keeps every id, and does as scripted.
 
 A service is the first part of a path: ``oracle.url("a")`` is ``http://127.0.0.1:PORT/a``; what is POSTed to
 ``/a/events`` is Trakerr's (its id is the Idempotency-Key), anything else below ``/a`` is jKool's (its id is the
-tracking-id). Each service has its own script, a list of steps that is used up request by request; afterwards every
+tracking-id). Without such a part, below ``http://127.0.0.1:PORT``, ``/api/…`` is "trakerr" and ``/`` is "jkool".
+Each service has its own script, a list of steps that is used up request by request; afterwards every
 request is answered with 200. Run as a program, this file is the server; it obeys JSON lines on stdin.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import gzip
 import hashlib
 import json
@@ -29,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 NAMED = re.compile(r"\bid:([\w./-]+)")
-"""A test's own name for an event, anywhere in its message: "paid id:w3-17" is named "w3-17"."""
+"""A test's own name for an event, anywhere in its message: "paid id:w3-17" is named "w3-17". Else the first word."""
 
 _CHANGING = ("contextCpuPercentage", "contextMemoryPercentage")
 _GRANTED = "<access-resp><success>true</success></access-resp>"
@@ -184,9 +186,9 @@ class Oracle:
         return int(self._ask("request count", service=service))
 
     def requests(self, service: str, since: int = 0) -> list[Request]:
-        """All requests of a service but the first `since` ones, in order of arrival. Handshakes are those of "handshake"."""
+        """All requests of a service but the first `since`, in order of arrival; handshakes are those of "handshake"."""
         return [
-            Request(**{**each, "ids": tuple(each["ids"]), "names": tuple(each["names"]), "digests": tuple(each["digests"])})
+            Request(**{**each, **{name: tuple(each[name]) for name in ("ids", "names", "digests")}})
             for each in self._ask("requests", service=service, since=since)
         ]
 
@@ -203,7 +205,7 @@ class Oracle:
         return int(self._ask("connections"))
 
 
-# -- the server ---------------------------------------------------------------------------------------------------------
+# -- the server ----------------------------------------------------------------------------------------------------
 
 
 class _Closing(Exception):
@@ -254,7 +256,9 @@ class _Server:
         self.context: ssl.SSLContext | None = None
         self.port = 0
         self.reserved: socket.socket | None = None
-        self.server: asyncio.Server | None = None
+        self.listener: socket.socket | None = None
+        self.accepting: asyncio.Task[None] | None = None
+        self.tasks: set[asyncio.Task[None]] = set()
         self.writers: dict[int, asyncio.StreamWriter] = {}
         self.opened = 0
         self.scripts: dict[str, _Script] = {}
@@ -263,9 +267,8 @@ class _Server:
 
     # -- commands
 
-    async def obey(self, command: str, arguments: dict[str, Any]) -> Any:
-        found = getattr(self, f"do_{command.replace(' ', '_')}")(**arguments)
-        return await found if asyncio.iscoroutine(found) else found
+    def obey(self, command: str, arguments: dict[str, Any]) -> Any:
+        return getattr(self, f"do_{command.replace(' ', '_')}")(**arguments)
 
     def do_begin(self, keep_bodies: bool, tls: list[str] | None) -> int:
         self.keep_bodies = keep_bodies
@@ -282,40 +285,46 @@ class _Server:
         self.reserved.bind(("127.0.0.1", self.port))
         self.port = self.reserved.getsockname()[1]
 
-    async def do_up(self) -> None:
-        if self.server is not None:
+    def do_up(self) -> None:
+        if self.listener is not None:
             return
         assert self.reserved is not None
-        options: dict[str, Any] = {} if self.context is None else {"ssl": self.context, "ssl_handshake_timeout": 600}
-        self.server = await asyncio.start_server(
-            self.serve, sock=self.reserved, limit=1 << 20, backlog=128, **options
-        )
-        self.reserved = None
+        self.listener, self.reserved = self.reserved, None
+        self.listener.listen(128)
+        self.listener.setblocking(False)
+        self.do_deaf(False)
 
-    async def do_down(self) -> None:
-        if self.server is None:
+    def do_down(self) -> None:
+        if self.listener is None:
             return
-        self.server.close()
-        self.server = None
+        self.do_deaf(True)
+        self.listener.close()
+        self.listener = None
         self.do_drop(reset=True)
         self._reserve()
 
     def do_deaf(self, deaf: bool) -> None:
-        assert self.server is not None
+        if deaf and self.accepting is not None:
+            self.accepting.cancel()
+            self.accepting = None
+        elif not deaf and self.accepting is None:
+            assert self.listener is not None
+            self.accepting = asyncio.create_task(self._accept_all(self.listener))
+
+    async def _accept_all(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        for listener in self.server.sockets:
-            if deaf:
-                loop.remove_reader(listener.fileno())
-            else:  # what start_serving does; asyncio has no pause
-                again: Any = loop
-                again._add_reader(
-                    listener.fileno(),
-                    again._accept_connection,
-                    lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=1 << 20), self.serve),
-                    _raw(listener),
-                    self.context,
-                    self.server,
-                )
+        while True:
+            connection, _ = await loop.sock_accept(listener)
+            task = asyncio.create_task(self._welcome(connection))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+    async def _welcome(self, connection: socket.socket) -> None:
+        def protocol() -> asyncio.StreamReaderProtocol:
+            return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=1 << 20), self.serve)
+
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection, ssl=self.context)
 
     def do_drop(self, reset: bool) -> None:
         for writer in list(self.writers.values()):
@@ -377,7 +386,7 @@ class _Server:
         headers = {name.lower(): value.strip() for name, _, value in pairs}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         target = line.split(" ")[1]
-        service = target.strip("/").split("/")[0]
+        service = _service(target)
         if body.startswith(b"<access-request>"):
             request = self._request("handshake", number, headers, body, [])
             step = self._script("handshake").next(body) if "handshake" in self.scripts else _GRANT
@@ -459,13 +468,7 @@ class _Server:
 
 
 def _accepted(request: dict[str, Any]) -> bool:
-    return 200 <= request["status"] < 300
-
-
-def _raw(listener: Any) -> socket.socket:
-    """asyncio hands out a shadow of the socket."""
-    found: socket.socket = listener._sock
-    return found
+    return 200 <= int(request["status"]) < 300
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
@@ -482,8 +485,13 @@ async def _endless(writer: asyncio.StreamWriter) -> None:
         await writer.drain()
 
 
+@functools.cache
+def _bomb(size: int) -> bytes:
+    return gzip.compress(bytes(size << 20), 9)
+
+
 def _encoded(step: dict[str, Any]) -> bytes:
-    body = gzip.compress(bytes(step["bomb"] << 20), 9) if step["bomb"] else step["body"].encode()
+    body = _bomb(step["bomb"]) if step["bomb"] else step["body"].encode()
     lines = [f"HTTP/1.1 {step['status']} Reason"]
     headers = {"Content-Length": str(len(body)), **step["headers"]}
     if step["bomb"]:
@@ -496,6 +504,18 @@ def _plain(headers: dict[str, str], body: bytes) -> bytes:
     return gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
 
 
+def _service(target: str) -> str:
+    first = target.strip("/").split("/")[0]
+    return {"api": "trakerr", "": "jkool"}.get(first, first)
+
+
+def _name(text: object) -> str:
+    if not isinstance(text, str):
+        return ""
+    found = NAMED.search(text)
+    return found[1] if found else text.partition(" ")[0]
+
+
 def _events(target: str, headers: dict[str, str], body: bytes) -> list[tuple[str, str, str]]:
     """(id, name, digest) of each event of a request."""
     found = list(_objects(_plain(headers, body)))
@@ -503,11 +523,10 @@ def _events(target: str, headers: dict[str, str], body: bytes) -> list[tuple[str
     events = []
     for place, each in enumerate(found):
         id = keys[place] if place < len(keys) else str(each.get("tracking-id", ""))
-        text = each.get("eventMessage", each.get("msg-text"))
-        name = NAMED.search(text) if isinstance(text, str) else None
+        name = _name(each.get("eventMessage", each.get("msg-text")))
         same = {key: value for key, value in each.items() if key not in _CHANGING}
         digest = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
-        events.append((id, name[1] if name else "", digest))
+        events.append((id, name, digest))
     return events
 
 
@@ -529,7 +548,7 @@ async def _run() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
         command, arguments = json.loads(line)
-        answer = await server.obey(command, arguments)
+        answer = server.obey(command, arguments)
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 

@@ -1,0 +1,220 @@
+"""The shipper process is killed, stopped, delayed or hit by an error at every step that changes durable state."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import shipper
+from tests.waiting import wait_until
+
+from .failpoints import Failpoint, Failpoints
+from .ledger import APP, Case
+from .oracle import Step
+
+SEGMENT = 4096
+SPOOLING = shipper.Spooling(segment=SEGMENT, quota=1 << 20)
+
+POINTS = [
+    Failpoint("before a splice", "shipper.journal:Writer.splice"),
+    Failpoint("after a splice", "shipper.journal:Writer.splice", "after"),
+    Failpoint("before a later splice", "shipper.journal:Writer.splice", number=5),
+    Failpoint("before a rotation", "shipper.journal:Writer.sync"),
+    Failpoint("inside a rotation", "shipper.journal:Writer.close", "after"),
+    Failpoint("before a new segment", "shipper.journal:open_file", where="000000000002.seg"),
+    Failpoint("after a new segment", "shipper.journal:open_file", "after", where="000000000002.seg"),
+    Failpoint("after a rotation", "shipper.journal:Writer.rotate_if_due", "after", number=3),
+    Failpoint("before a cursor is written", "shipper.journal:write_atomically", where="trakerr.json"),
+    Failpoint("before a cursor is replaced", "os:replace", where="trakerr.json"),
+    Failpoint("after a cursor was replaced", "os:replace", "after", where="trakerr.json"),
+    Failpoint("before a dead letter", "shipper.dead:DeadLetters.bury"),
+    Failpoint("after a dead letter", "shipper.dead:DeadLetters.bury", "after"),
+    Failpoint("before a segment is deleted", "os:unlink", where=".seg"),
+    Failpoint("after a segment was deleted", "os:unlink", "after", where=".seg"),
+    Failpoint("before the ledger is replaced", "os:replace", where="ledger.json"),
+    Failpoint("after the ledger was replaced", "os:replace", "after", where="ledger.json"),
+    Failpoint("before the status is replaced", "os:replace", where="status.json"),
+    Failpoint("at the start", "shipper.process:main"),
+    Failpoint("after the settings came", "shipper.process:_settings", "after"),
+    Failpoint("before the cursors are opened", "shipper.process:Shipper._open_cursors"),
+    Failpoint("before the backends are opened", "shipper.process:Shipper._open_backends"),
+    Failpoint("after the backends were opened", "shipper.process:Shipper._open_backends", "after"),
+    Failpoint("before a request", "shipper.backends.http:Sender.send", number=10),
+    Failpoint("between an answer and its commit", "shipper.backends.http:Sender.send", "after", number=10),
+    Failpoint("before a commit", "shipper.journal:Cursor.commit", number=2),
+    Failpoint("after a commit", "shipper.journal:Cursor.commit", "after", number=2),
+]
+ADOPTING = [
+    Failpoint("before an overflow is appended", "shipper.journal:Writer.append"),
+    Failpoint("after an overflow was appended", "shipper.journal:Writer.append", "after"),
+    Failpoint("before its drops are noted", "shipper.ledger:Ledger.note_drops"),
+    Failpoint("before an overflow is removed", "shipper.overflow:Abandoned.remove"),
+    Failpoint("after an overflow was removed", "shipper.overflow:Abandoned.remove", "after"),
+]
+ENDING = [
+    Failpoint("when told to hand over", "shipper.process:Shipper._on_hand_over"),
+    Failpoint("before the end", "shipper.process:Shipper._end"),
+    Failpoint("while the deliverers end", "shipper.delivery:Deliverer._end"),
+    Failpoint("after the end", "shipper.process:Shipper._end", "after"),
+]
+
+
+def named(points: list[Failpoint]) -> list[object]:
+    return [pytest.param(point, id=point.name) for point in points]
+
+
+class Logging:
+    """Starts, logs and stops in this process, with the shipper process that stumbles."""
+
+    def __init__(self, case: Case, failing: Failpoints) -> None:
+        self.case = case
+        self.logger = logging.Logger("failpoints")
+        self.side = Path(case.options["ledger"], "test").open("a")
+        self.count = 0
+        self.failing = failing
+
+    def start(self, **settings: object) -> None:
+        shipper.start(
+            *self.case.backends(),
+            app=APP,
+            spool=self.case.path,
+            logger=self.logger,
+            spooling=SPOOLING,
+            python=self.failing.python,
+            **settings,  # type: ignore[arg-type]
+        )
+
+    def log(self, count: int) -> None:
+        for _ in range(count):
+            self.count += 1
+            self.side.write(f"+ f-{self.count}\n")
+            self.logger.info("id:f-%d %s", self.count, "rejected" if self.count % 10 == 0 else "")
+            self.side.write(f"= f-{self.count}\n")
+        self.side.flush()
+
+    def close(self) -> None:
+        self.side.close()
+
+
+def run(case: Case, tmp_path: Path, *points: Failpoint, fires: int, timeout: float = 20.0) -> None:
+    """Log in turns until the point was met as often as it should, stop, and see that nothing is missing."""
+    for service in ("trakerr", "jkool"):
+        case.oracle.always(service, Step(status=400, times=None, contains="rejected"))
+    failing = Failpoints(tmp_path / "python", *points)
+    app = Logging(case, failing)
+    try:
+        app.start()
+        deadline = time.monotonic() + timeout
+        while failing.fired < fires:
+            assert time.monotonic() < deadline, f"the failpoint was met {failing.fired} times\n{case.story()}"
+            app.log(20)
+            shipper.flush(0.2)
+        app.log(20)
+        assert shipper.flush(timeout), case.story()
+        report = shipper.stop(timeout)
+    finally:
+        app.close()
+        shipper.stop(0)
+    assert report is not None
+    assert not report.dropped
+    case.wait_for_end()
+    assert failing.fired == fires
+    case.check(fresh=False)
+
+
+@pytest.mark.parametrize("point", named(POINTS))
+def test_nothing_is_missing_when_it_is_killed_there_twice_in_a_row(case: Case, tmp_path: Path, point: Failpoint) -> None:
+    run(case, tmp_path, replace(point, times=2), fires=2)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("point", named(POINTS))
+def test_nothing_is_missing_when_it_is_killed_there_once(case: Case, tmp_path: Path, point: Failpoint) -> None:
+    run(case, tmp_path, point, fires=1)
+    case.check()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("point", named(POINTS))
+def test_nothing_is_missing_when_an_error_is_raised_there(case: Case, tmp_path: Path, point: Failpoint) -> None:
+    run(case, tmp_path, replace(point, action="raise"), fires=1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("point", named(POINTS))
+def test_nothing_is_missing_when_it_is_slow_there(case: Case, tmp_path: Path, point: Failpoint) -> None:
+    run(case, tmp_path, replace(point, action="delay", times=3), fires=1)
+
+
+@pytest.mark.parametrize("point", named(POINTS[1:2] + POINTS[9:10] + POINTS[24:25]))
+def test_nothing_is_missing_when_it_is_stopped_there_for_a_while(case: Case, tmp_path: Path, point: Failpoint) -> None:
+    for service in ("trakerr", "jkool"):
+        case.oracle.always(service, Step(status=400, times=None, contains="rejected"))
+    failing = Failpoints(tmp_path / "python", replace(point, action="stop"))
+    app = Logging(case, failing)
+    try:
+        app.start()
+        app.log(50)
+        wait_until(lambda: failing.fired, 10)
+        app.log(500)
+        assert not shipper.flush(0.3)
+        os.kill(case.shipper_pid(), signal.SIGCONT)
+        assert shipper.flush(20)
+    finally:
+        app.close()
+        shipper.stop(5)
+    case.wait_for_end()
+    case.check()
+
+
+@pytest.mark.parametrize("point", named(ADOPTING))
+def test_nothing_is_missing_when_it_is_killed_twice_while_it_adopts_an_overflow(
+    case: Case, tmp_path: Path, point: Failpoint
+) -> None:
+    """The events of a killed process, that the pipe had no room for."""
+    failing = Failpoints(tmp_path / "python", replace(point, times=2))
+    app = case.app("obey", settings={"python": failing.python})
+    app.line()
+    pid = case.wait_for_shipper()
+    os.kill(pid, signal.SIGSTOP)
+    app.order("300 5000")
+    app.line()
+    app.kill()
+    app.process.wait()
+    os.kill(pid, signal.SIGCONT)
+    runner = Logging(case, failing)
+    try:
+        runner.start()
+        wait_until(lambda: failing.fired == 2, 20, "two kills")
+        runner.log(20)
+        assert shipper.flush(20), case.story()
+    finally:
+        runner.close()
+        shipper.stop(5)
+    case.wait_for_end()
+    case.check(fresh=False)
+
+
+@pytest.mark.parametrize("point", named(ENDING))
+def test_nothing_is_missing_when_it_is_killed_while_it_hands_over(case: Case, tmp_path: Path, point: Failpoint) -> None:
+    failing = Failpoints(tmp_path / "python", replace(point, times=2))
+    app = Logging(case, failing)
+    try:
+        for turn in range(4):
+            app.start(batching=shipper.Batching(max_events=100 + turn))
+            app.log(50)
+            if turn < 3:
+                case.wait_for_shipper()
+        assert failing.fired
+        assert shipper.flush(20), case.story()
+    finally:
+        app.close()
+        shipper.stop(5)
+    case.wait_for_end()
+    case.check()

@@ -1,0 +1,464 @@
+"""Workers, main processes and the shipper process are killed, stopped, ended: nothing that was logged is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from shipper import frame
+from tests.waiting import holds, wait_until
+
+from .ledger import SERVICES, Case
+from .oracle import Oracle, Step
+
+
+def test_a_worker_killed_right_after_its_last_call_has_lost_nothing(case: Case) -> None:
+    case.run("flood", count=1000, end="kill", code=-signal.SIGKILL)
+
+    case.wait_for_end()
+    assert len(case.emitted.returned) == 1000
+    case.check(doubles=0)
+
+
+@pytest.mark.parametrize("end", ["exit", "return"])
+def test_a_process_that_ends_without_stop_has_lost_nothing(case: Case, end: str) -> None:
+    started = time.monotonic()
+
+    stderr = case.run("flood", count=200, end=end)
+
+    assert time.monotonic() - started < 10
+    assert not stderr
+    case.wait_for_end()
+    case.check(doubles=0)
+
+
+STORMS = [
+    ("fork", "parent"), ("fork", "worker"), ("spawn", "parent"), ("spawn", "worker"), ("forkserver", "worker"),
+    ("forkserver", "parent"),
+]
+
+
+@pytest.mark.parametrize(("method", "start"), STORMS)
+def test_nothing_is_missing_when_workers_and_the_shipper_process_are_killed_at_random(
+    case: Case, method: str, start: str
+) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+
+    case.run("storm", method=method, start=start, seed=seed, count=3000, kills=8, pause=0.3, timeout=60)
+
+    case.wait_for_end(40)
+    assert len(case.emitted.returned) >= 3000
+    case.check()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("method", "start"), STORMS)
+def test_nothing_is_missing_after_a_storm_of_two_hundred_kills(case: Case, method: str, start: str) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+
+    case.run("storm", method=method, start=start, seed=seed, count=100_000, kills=200, pause=0.1, timeout=400)
+
+    case.wait_for_end(180)
+    assert len(case.emitted.returned) >= 100_000
+    case.check()
+
+
+def test_a_killed_run_says_nothing_on_stderr(case: Case) -> None:
+    """No resource_tracker, no leaked semaphores, no tracebacks."""
+    stderr = case.run("storm", method="spawn", start="worker", seed=1, count=400, kills=3, pause=0.3, timeout=60)
+
+    assert not stderr
+    case.wait_for_end(40)
+    case.check()
+
+
+def test_a_worker_killed_inside_a_record_of_many_frames_loses_only_that_one(case: Case) -> None:
+    case.run("big_record", code=-signal.SIGKILL)
+
+    case.wait_for_end()
+    assert case.emitted.begun - case.emitted.returned == {"big"}
+    case.check()
+    for backend in case.status.backends:
+        assert backend.dropped == {"incomplete": {"INFO": 1}}
+
+
+def test_half_a_frame_in_the_pipe_costs_nobody_elses_record(case: Case) -> None:
+    app = case.app("obey")
+    app.line()
+    whole = frame.encode(b"x" * 100, token=b"8 bytes!", seq=0, pid=os.getpid())[0]
+    pipe = os.open(case.spool.queue, os.O_RDWR | os.O_NONBLOCK)
+    os.write(pipe, whole[: frame.HEADER.size + 10])
+    os.close(pipe)
+
+    app.order("1000 0")
+    app.line()
+    app.end()
+
+    case.wait_for_end()
+    case.check(doubles=0)
+    assert case.status.corrupt == 1
+
+
+def test_the_shipper_process_is_back_within_a_second_each_time_it_is_killed(case: Case) -> None:
+    """Nothing is missing, and only what was in flight comes twice."""
+    app = case.app("group")
+    workers = json.loads(app.line())[1:]
+    pid = case.wait_for_shipper()
+    gaps = []
+    for _ in range(5):
+        before = case.oracle.accepted_count("jkool")
+        wait_until(lambda before=before: case.oracle.accepted_count("jkool") > before, 10)  # type: ignore[misc]
+        os.kill(pid, signal.SIGKILL)
+        killed = time.monotonic()
+        pid = case.wait_for_shipper(other_than=pid)
+        gaps.append(time.monotonic() - killed)
+
+    Path(case.options["ledger"], "stop").touch()
+    app.end()
+    case.wait_for_end()
+    assert sorted(gaps)[2] < 1.0, gaps
+    assert max(gaps) < 3.0, gaps
+    assert len(workers) == 4
+    case.check(doubles=5 * 100)
+
+
+@pytest.mark.parametrize("seconds", [1.5, pytest.param(30.0, marks=pytest.mark.long)])
+def test_a_stopped_shipper_process_stops_no_application_and_drops_are_counted(case: Case, seconds: float) -> None:
+    app = case.app("obey", settings={"overflow": 1024 * 1024}, redirect=True)
+    app.line()
+    app.order("10 0")
+    app.line()
+    pid = case.wait_for_shipper()
+    wait_until(lambda: case.oracle.accepted_count("jkool") >= 10, 10)
+    os.kill(pid, signal.SIGSTOP)
+    stopped = time.monotonic()
+    try:
+        app.order("2500 1000")
+        slowest = float(app.line())
+        holds(lambda: False, max(0.0, seconds - (time.monotonic() - stopped)))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: case.oracle.accepted_count("jkool") > 100, 20)
+
+    app.order("10 0")
+    app.line()
+    stderr = app.end()
+
+    assert slowest < 5.0, f"99 of 100 calls took less than {slowest} ms"
+    assert len(stderr.splitlines()) <= 1, stderr
+    case.wait_for_end()
+    check_that_only_counted_drops_are_missing(case, "queue_full")
+
+
+def check_that_only_counted_drops_are_missing(case: Case, reason: str) -> None:
+    case.check_that_a_record_flows()
+    dropped = case.dropped()
+    counted = case.status.dropped.get(reason, {})
+    assert dropped
+    for service in SERVICES:
+        account = case.account(service)
+        assert account.missing == dropped
+    levels = {case.emitted.levels[name] for name in dropped}
+    assert 40 not in levels, "errors were dropped before debug records"
+    assert sum(counted.values()) == len(dropped)
+
+
+def test_a_shipper_process_that_cannot_be_started_loses_nothing(case: Case, tmp_path: Path) -> None:
+    """Said once. The next start delivers what was logged."""
+    stderr = case.run("flood", count=500, end="return", settings={"python": str(tmp_path / "no-python")})
+
+    assert len(stderr.splitlines()) <= 2, stderr
+    assert "can't be started" in stderr
+    case.check()
+
+
+def test_a_process_without_semaphores_ships(case: Case) -> None:
+    app = case.app("no_semaphores")
+
+    assert app.line() == "no semaphores"
+    app.end()
+    case.wait_for_end()
+    case.check(doubles=0)
+
+
+def test_workers_ship_on_when_the_main_process_is_killed(case: Case) -> None:
+    app = case.app("group")
+    _, *workers = json.loads(app.line())
+    case.wait_for_shipper()
+    app.kill()
+    app.process.wait()
+    before = case.oracle.accepted_count("jkool")
+    wait_until(lambda: case.oracle.accepted_count("jkool") > before + 500, 10)
+
+    assert len(case.shippers()) == 1
+    Path(case.options["ledger"], "stop").touch()
+    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in workers), 10)
+    case.wait_for_end()
+    case.check(doubles=0)
+
+
+def test_the_last_worker_starts_a_new_shipper_process_when_the_main_process_is_gone(case: Case) -> None:
+    app = case.app("group", workers=2)
+    _, *workers = json.loads(app.line())
+    app.kill()
+    app.process.wait()
+    os.kill(workers[0], signal.SIGKILL)
+    pid = case.wait_for_shipper()
+    os.kill(pid, signal.SIGKILL)
+
+    case.wait_for_shipper(other_than=pid)
+    Path(case.options["ledger"], "stop").touch()
+    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in workers), 10)
+    case.wait_for_end()
+    case.check()
+
+
+def test_the_shipper_process_drains_and_ends_when_the_whole_application_is_killed(case: Case) -> None:
+    app = case.app("group")
+    json.loads(app.line())
+    wait_until(lambda: case.oracle.accepted_count("jkool") > 200, 10)
+
+    app.kill_group()
+    app.process.wait()
+
+    case.wait_for_end()
+    case.check(doubles=0)
+
+
+def refuse(oracle: Oracle) -> None:
+    oracle.down()
+
+
+def black_hole(oracle: Oracle) -> None:
+    for service in SERVICES:
+        oracle.script(service, [Step(how="hang", times=None)])
+
+
+@pytest.mark.parametrize("fault", [refuse, black_hole])
+def test_stop_keeps_its_deadline_when_nothing_is_reachable_and_the_next_start_delivers(case: Case, fault: object) -> None:
+    assert callable(fault)
+    fault(case.oracle)
+
+    app = case.app("stop_in_time", count=500, stop=2, settings={"grace": 0.5})
+    said = json.loads(app.line())
+    app.end()
+
+    assert said["took"] < 2.5
+    assert not said["flushed"]
+    assert said["left"] == {"trakerr": 500, "jkool": 500}
+    case.wait_for_end()
+    for service in SERVICES:
+        assert len(case.account(service).spooled) == 500
+        case.oracle.script(service, [])
+    case.oracle.up()
+    case.check()
+
+
+def test_a_process_ends_in_time_when_nothing_is_reachable(case: Case) -> None:
+    case.oracle.down()
+    started = time.monotonic()
+
+    stderr = case.run("flood", count=500, end="return", settings={"grace": 0.5})
+
+    assert time.monotonic() - started < 5.5
+    assert "Traceback" not in stderr
+    case.wait_for_end()
+    case.oracle.up()
+    case.check()
+
+
+def test_a_process_with_a_full_pipe_ends_in_time_while_the_shipper_process_is_stopped(case: Case) -> None:
+    app = case.app("obey", stop=1.0)
+    app.line()
+    pid = case.wait_for_shipper()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        app.order("1000 3000")
+        app.line()
+        started = time.monotonic()
+        app.end()
+        took = time.monotonic() - started
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    assert took < 2.5
+    case.wait_for_end()
+    case.check()
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_what_is_logged_at_the_very_end_is_delivered_or_counted(case: Case, stopped: bool) -> None:
+    started = time.monotonic()
+
+    stderr = case.run("log_late", stopped=stopped)
+
+    assert time.monotonic() - started < 10
+    assert not stderr
+    case.wait_for_end()
+    case.check_that_a_record_flows()
+    counted = case.status.dropped.get("after_stop", {}).get("INFO", 0)
+    assert bool(counted) == stopped
+    for service in SERVICES:
+        account = case.account(service)
+        missing = account.missing
+        begun = account.emitted.begun - account.emitted.returned
+        assert {"in-atexit", "in-shutdown"} <= account.delivered | missing
+        assert len(missing) <= counted <= len(missing | begun)
+
+
+def test_stop_and_start_may_be_called_as_often_as_one_likes(case: Case) -> None:
+    stderr = case.run("stop_everywhere")
+
+    assert not stderr
+    case.wait_for_end()
+    case.check(doubles=0)
+
+
+def test_logging_inside_logging_delivers_everything(case: Case) -> None:
+    """From signal handlers, destructors, filters and `__str__`."""
+    stderr = case.run("reenter", count=600)
+
+    assert not stderr
+    case.wait_for_end()
+    assert any(name.startswith("signal") for name in case.emitted.returned)
+    assert any(name.startswith("del-") for name in case.emitted.returned)
+    assert any(name.startswith("filter-") for name in case.emitted.returned)
+    case.check(doubles=0)
+
+
+def test_events_arrive_when_the_thread_that_empties_the_overflow_could_not_be_started(case: Case) -> None:
+    app = case.app("no_thread")
+    pid = case.wait_for_shipper()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        app.order("go")
+        assert app.line() == "logged"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: case.oracle.accepted_count("jkool") >= 200, 15)
+
+    app.end()
+    case.wait_for_end()
+    case.check(doubles=0)
+
+
+def test_multiprocessings_own_messages_are_shipped_without_a_deadlock(case: Case) -> None:
+    case.run("mp_debug", timeout=15)
+
+    case.wait_for_end()
+    case.check_that_a_record_flows()
+    for service in SERVICES:
+        assert not case.account(service).missing
+
+
+def test_a_daemonic_child_that_is_terminated_has_lost_nothing(case: Case) -> None:
+    started = time.monotonic()
+
+    case.run("daemon_child")
+
+    assert time.monotonic() - started < 10
+    case.wait_for_end()
+    case.check(doubles=0)
+
+
+def test_the_shipper_process_inherits_no_socket(case: Case) -> None:
+    """The port of a killed server is free at once, though the shipper process lives on."""
+    black_hole(case.oracle)
+    app = case.app("listening")
+    port = int(app.line())
+    pid = case.wait_for_shipper()
+    wait_until(lambda: case.oracle.request_count("jkool") > 0, 10)
+
+    app.kill()
+    app.process.wait()
+
+    assert psutil.pid_exists(pid)
+    listening = socket.create_server(("127.0.0.1", port))
+    listening.close()
+    mine = {link for link in _links(pid) if link.startswith("socket:")}
+    assert len(mine) <= 2 * 8, mine  # its own to the two services
+    for service in SERVICES:
+        case.oracle.script(service, [])
+    case.oracle.drop()
+    case.wait_for_end(40)
+    case.check()
+
+
+def _links(pid: int) -> list[str]:
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return found
+
+
+def test_the_last_records_arrive_when_the_group_gets_sigint_and_sigterm(case: Case) -> None:
+    app = case.app("obey")
+    app.line()
+    pid = case.wait_for_shipper()
+    app.order("500 0")
+    app.line()
+
+    os.kill(pid, signal.SIGINT)
+    os.kill(pid, signal.SIGTERM)
+    app.order("500 0")
+    app.line()
+    os.killpg(app.pid, signal.SIGINT)
+    os.killpg(app.pid, signal.SIGTERM)
+    app.end(code=None)
+
+    case.wait_for_end()
+    case.check(doubles=0)
+
+
+def test_a_slow_backend_with_a_growing_backlog_keeps_its_shipper_process(case: Case) -> None:
+    case.oracle.script("jkool", [Step(delay=0.3, times=6)])
+    app = case.app("obey")
+    app.line()
+    pid = case.wait_for_shipper()
+    app.order("800 0")
+    app.line()
+
+    wait_until(lambda: case.oracle.accepted_count("jkool") >= 800, 20)
+    assert case.shipper_pid() == pid
+    app.end()
+    case.wait_for_end()
+    case.check(doubles=0)
+
+
+def test_a_script_on_stdin_without_a_main_guard_ships(case: Case) -> None:
+    """Under spawn, where a multiprocessing.Process would fail."""
+    script = (
+        "import multiprocessing, sys\n"
+        "multiprocessing.set_start_method('spawn')\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import apps\n"
+        "apps.begin()\n"
+        "apps.log_many('stdin', 20)\n"
+    )
+    environment = {**os.environ, "FAULTS_OPTIONS": json.dumps(case.options)}
+
+    ended = subprocess.run(
+        [sys.executable, "-"], input=script, text=True, env=environment, timeout=20, check=False, capture_output=True
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    assert not ended.stderr
+    assert not ended.stdout
+    case.wait_for_end()
+    assert len(case.emitted.returned) == 20
+    case.check(doubles=0)
