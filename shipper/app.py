@@ -351,12 +351,19 @@ def running(*backends: Any, timeout: float = 5.0, **settings: Any) -> Iterator[N
         stop(timeout)
 
 
+_waited_in_vain = False
+
+
 @atexit.register
 def _at_exit() -> None:
     """Wait until what was logged is in the journal: from there on it is safe. Nothing is closed, for more may be logged."""
+    global _waited_in_vain
     app = _current
-    if app is None or app.flush(time.monotonic() + EXIT, delivered=False) or app.supervisor.rescue():
+    if app is None or _waited_in_vain:
         return
+    if app.flush(time.monotonic() + EXIT, delivered=False) or app.supervisor.rescue():
+        return
+    _waited_in_vain = True  # multiprocessing's finalizers call this once more
     say("at exit some events were not in the journal yet; they are in memory, or counted as dropped")
 
 

@@ -22,6 +22,7 @@ BATCHES = 4  # most requests of many events in a round
 CUT = 32 * 1024  # bytes a single event is cut to when a server finds it too large
 IDLE = 1.0  # seconds between two looks when nobody rings
 NETWORK = 0.003  # seconds: answers that all take longer came over a network, and more at once will help
+SURE = 8  # answers before that is believed; until then events go out one after the other
 POISON_ATTEMPTS = 20
 POISON_PASSED = 20
 
@@ -61,7 +62,7 @@ class InFlight:
     def answered(self, seconds: float) -> None:
         self._lately.append(seconds)
         step = 1 / self._size if self._careful else 1.0
-        if min(self._lately) >= NETWORK:
+        if len(self._lately) >= SURE and min(self._lately) >= NETWORK:
             self._size = min(self._size + step, self._most)
         else:
             self._size = max(1.0, self._size - 1 / self._size)

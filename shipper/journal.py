@@ -380,7 +380,7 @@ class Cursor:
         size = 0
         if self._unfinished:
             self._give_up_unfinished()
-        while len(entries) < most and size < max_bytes and self._has_room():
+        while len(entries) < most and size < max_bytes and (len(self._window) < WINDOW or self._has_room()):
             if not self._views and not self._look_ahead():
                 self._give_up_unfinished(at_the_end=True)
                 break
@@ -391,9 +391,7 @@ class Cursor:
         return entries
 
     def _has_room(self) -> bool:
-        """Whether the window takes another entry; what is settled behind an unfinished event is made small first."""
-        if len(self._window) < WINDOW:
-            return True
+        """Whether a full window takes another entry, once what is settled behind an unfinished event is made small."""
         if self._unfinished:
             self._window = _compact(self._window)
         return len(self._window) < WINDOW * 3 // 4

@@ -293,7 +293,9 @@ class Shipper:
             self._marks, self._marked_at = marks, time.monotonic()
         if time.monotonic() - self._marked_at > PATIENT:
             return False
-        behind = min((deliverer.position for deliverer in self._deliverers), default=self._ledger.position)
+        # What was told counts, not what is: whoever waits reads the file.
+        told = (each["position"] for each in self._said.get("backends", {}).values())
+        behind = min(told, default=self._ledger.position)
         return any(Position(segment, offset) > behind for _, segment, offset in marks.values())
 
     def _tell(self, *, last: bool = False) -> None:

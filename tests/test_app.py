@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import logging.config
-import logging.handlers
 import os
 import pickle
 from collections.abc import Callable, Iterator
@@ -36,9 +34,9 @@ def app(spool: Path, tmp_path: Path) -> Iterator[App]:
         made.wait_for_end()
 
 
-def begin(app: App, **more: Any) -> None:
-    backend = Trakerr("key", url=app.server.url, level=0)
-    shipper.start(backend, **{"app": "test", "spool": app.spool, "logger": LOG, **more})
+def begin(where: App, **more: Any) -> None:
+    backend = Trakerr("key", url=where.server.url, level=0)
+    shipper.start(backend, **{"app": "test", "spool": where.spool, "logger": LOG, **more})
 
 
 def test_what_is_logged_arrives_and_the_report_says_so(app: App) -> None:
@@ -170,7 +168,7 @@ def test_a_start_with_another_logger_takes_the_handler_there(app: App) -> None:
 
 def test_each_backend_has_its_own_level_and_the_handler_has_one(app: App) -> None:
     shipper.start(
-        Trakerr("key", url=app.server.url, level="WARNING"),
+        Trakerr("key", url=app.server.url),
         Trakerr("all", url=f"{app.server.url}/all", level=0, name="all"),
         app="test",
         spool=app.spool,
@@ -216,7 +214,7 @@ def test_what_before_send_makes_that_is_no_event_is_dropped_and_counted(app: App
 
 
 def test_context_is_asked_at_every_record_and_may_fail(app: App) -> None:
-    answers: list[Callable[[], dict[str, object]]] = [lambda: {"request": "r-1"}, lambda: {}["no"]]
+    answers: list[Callable[[], dict[str, object]]] = [lambda: {"request": "r-1"}, lambda: {"no": 1 / 0}]
     begin(app, context=lambda: answers.pop(0)())
     LOG.info("first")
     LOG.info("second")
@@ -229,7 +227,7 @@ def test_context_is_asked_at_every_record_and_may_fail(app: App) -> None:
 
 def test_what_two_of_our_handlers_see_goes_out_once(app: App) -> None:
     begin(app)
-    extra = [QueueHandler(), QueueHandler(route=("trakerr",)), QueueHandler(route="trakerr")]  # type: ignore[arg-type]
+    extra = [QueueHandler(), QueueHandler(route=("trakerr",)), QueueHandler(route="trakerr")]
     child = LOG.getChild("child")
     child.addHandler(extra[0])
     for handler in extra[1:]:
@@ -245,8 +243,12 @@ def test_what_two_of_our_handlers_see_goes_out_once(app: App) -> None:
 
 def test_other_handlers_may_pickle_a_record_for_a_machine_without_shipper(app: App) -> None:
     records: list[logging.LogRecord] = []
-    keep = logging.Handler()
-    keep.emit = records.append  # type: ignore[method-assign]
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
+
+    keep = Keep()
     begin(app)
     LOG.addHandler(keep)
     LOG.info("x")
@@ -258,41 +260,39 @@ def test_other_handlers_may_pickle_a_record_for_a_machine_without_shipper(app: A
 
 
 def test_dict_config_makes_our_handler_and_early_records_arrive(app: App) -> None:
-    logging.config.dictConfig(
-        {
+    done = app.run("""
+        import logging.config
+        logging.config.dictConfig({
             "version": 1,
             "disable_existing_loggers": False,
-            "handlers": {"ship": {"class": "shipper.QueueHandler", "level": "INFO"}},
-            "loggers": {LOG.name: {"handlers": ["ship"], "level": "DEBUG"}},
-        }
-    )
-    (handler,) = LOG.handlers
-    LOG.debug("too low")
-    LOG.info("early")
-    begin(app, attach=False)
-    LOG.info("later")
+            "handlers": {"ship": {"class": "shipper.QueueHandler", "level": "INFO", "route": ["trakerr"]}},
+            "root": {"handlers": ["ship"], "level": "DEBUG"},
+        })
+        (handler,) = logging.getLogger().handlers
+        log.debug("too low")
+        log.info("early")
+        begin(attach=False)
+        log.info("later")
+        shipper.stop(5)
+        print(type(handler) is shipper.QueueHandler, handler.route)
+    """)
 
-    report = shipper.stop(5)
-    LOG.warning("after")
-    LOG.removeHandler(handler)
-
-    assert report is not None
-    assert isinstance(handler, QueueHandler)
+    assert done.stdout == "True ('trakerr',)\n"
     assert app.messages() == ["early", "later"]
 
 
-def test_records_after_stop_are_counted(app: App) -> None:
-    handler = QueueHandler()
-    LOG.addHandler(handler)
-    begin(app, attach=False)
-    running = current()
-    assert running is not None
-    shipper.stop(5)
+def test_records_after_stop_are_counted_and_the_next_process_knows(app: App) -> None:
+    done = app.run("""
+        logging.getLogger().addHandler(shipper.QueueHandler())
+        begin(attach=False)
+        app = shipper.app.current()
+        shipper.stop(5)
+        log.error("after")
+        print(app.queue.drops)
+    """)
+    app.wait_for_end()
+    assert done.stdout.strip() == "{'after_stop': {'ERROR': 1}}"
 
-    LOG.error("after")
-    LOG.removeHandler(handler)
-
-    assert running.queue.drops == {"after_stop": {"ERROR": 1}}
     begin(app)
     wait_until(lambda: shipper.status().dropped == {"after_stop": {"ERROR": 1}})
 

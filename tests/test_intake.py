@@ -146,7 +146,7 @@ def test_the_end_of_the_last_writer_is_seen_and_so_is_a_new_one(place: Place, st
 
 def test_what_waits_in_the_pipe_for_an_intake_is_taken_when_it_comes(place: Place, start: Start) -> None:
     put = place.record_queue()
-    for seq in range(1000):
+    for _ in range(1000):
         put.put_nowait(b"." * 500)
     start()
 

@@ -117,7 +117,7 @@ def test_a_file_is_opened_only_when_it_is_ours_alone(spool: Path) -> None:
 
     assert stat.S_IMODE((spool / "ours").stat().st_mode) == 0o600
     for name in ("link", "fifo", "folder", "one", "two", "missing"):
-        with pytest.raises(OSError, match=".+"):
+        with pytest.raises(OSError, match=r".+"):
             open_file(str(spool / name), os.O_RDONLY)
 
 

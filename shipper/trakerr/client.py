@@ -38,7 +38,6 @@ LEVELS = {
     "error": logging.ERROR,
     "fatal": logging.CRITICAL,
 }
-AS_EVER = (4, 4)  # threads and connections of trakerr-python, which used one connection in fact
 PATIENCE = 3.0  # seconds that the first `send_event` waits for a process that was just started to tell its load
 CallBack = Callable[[tuple[None, int, dict[str, str]]], object]
 _UNKNOWN = "unknown"
@@ -97,10 +96,10 @@ class TrakerrClient:
     ``context_app_sku`` (not sent); ``context_tags`` (none). The names that trakerr-python's code had for them reach the
     same values.
 
-    With the usual ``threads`` and ``connections``, 4 and 4, events go out one after the other, in the order of logging;
-    with others as many at the same time as the smaller of the two says. ``connnections`` is the old spelling. ``url``
-    is the service's address, by default that in ``SHIPPER_TRAKERR_URL``, else https://www.trakerr.io/api/v1;
-    ``timeout`` seconds to connect and seconds until the whole answer is there.
+    Events go out in the order of logging; over a slow network several at the same time, at most as many as the smaller
+    of ``threads`` and ``connections`` (4) says. ``connnections`` is the old spelling of the latter. ``url`` is the
+    service's address, by default that in ``SHIPPER_TRAKERR_URL``, else https://www.trakerr.io/api/v1; ``timeout``
+    seconds to connect and seconds until the whole answer is there.
 
     Raises TypeError for arguments of a wrong type, ConfigurationError for a key or an address that can't be one.
     """
@@ -158,7 +157,7 @@ class TrakerrClient:
         }
         self._url = url or os.environ.get(URL) or Trakerr.url
         self._timeout = timeout
-        self._in_flight = 1 if (threads, connections) == AS_EVER else min(threads, connections)
+        self._in_flight = min(threads, connections)
         self._lines: dict[str, Line] = {}
         self._api_key = api_key
         self._patience = PATIENCE

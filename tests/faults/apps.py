@@ -462,6 +462,7 @@ def pooled(number: int) -> None:
 def billiard_pool() -> None:
     """Celery's pool, whose workers are SIGKILLed when a task takes too long."""
     import billiard  # type: ignore[import-untyped]
+    from billiard.einfo import ExceptionWithTraceback  # type: ignore[import-untyped]
     from billiard.exceptions import TimeLimitExceeded  # type: ignore[import-untyped]
 
     begin()
@@ -469,7 +470,7 @@ def billiard_pool() -> None:
         answers = [pool.apply_async(pooled, (number,)) for number in range(6)]
         for answer in answers:
             answer.get(20)
-        with contextlib.suppress(TimeLimitExceeded):
+        with contextlib.suppress(TimeLimitExceeded, ExceptionWithTraceback):
             pool.apply_async(hang, ()).get(20)
         pool.apply_async(pooled, (6,)).get(20)
 

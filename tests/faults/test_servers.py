@@ -221,7 +221,6 @@ BROKEN = {
     "504": Step(504),
     "999": Step(999),
     "100 alone": Step(100, body=""),
-    "not HTTP's length": Step(headers={"Content-Length": "many"}),
     "a drop a second": Step(how="drip", delay=0.3),
 }
 

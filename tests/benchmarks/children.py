@@ -1,0 +1,76 @@
+"""Everything is measured in a fresh process: start one, get its numbers as JSON, leave nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+LONGEST = 300.0  # seconds that a child may take
+
+
+def ask(question: str, *, core: int | None = None, timeout: float = LONGEST, **options: Any) -> dict[str, Any]:
+    """The numbers that `application.py` has for a question, {"error": ...} when it failed or took too long."""
+    with folder() as place:
+        command = [sys.executable, "-m", "tests.benchmarks.application", question, json.dumps({**options, "folder": place})]
+        prefix = [] if core is None else ["taskset", "-c", str(core)]
+        # A session of its own: peers leave processes behind when they hang.
+        process = subprocess.Popen(
+            [*prefix, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            return {"error": f"not done in {timeout:g} s"}
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            end_shipper(place)
+        for line in reversed(out.splitlines()):
+            if line.startswith("{"):
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+        return {"error": err.strip().splitlines()[-1] if err.strip() else f"exit code {process.returncode}"}
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[str]:
+    place = tempfile.mkdtemp(prefix="bench-")
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def end_shipper(place: str) -> None:
+    """End the shipper process that works in a folder: what it still has to deliver is nobody's."""
+    pid = shipper_pid(os.path.join(place, "spool"))
+    with contextlib.suppress(ProcessLookupError, ValueError):
+        if pid and "shipper: " in Path(f"/proc/{pid}/cmdline").read_text():
+            os.kill(pid, signal.SIGKILL)
+
+
+def shipper_pid(spool: str) -> int:
+    try:
+        return int(json.loads(Path(spool, "lock").read_text().strip("\0 \n") or "{}").get("pid", 0))
+    except (OSError, ValueError):
+        return 0
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values) if values else float("nan")
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Of sorted values; 0.999 is the value that one in a thousand exceeds."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")

@@ -1,0 +1,291 @@
+"""The ways to log that are compared: each logs the same record, hands it over, and says what it dropped.
+
+Strangers are imported by name, where they are used: only this environment has them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import logging.handlers
+import multiprocessing as mp
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+TEXT = "order %d processed for %s in %.2f ms"
+BRACES = "order {} processed for {} in {:.2f} ms"
+NAME = "bench"
+
+
+class Peer:
+    """One record a `log`; `settle` waits until the application has no more work with what was logged."""
+
+    serialises = True
+    """Whether the record is made into bytes that outlive the application's objects."""
+
+    dropped: Callable[[], int | None] = staticmethod(lambda: 0)
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.logger = logging.getLogger(NAME)
+        self.logger.setLevel(logging.INFO)
+        self.logger.propagate = False
+
+    def log(self, number: int) -> None:
+        self.logger.info(
+            TEXT, number, f"customer-{number % 977}", number * 0.37 % 250, extra={"amount": number * 0.01, "region": "eu-1"}
+        )
+
+    def settle(self) -> None:
+        """Nothing waits."""
+
+    def end(self) -> None:
+        """Nothing to end."""
+
+
+class Nothing(Peer):
+    """The floor: a handler that does nothing."""
+
+    serialises = False
+
+    def __init__(self, url: str, folder: Path) -> None:
+        super().__init__(url, folder)
+        self.logger.addHandler(logging.NullHandler(logging.INFO))
+        handler = _Nothing()
+        self.logger.addHandler(handler)
+
+
+class _Nothing(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        """Nothing."""
+
+
+class Shipper(Peer):
+    """`shipper.start` with both backends."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        super().__init__(url, folder)
+        shipper: Any = importlib.import_module("shipper")
+        self._app: Any = importlib.import_module("shipper.app")
+        backends = shipper.Trakerr("key", url=f"{url}/api/v1", level="INFO"), shipper.JKool("token", url=url)
+        shipper.start(*backends, app="bench", spool=folder / "spool", logger=NAME)
+        self.dropped = lambda: sum(sum(levels.values()) for levels in self._app.current().queue.drops.values())
+
+    def settle(self) -> None:
+        self._app.current().queue.drain(time.monotonic() + 60)
+
+
+def _write_to_file(queue: Any, path: str) -> None:
+    handler = logging.FileHandler(path)
+    listener = logging.handlers.QueueListener(queue, handler)
+    listener.start()
+    while True:
+        time.sleep(60)
+
+
+class StdlibQueue(Peer):
+    """`QueueHandler` → `multiprocessing.Queue` → `QueueListener` in another process, which writes a file."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        super().__init__(url, folder)
+        context = mp.get_context("fork")
+        self._queue: Any = context.Queue()
+        self._listener = context.Process(target=_write_to_file, args=(self._queue, str(folder / "log")), daemon=True)
+        self._listener.start()
+        self.logger.addHandler(logging.handlers.QueueHandler(self._queue))
+
+    def settle(self) -> None:
+        _until(lambda: not self._queue._buffer)
+
+    def end(self) -> None:
+        self._listener.kill()
+
+
+class Loguru(Peer):
+    """`enqueue=True`, serialised to a file by its thread."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        super().__init__(url, folder)
+        self._logger: Any = importlib.import_module("loguru").logger
+        self._logger.remove()
+        self._logger.add(str(folder / "log"), enqueue=True, serialize=True)
+
+    def log(self, number: int) -> None:
+        self._logger.bind(amount=number * 0.01, region="eu-1").info(
+            BRACES, number, f"customer-{number % 977}", number * 0.37 % 250
+        )
+
+    def settle(self) -> None:
+        self._logger.complete()
+
+
+def _subscribe(queue: Any, path: str) -> None:
+    logbook: Any = importlib.import_module("logbook")
+    queues: Any = importlib.import_module("logbook.queues")
+    with logbook.FileHandler(path).applicationbound():
+        queues.MultiProcessingSubscriber(queue).dispatch_forever()
+
+
+class Logbook(Peer):
+    """`MultiProcessingHandler`, and a subscriber in another process that writes a file."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        super().__init__(url, folder)
+        logbook: Any = importlib.import_module("logbook")
+        queues: Any = importlib.import_module("logbook.queues")
+        context = mp.get_context("fork")
+        self._queue: Any = context.Queue()
+        self._listener = context.Process(target=_subscribe, args=(self._queue, str(folder / "log")), daemon=True)
+        self._listener.start()
+        queues.MultiProcessingHandler(self._queue).push_application()
+        self._logger = logbook.Logger(NAME)
+
+    def log(self, number: int) -> None:
+        extra = {"amount": number * 0.01, "region": "eu-1"}
+        self._logger.info(BRACES, number, f"customer-{number % 977}", number * 0.37 % 250, extra=extra)
+
+    def settle(self) -> None:
+        _until(lambda: not self._queue._buffer)
+
+    def end(self) -> None:
+        self._listener.kill()
+
+
+class OpenTelemetry(Peer):
+    """`BatchLogRecordProcessor` with the OTLP/HTTP exporter, as they come."""
+
+    queue: int | None = None  # its default, 2048
+
+    def __init__(self, url: str, folder: Path) -> None:
+        super().__init__(url, folder)
+        logs: Any = importlib.import_module("opentelemetry.sdk._logs")
+        export: Any = importlib.import_module("opentelemetry.sdk._logs.export")
+        http: Any = importlib.import_module("opentelemetry.exporter.otlp.proto.http._log_exporter")
+        exporter = http.OTLPLogExporter(endpoint=f"{url}/v1/logs")
+        self._exported = 0
+        self._logged = 0
+        send = exporter.export
+
+        def counted(batch: Any, **options: Any) -> Any:
+            self._exported += len(batch)
+            return send(batch, **options)
+
+        exporter.export = counted
+        options = {} if self.queue is None else {"max_queue_size": self.queue}
+        self._provider = logs.LoggerProvider()
+        self._provider.add_log_record_processor(export.BatchLogRecordProcessor(exporter, **options))
+        self.logger.addHandler(logs.LoggingHandler(logging.INFO, self._provider))
+        self.dropped = lambda: self._logged - self._exported
+
+    def log(self, number: int) -> None:
+        self._logged += 1
+        super().log(number)
+
+    def settle(self) -> None:
+        self._provider.force_flush(120_000)
+
+
+class OpenTelemetryRoomy(OpenTelemetry):
+    """The same with room for everything, so that what it sends in a second can be told."""
+
+    queue = 2_000_000
+
+
+class Logstash(Peer):
+    """python-logstash-async over HTTP, its queue in memory."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        super().__init__(url, folder)
+        handler: Any = importlib.import_module("logstash_async.handler")
+        transport: Any = importlib.import_module("logstash_async.transport")
+        host, port = url.removeprefix("http://").split(":")
+        over = transport.HttpTransport(host, int(port), timeout=5.0, ssl_enable=False, ssl_verify=False)
+        self._handler = handler.AsynchronousLogstashHandler(host, int(port), database_path=None, transport=over)
+        self.logger.addHandler(self._handler)
+
+    def settle(self) -> None:
+        self.logger.removeHandler(self._handler)
+        self._handler.close()
+
+
+class Sentry(Peer):
+    """sentry-sdk's logs."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        super().__init__(url, folder)
+        self._sentry: Any = importlib.import_module("sentry_sdk")
+        self._lost = 0
+        self._sentry.init(dsn=f"{url.replace('://', '://key@')}/1", enable_logs=True, default_integrations=True)
+        transport = self._sentry.get_client().transport
+        lost = transport.record_lost_event
+
+        def counted(reason: str, *args: Any, **options: Any) -> None:
+            category = options.get("data_category") or (args[0] if args else None)
+            if category == "log_item":
+                self._lost += options.get("quantity", 1)
+            lost(reason, *args, **options)
+
+        transport.record_lost_event = counted
+        self.dropped = lambda: self._lost
+
+    def settle(self) -> None:
+        self._sentry.flush(timeout=60)
+
+
+class Logzio(Peer):
+    """logzio-python-handler."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        super().__init__(url, folder)
+        module: Any = importlib.import_module("logzio.handler")
+        os.chdir(folder)  # where it puts what it could not send
+        self._handler = module.LogzioHandler("t" * 32, url=url, logs_drain_timeout=1)
+        self.logger.addHandler(self._handler)
+
+    def settle(self) -> None:
+        self._handler.flush()
+
+
+class Requests(Peer):
+    """A plain handler that posts each record and waits for the answer."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        super().__init__(url, folder)
+        self.logger.addHandler(_Requests(url))
+
+
+class _Requests(logging.Handler):
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url
+        self._session: Any = importlib.import_module("requests").Session()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        values = {"message": record.getMessage(), "level": record.levelname, "logger": record.name, "time": record.created}
+        extras = {"amount": record.__dict__.get("amount"), "region": record.__dict__.get("region")}
+        self._session.post(self._url, json={**values, **extras}, timeout=10)
+
+
+def _until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+PEERS: dict[str, type[Peer]] = {
+    "nothing": Nothing,
+    "shipper": Shipper,
+    "stdlib queue": StdlibQueue,
+    "loguru": Loguru,
+    "Logbook": Logbook,
+    "OpenTelemetry": OpenTelemetry,
+    "logstash-async": Logstash,
+    "sentry-sdk": Sentry,
+    "logzio": Logzio,
+    "requests": Requests,
+}
+"""The floor first, then shipper, then the others."""
+
+EXTRA_PEERS: dict[str, type[Peer]] = {"OpenTelemetry, room for all": OpenTelemetryRoomy}

@@ -1,0 +1,145 @@
+"""Servers that are never the bottleneck: nginx, and one that only adds a round trip's time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+_CONF = """
+daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 1000000000; keepalive_timeout 600; client_max_body_size 100m;
+  client_body_buffer_size 1m; tcp_nodelay on;
+  client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
+  uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
+  server {{ listen 127.0.0.1:{good} backlog=4096; location = /counted {{ stub_status; }} location / {{ return 200; }} }}
+  server {{ listen 127.0.0.1:{bad} backlog=4096; location / {{ return 503; }} }}
+}}
+"""
+
+
+class Nginx:
+    """``good`` answers everything with 200, ``bad`` with 503."""
+
+    def __init__(self, good: int, bad: int) -> None:
+        self.good = f"http://127.0.0.1:{good}"
+        self.bad = f"http://127.0.0.1:{bad}"
+        self.port = good
+
+    def requests(self) -> int:
+        """How many it was asked so far, this one aside."""
+        with urllib.request.urlopen(f"{self.good}/counted", timeout=5) as answer:
+            found = re.search(r"(\d+)\s+(\d+)\s+(\d+)\s*\nReading", answer.read().decode())
+        assert found is not None
+        return int(found[3])
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@contextlib.contextmanager
+def nginx(core: int | None = None) -> Iterator[Nginx]:
+    """Debian's nginx with one worker, on a core of its own when one is given."""
+    program = shutil.which("nginx") or "/usr/sbin/nginx"
+    folder = Path(tempfile.mkdtemp(prefix="nginx-"))
+    folder.chmod(0o755)
+    good, bad = free_port(), free_port()
+    (folder / "conf").write_text(_CONF.format(folder=folder, good=good, bad=bad))
+    process = subprocess.Popen([program, "-p", str(folder), "-c", str(folder / "conf"), "-e", str(folder / "error.log")])
+    if core is not None:
+        os.sched_setaffinity(process.pid, {core})
+    try:
+        _wait_for(good)
+        yield Nginx(good, bad)
+    finally:
+        process.terminate()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def black_hole() -> Iterator[str]:
+    """Takes connections, and never answers."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        one.listen(4096)
+        yield f"http://127.0.0.1:{one.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def delayed(port: int, seconds: float) -> Iterator[str]:
+    """In front of a port, with every byte of an answer so much later: a round trip of that length."""
+    loop = asyncio.new_event_loop()
+    started = threading.Event()
+    where: list[int] = []
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.gather(_pass(reader, there_writer, 0.0), _pass(there_reader, writer, seconds))
+        except OSError:
+            writer.close()
+
+    async def serve() -> None:
+        server = await asyncio.start_server(one, "127.0.0.1", 0, backlog=1024)
+        where.append(server.sockets[0].getsockname()[1])
+        started.set()
+
+    def run() -> None:
+        loop.create_task(serve())
+        loop.run_forever()
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0.05))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    started.wait(5)
+    try:
+        yield f"http://127.0.0.1:{where[0]}"
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(OSError, asyncio.CancelledError):
+        while data := await reader.read(65536):
+            if seconds:
+                loop.call_later(seconds, _write, writer, data)
+            else:
+                writer.write(data)
+        loop.call_later(seconds, writer.close)
+
+
+def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    with contextlib.suppress(OSError, RuntimeError):
+        writer.write(data)

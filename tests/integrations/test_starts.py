@@ -1,0 +1,212 @@
+"""The ways in which workers come into being: gunicorn, uvicorn, Celery's billiard, multiprocessing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import socket
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ..apps import App, shippers_of
+from ..needs import need
+from ..servers import Server
+from ..waiting import holds
+
+WSGI = """
+begin(app=None)
+def app(environ, start_response):
+    log.info("%s", environ["PATH_INFO"] + " by %d" % os.getpid())
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+ASGI = """
+begin(app=None)
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    log.info("%s", scope["path"] + " by %d" % os.getpid())
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+"""
+
+
+@pytest.fixture
+def app(spool: Path, tmp_path: Path) -> Iterator[App]:
+    with Server() as server:
+        made = App(server, spool, tmp_path)
+        yield made
+        made.wait_for_end()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+def fetched(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.read() == b"ok")
+    except OSError:
+        return False
+
+
+def serve_and_check(app: App, *command: str, port: int) -> None:
+    """Every request's line arrives, from two workers, through one shipper process."""
+    with app.running(sys.executable, "-m", *command, cwd=app.folder) as process:
+        assert holds(lambda: fetched(f"http://127.0.0.1:{port}/up"), 20), "it did not come up"
+        for n in range(40):
+            assert fetched(f"http://127.0.0.1:{port}/{n}")
+        assert len(shippers_of(app.spool)) == 1
+        process.send_signal(signal.SIGTERM)
+        process.wait(15)
+
+    paths = [f"/{n} by" for n in range(40)]
+    assert holds(lambda: all(any(m.startswith(path) for m in app.messages()) for path in paths), 15)
+
+
+@pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["each worker loads", "the master loads"])
+def test_gunicorn(app: App, preload: list[str]) -> None:
+    need(importlib.util.find_spec("gunicorn"), "gunicorn")
+    app.write(WSGI, "site_of_test.py")
+    port = free_port()
+
+    serve_and_check(
+        app,
+        "gunicorn",
+        "-w",
+        "2",
+        "-b",
+        f"127.0.0.1:{port}",
+        "--no-control-socket",
+        *preload,
+        "site_of_test:app",
+        port=port,
+    )
+
+
+def test_uvicorn_with_workers(app: App) -> None:
+    need(importlib.util.find_spec("uvicorn"), "uvicorn")
+    app.write(ASGI, "site_of_test.py")
+    port = free_port()
+
+    serve_and_check(app, "uvicorn", "--workers", "2", "--port", str(port), "site_of_test:app", port=port)
+
+
+def test_billiard_prefork_workers_that_may_have_no_children(app: App) -> None:
+    need(importlib.util.find_spec("billiard"), "billiard (it comes with Celery)")
+    app.run("""
+        from billiard.pool import Pool
+        def work(n):
+            begin(); log.info("task %d", n)
+            return os.getpid()
+        if __name__ == "__main__":
+            pool = Pool(2, maxtasksperchild=5)
+            assert len(set(pool.map(work, range(20), chunksize=1))) > 2
+            pool.close(); pool.join()
+    """)
+
+    app.wait_for(*(f"task {n}" for n in range(20)))
+
+
+def test_billiard_workers_of_a_parent_that_has_started(app: App) -> None:
+    need(importlib.util.find_spec("billiard"), "billiard (it comes with Celery)")
+    app.run("""
+        from billiard.pool import Pool
+        def work(n):
+            log.info("task %d", n)
+        if __name__ == "__main__":
+            begin(); log.info("parent")
+            pool = Pool(2, maxtasksperchild=1)
+            pool.map(work, range(10), chunksize=1)
+            pool.close(); pool.join()
+    """)
+
+    app.wait_for("parent", *(f"task {n}" for n in range(10)))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_pool_whose_workers_live_for_one_task(app: App, method: str) -> None:
+    app.run(f"""
+        import multiprocessing
+        def work(n):
+            begin(); log.info("task %d", n)
+        if __name__ == "__main__":
+            begin()
+            with multiprocessing.get_context("{method}").Pool(2, maxtasksperchild=1) as pool:
+                pool.map(work, range(8), chunksize=1)
+                pool.close(); pool.join()
+    """)
+
+    app.wait_for(*(f"task {{n}}".format(n=n) for n in range(8)))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_an_executor_with_the_start_in_the_workers_only(app: App, method: str) -> None:
+    app.run(f"""
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+        def work(n):
+            log.info("task %d", n)
+            return shipper.status().spool
+        if __name__ == "__main__":
+            context = multiprocessing.get_context("{method}")
+            with ProcessPoolExecutor(3, mp_context=context, initializer=begin) as pool:
+                assert len(set(pool.map(work, range(30)))) == 1
+    """)
+
+    app.wait_for(*(f"task {n}" for n in range(30)))
+
+
+def test_a_script_without_a_main_guard_may_start_it_under_spawn(app: App) -> None:
+    app.run("""
+        import multiprocessing
+        multiprocessing.set_start_method("spawn")
+        begin()
+        log.info("unguarded")
+        shipper.stop(5)
+    """)
+
+    assert app.messages() == ["unguarded"]
+
+
+def test_a_daemonic_worker_may_start_it(app: App) -> None:
+    app.run("""
+        import multiprocessing
+        def work():
+            assert multiprocessing.current_process().daemon
+            begin(); log.info("daemonic")
+        if __name__ == "__main__":
+            worker = multiprocessing.Process(target=work, daemon=True)
+            worker.start(); worker.join()
+    """)
+
+    app.wait_for("daemonic")
+
+
+def test_bare_forks_while_another_thread_logs(app: App) -> None:
+    app.run("""
+        begin()
+        stopped = threading.Event()
+        def noise():
+            while not stopped.is_set(): log.info("noise"); time.sleep(0.001)
+        thread = threading.Thread(target=noise); thread.start()
+        for n in range(10):
+            if os.fork() == 0:
+                log.info("child %d", n)
+                os._exit(0)
+        for _ in range(10): assert os.wait()[1] == 0
+        stopped.set(); thread.join()
+        shipper.stop(10)
+    """)
+
+    app.wait_for(*(f"child {n}" for n in range(10)))
+    assert len(shippers_of(app.spool)) <= 1
+    assert os.path.isdir(app.spool)
