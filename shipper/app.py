@@ -172,7 +172,7 @@ def start(
     """Ship what is logged from now on, and see to it that a shipper process runs.
 
     Call it in any process, as often as you like: with the same settings nothing changes, with others the process is
-    replaced and its journal stays. What is not given comes from the environment (``SHIPPER_…``), else it is the default.
+    replaced and its journal stays. What is not given comes from the environment (``SHIPPER_…``), else by default.
 
     ``backends`` are where to; ``app`` (default: the running program) names the app whose processes share one shipper
     process and one folder, ``spool``; ``level`` is the handler's (NOTSET); ``logger`` what it is attached to (the root
@@ -310,7 +310,7 @@ def join(backend: Any) -> str:
 
 
 def stop(timeout: float = 5.0) -> Report | None:
-    """Detach, flush for at most ``timeout`` seconds, close. The report tells what is left; None when nothing was started.
+    """Detach, flush for at most ``timeout`` seconds, close. The report tells what is left; None when nothing runs.
 
     What is left stays in the journal: the process goes on for its grace, and the next start delivers the rest.
     """
@@ -322,7 +322,7 @@ def stop(timeout: float = 5.0) -> Report | None:
 
 
 def flush(timeout: float = 5.0) -> bool:
-    """Wait until everything that this process logged so far is settled at every backend; False after ``timeout`` seconds."""
+    """Wait until all that this process logged so far is settled at every backend; False after ``timeout`` seconds."""
     _check_timeout(timeout)
     app = _current
     return app is not None and app.flush(time.monotonic() + timeout)
@@ -356,7 +356,7 @@ _waited_in_vain = False
 
 @atexit.register
 def _at_exit() -> None:
-    """Wait until what was logged is in the journal: from there on it is safe. Nothing is closed, for more may be logged."""
+    """Wait until what was logged is in the journal: from there on it is safe. Nothing is closed: more may be logged."""
     global _waited_in_vain
     app = _current
     if app is None or _waited_in_vain:

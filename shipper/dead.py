@@ -18,7 +18,7 @@ from .spool import open_file
 
 
 class DeadLetters:
-    """Appends to one file; when it outgrows `limit` bytes the older half moves to `<name>.1`, in place of the last one."""
+    """Appends to one file; when it outgrows `limit` bytes the older half moves to `<name>.1`, over the last one."""
 
     def __init__(self, folder: str, backend: str, *, limit: int) -> None:
         self.path = os.path.join(folder, f"{backend}.ndjson")

@@ -13,7 +13,7 @@ from typing import Protocol
 from .dead import DeadLetters
 from .errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError, UndecodableError
 from .event import Event, cut, unpack
-from .journal import DEAD, DELIVERED, FILTERED, Cursor, Entry, Position
+from .journal import DEAD, DELIVERED, FILTERED, Cursor, Entry
 from .limits import Batching, Retry
 from .retry import Persistence
 
@@ -75,7 +75,7 @@ class InFlight:
 class Deliverer:
     """Takes events from its cursor to its backend until it is told to stop.
 
-    `wake` is set by whoever appends to the journal. `hurry` makes every batch due at once. Nothing is ever given up here
+    `wake` is set by whoever appends to the journal. `hurry` makes every batch due at once. Nothing is given up here
     but what a backend rejects: it becomes a dead letter.
     """
 

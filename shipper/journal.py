@@ -119,14 +119,18 @@ class Writer:
         return self._offset >= self._segment_bytes
 
     def rotate_if_due(self) -> bool:
-        """Begin the next segment when this one is full. Only at a frame's border."""
+        """Begin the next segment when this one is full, and when there can be one. Only at a frame's border."""
         if not self.is_full:
             return False
         self.sync()
+        try:
+            fd = open_file(segment_path(self._folder, self._number + 1), os.O_RDWR | os.O_CREAT)
+        except OSError:  # no inode, no descriptor: rather a large segment than none
+            return False
         self.close()
+        self._fd = fd
         self._number += 1
-        self._offset = 0
-        self.open()
+        self._offset = os.fstat(fd).st_size
         return True
 
     def sync(self) -> None:

@@ -20,8 +20,8 @@ def check_number(setting: str, value: object, *, least: float, whole: bool = Fal
 class Batching:
     """When a batch is due: whichever comes first.
 
-    ``max_events`` events (500), ``max_bytes`` bytes of events (1,000,000), or ``max_age`` seconds since its oldest event
-    was read (1.0). Backends that take one event a request don't wait for age.
+    ``max_events`` events (500), ``max_bytes`` bytes of events (1,000,000), or ``max_age`` seconds since its oldest
+    event was read (1.0). Backends that take one event a request don't wait for age.
     """
 
     max_events: int = 500
@@ -38,9 +38,9 @@ class Batching:
 class Retry:
     """How long to wait before sending again. There is no last attempt: an event waits in the journal.
 
-    The wait is drawn between 0 and ``initial`` (0.5 s) × 2ⁿ, at most ``maximum`` (60 s). A server's ``Retry-After`` wins
-    when it is longer, up to ``max_retry_after`` (300 s). While credentials are refused: ``unauthorised`` seconds (60).
-    An event that alone keeps failing while others pass is given up, as a dead letter, after ``poison_after`` seconds (600).
+    The wait is drawn between 0 and ``initial`` (0.5 s) × 2ⁿ, at most ``maximum`` (60 s). A server's ``Retry-After``
+    wins when it is longer, up to ``max_retry_after`` (300 s). While credentials are refused: ``unauthorised`` (60 s).
+    An event that alone keeps failing while others pass becomes a dead letter after ``poison_after`` seconds (600).
     """
 
     initial: float = 0.5
@@ -53,7 +53,8 @@ class Retry:
         for name in ("initial", "maximum", "max_retry_after", "unauthorised", "poison_after"):
             check_number(f"retry.{name}", getattr(self, name), least=0)
         if self.maximum < self.initial:
-            raise ConfigurationError("retry.maximum", self.maximum, f"must not be less than retry.initial ({self.initial:g})")
+            allowed = f"must not be less than retry.initial ({self.initial:g})"
+            raise ConfigurationError("retry.maximum", self.maximum, allowed)
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ class Spooling:
     """What the spool may hold on disk.
 
     ``quota`` bytes of journal (512 MiB); when it is full, ``when_full`` drops the "oldest" events, or refuses the
-    "newest". ``segment`` bytes a file (16 MiB). ``fsync`` seconds between two fsyncs, 0 for none: the page cache survives
-    every crash but the machine's. ``dead`` bytes of dead letters per backend (64 MiB) before the oldest half goes.
+    "newest". ``segment`` bytes a file (16 MiB). ``fsync`` seconds between two fsyncs, 0 for none: the page cache
+    survives every crash but the machine's. ``dead`` bytes of dead letters per backend (64 MiB) before the oldest half goes.
     """
 
     quota: int = 512 * 1024 * 1024

@@ -40,7 +40,8 @@ def claim(spool: Spool, app: str) -> None:
     try:
         owner = os.read(fd, 1024).decode(errors="replace").strip()
         if owner and owner != app:
-            raise ConfigurationError("spool", spool.path, f"belongs to the app {owner!r}, and this is {app!r}: give another")
+            allowed = f"belongs to the app {owner!r}, and this is {app!r}: give another"
+            raise ConfigurationError("spool", spool.path, allowed)
         if not owner:
             os.write(fd, f"{app}\n".encode())
     finally:

@@ -22,10 +22,10 @@ from . import log
 from .intake import Intake
 from .journal import Cursor, Position, Writer, release, rescue, saved_positions, segments, size_on_disk
 from .ledger import Ledger
+from .lock import read_note, write_note
 from .overflow import Drops, living_drops
 from .queue import grow
 from .settings import Settings
-from .lock import read_note, write_note
 from .spool import Spool, write_atomically
 
 HAND_OVER = signal.SIGUSR1
@@ -142,6 +142,7 @@ class Shipper:
         from .backends.http import Sender
         from .dead import DeadLetters
         from .delivery import Deliverer
+        from .encoding import Encoder, Guarded
         from .machine import Load, address, host
 
         settings = self._settings
@@ -151,9 +152,10 @@ class Shipper:
         for description in settings.backends:
             backend = Sender(description) if isinstance(description, HttpBackend) else description
             backend.open(site)
+            notes = os.path.join(self._spool.cursors, f"{backend.name}.encoding")
             deliverer = Deliverer(
                 self._cursors[backend.name],
-                backend,
+                Guarded(backend, notes) if isinstance(backend, Encoder) else backend,
                 DeadLetters(self._spool.dead, backend.name, limit=settings.spooling.dead),
                 batching=settings.batching,
                 retry=settings.retry,

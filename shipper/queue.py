@@ -60,9 +60,9 @@ def _milliseconds(left: float | None) -> int:
 class RecordQueue(_Base):
     """A queue of bytes from any number of writing processes to one reading process.
 
-    `path` is the FIFO, `overflow` the folder for what does not fit into the pipe, `overflow_size` its bound in bytes per
-    process. A put never waits unless it is told to block, and raises `queue.Full` when the overflow is full too; the drop
-    is counted by then. Pickles as its paths.
+    `path` is the FIFO, `overflow` the folder for what does not fit into the pipe, `overflow_size` its bound in bytes
+    per process. A put never waits unless it is told to block, and raises `queue.Full` when the overflow is full too;
+    the drop is counted by then. Pickles as its paths.
     """
 
     def __init__(self, path: str, *, overflow: str, overflow_size: int = OVERFLOW_SIZE) -> None:

@@ -42,10 +42,10 @@ class Settings:
     app: str
     spool: str
     level: int = logging.NOTSET
-    batching: Batching = Batching()
-    retry: Retry = Retry()
-    spooling: Spooling = Spooling()
-    redact: Redact = Redact()
+    batching: Batching = dataclasses.field(default_factory=Batching)
+    retry: Retry = dataclasses.field(default_factory=Retry)
+    spooling: Spooling = dataclasses.field(default_factory=Spooling)
+    redact: Redact = dataclasses.field(default_factory=Redact)
     overflow: int = OVERFLOW_SIZE
     grace: float = 30.0
     python: str = ""
@@ -77,7 +77,7 @@ class Settings:
             if not _APP.fullmatch(name):
                 raise ConfigurationError(f"{type(backend).__name__}.name", name, "letters, digits, dots, dashes")
             if name in names:
-                raise ConfigurationError(f"{type(backend).__name__}.name", name, "two backends need two names: give name=")
+                raise ConfigurationError(f"{type(backend).__name__}.name", name, "two backends need two names (name=)")
             if type(backend).__module__ in ("__main__", "__mp_main__"):
                 raise ConfigurationError(
                     "backends", backend, "its class must live in a module that the shipper process can import"
@@ -112,7 +112,7 @@ def identity(backend: Any) -> str:
 
 
 def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
-    """Settings from keywords (None is "not given"), then the environment, then defaults. ConfigurationError if wrong."""
+    """Settings from keywords (None is "not given"), the environment, or defaults. ConfigurationError if wrong."""
     found = backends or tuple(_backends_from(environ))
     if not found:
         raise ConfigurationError(
@@ -188,7 +188,8 @@ def _from_environment(kind: Callable[..., T], prefix: str, environ: Mapping[str,
         variable = f"{prefix}{field.name.upper()}"
         if variable in environ:
             values[field.name] = _parse(variable, environ[variable], hints[field.name])
-    missing = [field.name for field in dataclasses.fields(described) if _is_required(field) and field.name not in values]
+    required = [field.name for field in dataclasses.fields(described) if _is_required(field)]
+    missing = [name for name in required if name not in values]
     if missing:
         raise ConfigurationError(f"{prefix}{missing[0].upper()}", None, "must be set in the environment")
     return kind(**values)
@@ -199,7 +200,7 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
 
 
 def _parse(variable: str, text: str, annotation: Any) -> Any:
-    """The value of a variable as its field wants it. Lists are separated by commas; "" is None where None is allowed."""
+    """The value of a variable as its field wants it. Commas separate lists; "" is None where None is allowed."""
     kinds = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
     if text == "" and type(None) in kinds:
         return None
@@ -262,7 +263,7 @@ def _named(stem: str, identity: list[str]) -> str:
 
 
 def _program() -> str | None:
-    """The file of the main program: of the parent's, in a worker that was spawned. None for `-c`, stdin and the prompt."""
+    """The file of the main program: of the parent's, in a spawned worker. None for `-c`, stdin and the prompt."""
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
     if isinstance(file, str) and os.path.isfile(file):

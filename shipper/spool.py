@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import ConfigurationError
 
-_PADDED = 512  # bytes; files grow in steps, so that a longer number still fits in place
+_PADDED = 4096  # bytes, a block: files grow in steps, so that a longer text still fits in place when the disk is full
 _LONGEST = 900  # bytes; names are added to it, and 4096 is the kernel's bound for a whole path
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import select
 import shutil
@@ -44,7 +43,7 @@ _BOOT = (
 
 
 def interpreter(wanted: str) -> str:
-    """The Python to run the process with: the setting, else this one, else one beside it (in uWSGI this one is uWSGI)."""
+    """The Python to run the process with: the setting, else this one, else one beside it (this one may be uWSGI)."""
     if wanted:
         return wanted
     name = os.path.basename(sys.executable or "")

@@ -127,16 +127,20 @@ def test_flush_tells_the_truth_when_nothing_gets_through(spool: Path, tmp_path: 
 
 def test_flush_and_status_without_a_start() -> None:
     assert not shipper.flush(0.1)
-    with pytest.raises(ConfigurationError, match="call shipper.start"):
+    with pytest.raises(ConfigurationError, match="call shipper"):
         shipper.status()
 
 
 def test_running_stops_at_the_end_of_its_block_whatever_happens(app: App) -> None:
     backend = Trakerr("key", url=app.server.url, level=0)
 
-    with pytest.raises(KeyError), shipper.running(backend, app="test", spool=app.spool, logger=LOG):
-        LOG.info("x")
-        raise KeyError
+    def break_in_the_block() -> None:
+        with shipper.running(backend, app="test", spool=app.spool, logger=LOG):
+            LOG.info("x")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        break_in_the_block()
 
     assert current() is None
     assert app.messages() == ["x"]

@@ -76,13 +76,12 @@ def test_when_they_outgrow_their_limit_the_older_half_is_kept_aside_and_what_is_
 
 def test_several_threads_lose_none(tmp_path: Path) -> None:
     letters = DeadLetters(str(tmp_path), "jkool", limit=200_000)
-    threads = [
-        threading.Thread(
-            target=lambda first: [letters.bury(number(first + n), Event(message="x" * 300), REASON) for n in range(25)],
-            args=(25 * k,),
-        )
-        for k in range(4)
-    ]
+
+    def bury(first: int) -> None:
+        for seq in range(first, first + 25):
+            letters.bury(number(seq), Event(message="x" * 300), REASON)
+
+    threads = [threading.Thread(target=bury, args=(25 * k,)) for k in range(4)]
 
     for thread in threads:
         thread.start()

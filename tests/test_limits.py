@@ -11,7 +11,7 @@ import pytest
 from shipper import Batching, ConfigurationError, Retry
 from shipper.limits import Spooling
 
-BAD = [
+BAD: list[tuple[type[Any], str, list[Any]]] = [
     (Batching, "max_events", [0, -1, 1.5, True, "10", None, math.inf]),
     (Batching, "max_bytes", [0, 1e6, False, b"1"]),
     (Batching, "max_age", [-0.1, math.nan, math.inf, "1", None, True]),

@@ -106,19 +106,24 @@ class Sender:
                 self._route = UnauthorisedError(f"no way to {_place(self._backend.endpoint)}: {_inner(exc)}")
 
     def send(self, events: Sequence[Event]) -> Sequence[DeliveryError | None]:
-        if not events:
-            return []
+        return self.encode(events)() if events else []
+
+    def encode(self, events: Sequence[Event]) -> Callable[[], Sequence[DeliveryError | None]]:
+        """Let the backend make the request; calling what this returns sends it, and gives the answers."""
         route = self._route
         if isinstance(route, DeliveryError):
-            return [route] * len(events)
+            return lambda: [route] * len(events)
+        refusal: DeliveryError
         try:
             body = self._backend.body(events, route.site)
             headers = {**route.headers, **_encoded(self._backend.request_headers(events))}
         except MemoryError:
-            return [RetryableError("out of memory")] * len(events)
+            refusal = RetryableError("out of memory")
+            return lambda: [refusal] * len(events)
         except Exception as exc:
-            return [RejectedError(f"{self.name} can't express this event: {type(exc).__name__}: {exc}")] * len(events)
-        return [self._exchange(route, headers, body)] * len(events)
+            refusal = RejectedError(f"{self.name} can't express this event: {type(exc).__name__}: {exc}")
+            return lambda: [refusal] * len(events)
+        return lambda: [self._exchange(route, headers, body)] * len(events)
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when their answer is there. May be called twice."""

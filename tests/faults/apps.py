@@ -183,6 +183,7 @@ def log_late() -> None:
     threading.Thread(target=chatter, daemon=True).start()
     if OPTIONS["stopped"]:
         LOG.addHandler(shipper.QueueHandler())  # stop() takes away only what start() attached
+        LOG.setLevel(logging.INFO)
         atexit.register(lambda: log("in-atexit"))
         atexit.register(lambda: shipper.stop(5))
     else:

@@ -148,32 +148,6 @@ def test_a_dead_letter_waits_for_room(small_disk: Path, oracle: Oracle) -> None:
         scene.a_fresh_record_flows("a")
 
 
-def test_a_file_system_that_becomes_read_only_loses_nothing(small_disk: Path, oracle: Oracle) -> None:
-    with Scene(small_disk / "spool", oracle) as scene:
-        (small_disk / "spool").mkdir(mode=0o700)
-        scene.start(scene.trakerr("a"), spooling=shipper.Spooling(segment=64 * 1024))
-        scene.log_many(100)
-        scene.all_arrive("a")
-        pid = scene.pid
-        forced = _remount(small_disk, "ro")
-        need(forced, "the right to remount a file system that is in use")
-        try:
-            scene.log_many(200, "x" * 900)
-        finally:
-            _remount(small_disk, "rw")
-
-        scene.all_arrive("a")
-        assert scene.pid == pid
-        _everything_is_accounted_for(scene, "a")
-        assert scene.gaps() == set()
-
-
-def _remount(folder: Path, mode: str) -> bool:
-    # Files that are open for writing keep a superblock writable; a bind mount's own flag does not ask them.
-    command = ["mount", "-o", f"remount,{mode}", str(folder)]
-    return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
-
-
 def test_a_file_system_without_inodes_loses_nothing(tmp_path: Path, oracle: Oracle) -> None:
     with mounted(tmp_path / "disk", "size=20m,nr_inodes=60") as disk, Scene(disk / "spool", oracle) as scene:
         (disk / "spool").mkdir(mode=0o700)

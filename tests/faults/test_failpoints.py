@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 import shipper
 from shipper.app import current
+from shipper.event import Event
 from shipper.spool import read_json
 from tests.waiting import wait_until
 
@@ -67,6 +70,20 @@ ENDING = [
 ]
 
 
+class Poisonable(shipper.Trakerr):
+    """Trakerr, with an encoder that ends its process over an event that says so: at once, or only outside of copies."""
+
+    def body(self, events: Sequence[Event], site: shipper.Site) -> bytes:
+        for event in events:
+            if "segfault" in event.message:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if "exit" in event.message:
+                os._exit(0)
+            if "main only" in event.message and threading.active_count() > 1:
+                os._exit(1)
+        return super().body(events, site)
+
+
 def named(points: list[Failpoint]) -> list[object]:
     return [pytest.param(point, id=point.name) for point in points]
 
@@ -81,9 +98,9 @@ class Logging:
         self.count = 0
         self.failing = failing
 
-    def start(self, **settings: object) -> None:
+    def start(self, *backends: object, **settings: object) -> None:
         shipper.start(
-            *self.case.backends(),
+            *(backends or self.case.backends()),
             app=APP,
             spool=self.case.path,
             logger=self.logger,
@@ -226,3 +243,54 @@ def test_nothing_is_missing_when_it_is_killed_while_it_hands_over(case: Case, tm
         shipper.stop(5)
     case.wait_for_end()
     case.check()
+
+
+@pytest.mark.parametrize("batch", [None, "array"])
+@pytest.mark.parametrize("poison", ["segfault", "exit", "main only"])
+def test_an_event_that_kills_its_encoder_becomes_a_dead_letter_and_all_others_arrive(
+    case: Case, tmp_path: Path, poison: str, batch: str | None
+) -> None:
+    """At the other backend it arrives too; and no process dies over it again."""
+    failing = Failpoints(tmp_path / "python")
+    app = Logging(case, failing)
+    trakerr = Poisonable("key", url=case.options["trakerr"], level=0, batch=batch, name="trakerr")
+    try:
+        app.start(trakerr, case.backends()[1], spooling=shipper.Spooling())
+        app.log(50)
+        app.logger.info("id:poison-1 %s", poison)
+        app.log(50)
+        app.logger.info("id:poison-2 %s", poison)
+        app.log(50)
+        assert shipper.flush(20), case.story()
+        pid = case.shipper_pid()
+        app.log(50)
+        assert shipper.flush(20), case.story()
+        assert case.shipper_pid() == pid
+    finally:
+        app.close()
+        shipper.stop(5)
+    case.wait_for_end()
+    trakerr_account, jkool_account = case.account("trakerr"), case.account("jkool")
+    assert not trakerr_account.missing
+    assert not jkool_account.missing
+    assert trakerr_account.dead == {"poison-1", "poison-2"}
+    assert {"poison-1", "poison-2"} <= jkool_account.delivered
+    assert not jkool_account.dead
+
+
+def test_an_innocent_event_that_was_being_encoded_at_a_kill_is_delivered(case: Case, tmp_path: Path) -> None:
+    """Killed five times in the middle of encoding, the same event each time."""
+    points = [Failpoint("encoding", "shipper.backends.trakerr:Trakerr.body", where="innocent", times=2)]
+    app = Logging(case, Failpoints(tmp_path / "python", *points))
+    try:
+        app.start(spooling=shipper.Spooling())
+        app.log(20)
+        app.logger.info("id:innocent")
+        assert shipper.flush(20), case.story()
+    finally:
+        app.close()
+        shipper.stop(5)
+    case.wait_for_end()
+    assert app.failing.fired == 2
+    assert "innocent" in case.account("trakerr").delivered
+    assert not case.account("trakerr").dead

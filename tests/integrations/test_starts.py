@@ -145,7 +145,7 @@ def test_a_pool_whose_workers_live_for_one_task(app: App, method: str) -> None:
                 pool.close(); pool.join()
     """)
 
-    app.wait_for(*(f"task {{n}}".format(n=n) for n in range(8)))
+    app.wait_for(*(f"task {n}" for n in range(8)))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

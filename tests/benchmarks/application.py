@@ -1,0 +1,295 @@
+"""One measurement in a process of its own: `python -m tests.benchmarks.application QUESTION OPTIONS` prints its numbers.
+
+The process is the application: its CPU time, its memory, its logging calls are what is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .children import percentile, shipper_pid
+
+Options = dict[str, Any]
+Numbers = dict[str, Any]
+
+
+def _peer(options: Options) -> Any:
+    from .peers import EXTRA_PEERS, PEERS
+
+    return {**PEERS, **EXTRA_PEERS}[options["peer"]](options["url"], Path(options["folder"]))
+
+
+def _cpu() -> float:
+    """Seconds of this process so far, all threads."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def paced(options: Options) -> Numbers:
+    """CPU of the whole application process per record, at ``rate`` records a second for ``seconds``."""
+    peer = _peer(options)
+    _log_paced(peer.log, options["rate"], 0.3)  # connections, threads, caches
+    before = _cpu()
+    count = _log_paced(peer.log, options["rate"], options["seconds"])
+    used = _cpu() - before
+    return {"cpu": used / count * 1e6, "records": count}
+
+
+def _log_paced(log: Callable[[int], None], rate: float, seconds: float, times: list[int] | None = None) -> int:
+    begun = time.perf_counter()
+    count = int(rate * seconds)
+    for number in range(count):
+        ahead = begun + number / rate - time.perf_counter()
+        if ahead > 0:
+            time.sleep(ahead)
+        if times is None:
+            log(number)
+            continue
+        called = time.perf_counter_ns()
+        log(number)
+        times.append(time.perf_counter_ns() - called)
+    return count
+
+
+def burst(options: Options) -> Numbers:
+    """As fast as it goes, from some threads: what a call takes, what was dropped, what it cost until all was handed over."""
+    peer = _peer(options)
+    peer.log(0)
+    each = options["records"] // options["threads"]
+    times: list[list[int]] = [[] for _ in range(options["threads"])]
+    before, begun = _cpu(), time.perf_counter()
+    threads = [threading.Thread(target=_log_all, args=(peer.log, each, one)) for one in times]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    logged = time.perf_counter() - begun
+    peer.settle()
+    took, used = time.perf_counter() - begun, _cpu() - before
+    count = each * options["threads"]
+    numbers = {"cpu": used / count * 1e6, "logged_in": logged, "settled_in": took, "dropped": peer.dropped()}
+    peer.end()
+    return {**numbers, **_distribution([time for one in times for time in one]), "records": count}
+
+
+def _log_all(log: Callable[[int], None], count: int, times: list[int]) -> None:
+    clock, note = time.perf_counter_ns, times.append
+    for number in range(count):
+        called = clock()
+        log(number)
+        note(clock() - called)
+
+
+def _distribution(times: list[int]) -> Numbers:
+    """In µs."""
+    ordered = sorted(times)
+    shares = {name: percentile(ordered, share) / 1e3 for name, share in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))}
+    return {"mean": sum(ordered) / len(ordered) / 1e3, **shares, "max": ordered[-1] / 1e3}
+
+
+def trouble(options: Options) -> Numbers:
+    """What a logging call takes while something is wrong; ``stopped`` halts the shipper process meanwhile."""
+    import shipper
+
+    spool = options.get("spool", os.path.join(options["folder"], "spool"))
+    backends = (
+        shipper.Trakerr("key", url=f"{options['trakerr']}/api/v1", level=logging.INFO),
+        shipper.JKool("token", url=options["jkool"]),
+    )
+    from .peers import NAME, Peer
+
+    shipper.start(*backends, app="bench", spool=spool, logger=NAME)
+    peer = Peer("", Path())
+    _log_paced(peer.log, options["rate"], 1.0)
+    pid = shipper_pid(spool)
+    if options.get("stopped"):
+        os.kill(pid, signal.SIGSTOP)
+    times: list[int] = []
+    _log_paced(peer.log, options["rate"], options["seconds"], times)
+    from shipper.app import current
+
+    app = current()
+    drops = {} if app is None else app.queue.drops
+    os.kill(pid, signal.SIGKILL)
+    return {**_distribution(times), "dropped": sum(sum(levels.values()) for levels in drops.values())}
+
+
+def deliver(options: Options) -> Numbers:
+    """How fast a backlog of ``events`` reaches the backends; watched from another core than the one that delivers."""
+    import shipper
+
+    from . import backlog
+
+    backends = _backends(options)
+    spool = Path(options["folder"], "spool")
+    names = [backend.name for backend in backends]
+    size = backlog.write(spool, names, options["events"])
+    core, other = options.get("cores", (0, 1))
+    os.sched_setaffinity(0, {core})
+    begun = time.perf_counter()
+    shipper.start(*backends, app="bench", spool=spool, logger="bench", spooling=shipper.Spooling(quota=8 << 30))
+    os.sched_setaffinity(0, {other})
+    samples = _watch(spool, names, options["events"], begun, options["seconds"])
+    return {"samples": samples, "journal_bytes": size}
+
+
+def _backends(options: Options) -> list[Any]:
+    import shipper
+
+    kinds = {"trakerr": shipper.Trakerr, "jkool": shipper.JKool}
+    suffix = {"trakerr": "/api/v1", "jkool": ""}
+    return [
+        kinds[name]("key", url=f"{url}{suffix[name]}", level=logging.INFO, **options.get("settings", {}).get(name, {}))
+        for name, url in options["urls"].items()
+    ]
+
+
+def _watch(spool: Path, names: list[str], events: int, begun: float, seconds: float) -> list[list[float]]:
+    """[seconds since start(), CPU seconds, RSS bytes, delivered to each] until all is delivered or time is over."""
+    samples: list[list[float]] = []
+    end = begun + seconds
+    while time.perf_counter() < end:
+        time.sleep(0.02)
+        try:
+            said = json.loads((spool / "status.json").read_text())
+            pid = shipper_pid(str(spool))
+            sample = [time.perf_counter() - begun, *_used(pid), *(_delivered(said, name) for name in names)]
+        except (OSError, ValueError, KeyError):
+            continue
+        if not samples or sample[3:] != samples[-1][3:] or sample[0] - samples[-1][0] > 0.5:
+            samples.append(sample)
+        if all(count >= events for count in sample[3:]):
+            break
+    return samples
+
+
+def _delivered(said: Any, name: str) -> int:
+    return int(said["backends"][name]["counts"].get("delivered", 0))
+
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def _used(pid: int) -> tuple[float, int]:
+    """CPU seconds and RSS of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK, int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def worker_memory(options: Options) -> Numbers:
+    """RSS of a process that logs through a plain handler, or through shipper as well."""
+    handler = logging.FileHandler(os.path.join(options["folder"], "log"))
+    logger = logging.getLogger("bench")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(handler)
+    if options["peer"] == "shipper":
+        import shipper
+
+        backends = _backends(options)
+        shipper.start(*backends, app="bench", spool=os.path.join(options["folder"], "spool"), logger="bench")
+    for number in range(2000):
+        logger.info("order %d processed for %s in %.2f ms", number, "x", 1.0, extra={"amount": 1.0, "region": "eu-1"})
+    return {"rss": _used(os.getpid())[1]}
+
+
+def importing(options: Options) -> Numbers:
+    """Milliseconds beyond `import logging`, and which strangers came along."""
+    begun, used = time.perf_counter(), time.process_time()
+    import shipper
+
+    assert shipper.__version__
+    took = {"wall": (time.perf_counter() - begun) * 1e3, "cpu": (time.process_time() - used) * 1e3}
+    return {**took, "strangers": sorted({"requests", "tenacity", "urllib3"} & sys.modules.keys())}
+
+
+def start_and_stop(options: Options) -> Numbers:
+    """Milliseconds of `start()`, and of `stop()` with nothing pending; ``bytes`` of journal may be there already."""
+    import shipper
+
+    from . import backlog
+
+    backends = _backends(options)
+    spool = Path(options["folder"], "spool")
+    if options.get("bytes"):
+        backlog.write_bytes(spool, [backend.name for backend in backends], options["bytes"])
+    begun = time.perf_counter()
+    shipper.start(*backends, app="bench", spool=spool, logger="bench", spooling=shipper.Spooling(quota=8 << 30))
+    started = time.perf_counter()
+    backlog.wait_for(lambda: shipper.status().backends, 20)
+    told = time.perf_counter()
+    numbers = {"start": (started - begun) * 1e3, "running": (told - begun) * 1e3}
+    if options.get("bytes"):
+        return numbers
+    logging.getLogger("bench").error("one")
+    shipper.flush(10.0)
+    time.sleep(0.5)
+    begun = time.perf_counter()
+    report = shipper.stop()
+    return {**numbers, "stop": (time.perf_counter() - begun) * 1e3, "flushed": bool(report and report.flushed)}
+
+
+def workers(options: Options) -> Numbers:
+    """CPU per record in so many forked workers that log at the same time; ``size`` bytes in each record's message."""
+    import shipper
+
+    backends = _backends(options)
+    shipper.start(*backends, app="bench", spool=Path(options["folder"], "spool"), logger="bench")
+    each = max(1, options["records"] // options["workers"])
+    pipes = []
+    for _ in range(options["workers"]):
+        reading, writing = os.pipe()
+        if os.fork() == 0:
+            _work(writing, each, options.get("size", 0), options["pause"])
+        os.close(writing)
+        pipes.append(reading)
+    used = [json.loads(_all_of(reading)) for reading in pipes]
+    for _ in pipes:
+        os.wait()
+    return {"cpu": sum(one["cpu"] for one in used) / len(used), "dropped": sum(one["dropped"] for one in used)}
+
+
+def _work(pipe: int, records: int, size: int, pause: float) -> None:
+    from shipper.app import current
+
+    logger = logging.getLogger("bench")
+    logger.setLevel(logging.INFO)
+    text = "x" * size if size else "order"
+    for number in range(20):
+        logger.info("%s %d", text, number)
+    before = _cpu()
+    for number in range(records):
+        logger.info("%s %d", text, number)
+        if pause and number % 50 == 49:
+            time.sleep(pause)
+    used = _cpu() - before
+    app = current()
+    drops = {} if app is None else app.queue.drops
+    told = {"cpu": used / records * 1e6, "dropped": sum(sum(levels.values()) for levels in drops.values())}
+    os.write(pipe, json.dumps(told).encode())
+    os._exit(0)
+
+
+def _all_of(pipe: int) -> bytes:
+    with open(pipe, "rb") as file:
+        return file.read()
+
+
+QUESTIONS: dict[str, Callable[[Options], Numbers]] = {
+    function.__name__: function
+    for function in (paced, burst, trouble, deliver, worker_memory, importing, start_and_stop, workers)
+}
+
+if __name__ == "__main__":
+    print(json.dumps(QUESTIONS[sys.argv[1]](json.loads(sys.argv[2]))), flush=True)
+    os._exit(0)
