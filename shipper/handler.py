@@ -143,12 +143,13 @@ def _ship_early(pipeline: Pipeline) -> None:
             pipeline.queue.drop("not_started", level)
 
 
-Scope = Callable[[Event], None]
+Scope = Callable[[Event, logging.LogRecord], None]
 _scopes: list[Scope] = []
 
 
 def add_scope(fill: Scope) -> None:
-    """From now on `fill` sees every event that is made of a record, in the thread that logs. It must not raise."""
+    """From now on `fill` sees every event that is made of a record, with the record, in the thread that logs. It must
+    not raise."""
     _scopes.append(fill)
 
 
@@ -212,7 +213,7 @@ class QueueHandler(_Base):
         pipeline = _running
         event = from_record(record, context=pipeline.context if pipeline is not None else None)
         for fill in _scopes:
-            fill(event)
+            fill(event, record)
         return event
 
     def enqueue(self, record: Any) -> None:

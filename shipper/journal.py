@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from . import frame
 from .event import MAX_EVENT, EventId
 from .overflow import level_name
-from .spool import open_file, read_json, write_atomically
+from .spool import PADDED, open_file, read_json, write_atomically
 
 CHUNK = 256 * 1024
 WINDOW = 16_384  # entries that one cursor may have in hand
@@ -571,7 +571,7 @@ def begin_cursor(path: str, folder: str) -> None:
     except FileExistsError:
         return
     # Not by replacing: another worker may have been here first. Read half-written, it begins with the first segment.
-    text = json.dumps({"segment": last, "offset": offset, "base": -1, "counts": {}, "dropped": {}})
+    text = json.dumps({"segment": last, "offset": offset, "base": -1, "counts": {}, "dropped": {}}).ljust(PADDED)
     try:
         os.write(fd, text.encode())
     finally:

@@ -33,6 +33,18 @@ class _Process:
         self.drops: Drops = {}
         self.mark: tuple[int, int, int] | None = None
 
+    @classmethod
+    def of(cls, saved: dict[str, Any]) -> _Process:
+        """What `Ledger.save` wrote of one. ValueError and its like for anything else."""
+        process = cls(int(saved["pid"]))
+        process.ranges = [[int(first), int(end)] for first, end in saved["ranges"]]
+        process.drops = _drops(saved["drops"])
+        process.folded = int(saved["folded"])
+        borders = [border for known in process.ranges for border in known]
+        if borders != sorted(set(borders)) or min(process.folded, *borders[:1]) < 0:
+            raise ValueError("ranges that are none")
+        return process
+
     def see(self, seq: int) -> bool:
         """Note a sequence number; False when it was there already."""
         ranges = self.ranges
@@ -103,23 +115,19 @@ class Ledger:
         saved = read_json(self._path) or {}
         try:
             position = Position(int(saved["segment"]), int(saved["offset"]))
-            self.journaled, self.doubles = int(saved["journaled"]), int(saved["doubles"])
-            self.corrupt, self.corrupt_bytes = int(saved["corrupt"]), int(saved["corrupt_bytes"])
-            self.levels = dict(saved["levels"])
-            self._past_drops, self._past_missing = dict(saved["past_drops"]), int(saved["past_missing"])
-            for token, known in saved["processes"].items():
-                process = self._processes[token] = _Process(int(known["pid"]))
-                process.ranges = [[int(a), int(b)] for a, b in known["ranges"]]
-                process.drops = dict(known["drops"])
-                process.folded = int(known["folded"])
-                process.mark = tuple(map(int, known["mark"])) if known.get("mark") else None  # type: ignore[assignment]
-            if min(position) < 0:
-                raise ValueError("no place in a journal")
+            journaled, doubles = int(saved["journaled"]), int(saved["doubles"])
+            corrupt, corrupt_bytes = int(saved["corrupt"]), int(saved["corrupt_bytes"])
+            levels, past_drops = _counts(saved["levels"]), _drops(saved["past_drops"])
+            past_missing = int(saved["past_missing"])
+            processes = {str(token): _Process.of(known) for token, known in saved["processes"].items()}
+            if min(*position, journaled, doubles, corrupt, corrupt_bytes, past_missing) < 0:
+                raise ValueError("less than nothing")
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
-            # Nothing of it counts, or what is counted again counts twice.
-            self.journaled = self.doubles = self.corrupt = self.corrupt_bytes = self._past_missing = 0
-            self.levels, self._past_drops, self._processes = {}, {}, {}
-            return Position(1, 0)
+            return Position(1, 0)  # its file is gone or damaged: what is still there is counted again
+        self.journaled, self.doubles = journaled, doubles
+        self.corrupt, self.corrupt_bytes = corrupt, corrupt_bytes
+        self.levels, self._past_drops, self._past_missing = levels, past_drops, past_missing
+        self._processes = processes
         return position
 
     def follow(self, most: int = 64) -> bool:
@@ -246,6 +254,14 @@ class Ledger:
 
     def close(self) -> None:
         self._reader.close()
+
+
+def _counts(saved: dict[str, Any]) -> dict[str, int]:
+    return {str(name): int(count) for name, count in saved.items()}
+
+
+def _drops(saved: dict[str, Any]) -> Drops:
+    return {str(reason): _counts(levels) for reason, levels in saved.items()}
 
 
 def _add(total: Drops, more: Drops) -> None:

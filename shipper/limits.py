@@ -63,7 +63,8 @@ class Spooling:
 
     ``quota`` bytes of journal (512 MiB); when it is full, ``when_full`` drops the "oldest" events, or refuses the
     "newest". ``segment`` bytes a file (16 MiB). ``fsync`` seconds between two fsyncs, 0 for none: the page cache
-    survives every crash but the machine's. ``dead`` bytes of dead letters per backend (64 MiB) before the oldest half goes.
+    survives every crash but the machine's. ``dead`` bytes of dead letters per backend (64 MiB), then the older half
+    goes.
     """
 
     quota: int = 512 * 1024 * 1024

@@ -109,6 +109,8 @@ class Shipper:
 
     def run(self) -> None:
         self._listen()
+        if not os.path.exists(self._spool.status):
+            self._tell()  # while there is room for it: on a full disk only a file that is there can be written over
         self._start("intake", self._intake.run)
         self._open_backends()
         self._intake.adopting.set()
@@ -208,7 +210,7 @@ class Shipper:
         positions.append(self._ledger.position.segment)
         for name, saved in saved_positions(self._spool.cursors).items():
             if f"{name}.json" not in self._mine and self._is_remembered(name):
-                positions.append(int(saved.get("segment", 1)))
+                positions.append(_segment(saved))
         release(self._spool.journal, min(positions))
 
     def _is_remembered(self, name: str) -> bool:
@@ -347,6 +349,12 @@ class Shipper:
             "oldest": deliverer.oldest,
             "last_error": deliverer.last_error,
         }
+
+
+def _segment(saved: dict[str, Any]) -> int:
+    """Where a cursor that is none of ours stands; the first segment, when its file does not say."""
+    segment = saved.get("segment")
+    return segment if isinstance(segment, int) else 1
 
 
 def _let_go_of_stderr() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import ConfigurationError
 
-_PADDED = 4096  # bytes, a block: files grow in steps, so that a longer text still fits in place when the disk is full
+PADDED = 4096  # bytes, a block: files grow in steps, so that a longer text still fits in place when the disk is full
 _LONGEST = 900  # bytes; names are added to it, and 4096 is the kernel's bound for a whole path
 
 
@@ -108,7 +108,7 @@ def write_atomically(path: str, data: Mapping[str, Any]) -> None:
     a SIGKILL. A position that could not be saved would keep the very segments that fill the disk.
     """
     text = json.dumps(data).encode()
-    text = text.ljust(-(-len(text) // _PADDED) * _PADDED)
+    text = text.ljust(-(-len(text) // PADDED) * PADDED)
     beside = f"{path}.new"
     try:
         _write(beside, os.O_CREAT | os.O_TRUNC, text)

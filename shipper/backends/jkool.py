@@ -37,6 +37,11 @@ FIELDS = (
 )
 """An event's keys of 2016, in their order on the wire."""
 
+ACTIVITY_FIELDS = ("status", "id-count", "id-set")
+"""What an activity has besides: TNT4J's names for the number of its events, and their tracking ids."""
+
+_OURS = FIELDS + ACTIVITY_FIELDS
+
 TNT4J = {
     "corr-id": "corrid",
     "wait-time-used": "wait-time-usec",
@@ -159,10 +164,10 @@ class JKool:
         """The event's JSON object. A key that the client set to None stays out."""
         fields = self._of_record(event, site)
         tagged = _tagged(event) if "allTags" in event.extra else {}
-        if tagged or event.kind == "jkool":
+        if tagged or event.data:
             fields.update(tagged)
-            if event.kind == "jkool":
-                fields.update(event.data)
+            # What the Trakerr client put there is not ours.
+            fields.update({key: event.data[key] for key in _OURS if key in event.data})
             known = {key: fields.pop(key) for key in FIELDS if key in fields}
             fields = {**known, **fields}
         said = {key: value for key, value in fields.items() if value is not None}

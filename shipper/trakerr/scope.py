@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 
@@ -44,7 +45,7 @@ def fields() -> Mapping[str, str]:
     return _around.get(_NOTHING)
 
 
-def _fill(event: Event) -> None:
+def _fill(event: Event, record: logging.LogRecord) -> None:
     if around := fields():
         event.data = {**event.data, **around}
 

@@ -143,6 +143,27 @@ def deliver(options: Options) -> Numbers:
     return {"samples": samples, "journal_bytes": size}
 
 
+def bare(options: Options) -> Numbers:
+    """CPU of one request by urllib3 alone, with the body ready: the floor of one event a request."""
+    import urllib3
+
+    from . import backlog
+    from shipper.backends import Site
+    from shipper.backends.trakerr import Trakerr
+    from shipper.event import EventId, unpack
+
+    backend = Trakerr("key", url=f"{options['url']}/api/v1")
+    event = unpack(backlog.payload(1), EventId(b"12345678", 1))
+    site = Site("bench", "/", "host", "10.0.0.1", lambda time: (1.0, 2.0))
+    body, headers = backend.body([event], site), {**backend.headers(site), **backend.request_headers([event])}
+    pool = urllib3.connection_from_url(options["url"], maxsize=1)
+    pool.urlopen("POST", "/api/v1/events", body=body, headers=headers)
+    before = _cpu()
+    for _ in range(options["requests"]):
+        pool.urlopen("POST", "/api/v1/events", body=body, headers=headers)
+    return {"cost": (_cpu() - before) / options["requests"] * 1e6}
+
+
 def _backends(options: Options) -> list[Any]:
     import shipper
 
@@ -287,7 +308,7 @@ def _all_of(pipe: int) -> bytes:
 
 QUESTIONS: dict[str, Callable[[Options], Numbers]] = {
     function.__name__: function
-    for function in (paced, burst, trouble, deliver, worker_memory, importing, start_and_stop, workers)
+    for function in (paced, burst, trouble, deliver, bare, worker_memory, importing, start_and_stop, workers)
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,237 @@
+"""Activities: what belongs together, how long it took, how it ended."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextvars import Token
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, TypeVar, Union
+
+from ..handler import QueueHandler
+from . import line
+from .log import Logger, log
+from .metrics import now, spelled
+from .scope import MOST, Scope, enter, leave, new_id
+from .warn import about_fqn, about_status
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Status = Literal["UNKNOWN", "END", "EXCEPTION"]
+
+
+def logActivity(
+    logger: Logger | None,
+    operation: str,
+    source_fqn: str | None = None,
+    tracking_id: str | None = None,
+    status: Status | None = None,
+    time_usec: int | None = None,
+    start_time_usec: int | None = None,
+    end_time_usec: int | None = None,
+    elapsed_time_usec: int | None = None,
+    *,
+    event_ids: Iterable[str] = (),
+    corr_id: object = None,
+    exception: object = None,
+    resource: object = None,
+    location: object = None,
+    user: object = None,
+    parent_tracking_id: str | None = None,
+    properties: object = None,
+    snapshots: object = None,
+    severity: int | str = logging.INFO,
+) -> str:
+    """Log an activity; its tracking id, which is a new one unless it is given.
+
+    Through ``logger``, or with None to every place that a jKool backend of this process ships to. ``status``: END, or
+    EXCEPTION when there is an ``exception`` (a text, or an exception), unless it is given. Times are microseconds since
+    the epoch; ``time_usec`` is now, unless it is given; of start, end and elapsed time two make the third. ``event_ids`` are
+    the tracking ids of the events in it; 1000 are sent, with the number of all. Within an `activity`,
+    ``parent_tracking_id`` is that activity's, unless it is given.
+
+    Through `warnings`, once: a source_fqn or a status that is none (sent as given), a logger that hides it.
+    """
+    ids = list(event_ids)
+    fields = {
+        "time-usec": time_usec,
+        "source-fqn": source_fqn,
+        "corr-id": corr_id,
+        "resource": resource,
+        "user": user,
+        "parent-tracking-id": parent_tracking_id,
+        "properties": spelled(properties),
+        "location": location,
+    }
+    times = _times(start_time_usec, end_time_usec, elapsed_time_usec)
+    found = new_id() if tracking_id is None else tracking_id
+    outcome = status or ("END" if exception is None else "EXCEPTION")
+    fields["snapshots"] = spelled(snapshots, found)
+    _log(logger, operation, found, outcome, {**fields, **times}, ids[:MOST], len(ids), exception, severity)
+    return found
+
+
+def _times(start: int | None, end: int | None, elapsed: int | None) -> dict[str, object]:
+    if start is not None and end is not None and elapsed is None:
+        elapsed = end - start
+    elif start is not None and elapsed is not None and end is None:
+        end = start + elapsed
+    elif end is not None and elapsed is not None and start is None:
+        start = end - elapsed
+    return {"start-time-usec": start, "end-time-usec": end, "elapsed-time-usec": elapsed}
+
+
+def _log(
+    logger: Logger | None,
+    operation: str,
+    tracking_id: str,
+    status: str,
+    given: dict[str, object],
+    ids: list[str],
+    count: int,
+    exception: object,
+    severity: int | str,
+) -> None:
+    fqn = given["source-fqn"]
+    about_fqn(fqn if fqn is None else str(fqn))
+    about_status(status)
+    is_raised = isinstance(exception, BaseException)
+    said = {**given, "exception": None if is_raised else exception}
+    fields = {
+        **{key: value for key, value in said.items() if value is not None},
+        "operation": operation,
+        "type": "ACTIVITY",
+        "msg-text": None,
+        "tracking-id": tracking_id,
+        "location": given.get("location"),
+        "status": status,
+        "id-count": count,
+        "id-set": ids,
+    }
+    through = _everywhere() if logger is None else logger
+    log(through, severity, f"{operation} {status}", fields, exception if is_raised else None)
+
+
+class _Everywhere(QueueHandler):
+    """To every place that a jKool backend of this process ships to, once."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.route = line.everywhere(record.levelno)
+        super().emit(record)
+
+
+@functools.lru_cache(maxsize=1)
+def _everywhere() -> logging.Logger:
+    logger = logging.Logger("shipper.jkool.activity", logging.NOTSET)
+    logger.addHandler(_Everywhere())
+    return logger
+
+
+class activity:
+    """A block, or each call of a function (async ones too), as an activity.
+
+    ``with activity("order") as order:`` times the block and logs the activity at its end, as `logActivity` does: with the
+    status EXCEPTION, the exception and the severity ERROR when the block raises (it is raised on), else END. Events that
+    are logged inside have its ``tracking_id`` as their parent, and it names them. Each thread has its own; an asyncio
+    task begins with that of the task that made it. Inside of another activity, it is that one's child.
+
+    ``@activity("order")`` makes each call of a function an activity of its own; ``operation`` is the function's name when
+    it is not given. Generators can't be decorated: TypeError.
+    """
+
+    def __init__(
+        self,
+        operation: str | None = None,
+        logger: Logger | None = None,
+        source_fqn: str | None = None,
+        *,
+        tracking_id: str | None = None,
+        corr_id: object = None,
+        resource: object = None,
+        location: object = None,
+        user: object = None,
+        properties: object = None,
+        snapshots: object = None,
+        severity: int | str = logging.INFO,
+    ) -> None:
+        self.operation = operation or "activity"
+        self.tracking_id = new_id() if tracking_id is None else tracking_id
+        self.status: Status | None = None
+        """What is sent as its status; None is END or EXCEPTION, as the block ends."""
+        self._given: dict[str, Any] = {
+            "operation": operation,
+            "logger": logger,
+            "source_fqn": source_fqn,
+            "corr_id": corr_id,
+            "resource": resource,
+            "location": location,
+            "user": user,
+            "properties": properties,
+            "snapshots": snapshots,
+            "severity": severity,
+        }
+        self._scope = Scope(self.tracking_id)
+        self._token: Token[Scope | None] | None = None
+        self._started = 0
+        self._clock = 0
+
+    @property
+    def event_ids(self) -> tuple[str, ...]:
+        """The tracking ids of the events in it so far, at most 1000."""
+        return tuple(self._scope.events)
+
+    def __enter__(self) -> activity:
+        if self._token is not None:
+            raise RuntimeError("an activity happens once: make another one")
+        self._started = now()
+        self._clock = time.perf_counter_ns()
+        self._token = enter(self._scope)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._token is not None
+        elapsed = (time.perf_counter_ns() - self._clock) // 1000
+        leave(self._token)
+        self._end(elapsed, value)
+
+    def _end(self, elapsed: int, raised: BaseException | None) -> None:
+        given = self._given
+        fields: dict[str, object] = {
+            "source-fqn": given["source_fqn"],
+            "corr-id": given["corr_id"],
+            "resource": given["resource"],
+            "location": given["location"],
+            "user": given["user"],
+            "properties": spelled(given["properties"]),
+            "snapshots": spelled(given["snapshots"], self.tracking_id),
+            **_times(self._started, None, elapsed),
+        }
+        status = self.status or ("END" if raised is None else "EXCEPTION")
+        severity = given["severity"] if raised is None else logging.ERROR
+        ids = list(self._scope.events)
+        _log(given["logger"], self.operation, self.tracking_id, status, fields, ids, self._scope.count, raised, severity)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError("a generator can't be an activity: use `with` inside of it")
+        given = {**self._given, "operation": self._given["operation"] or function.__name__}
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def awaited(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with activity(**given):
+                    return await function(*args, **kwargs)
+
+            return awaited  # type: ignore[return-value]
+
+        @functools.wraps(function)
+        def called(*args: P.args, **kwargs: P.kwargs) -> R:
+            with activity(**given):
+                return function(*args, **kwargs)
+
+        return called

@@ -1,0 +1,93 @@
+"""Snapshot and Property: metrics of the application's own, attached to an event."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Union
+
+from ..event import MAX_DEPTH
+
+
+class Property:
+    """A name, a value (its JSON type is kept) and the name of a type, which nobody checks."""
+
+    def __init__(self, name: str, value: object, property_type: str) -> None:
+        self.name = name
+        self.value = value
+        self.property_type = property_type
+
+    def getDict(self) -> dict[str, object]:
+        """As it goes over the wire."""
+        return {"name": self.name, "value": self.value, "type": self.property_type}
+
+    def __repr__(self) -> str:
+        return f"Property({self.name!r}, {self.value!r}, {self.property_type!r})"
+
+
+Properties = Iterable[Union[Property, Mapping[str, object]]]
+
+
+class Snapshot:
+    """Properties that belong together, at one time.
+
+    ``time_usec``: microseconds since the epoch; now, unless it is given. ``parent_id``: the tracking id of the event that
+    it belongs to; that of the event that carries it, unless it is given. ``properties`` is copied.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        time_usec: int | None = None,
+        parent_id: str | None = None,
+        category: str | None = None,
+        properties: Properties | None = None,
+    ) -> None:
+        self.name = name
+        self.time_usec = now() if time_usec is None else time_usec
+        self.parent_id = parent_id
+        self.category = category
+        self.properties: list[Property | Mapping[str, object]] | None = None if properties is None else list(properties)
+
+    def addProperty(self, name: str, value: object, property_type: str) -> None:
+        if self.properties is None:
+            self.properties = []
+        self.properties.append(Property(name, value, property_type))
+
+    def getDict(self, parent_id: str | None = None) -> dict[str, object]:
+        """As it goes over the wire; what is None is left out. ``parent_id`` is for one that has no parent."""
+        found = {
+            "name": self.name,
+            "time-usec": self.time_usec,
+            "type": "SNAPSHOT",
+            "parent-id": parent_id if self.parent_id is None else self.parent_id,
+            "category": self.category,
+            "properties": self.properties,
+        }
+        return {key: value for key, value in found.items() if value is not None}
+
+    def __repr__(self) -> str:
+        return f"Snapshot({self.name!r}, {self.time_usec}, properties={self.properties!r})"
+
+
+def now() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def spelled(value: object, parent_id: str | None = None, depth: int = 0) -> object:
+    """The value with each Snapshot and Property in it, at any depth, as it goes over the wire.
+
+    Snapshots without a parent get ``parent_id``. What the caller holds is not changed.
+    """
+    if isinstance(value, Snapshot):
+        return spelled(value.getDict(parent_id), None, depth)
+    if isinstance(value, Property):
+        return spelled(value.getDict(), None, depth)
+    if depth > MAX_DEPTH:
+        return value
+    if type(value) is dict:
+        return {key: spelled(member, parent_id, depth + 1) for key, member in value.items()}
+    if type(value) is list or type(value) is tuple:
+        return [spelled(member, parent_id, depth + 1) for member in value]
+    return value

@@ -1,0 +1,84 @@
+"""Measures shipper beside what a user would pick instead: `tests/benchmarks/run [--quick] [--only QUESTION ...]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from . import calls, delivery, growth, machine, memory, plots, rows, startstop, wire
+from .rows import Plan, Row
+from .servers import Nginx, nginx
+
+QUESTIONS: dict[str, Callable[[Plan, Nginx], Iterator[Row]]] = {
+    "cost": calls.cost,
+    "burst": calls.burst,
+    "trouble": calls.trouble,
+    "singles": delivery.singles,
+    "far": delivery.far,
+    "round-trips": delivery.round_trips,
+    "batches": delivery.batches,
+    "memory": memory.memory,
+    "growth": growth.growth,
+    "start": startstop.start_and_stop,
+    "wire": wire.wire,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tests/benchmarks/run", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=QUESTIONS, default=list(QUESTIONS), metavar="QUESTION",
+                        help=", ".join(QUESTIONS))  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (5); medians are told")
+    parser.add_argument("--scale", type=float, default=1.0, help="of records and seconds (1.0)")
+    parser.add_argument("--quick", action="store_true", help="one small round of everything, to see that it runs")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder of bench.json and the pictures")
+    options = parser.parse_args()
+    plan = Plan(1, 0.02) if options.quick else Plan(options.rounds, options.scale)
+    _compile_once()
+    facts = machine.facts()
+    print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
+    found = _measured(plan, options.only)
+    _save(options.output / "bench.json", facts, plan, found)
+    for path in plots.draw(found, options.output):
+        print(f"drawn: {path}")
+    return 0
+
+
+def _measured(plan: Plan, names: list[str]) -> list[Row]:
+    found: list[Row] = []
+    # The last core is nginx's, so that the first is free for what is measured on one core.
+    with nginx(core=max(os.sched_getaffinity(0))) as server:
+        for name in names:
+            begun = time.monotonic()
+            answer = list(QUESTIONS[name](plan, server))
+            print(rows.table(answer), flush=True)
+            print(f"  [{name}: {time.monotonic() - begun:.0f} s]", flush=True)
+            found += answer
+    return found
+
+
+def _compile_once() -> None:
+    """Imports are measured with bytecode at hand, as it is after an installation, and nothing is written into the tree."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = os.path.join(tempfile.gettempdir(), f"bench-bytecode-{os.geteuid()}")
+
+
+def _save(path: Path, facts: dict[str, object], plan: Plan, found: list[Row]) -> None:
+    data = {
+        "machine": facts,
+        "rounds": plan.rounds,
+        "scale": plan.scale,
+        "command": " ".join(["tests/benchmarks/run", *sys.argv[1:]]),
+        "rows": [row.as_dict() for row in found],
+    }
+    path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""How many events a second reach the backends: one request each, near and far, and in batches?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .children import ask, median
+from .rows import Plan, Row
+from .servers import Nginx, delayed
+
+BOTH = ("trakerr", "jkool")
+ROUND_TRIP = 0.05  # seconds
+SETTLED = 5.0  # seconds that the number of requests in flight has to find its place
+
+
+def singles(plan: Plan, nginx: Nginx) -> Iterator[Row]:
+    """One event a request, to both, next door; all of shipper on one core."""
+    events = plan.count(20_000)
+    question = f"One event a request to both backends, backlog of {events:,}, next door, one core"
+    rates, costs = [], []
+    for _ in range(plan.rounds):
+        urls = dict.fromkeys(BOTH, nginx.good)
+        asked = nginx.requests()
+        told = ask("deliver", urls=urls, events=events, seconds=120.0)
+        asked = nginx.requests() - asked
+        speed = _speed(told, events)
+        if speed is not None:
+            rates.append(speed["rate"])
+            costs.append(speed["cpu"] / 2 * 1e6)
+        if asked < 2 * events:
+            yield Row(question, "requests that nginx counted", asked, "", met=False, note="too few")
+    rate, cost = _median(rates), _median(costs)
+    yield Row(question, "events/s to both", rate, "/s", None, "≥ 1,500/s", rate is not None and rate >= 1500)
+    yield Row(question, "CPU of the shipper process a request", cost, "µs", None, "≤ 330 µs", cost is not None and cost <= 330)
+    bare = [one["cost"] for one in (_bare(plan, nginx) for _ in range(plan.rounds)) if one]
+    floor = _median(bare)
+    yield Row(
+        question, "bare urllib3, same request, no shipper: CPU", floor, "µs", cost / floor if cost and floor else None,
+        note="ratio: shipper to bare",
+    )  # fmt: skip
+
+
+def _bare(plan: Plan, nginx: Nginx) -> dict[str, float]:
+    told = ask("bare", url=nginx.good, requests=plan.count(5000), core=0)
+    return {"cost": told["cost"]} if "cost" in told else {}
+
+
+def far(plan: Plan, nginx: Nginx) -> Iterator[Row]:
+    """The same over a round trip of 50 ms, against one connection."""
+    question = f"One event a request over {ROUND_TRIP * 1000:.0f} ms round trip, from {SETTLED:.0f} s after the start"
+    for name, settings in (
+        ("as they come (8 and 4 in flight at most)", {}),
+        ("max_in_flight=16 for both", {"max_in_flight": 16}),
+    ):
+        yield from _far(plan, nginx, question, name, settings)
+
+
+def _far(plan: Plan, nginx: Nginx, question: str, name: str, settings: dict[str, Any]) -> Iterator[Row]:
+    seen: dict[str, list[float]] = {}
+    alone: list[float] = []
+    with delayed(nginx.port, ROUND_TRIP) as url:
+        for _ in range(max(1, plan.rounds // 2)):
+            alone += _rates_far(url, {"max_in_flight": 1}).values()
+            for backend, rate in _rates_far(url, settings).items():
+                seen.setdefault(backend, []).append(rate)
+    one = _median(alone)
+    for backend in BOTH:
+        rate = _median(seen.get(backend, []))
+        ratio = rate / one if rate and one else None
+        met = None if ratio is None else ratio >= 8
+        yield Row(question, f"{backend}, {name}", rate, "/s", ratio, "≥ 8 × one connection", met, more={"one": one})
+
+
+def _rates_far(url: str, settings: dict[str, Any]) -> dict[str, float]:
+    both = dict.fromkeys(BOTH, settings)
+    told = ask("deliver", urls=dict.fromkeys(BOTH, url), events=20_000, seconds=SETTLED + 4.0, settings=both)
+    samples = [sample for sample in told.get("samples", []) if sample[0] >= SETTLED]
+    if len(samples) < 2:
+        return {}
+    first, last = samples[0], samples[-1]
+    took = last[0] - first[0]
+    return {backend: (last[place] - first[place]) / took for place, backend in enumerate(BOTH, start=3)}
+
+
+def round_trips(plan: Plan, nginx: Nginx) -> Iterator[Row]:
+    """For the plot: events a second against the round trip, as it comes and with one connection."""
+    question = "Events/s against round trip, one event a request"
+    for milliseconds in (0, 5, 20, 50, 100):
+        with delayed(nginx.port, milliseconds / 1000) as url:
+            for name, settings in (("as it comes", {}), ("16 in flight", {"max_in_flight": 16}), ("one connection", {"max_in_flight": 1})):
+                rates = _rates_far(url if milliseconds else nginx.good, settings)
+                value = rates.get("trakerr")
+                yield Row(question, f"{milliseconds} ms, {name}", value, "/s", more={"ms": milliseconds, "series": name})
+
+
+def batches(plan: Plan, nginx: Nginx) -> Iterator[Row]:
+    """Many events a request, gzipped, to one backend and to two."""
+    events = plan.count(500_000, 5000)
+    question = f"A batch a request, gzip, backlog of {events:,}"
+    array, lines = {"batch": "array"}, {"batch": "lines"}
+    cases: tuple[tuple[str, dict[str, dict[str, Any]], int], ...] = (
+        ("jKool, lines", {"jkool": lines}, 40_000),
+        ("jKool, array", {"jkool": array}, 40_000),
+        ("Trakerr, array", {"trakerr": array}, 40_000),
+        ("both at once: Trakerr array, jKool lines", {"trakerr": array, "jkool": lines}, 25_000),
+    )
+    seen: dict[str, list[dict[str, float]]] = {name: [] for name, _, _ in cases}
+    exporter: list[float] = []
+    for _ in range(max(1, plan.rounds // 2)):
+        for name, settings, _ in cases:
+            told = ask("deliver", urls=dict.fromkeys(settings, nginx.good), events=events, seconds=150.0, settings=settings)
+            speed = _speed(told, events)
+            if speed is not None:
+                seen[name].append(speed)
+        count = events // 5
+        told = ask("burst", peer="OpenTelemetry, room for all", url=nginx.good, records=count, threads=1)
+        if "settled_in" in told:
+            exporter.append(count / told["settled_in"])
+    rival = _median(exporter)
+    for name, settings, target in cases:
+        rate = _median([one["rate"] for one in seen[name]])
+        cpu = _median([one["cpu"] * 1e6 for one in seen[name]])
+        note = "" if cpu is None else f"{cpu:.1f} µs of CPU an event"
+        ratio = rate / rival if rate and rival else None
+        yield Row(
+            question, name, rate, "/s", ratio, f"≥ {target:,}/s", rate is not None and rate >= target, note,
+            {"cpu": cpu, "backends": len(settings)},
+        )  # fmt: skip
+    yield Row(question, "OpenTelemetry's exporter, in the application", rival, "/s", 1.0 if rival else None)
+
+
+def _speed(told: dict[str, Any], events: int) -> dict[str, float] | None:
+    """Events a second, and CPU seconds per event, from the first that was seen delivered to the last."""
+    samples: Sequence[Sequence[float]] = told.get("samples", [])
+    moving = [sample for sample in samples if max(sample[3:]) > 0]
+    if len(moving) < 2 or min(moving[-1][3:]) < events:
+        return None
+    first, last = moving[0], moving[-1]
+    done = events - sum(first[3:]) / len(first[3:])
+    return {"rate": done / (last[0] - first[0]), "cpu": (last[1] - first[1]) / done, "rss": max(one[2] for one in samples)}
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return median(values) if values else None

@@ -1,0 +1,55 @@
+"""What a measurement says, in one shape for the table, `bench.json` and the plots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class Row:
+    """``value`` is a median over the rounds in ``unit``; ``ratio`` is to what the question compares with."""
+
+    question: str
+    name: str
+    value: float | None
+    unit: str
+    ratio: float | None = None
+    target: str = ""
+    met: bool | None = None  # None: nothing was promised
+    note: str = ""
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    rounds: int = 5
+    scale: float = 1.0  # of records and seconds: less for a quick look
+
+    def count(self, full: int, least: int = 200) -> int:
+        return max(least, int(full * self.scale))
+
+    def seconds(self, full: float, least: float = 1.0) -> float:
+        return max(least, full * self.scale)
+
+
+def table(rows: Iterable[Row]) -> str:
+    lines: list[str] = []
+    question = ""
+    for row in rows:
+        if row.question != question:
+            question = row.question
+            lines += ["", question]
+        value = "failed" if row.value is None else f"{row.value:,.4g}" if row.value < 1000 else f"{row.value:,.0f}"
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f} ×"
+        verdict = "" if row.met is None else "reached" if row.met else "NOT REACHED"
+        lines.append(
+            f"  {row.name:<44} {value:>10} {row.unit:<9} {ratio:>8}  {row.target:<24} {verdict:<12} {row.note}".rstrip()
+        )
+    return "\n".join(lines)

@@ -1,0 +1,26 @@
+"""How long do importing, starting and stopping take?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .children import ask, median
+from .rows import Plan, Row
+from .servers import Nginx
+
+
+def start_and_stop(plan: Plan, nginx: Nginx) -> Iterator[Row]:
+    question = "Importing, starting, stopping"
+    urls = {"trakerr": nginx.good, "jkool": nginx.good}
+    imports = [ask("importing") for _ in range(plan.rounds + 2)][1:]  # the first writes bytecode
+    whole = [ask("start_and_stop", urls=urls) for _ in range(plan.rounds)]
+    strangers = {name for one in imports for name in one.get("strangers", ())}
+    yield _row(question, "import shipper, beyond logging", [one["wall"] for one in imports if "wall" in one], 40)
+    yield Row(question, "... and strangers imported by it", len(strangers), "", None, "0", not strangers)
+    yield _row(question, "start()", [one["start"] for one in whole if "start" in one], 50)
+    yield _row(question, "stop(), nothing pending", [one["stop"] for one in whole if "stop" in one], 100)
+
+
+def _row(question: str, name: str, values: list[float], most: int) -> Row:
+    value = median(values) if values else None
+    return Row(question, name, value, "ms", None, f"≤ {most} ms", value is not None and value <= most, more={"rounds": values})
