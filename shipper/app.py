@@ -60,14 +60,15 @@ class App:
 
         ``before`` is the app in whose place this one comes: it is detached, with no moment in which neither ships.
         """
-        unconfigured = not logger.handlers and logger.level == logging.WARNING
+        silent = logger.getEffectiveLevel() == logging.WARNING and logger.level in (logging.WARNING, logging.NOTSET)
+        unconfigured = silent and not logger.hasHandlers()
         usual = before.yield_level(logger) if before is not None else None
         if usual is None and unconfigured:
             usual = logger.level
         own = (backend for backend in self.settings.backends if backend.name in self.pipeline.names)
         wanted = min(max(self.settings.level, backend.level) for backend in own)
         changed = None
-        if usual is not None and usual > wanted:
+        if usual is not None and (usual or logging.WARNING) > wanted:
             changed = (usual, wanted)
             logger.setLevel(wanted)
         handler = QueueHandler(level=self.settings.level)

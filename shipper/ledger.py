@@ -40,8 +40,11 @@ class _Process:
         process.ranges = [[int(first), int(end)] for first, end in saved["ranges"]]
         process.drops = _drops(saved["drops"])
         process.folded = int(saved["folded"])
+        if saved.get("mark"):
+            number, segment, offset = map(int, saved["mark"])
+            process.mark = (number, segment, offset)
         borders = [border for known in process.ranges for border in known]
-        if borders != sorted(set(borders)) or min(process.folded, *borders[:1]) < 0:
+        if borders != sorted(set(borders)) or min([process.folded, *borders]) < 0:
             raise ValueError("ranges that are none")
         return process
 

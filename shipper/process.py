@@ -220,16 +220,30 @@ class Shipper:
     def _keep_quota(self) -> None:
         spooling = self._settings.spooling
         size = size_on_disk(self._spool.journal)
+        floor = segments(self._spool.journal)[0] + 1 if size >= spooling.quota else 0
+        self._give_up_removed_backends(floor)
         if spooling.when_full == "newest":
             (self._intake.paused.set if size >= spooling.quota else self._intake.paused.clear)()
             return
         if size < spooling.quota:
             return
-        floor = segments(self._spool.journal)[0] + 1
         _log.warning("the journal has used up its quota: its oldest segment is given up, and its events are counted")
         for deliverer in self._deliverers:
             deliverer.floor = max(deliverer.floor, floor)
             deliverer.wake.set()
+
+    def _give_up_removed_backends(self, floor: int) -> None:
+        """What is kept for a backend that is no longer configured goes first."""
+        for name, saved in saved_positions(self._spool.cursors).items():
+            if f"{name}.json" in self._mine or _segment(saved) >= floor:
+                continue
+            path = os.path.join(self._spool.cursors, f"{name}.json")
+            changed = os.stat(path).st_mtime
+            cursor = Cursor(path, self._spool.journal)
+            cursor.skip_to(floor)
+            cursor.commit()
+            cursor.close()
+            os.utime(path, (changed, changed))  # it is not remembered any longer for that
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

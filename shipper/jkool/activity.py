@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, Union
 
 from ..handler import QueueHandler
+from ..settings import level_number
 from . import line
 from .log import Logger, log
 from .metrics import now, spelled
@@ -55,8 +56,9 @@ def logActivity(
 
     Through `warnings`, once: a source_fqn or a status that is none (sent as given), a logger that hides it.
     """
+    about_fqn(source_fqn)
     ids = list(event_ids)
-    fields = {
+    fields: dict[str, object] = {
         "time-usec": time_usec,
         "source-fqn": source_fqn,
         "corr-id": corr_id,
@@ -95,8 +97,6 @@ def _log(
     exception: object,
     severity: int | str,
 ) -> None:
-    fqn = given["source-fqn"]
-    about_fqn(fqn if fqn is None else str(fqn))
     about_status(status)
     is_raised = isinstance(exception, BaseException)
     said = {**given, "exception": None if is_raised else exception}
@@ -157,6 +157,7 @@ class activity:
         snapshots: object = None,
         severity: int | str = logging.INFO,
     ) -> None:
+        about_fqn(source_fqn)
         self.operation = operation or "activity"
         self.tracking_id = new_id() if tracking_id is None else tracking_id
         self.status: Status | None = None
@@ -171,7 +172,7 @@ class activity:
             "user": user,
             "properties": properties,
             "snapshots": snapshots,
-            "severity": severity,
+            "severity": level_number("severity", severity),
         }
         self._scope = Scope(self.tracking_id)
         self._token: Token[Scope | None] | None = None
@@ -214,7 +215,9 @@ class activity:
         status = self.status or ("END" if raised is None else "EXCEPTION")
         severity = given["severity"] if raised is None else logging.ERROR
         ids = list(self._scope.events)
-        _log(given["logger"], self.operation, self.tracking_id, status, fields, ids, self._scope.count, raised, severity)
+        _log(
+            given["logger"], self.operation, self.tracking_id, status, fields, ids, self._scope.count, raised, severity
+        )
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):

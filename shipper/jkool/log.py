@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from collections.abc import Mapping
 from typing import Any, Union
 
 from ..event import plain
 from ..settings import level_number
 from .scope import FIELDS
-from .warn import about_level
+from .warn import about_level, outside
 
 Logger = Union[logging.Logger, "logging.LoggerAdapter[logging.Logger]"]
-
-_PACKAGE = os.path.dirname(__file__)
 
 
 def log(
@@ -31,20 +27,10 @@ def log(
         about_level(logger, level)
         return
     extra[FIELDS] = {key: plain(value) for key, value in fields.items()}
-    logger.log(level, message, exc_info=_exc_info(exc_info), extra=extra, stacklevel=_caller())
+    logger.log(level, message, exc_info=_exc_info(exc_info), extra=extra, stacklevel=outside())
 
 
 def _exc_info(given: object) -> Any:
     if isinstance(given, BaseException):
         return (type(given), given, given.__traceback__)
     return bool(given)
-
-
-def _caller() -> int:
-    """How far up from our caller the code is that called this package."""
-    level = 2
-    frame = sys._getframe(2)
-    while frame.f_back is not None and os.path.dirname(frame.f_code.co_filename) == _PACKAGE:
-        frame = frame.f_back
-        level += 1
-    return level

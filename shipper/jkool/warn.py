@@ -19,7 +19,9 @@ _said: set[tuple[str, object]] = set()
 def about_fqn(source_fqn: str | None) -> None:
     problem = None if source_fqn is None else fqn_problem(source_fqn)
     if problem is not None:
-        _once("source_fqn", source_fqn, f"source_fqn={source_fqn!r}: TYPE=name#TYPE=name…; {problem}; it is sent as it is")
+        _once(
+            "source_fqn", source_fqn, f"source_fqn={source_fqn!r}: TYPE=name#TYPE=name…; {problem}; it is sent as it is"
+        )
 
 
 def about_status(status: str) -> None:
@@ -43,13 +45,13 @@ def _once(what: str, value: object, text: str) -> None:
     if key in _said or len(_said) >= MOST:
         return
     _said.add(key)
-    warnings.warn(text, UserWarning, stacklevel=_caller())
+    warnings.warn(text, UserWarning, stacklevel=outside())
 
 
-def _caller() -> int:
-    """How far up the code is that called this package."""
-    level = 2
-    frame = sys._getframe(2)
+def outside() -> int:
+    """How many levels up the stack from our caller, itself the first, the code is that called this package."""
+    level = 1
+    frame = sys._getframe(1)
     while frame.f_back is not None and os.path.dirname(frame.f_code.co_filename) == _PACKAGE:
         frame = frame.f_back
         level += 1

@@ -42,6 +42,7 @@ def paced(options: Options) -> Numbers:
     before = _cpu()
     count = _log_paced(peer.log, options["rate"], options["seconds"])
     used = _cpu() - before
+    peer.end()
     return {"cpu": used / count * 1e6, "records": count}
 
 

@@ -262,7 +262,7 @@ def test_what_is_whole_is_delivered_whatever_is_around_it(segments: list[list[by
         lost = {f"id:d{number}" for number in put} - delivered
         assert lost == set()
         ledger = folder.count()
-        assert ledger.journaled == len({*put, *_numbers(delivered)})
+        assert ledger.journaled <= len({*put, *_numbers(delivered)})
 
 
 def _numbers(names: set[str]) -> set[int]:
