@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import struct
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +36,7 @@ _NOTED = struct.Struct("<8sQQ")  # token, sequence number, how many processes ha
 
 @runtime_checkable
 class Encoder(Protocol):
-    """A backend whose `send` is `encode(events)()`: everything that can kill the process is in `encode`, and no waiting."""
+    """A backend whose `send` is `encode(events)()`: what can kill the process is in `encode`, and no waiting."""
 
     @property
     def name(self) -> str: ...
@@ -44,7 +45,7 @@ class Encoder(Protocol):
     @property
     def max_in_flight(self) -> int: ...
     def encode(self, events: Sequence[Event]) -> Callable[[], Answers]:
-        """Make of the events what is sent; calling what it returns sends it. Changes nothing that a second call sees."""
+        """Make of the events what is sent; calling what it returns sends it. May be called again for them."""
         ...
 
 
@@ -62,19 +63,24 @@ class Guarded:
         self._suspects: dict[EventId, int] = {}
         self._capacity = min(backend.max_events, MOST_NOTED)
         self._size = _COUNT.size + _NOTED.size * self._capacity
-        self._free: deque[int] = deque(slot * self._size for slot in range(backend.max_in_flight))
+        self._free: deque[int] = deque(_KEPT + slot * self._size for slot in range(backend.max_in_flight))
         self._notes: mmap.mmap | None = None
+        self._keeping = threading.Lock()
         with contextlib.suppress(OSError, ValueError):
             self._open(path)
 
     def _open(self, path: str) -> None:
         fd = open_file(path, os.O_RDWR | os.O_CREAT)
         try:
-            self._suspects = dict(_noted(os.pread(fd, 1 << 24, 0), self._size))
-            os.ftruncate(fd, 0)
+            self._suspects = _suspects(os.pread(fd, 1 << 24, 0), self._size)
+            size = _KEPT + self._size * len(self._free)
             # All blocks now: a full disk must not make a hole in memory later.
-            os.posix_fallocate(fd, 0, self._size * len(self._free))
-            self._notes = mmap.mmap(fd, self._size * len(self._free))
+            os.posix_fallocate(fd, 0, size)
+            os.ftruncate(fd, size)
+            self._notes = mmap.mmap(fd, size)
+            self._keep()
+            for slot in self._free:
+                self._notes[slot : slot + _COUNT.size] = _NOTHING
         finally:
             os.close(fd)
 
@@ -92,6 +98,9 @@ class Guarded:
             deaths = self._suspects.get(event.id, 0) if event.id is not None else 0
             if deaths and (deaths >= DEATHS or self._is_deadly(event)):
                 found[event.id] = RejectedError(f"{self.name}: encoding this event kills the process")
+        if found:
+            self._suspects.update({id: DEATHS for id in found if id is not None})
+            self._keep()
         return found
 
     def _is_deadly(self, event: Event) -> bool:
@@ -108,28 +117,50 @@ class Guarded:
         finally:
             notes[slot : slot + _COUNT.size] = _NOTHING
             self._free.append(slot)
-        for event in events if self._suspects else ():
-            self._suspects.pop(event.id, None)  # type: ignore[arg-type]
+        acquitted = [event.id for event in events if event.id in self._suspects] if self._suspects else []
+        if acquitted:
+            for id in acquitted:
+                self._suspects.pop(id, None)
+            self._keep()
         return encoded
 
     def _note(self, notes: mmap.mmap, slot: int, events: Sequence[Event]) -> None:
         ids = [event.id for event in events[: self._capacity] if event.id is not None]
-        text = b"".join(_NOTED.pack(id.token, id.seq, self._suspects.get(id, 0)) for id in ids)
-        start = slot + _COUNT.size
-        notes[start : start + len(text)] = text
-        notes[slot:start] = _COUNT.pack(len(ids))  # last: who is killed before it has noted nothing
+        _write(notes, slot, [(id, self._suspects.get(id, 0)) for id in ids])
+
+    def _keep(self) -> None:
+        """Note the suspects until they are acquitted: this process may die of something else, or of another one."""
+        with self._keeping:
+            if self._notes is not None:
+                _write(self._notes, 0, list(self._suspects.items())[-MOST_NOTED:])
 
 
 _NOTHING = _COUNT.pack(0)
+_KEPT = _COUNT.size + _NOTED.size * MOST_NOTED  # bytes at the beginning of the file, for suspects from before
 
 
-def _noted(notes: bytes, size: int) -> Iterator[tuple[EventId, int]]:
-    """The ids in a file of notes, each with how many processes have died over it by now."""
-    for slot in range(0, len(notes) - size + 1, size):
-        (count,) = _COUNT.unpack_from(notes, slot)
-        for place in range(min(count, (size - _COUNT.size) // _NOTED.size)):
-            token, seq, deaths = _NOTED.unpack_from(notes, slot + _COUNT.size + place * _NOTED.size)
-            yield EventId(token, seq), deaths + 1
+def _write(notes: mmap.mmap, at: int, ids: Sequence[tuple[EventId, int]]) -> None:
+    text = b"".join(_NOTED.pack(id.token, id.seq, deaths) for id, deaths in ids)
+    start = at + _COUNT.size
+    notes[start : start + len(text)] = text
+    notes[at:start] = _COUNT.pack(len(ids))  # last: who is killed before it has noted nothing
+
+
+def _suspects(notes: bytes, size: int) -> dict[EventId, int]:
+    """The ids in a file of notes whose slots have a `size`, each with how many processes have died over it by now."""
+    found = dict(_noted(notes, 0, _KEPT))
+    for slot in range(_KEPT, len(notes) - size + 1, size):
+        found.update({id: deaths + 1 for id, deaths in _noted(notes, slot, size)})
+    return found
+
+
+def _noted(notes: bytes, at: int, size: int) -> Iterator[tuple[EventId, int]]:
+    if len(notes) < at + size:
+        return
+    (count,) = _COUNT.unpack_from(notes, at)
+    for place in range(min(count, (size - _COUNT.size) // _NOTED.size)):
+        token, seq, deaths = _NOTED.unpack_from(notes, at + _COUNT.size + place * _NOTED.size)
+        yield EventId(token, seq), deaths
 
 
 def _kills(action: Callable[[], object]) -> bool:
@@ -162,15 +193,15 @@ def _read_in_time(report: int) -> bool:
 
 
 def _try(action: Callable[[], object], report: int) -> NoReturn:
-    # Without the lock and the pipe, so that no copy that hangs can keep the next process from starting.
-    for fd in range(3, max(map(int, os.listdir("/proc/self/fd")), default=3) + 1):
-        if fd != report:
-            with contextlib.suppress(OSError):
-                os.close(fd)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        action()
-    except Exception:  # that is no death: whoever sends it hears of it
-        pass
-    os.write(report, b"!")
-    os._exit(0)
+        signal.alarm(LONGEST_TRIAL)
+        # Without the lock and the pipe, so that no copy that hangs can keep the next process from starting.
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            if fd > 2 and fd != report:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+        with contextlib.suppress(Exception):  # that is no death: whoever sends it hears of it
+            action()
+        os.write(report, b"!")
+    finally:
+        os._exit(0)

@@ -21,7 +21,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -605,21 +605,22 @@ def _event(record: logging.LogRecord, context: Callable[[], Mapping[str, object]
         exceptions = _from_text(_string(text))
     stack = find("stack_info")
     task = values["taskName"] if "taskName" in values else _task()
+    time, level, level_name, logger, path, line, function, pid, process, tid, thread = _origin(values)
     return Event(
         "log",
         None,
-        _seconds(find("created")),
-        _integer(find("levelno")),
-        _name(find("levelname")),
-        _name(find("name")),
+        time,
+        level,
+        level_name,
+        logger,
         _message(record),
-        _name(find("pathname")),
-        _integer(find("lineno")),
-        _name(find("funcName")),
-        _integer(find("process")),
-        _name(find("processName")),
-        _integer(find("thread")),
-        _name(find("threadName")),
+        path,
+        line,
+        function,
+        pid,
+        process,
+        tid,
+        thread,
         None if task is None else _name(task),
         exceptions,
         None if stack is None else _string(stack),
@@ -627,6 +628,36 @@ def _event(record: logging.LogRecord, context: Callable[[], Mapping[str, object]
         _context(context) if context is not None else {},
         {},
     )
+
+
+_ORIGIN = (
+    "created", "levelno", "levelname", "name", "pathname", "lineno", "funcName", "process", "processName", "thread",
+    "threadName",
+)  # fmt: skip
+_USUAL = (float, int, str, str, str, int, str, int, str, int, str)
+_origin_of = itemgetter(*_ORIGIN)
+
+
+def _origin(values: dict[str, Any]) -> Iterable[Any]:
+    """When, how grave and from where, in the order of `_ORIGIN`; in one go where they are what logging makes them."""
+    try:
+        found: tuple[Any, ...] = _origin_of(values)
+    except KeyError:
+        found = ()
+    if tuple(map(type, found)) == _USUAL and _is_usual(*found):
+        return found
+    mended = {float: _seconds, int: _integer, str: _name}
+    return [mended[kind](values.get(name)) for name, kind in zip(_ORIGIN, _USUAL, strict=True)]
+
+
+def _is_usual(
+    time: float, level: int, name: str, logger: str, path: str, line: int, function: str, pid: int, process: str, tid: int,
+    thread: str,
+) -> bool:  # fmt: skip
+    texts = f"{name}{logger}{path}{function}{process}{thread}"
+    if len(texts) > _MAX_NAME or not texts.isascii():
+        return False
+    return _FIRST_SECOND <= time < _END_OF_TIME and -1 < min(level, line, pid, tid) and max(level, line, pid, tid) < 2**63
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -720,8 +751,17 @@ def _packed(event: Event) -> bytes:
     """Raises when anything in the event is not what `unpack` would take."""
     values = _values(event)
     _check(values)
-    payload: bytes = msgpack.packb(values)
+    # One that nobody else has: another thread, or a finalizer that logs in the middle of this, takes the next.
+    try:
+        packer = _idle_packers.pop()
+    except IndexError:
+        packer = msgpack.Packer()
+    payload: bytes = packer.pack(values)
+    _idle_packers.append(packer)
     return payload
+
+
+_idle_packers: list[Any] = []  # making one costs more than packing an event
 
 
 def _values(event: Event) -> list[Any]:

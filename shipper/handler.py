@@ -78,10 +78,13 @@ class Pipeline:
         self._before_send = self.hooks.before_send
         self._redactor = Redactor(redact or Redact())
 
-    def put(self, event: Event) -> bool:
-        """Hook, mask, pack and queue one event; False when it was dropped, which is counted by then. Never raises."""
+    def put(self, event: Event, *, plain: bool = False) -> bool:
+        """Hook, mask, pack and queue one event; False when it was dropped, which is counted by then. Never raises.
+
+        `plain` says that the event is as `from_record` made it: it need not be looked through before it is masked.
+        """
         level = event.level
-        payload = self.packed(event)
+        payload = self.packed(event, plain=plain)
         if payload is None:
             return False
         return self.put_packed(payload, level)
@@ -95,7 +98,7 @@ class Pipeline:
             return False
         return True
 
-    def packed(self, event: Event) -> bytes | None:
+    def packed(self, event: Event, *, plain: bool = False) -> bytes | None:
         """The event as it may leave the application; None when it was dropped, which is counted by then."""
         reason = "before_send"
         try:
@@ -106,7 +109,7 @@ class Pipeline:
             if changed.route is None:
                 changed.route = self._route
             reason = "redact"
-            self._redactor(changed)
+            self._redactor(changed, plain=plain and self._before_send is None)
             reason = "failed"
             return pack(changed)
         except Exception as error:  # never sent raw: what could not be masked is dropped, and counted
@@ -192,7 +195,7 @@ class QueueHandler(_Base):
                 return
             event = self.prepare(record)
             event.route = route
-            pipeline.put(event)
+            pipeline.put(event, plain=not _scopes)
         except Exception:
             self.handleError(record)
 

@@ -6,7 +6,6 @@ import bisect
 import contextlib
 import platform
 import socket
-from collections import deque
 
 import psutil
 
@@ -19,26 +18,28 @@ class Load:
     """CPU and memory in percent, sampled once a second by whoever calls `sample`; asked by time."""
 
     def __init__(self) -> None:
-        self._times: deque[float] = deque(maxlen=KEPT)
-        self._values: deque[tuple[float, float]] = deque(maxlen=KEPT)
+        # Replaced as a whole, never changed: other threads ask for every event.
+        self._samples: tuple[list[float], list[tuple[float, float]]] = ([], [])
         with contextlib.suppress(*_REFUSED):
             psutil.cpu_percent(None)  # the first call has nothing to compare with
 
     def sample(self, now: float) -> None:
         with contextlib.suppress(*_REFUSED):
-            self._values.append((float(psutil.cpu_percent(None)), float(psutil.virtual_memory().percent)))
-            self._times.append(now)
+            value = (float(psutil.cpu_percent(None)), float(psutil.virtual_memory().percent))
+            times, values = self._samples
+            self._samples = ([*times[1 - KEPT :], now], [*values[1 - KEPT :], value])
 
     @property
     def latest(self) -> tuple[float, float, float] | None:
         """When the last sample was taken, and what it says."""
-        return (self._times[-1], *self._values[-1]) if self._times else None
+        times, values = self._samples
+        return (times[-1], *values[-1]) if times else None
 
     def __call__(self, time: float) -> tuple[float, float] | None:
         """The sample nearest to `time` (seconds since the epoch), or None when there is none within 5 s."""
-        times, values = list(self._times), list(self._values)
+        times, values = self._samples
         at = bisect.bisect_left(times, time)
-        near = [(abs(times[i] - time), i) for i in (at - 1, at) if 0 <= i < min(len(times), len(values))]
+        near = [(abs(times[i] - time), i) for i in (at - 1, at) if 0 <= i < len(times)]
         if not near or min(near)[0] > NEAR:
             return None
         return values[min(near)[1]]

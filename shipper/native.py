@@ -6,6 +6,8 @@ the operating system.
 
 from __future__ import annotations
 
+import posix
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +23,24 @@ def original(module: str, name: str) -> Any:
             return known.get_original(module, name)
         return getattr(known.original(module), name)
     return getattr(__import__(module), name)
+
+
+write = posix.write
+"""`os.write` of the operating system. eventlet's waits until a pipe has room, and gives up when another greenlet does."""
+
+
+def is_patched() -> bool:
+    """Whether waiting in this thread must be left to an event loop."""
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if gevent is not None and gevent.is_module_patched("time"):
+        return True
+    return eventlet is not None and bool(eventlet.is_monkey_patched("time"))
+
+
+def popen() -> Any:
+    """`subprocess.Popen`; gevent's starts processes from the main thread of its event loop alone."""
+    gevent = sys.modules.get("gevent.monkey")
+    return subprocess.Popen if gevent is None else gevent.get_original("subprocess", "Popen")
 
 
 def new_rlock() -> Any:

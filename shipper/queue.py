@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import frame
+from . import frame, native
 from .event import EventId
 from .native import new_rlock, start_thread
 from .overflow import Drops, Overflow
@@ -32,6 +32,7 @@ OVERFLOW_SIZE = 8 * 1024 * 1024
 _READ_SIZE = 256 * 1024
 _F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
 _POLL_MS = 50
+_NAP_MS = 5
 
 if TYPE_CHECKING:
     _Base = multiprocessing.queues.Queue[bytes]
@@ -186,7 +187,7 @@ class RecordQueue(_Base):
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return
-            self._wait_writable(_milliseconds(left))
+            self._wait_politely(_milliseconds(left))
             self._overflow.drain(self._write)
 
     def _next(self) -> int:
@@ -223,7 +224,7 @@ class RecordQueue(_Base):
     def _write(self, piece: bytes) -> bool:
         """One frame into the pipe, or False when it does not take it now."""
         try:
-            os.write(self._writing(), piece)
+            native.write(self._fd if self._fd >= 0 else self._open_pipe(), piece)
         except OSError:  # BlockingIOError: full. Anything else (no descriptor left, no folder): try again later.
             return False
         return True
@@ -278,13 +279,21 @@ class RecordQueue(_Base):
             self._helping = True
 
     def _wait_writable(self, milliseconds: int) -> None:
+        """Wait in a thread of the operating system's own."""
         try:
-            poller = select.poll()
+            poller = native.original("select", "poll")()
             poller.register(self._writing(), select.POLLOUT)
         except OSError:
-            time.sleep(milliseconds / 1000)
+            native.original("time", "sleep")(milliseconds / 1000)
             return
         poller.poll(milliseconds)
+
+    def _wait_politely(self, milliseconds: int) -> None:
+        """Wait in a thread of the application, whose event loop, if it has one, must go on."""
+        if native.is_patched():
+            time.sleep(min(milliseconds, _NAP_MS) / 1000)
+            return
+        self._wait_writable(milliseconds)
 
     def drain(self, deadline: float) -> bool:
         """Empty the overflow into the pipe until `deadline` (time.monotonic()); True when nothing waits any more."""
@@ -293,7 +302,7 @@ class RecordQueue(_Base):
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            self._wait_writable(_milliseconds(left))
+            self._wait_politely(_milliseconds(left))
         return True
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -310,7 +319,7 @@ class RecordQueue(_Base):
                 continue
             if not block or (deadline is not None and time.monotonic() >= deadline):
                 raise queue.Empty
-            poller = select.poll()
+            poller = native.original("select", "poll")()
             poller.register(self._writing(), select.POLLIN)
             poller.poll(_milliseconds(None if deadline is None else deadline - time.monotonic()))
         return self._whole.popleft()
@@ -354,7 +363,7 @@ class RecordQueue(_Base):
         return self._reading or self._closed or not self._holds_something()
 
     def _holds_something(self) -> bool:
-        poller = select.poll()
+        poller = native.original("select", "poll")()
         poller.register(self._writing(), select.POLLIN)
         return bool(poller.poll(0))
 

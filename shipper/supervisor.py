@@ -191,7 +191,7 @@ class Supervisor:
         try:
             boot = _BOOT.format(path=_import_path(), pipe=pipe, lock=lock)
             title = f"{TITLE}{self._settings.app} {self._spool.path}"
-            process = subprocess.Popen(
+            process = native.popen()(
                 [interpreter(self._settings.python), "-c", boot, title],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,

@@ -34,7 +34,7 @@ def json_text(value: Any, special_numbers: str = ENQUOTE) -> str:
 def body(events: Sequence[Any], batch: str | None, compress: bool, special_numbers: str = ENQUOTE) -> bytes:
     """One object, a JSON array, or one object a line (ended by a newline), as ``batch`` says."""
     plain = _joined(events, batch, special_numbers).encode("ascii")
-    return gzip.compress(plain, compresslevel=5, mtime=0) if compress else plain
+    return gzip.compress(plain, compresslevel=3, mtime=0) if compress else plain
 
 
 def _joined(events: Sequence[Any], batch: str | None, special_numbers: str) -> str:

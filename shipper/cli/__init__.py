@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from .._version import __version__
 from ..errors import ConfigurationError
 
-COMMANDS = ("demo", "status", "receiver")
+COMMANDS = ("demo", "status", "receiver", "send", "pipe")
 EXTRAS = ("rich", "starlette", "uvicorn")
 """What `pip install shipper` alone does not bring."""
 

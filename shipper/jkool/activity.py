@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextvars import Token
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, TypeVar, Union
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from ..handler import QueueHandler
 from ..settings import level_number
@@ -50,8 +50,8 @@ def logActivity(
 
     Through ``logger``, or with None to every place that a jKool backend of this process ships to. ``status``: END, or
     EXCEPTION when there is an ``exception`` (a text, or an exception), unless it is given. Times are microseconds since
-    the epoch; ``time_usec`` is now, unless it is given; of start, end and elapsed time two make the third. ``event_ids`` are
-    the tracking ids of the events in it; 1000 are sent, with the number of all. Within an `activity`,
+    the epoch; ``time_usec`` is now, unless it is given; of start, end and elapsed time two make the third.
+    ``event_ids`` are the tracking ids of the events in it; 1000 are sent, with the number of all. Within an `activity`,
     ``parent_tracking_id`` is that activity's, unless it is given.
 
     Through `warnings`, once: a source_fqn or a status that is none (sent as given), a logger that hides it.
@@ -133,13 +133,13 @@ def _everywhere() -> logging.Logger:
 class activity:
     """A block, or each call of a function (async ones too), as an activity.
 
-    ``with activity("order") as order:`` times the block and logs the activity at its end, as `logActivity` does: with the
-    status EXCEPTION, the exception and the severity ERROR when the block raises (it is raised on), else END. Events that
-    are logged inside have its ``tracking_id`` as their parent, and it names them. Each thread has its own; an asyncio
-    task begins with that of the task that made it. Inside of another activity, it is that one's child.
+    ``with activity("order") as order:`` times the block and logs the activity at its end, as `logActivity` does: with
+    the status EXCEPTION, the exception and the severity ERROR when the block raises (it is raised on), else END. Events
+    that are logged inside have its ``tracking_id`` as their parent, and it names them. Each thread has its own; an
+    asyncio task begins with that of the task that made it. Inside of another activity, it is that one's child.
 
-    ``@activity("order")`` makes each call of a function an activity of its own; ``operation`` is the function's name when
-    it is not given. Generators can't be decorated: TypeError.
+    ``@activity("order")`` makes each call of a function an activity of its own; ``operation`` is the function's name
+    when it is not given. Generators can't be decorated: TypeError.
     """
 
     def __init__(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Union
 
 from ..event import MAX_DEPTH
 
@@ -25,14 +24,14 @@ class Property:
         return f"Property({self.name!r}, {self.value!r}, {self.property_type!r})"
 
 
-Properties = Iterable[Union[Property, Mapping[str, object]]]
+Properties = Iterable[Property | Mapping[str, object]]
 
 
 class Snapshot:
     """Properties that belong together, at one time.
 
-    ``time_usec``: microseconds since the epoch; now, unless it is given. ``parent_id``: the tracking id of the event that
-    it belongs to; that of the event that carries it, unless it is given. ``properties`` is copied.
+    ``time_usec``: microseconds since the epoch; now, unless it is given. ``parent_id``: the tracking id of the event
+    that it belongs to; that of the event that carries it, unless it is given. ``properties`` is copied.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Applications that the fault cases run, each in processes of its own: `python apps.py NAME`, options in the environment.
+"""Applications that the fault cases run, each in a process of its own: `python apps.py NAME`.
 
-Every process writes into a file of its own what it is about to log, and that the logging call has returned, before
-and after each call: what must not be missing afterwards is known even when it is killed in between.
+Their options are in the environment. Every process writes into a file of its own what it is about to log, and that the
+logging call has returned: what must not be missing afterwards is known even when it is killed in between.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import ctypes
 import gc
+import importlib
 import io
 import json
 import logging
@@ -22,6 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import shipper
@@ -95,7 +97,7 @@ def flood() -> None:
 
 
 def obey() -> None:
-    """Log as many records as each line of the test says, at the level it says, and tell the slowest call's milliseconds."""
+    """Log as many records, and as long ones, as each line of the test says; tell the milliseconds that 99 % took at most."""
     if OPTIONS.get("redirect"):
         sys.stderr = Redirected()
         logging.lastResort = None
@@ -159,8 +161,6 @@ def big_record() -> None:
 
 def log_late() -> None:
     """Log where no one should: in atexit after stop(), in logging.shutdown, in a daemon thread at the very end."""
-    import shipper.handler
-
     class Parting(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             """Nothing."""
@@ -192,10 +192,9 @@ def log_late() -> None:
 
 def no_thread() -> None:
     """The first thread of ours that empties the overflow can't be started."""
-    import shipper.queue
-
-    failures = []
-    start_thread = shipper.queue.start_thread
+    stranger: Any = importlib.import_module("shipper.queue")
+    failures: list[str] = []
+    start_thread = stranger.start_thread
 
     def failing(target: Callable[[], None], name: str) -> None:
         if not failures:
@@ -203,7 +202,7 @@ def no_thread() -> None:
             raise RuntimeError("can't start new thread")
         start_thread(target, name)
 
-    shipper.queue.start_thread = failing
+    stranger.start_thread = failing
     begin()
     wait_for_orders()
     for number in range(200):
@@ -215,7 +214,7 @@ def no_thread() -> None:
 
 def no_semaphores() -> None:
     """A system without /dev/shm semaphores, where no multiprocessing.Queue can be made."""
-    import _multiprocessing
+    stranger: Any = importlib.import_module("_multiprocessing")
 
     class Refusing:
         SEM_VALUE_MAX = 32767
@@ -223,7 +222,7 @@ def no_semaphores() -> None:
         def __init__(self, *_: object) -> None:
             raise OSError(38, "Function not implemented")
 
-    _multiprocessing.SemLock = Refusing  # type: ignore[attr-defined]
+    stranger.SemLock = Refusing
     try:
         mp.Queue()
     except OSError:
@@ -275,7 +274,7 @@ def listening() -> None:
     wait_for_orders()
 
 
-# Many processes --------------------------------------------------------------------------------------------------------
+# Many processes ----------------------------------------------------------------------------------------------------
 
 
 def storm() -> None:
@@ -286,13 +285,13 @@ def storm() -> None:
         begin()
     chance = random.Random(OPTIONS["seed"])
     shares = [OPTIONS["count"] // 4] * 4
-    workers: dict[int, tuple[mp.process.BaseProcess, str, int]] = {}
+    workers: dict[int, tuple[Any, str, int]] = {}
     born = killed = 0
     kill_worker, kill_shipper = time.monotonic() + 0.3, time.monotonic() + 0.4
     while shares or workers:
         while shares:
             born += 1
-            worker = mp.Process(target=storm_worker, args=(f"w{born}", shares[-1], in_parent))
+            worker: Any = mp.Process(target=storm_worker, args=(f"w{born}", shares[-1], in_parent))
             worker.start()
             workers[born] = (worker, f"w{born}", shares.pop())
         threading.Event().wait(0.01)
@@ -385,7 +384,7 @@ def prefork() -> None:
     begin()
     log_many("master", 9)
     for turn in range(OPTIONS["turns"]):
-        join(*[fork(lambda: log_many(f"turn{turn}", OPTIONS["count"])) for _ in range(4)])
+        join(*[fork(partial(log_many, f"turn{turn}", OPTIONS["count"])) for _ in range(4)])
     log_many("master-again", 9)
 
 
@@ -411,7 +410,7 @@ def fork_with_locks() -> None:
     for thread in threads:
         thread.start()
     for turn in range(OPTIONS["turns"]):
-        join(fork(lambda: log_many(f"child{turn}", 5)))
+        join(fork(partial(log_many, f"child{turn}", 5)))
     stopping.set()
     for thread in threads:
         thread.join()
@@ -502,12 +501,13 @@ def stop_everywhere() -> None:
     begin()
     log_many("three", 5)
     report = shipper.stop(10)
-    assert report is not None and report.flushed, report
+    assert report is not None
+    assert report.flushed, report
     assert shipper.stop(10) is None
 
 
 def reenter() -> None:
-    """Log inside logging: from signal handlers, destructors, filters and __str__, with the overflow in use and without."""
+    """Log inside logging: from signal handlers, destructors, filters and __str__."""
     begin()
     count = 0
 

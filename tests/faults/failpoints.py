@@ -1,8 +1,8 @@
 """Named points in the life of the shipper process where a test may kill, stop, raise or delay.
 
 Nothing of it is in the package: `start(python=…)` runs a wrapper script, the wrapper runs the real interpreter with a
-`sitecustomize.py` of ours, and that wraps functions of the package by their names. What was triggered is written down in
-files, so that the next process knows that its turn is over.
+`sitecustomize.py` of ours, and that wraps functions of the package by their names. What was triggered is written down
+in files, so that the next process knows that its turn is over.
 """
 
 from __future__ import annotations
@@ -144,4 +144,5 @@ class Failpoints:
     @property
     def fired(self) -> int:
         """How often one of them did what it is for."""
-        return sum((self.folder / f"{point.name}.{turn}").exists() for point in self.points for turn in range(point.times))
+        turns = [f"{point.name}.{turn}" for point in self.points for turn in range(point.times)]
+        return sum((self.folder / turn).exists() for turn in turns)

@@ -1,4 +1,4 @@
-"""The ledger: what the processes of an application logged, against what arrived, is dead, was dropped, or lies in the spool.
+"""The ledger: what an application logged, against what arrived, is dead, was dropped, or lies in the spool.
 
 Everything is compared as sets of names (each event's own, out of its message) and of ids.
 """
@@ -175,7 +175,7 @@ class Case:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 command = process.cmdline()
-                if command and command[-1] == f"shipper: {APP} {self.path}" and process.status() != psutil.STATUS_ZOMBIE:
+                if command and command[-1] == f"shipper: {APP} {self.path}":
                     found.append(process)
         return found
 
@@ -183,7 +183,7 @@ class Case:
     def status(self) -> Status:
         return read_status(self.spool, APP)
 
-    # -- what became of everything --------------------------------------------------------------------------------------
+    # -- what became of everything ------------------------------------------------------------
 
     @property
     def emitted(self) -> Emitted:
@@ -239,7 +239,7 @@ class Case:
             assert not several, f"{service}: several ids for one event: {several}"
             logged = account.emitted.begun | {f"fresh-{number}" for number in range(1, self._fresh + 1)}
             assert set(ids) <= logged, f"{service}: never logged: {sorted(set(ids) - logged)[:5]}"
-            assert len({id for each in ids.values() for id in each}) == len(ids), f"{service}: one id for several events"
+            assert len(set().union(*ids.values())) == len(ids), f"{service}: one id for several events"
             if doubles is not None:
                 more = sum(self.oracle.accepted(service).values()) - len(account.delivered)
                 assert more <= doubles, f"{service}: {more} doubles"

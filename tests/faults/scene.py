@@ -75,6 +75,11 @@ class Scene:
     def log_many(self, count: int, text: str = "") -> list[str]:
         return [self.log(text) for _ in range(count)]
 
+    @property
+    def handler(self) -> logging.Handler:
+        (handler,) = (each for each in self._logger.handlers if isinstance(each, shipper.QueueHandler))
+        return handler
+
     # -- looking ------------------------------------------------------------------------------------------------------
 
     @property

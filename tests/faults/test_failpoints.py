@@ -94,7 +94,7 @@ class Logging:
     def __init__(self, case: Case, failing: Failpoints) -> None:
         self.case = case
         self.logger = logging.Logger("failpoints")
-        self.side = Path(case.options["ledger"], "test").open("a")
+        self.side = Path(case.options["ledger"], "test").open("a")  # noqa: SIM115 # closed in `close`
         self.count = 0
         self.failing = failing
 
@@ -153,7 +153,9 @@ def run(case: Case, tmp_path: Path, *points: Failpoint, fires: int, timeout: flo
 
 
 @pytest.mark.parametrize("point", named(POINTS))
-def test_nothing_is_missing_when_it_is_killed_there_twice_in_a_row(case: Case, tmp_path: Path, point: Failpoint) -> None:
+def test_nothing_is_missing_when_it_is_killed_there_twice_in_a_row(
+    case: Case, tmp_path: Path, point: Failpoint
+) -> None:
     run(case, tmp_path, replace(point, times=2), fires=2)
 
 
@@ -279,7 +281,7 @@ def test_an_event_that_kills_its_encoder_becomes_a_dead_letter_and_all_others_ar
 
 
 def test_an_innocent_event_that_was_being_encoded_at_a_kill_is_delivered(case: Case, tmp_path: Path) -> None:
-    """Killed five times in the middle of encoding, the same event each time."""
+    """Of the process, and then of the copy that tried it."""
     points = [Failpoint("encoding", "shipper.backends.trakerr:Trakerr.body", where="innocent", times=2)]
     app = Logging(case, Failpoints(tmp_path / "python", *points))
     try:

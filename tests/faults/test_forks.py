@@ -1,4 +1,4 @@
-"""fork, spawn, forkserver, pools, forks that run no hooks: every process ships, and nobody ships another one's records."""
+"""fork, spawn, forkserver, pools, forks that run no hooks: every process ships its own records."""
 
 from __future__ import annotations
 

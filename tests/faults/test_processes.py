@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -138,7 +139,7 @@ def test_the_shipper_process_is_back_within_a_second_each_time_it_is_killed(case
 
 @pytest.mark.parametrize("seconds", [1.5, pytest.param(30.0, marks=pytest.mark.long)])
 def test_a_stopped_shipper_process_stops_no_application_and_drops_are_counted(case: Case, seconds: float) -> None:
-    app = case.app("obey", settings={"overflow": 1024 * 1024}, redirect=True)
+    app = case.app("obey", settings={"overflow": 256 * 1024}, redirect=True)
     app.line()
     app.order("10 0")
     app.line()
@@ -147,7 +148,7 @@ def test_a_stopped_shipper_process_stops_no_application_and_drops_are_counted(ca
     os.kill(pid, signal.SIGSTOP)
     stopped = time.monotonic()
     try:
-        app.order("2500 1000")
+        app.order("400 4000")
         slowest = float(app.line())
         holds(lambda: False, max(0.0, seconds - (time.monotonic() - stopped)))
     finally:
@@ -249,8 +250,9 @@ def black_hole(oracle: Oracle) -> None:
 
 
 @pytest.mark.parametrize("fault", [refuse, black_hole])
-def test_stop_keeps_its_deadline_when_nothing_is_reachable_and_the_next_start_delivers(case: Case, fault: object) -> None:
-    assert callable(fault)
+def test_stop_keeps_its_deadline_when_nothing_is_reachable_and_the_next_start_delivers(
+    case: Case, fault: Callable[[Oracle], None]
+) -> None:
     fault(case.oracle)
 
     app = case.app("stop_in_time", count=500, stop=2, settings={"grace": 0.5})
@@ -307,7 +309,8 @@ def test_what_is_logged_at_the_very_end_is_delivered_or_counted(case: Case, stop
     stderr = case.run("log_late", stopped=stopped)
 
     assert time.monotonic() - started < 10
-    assert not stderr
+    assert "Traceback" not in stderr
+    assert len(stderr.splitlines()) <= 1
     case.wait_for_end()
     case.check_that_a_record_flows()
     counted = case.status.dropped.get("after_stop", {}).get("INFO", 0)

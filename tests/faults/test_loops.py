@@ -1,0 +1,103 @@
+"""Event loops that replace the standard library's threads and sockets: gevent, patched early, late or not, and eventlet."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from ..needs import need
+from ..waiting import wait_until
+from .scene import Scene
+
+PATCHED = {
+    "gevent early": ("gevent", "from gevent import monkey; monkey.patch_all()", "import gevent"),
+    "gevent late": ("gevent", "import logging, shipper, shipper.queue", "import gevent; from gevent import monkey; monkey.patch_all()"),
+    "gevent not": ("gevent", "", "import gevent"),
+    "eventlet early": ("eventlet", "import eventlet; eventlet.monkey_patch()", ""),
+    "eventlet late": ("eventlet", "import logging, shipper, shipper.queue", "import eventlet; eventlet.monkey_patch()"),
+}  # fmt: skip
+
+APP = """
+    import warnings
+    warnings.simplefilter("ignore")
+    {before}
+    import logging, sys, time
+    import shipper
+    {after}
+
+    url, spool = sys.argv[1:]
+    log = logging.getLogger("loop")
+    log.propagate = False
+    shipper.start(shipper.Trakerr("k", url=url, name="a", level=0), app="loop", spool=spool, logger=log)
+    gaps = []
+
+    def tick():
+        last = time.perf_counter()
+        while not done:
+            {sleep}(0.002)
+            now = time.perf_counter()
+            gaps.append(now - last)
+            last = now
+
+    def work(number):
+        for each in range(100):
+            log.error("id:w%d-%d %s", number, each, "x" * 2000)
+            if each % 2 == 0:
+                {sleep}(0)
+
+    done = False
+    {spawn}(tick)
+    workers = [{spawn}(work, number) for number in range(20)]
+    print("logging", flush=True)
+    for worker in workers:
+        worker.{join}()
+    for _ in range(50):
+        {sleep}(0.002)
+    done = True
+    print(max(gaps), flush=True)
+    sys.stdin.readline()
+    log.error("id:fresh")
+    report = shipper.stop(20)
+    assert report.flushed and not report.dropped, report
+    print("stopped", flush=True)
+"""
+
+
+@pytest.mark.parametrize("way", PATCHED)
+def test_an_event_loop_keeps_its_pace_while_the_shipper_process_is_paused(
+    scene: Scene, tmp_path: Path, way: str
+) -> None:
+    library, before, after = PATCHED[way]
+    need(find_spec(library), f"{library} is not installed")
+    words = {"before": before, "after": after, "sleep": f"{library}.sleep", "spawn": f"{library}.spawn"}
+    code = textwrap.dedent(APP).format(**words, join="get" if library == "gevent" else "wait")
+    # 20 workers put 4 MB: more than the pipe takes, so that the overflow and its helper thread are in use.
+    scene.place.prepare()
+    (tmp_path / "loop.py").write_text(f"import {library}\n{code}" if way.endswith("not") else code)
+    pipe = subprocess.PIPE
+    arguments = [sys.executable, str(tmp_path / "loop.py"), scene.oracle.url("a"), str(scene.spool)]
+    with subprocess.Popen(arguments, stdin=pipe, stdout=pipe, text=True) as app:
+        assert app.stdin is not None
+        assert app.stdout is not None
+        os.kill(scene.pid, signal.SIGSTOP)
+        try:
+            assert app.stdout.readline() == "logging\n"
+            gap = float(app.stdout.readline())
+        finally:
+            os.kill(scene.pid, signal.SIGCONT)
+        app.stdin.write("on\n")
+        app.stdin.close()
+        assert app.stdout.readline() == "stopped\n"
+        assert app.wait(20) == 0
+
+    assert gap < 0.05
+    wanted = {"fresh", *(f"w{number}-{each}" for number in range(20) for each in range(100))}
+    wait_until(lambda: scene.oracle.accepted("a").keys() == wanted, 10)
+    scene.ends()
