@@ -96,8 +96,12 @@ class Guarded:
         found: dict[EventId | None, RejectedError] = {}
         for event in events:
             deaths = self._suspects.get(event.id, 0) if event.id is not None else 0
-            if deaths and (deaths >= DEATHS or self._is_deadly(event)):
+            if not deaths:
+                continue
+            if deaths >= DEATHS or self._is_deadly(event):
                 found[event.id] = RejectedError(f"{self.name}: encoding this event kills the process")
+            else:
+                self._encoded([event])  # alone: should the process die now, no other is suspected with it
         if found:
             self._suspects.update({id: DEATHS for id in found if id is not None})
             self._keep()

@@ -651,13 +651,23 @@ def _origin(values: dict[str, Any]) -> Iterable[Any]:
 
 
 def _is_usual(
-    time: float, level: int, name: str, logger: str, path: str, line: int, function: str, pid: int, process: str, tid: int,
+    time: float,
+    level: int,
+    level_name: str,
+    logger: str,
+    path: str,
+    line: int,
+    function: str,
+    pid: int,
+    process: str,
+    tid: int,
     thread: str,
-) -> bool:  # fmt: skip
-    texts = f"{name}{logger}{path}{function}{process}{thread}"
-    if len(texts) > _MAX_NAME or not texts.isascii():
+) -> bool:
+    names = f"{level_name}{logger}{path}{function}{process}{thread}"
+    if len(names) > _MAX_NAME or not names.isascii():
         return False
-    return _FIRST_SECOND <= time < _END_OF_TIME and -1 < min(level, line, pid, tid) and max(level, line, pid, tid) < 2**63
+    numbers = (level, line, pid, tid)
+    return _FIRST_SECOND <= time < _END_OF_TIME and min(numbers) >= 0 and max(numbers) < 2**63
 
 
 def _message(record: logging.LogRecord) -> str:

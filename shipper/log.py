@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+import os
 import sys
 import time
+from typing import TextIO
+
+from .spool import open_file
 
 NAME = "shipper.process"
 REPEAT = 60.0  # seconds in which the same warning is said once
 _BYTES = 1024 * 1024
 _START = 60  # characters of a reason that tell it from another one
+
+
+class _File(logging.handlers.RotatingFileHandler):
+    """A file of the spool: it follows no link."""
+
+    def _open(self) -> TextIO:
+        fd = open_file(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        return open(fd, "a", encoding=self.encoding, errors=self.errors)
 
 
 class _Once(logging.Filter):
@@ -47,7 +59,7 @@ def set_up(path: str, app: str) -> logging.Logger:
     logger.propagate = False
     logger.addFilter(_Once())
     try:
-        file = logging.handlers.RotatingFileHandler(path, maxBytes=_BYTES, backupCount=1, encoding="utf-8", delay=True)
+        file = _File(path, maxBytes=_BYTES, backupCount=1, encoding="utf-8", delay=True)
     except OSError:
         file = None
     line = logging.Formatter(f"%(asctime)s shipper[{app}] %(levelname)s %(message)s")

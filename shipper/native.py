@@ -6,6 +6,8 @@ the operating system.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import posix
 import subprocess
 import sys
@@ -38,9 +40,21 @@ def is_patched() -> bool:
 
 
 def popen() -> Any:
-    """`subprocess.Popen`; gevent's starts processes from the main thread of its event loop alone."""
+    """`subprocess.Popen`. gevent's starts processes in the main thread of its event loop alone, and spoils the original."""
     gevent = sys.modules.get("gevent.monkey")
-    return subprocess.Popen if gevent is None else gevent.get_original("subprocess", "Popen")
+    if gevent is None or not gevent.is_module_patched("subprocess"):
+        return subprocess.Popen
+    return _another_subprocess().Popen
+
+
+@functools.cache
+def _another_subprocess() -> Any:
+    spec = importlib.util.spec_from_file_location("shipper._subprocess", subprocess.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def new_rlock() -> Any:

@@ -407,7 +407,7 @@ def main(pipe: int, lock: int) -> NoReturn:
     grow(pipe)
     write_note(lock, {**read_note(lock), "pid": os.getpid()})
     sys.setswitchinterval(0.001)  # intake must not wait long for its turn: the pipe holds 1 MiB
-    gc.set_threshold(50_000, 20, 100)  # events are trees, many at a time, and go by themselves: looking for cycles is dear
+    gc.set_threshold(50_000, 20, 100)  # events have no cycles, and looking for some in thousands of them is dear
     code = 0
     try:
         Shipper(settings, pipe).run()

@@ -27,6 +27,7 @@ from .spool import Spool, open_file
 
 TITLE = "shipper: "  # in `ps`, before the app's name and its spool
 LOOK = 1.0  # seconds between two looks at a process whose end would be told
+REAPING = 2.0  # seconds that the process we started has to fork and end
 SOON = 0.05  # ... and at one that is just starting, or can't be watched
 PATIENCE = 1.0  # seconds at most before a process that ended soon is started again ...
 LOOPING = 20  # ... and after so many in a row
@@ -211,9 +212,9 @@ class Supervisor:
     def _reap(self, *, wait: bool = False) -> None:
         """The process that we started forked and ended; take its exit status away."""
         for process in list(self._started):
-            if wait:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(2.0)
+            deadline = time.monotonic() + REAPING
+            while wait and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.001)  # an event loop may have taken over what Popen waits with
             if process.poll() is not None:
                 self._started.remove(process)
 

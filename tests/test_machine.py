@@ -10,8 +10,7 @@ from shipper.machine import KEPT, NEAR, Load, address, host
 
 def test_an_event_gets_the_sample_nearest_to_its_time() -> None:
     load = Load()
-    load._times.extend([100.0, 101.0, 102.0])
-    load._values.extend([(1.0, 10.0), (2.0, 20.0), (3.0, 30.0)])
+    load._samples = ([100.0, 101.0, 102.0], [(1.0, 10.0), (2.0, 20.0), (3.0, 30.0)])
 
     assert load(100.4) == (1.0, 10.0)
     assert load(100.6) == (2.0, 20.0)

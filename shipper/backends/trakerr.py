@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 import json
 import logging
@@ -175,8 +176,9 @@ class Trakerr:
         }
 
     def _of_record(self, event: Event, site: Site) -> dict[str, Any]:
-        """What a record says; in its ``data`` are the defaults of the handler that shipped it, and what surrounds it."""
-        given = {key: event.data[key] for key in FIELDS if key in event.data} if event.data and event.kind == "log" else {}
+        """What a record says; in its ``data`` are its handler's defaults, and what surrounds it."""
+        has_own = event.data and event.kind == "log"
+        given = {key: event.data[key] for key in FIELDS if key in event.data} if has_own else {}
         tags = given.get("contextTags", self.tags) or ()
         fields: dict[str, Any] = {
             **given,
@@ -199,7 +201,10 @@ class Trakerr:
 
 def log_level(level: int) -> str:
     """The service's word for a level's number."""
-    return LEVELS[sum(level >= bound for bound in (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL))]
+    return LEVELS[bisect.bisect_right(_BOUNDS, level)]
+
+
+_BOUNDS = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 
 
 def milliseconds(seconds: float) -> int:
@@ -234,6 +239,9 @@ def with_extras(custom: Any, extras: Mapping[str, Any]) -> Any:
     What is there already stays. When there are more extras than places, the last one's text ends in how many are left
     out; with no place free at all, the tenth place's text does.
     """
+    if custom is None and len(extras) <= SLOTS:
+        placed = zip(_SLOT_NAMES, sorted(extras), strict=False)
+        return {"stringData": {place: f"{name}={spelled(extras[name])}" for place, name in placed}}
     shaped = dict(custom) if isinstance(custom, dict) else {} if custom is None else {"stringData": spelled(custom)}
     given = shaped.get("stringData")
     strings = dict(given) if isinstance(given, dict) else {} if given is None else {"customData1": given}

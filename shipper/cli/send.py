@@ -1,100 +1,146 @@
-"""`shipper send` - ships one event."""
+"""`shipper send` - ships one event, and waits until it is delivered."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import logging
+import math
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..event import Event, from_record
-from . import BAD_NEWS, NOT_TRIED, OK, complain, shipping
+from . import BAD_NEWS, NOT_TRIED, OK, complain
 
-MOST = 256 * 1024
-"""So much of a file with a traceback is read, from its end."""
+if TYPE_CHECKING:
+    from ..app import App
+    from ..event import Event
+    from ..settings import Settings
+
+LATER = 3
+TIMEOUT = 5.0
+JOURNALING = 5.0  # seconds at most, after the timeout, until it is known to be in the journal
+LONGEST = 1024 * 1024  # bytes of a traceback that are read
 
 
 def register(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "send",
         help="ship one event",
-        description="Ship one event to the backends that the environment names: SHIPPER_TRAKERR_API_KEY, "
-        "SHIPPER_JKOOL_TOKEN and the other variables of the settings.",
-        epilog="Exit code: 0 delivered (with --no-wait: safe on disk); 1 refused, dropped, or not delivered yet - then "
-        "it is on disk, and is tried again; 2 not tried.",
+        description="Ship one event to the services that the environment names (SHIPPER_TRAKERR_API_KEY, "
+        "SHIPPER_JKOOL_TOKEN, and any other SHIPPER_ setting), and wait until it is delivered.",
+        epilog=f"Exit code: 0 delivered; 1 refused by a service, or dropped; 2 could not be tried; {LATER} not "
+        "delivered yet: it is in the journal, and goes out as soon as the services take it or, when that takes long, "
+        "with the next command that has the same settings.",
     )
     parser.add_argument("message")
+    parser.add_argument("--level", help="its level, a name or a number (INFO; ERROR with an exception)")
+    parser.add_argument("--logger", default="shipper.send", metavar="NAME", help="its logger's name (%(default)s)")
     parser.add_argument(
-        "--extra",
-        type=_pair,
-        action="append",
-        default=[],
-        metavar="K=V",
-        help="a field of the event, as often as you like; numbers, true, false and null are that, the rest is text",
+        "--extra", action="append", type=_pair, default=[], metavar="KEY=VALUE", help="a field; as often as you like"
     )
     parser.add_argument(
         "--exception-from",
         metavar="FILE",
-        help="a file with a traceback, - for standard input; its end when it is long",
+        help="the text of a traceback, - for standard input; what Python printed is sent as exceptions",
     )
-    shipping.add_options(parser, timeout=10.0, waits_for="for the delivery")
-    parser.add_argument("--no-wait", action="store_true", help="safe on disk is enough")
+    parser.add_argument("--app", metavar="NAME", help="ship as this app (default: named after the services)")
+    parser.add_argument("--spool", metavar="PATH", help="the app's folder, when that is not in the default place")
+    parser.add_argument(
+        "--timeout", type=_seconds, default=TIMEOUT, metavar="S", help="how long to wait for delivery (%(default)g)"
+    )
     parser.set_defaults(run=run)
 
 
-def _pair(text: str) -> tuple[str, object]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not K=V")
-    return name, _value(value)
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value
 
 
-def _value(text: str) -> object:
+def _seconds(text: str) -> float:
     try:
-        value = json.loads(text, parse_constant=str)
-    except (ValueError, RecursionError):
-        return text
-    return text if isinstance(value, (dict, list, str)) else value
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to 86400")
+    return seconds
 
 
 def run(given: argparse.Namespace) -> int:
+    from ..spool import Spool
+    from ..status import read_status
+    from .starting import begin, settings_for
+
+    settings = settings_for(given.app, given.spool)
     try:
         event = _event(given)
     except OSError as error:
-        return complain(f"{given.exception_from}: {error.strerror}", code=NOT_TRIED)
-    with shipping.started(given) as pipeline:
-        if problem := shipping.unheard(given.level):
-            return complain(problem, code=BAD_NEWS)
-        refused = shipping.dead()
-        if not pipeline.put(event):
-            return BAD_NEWS  # and it was said why
-        if not shipping.flush(given.timeout, delivered=not given.no_wait):
-            return complain(_trouble(given.timeout), code=BAD_NEWS)
-        names = [name for name, count in shipping.dead().items() if count > refused.get(name, 0)]
-        if names and not given.no_wait:
-            return complain(f"refused by {', '.join(names)}: see dead/ in {shipping.place()}", code=BAD_NEWS)
-    return OK
+        return complain(f"--exception-from {given.exception_from}: {error.strerror}", code=NOT_TRIED)
+    _check_level(settings, event.level)
+    before = {backend.name: backend.dead for backend in read_status(Spool(settings.spool), settings.app).backends}
+    app = begin(settings)
+    if not app.pipeline.put(event):
+        return complain("the event was dropped", code=BAD_NEWS)
+    try:
+        return _outcome(app, given.timeout, before)
+    finally:
+        _stop()
 
 
 def _event(given: argparse.Namespace) -> Event:
-    made = shipping.event(given.message, given.level, given.logger, time.time(), dict(given.extra))
-    if given.exception_from:
-        # A record that was pickled has its traceback as text, too.
-        made.exceptions = from_record(logging.makeLogRecord({"exc_text": _tail(given.exception_from)})).exceptions
-    return made
+    """OSError when the traceback can't be read."""
+    import logging
+
+    from ..event import from_record, plain
+    from ..settings import level_number
+
+    text = None if given.exception_from is None else _read(given.exception_from)
+    level = level_number("--level", _number(given.level or ("INFO" if text is None else "ERROR")))
+    record = logging.LogRecord(given.logger, level, "", 0, given.message, None, None)
+    record.exc_text = text
+    event = from_record(record)
+    event.extra = plain(dict(given.extra))  # as they are given: a key may be one that a record has itself
+    return event
 
 
-def _tail(path: str) -> str:
+def _number(level: str) -> int | str:
+    return int(level) if level.isascii() and level.isdigit() else level
+
+
+def _read(path: str) -> str:
     if path == "-":
-        octets = sys.stdin.buffer.read()
+        raw = sys.stdin.buffer.read(LONGEST)
     else:
         with open(path, "rb") as file:
-            octets = file.read()
-    return octets[-MOST:].decode("utf-8", "backslashreplace").strip("\r\n")
+            raw = file.read(LONGEST)
+    return raw.decode("utf-8", "backslashreplace").replace("\r\n", "\n").strip("\n")
 
 
-def _trouble(seconds: float) -> str:
-    said = [f"{each.name} is {each.state} ({each.last_error})" for each in shipping.backends() if each.last_error]
-    return f"not delivered within {seconds:g} s; it is kept in {shipping.place()}. {'; '.join(said)}".rstrip(". ")
+def _check_level(settings: Settings, level: int) -> None:
+    """ConfigurationError when nobody would get the event."""
+    from ..errors import ConfigurationError
+
+    if all(level < backend.level for backend in settings.backends):
+        takes = ", ".join(f"{backend.name} takes {backend.level} and above" for backend in settings.backends)
+        raise ConfigurationError("--level", level, f"no service takes it: {takes}")
+
+
+def _outcome(app: App, timeout: float, before: dict[str, int]) -> int:
+    if not app.flush(time.monotonic() + timeout):
+        journaled = app.flush(time.monotonic() + JOURNALING, delivered=False) or app.supervisor.rescue()
+        if not journaled:
+            return complain("not delivered, and not in the journal yet: is the disk full?", code=BAD_NEWS)
+        said = f"not delivered within {timeout:g} s; it is in the journal, and will be delivered later"
+        return complain(said, code=LATER)
+    refused = [each for each in app.status().backends if each.dead > before.get(each.name, 0)]
+    if refused:
+        said = "; ".join(f"{each.name} refused it ({each.last_error or 'see its dead letters'})" for each in refused)
+        return complain(f"{said}; it is kept in {app.spool.dead}", code=BAD_NEWS)
+    return OK
+
+
+def _stop() -> None:
+    from ..app import stop
+
+    stop(0.0)

@@ -1,178 +1,227 @@
-"""What was read and is not shipped yet: in files without a name, so that reading waits for nobody."""
+"""What `shipper pipe` has read and not yet shipped: a folder of files that outlives its processes.
+
+    position         two u64: bytes taken in, bytes shipped; its owner holds an exclusive flock on it
+    reading.json     how its lines become events
+    00000000 …       the bytes as they came, SEGMENT in each
+    00000000.times   when they came: a u64 offset and a double, seconds since the epoch, for each piece
+"""
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import errno
 import fcntl
+import json
+import mmap
 import os
-import select
-import tempfile
-import threading
+import shutil
+import struct
 import time
+import uuid
+from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any
 
-PIPE = 1024 * 1024
-CHUNK = 1024 * 1024
-SEGMENT = 16 * 1024 * 1024  # of a file, before the next one is begun: a file that is read takes no room any more
-PARTING = 1.0  # seconds for the last words of a program that was asked to end together with us
-PAUSE = 0.2  # seconds between two tries on a disk that is full
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
+from ..spool import open_file
 
-
-class Chunk(NamedTuple):
-    """Octets in a file, and when they came. ``is_last``: the file has no more of them."""
-
-    fd: int
-    start: int
-    size: int
-    when: float
-    is_last: bool
+SEGMENT = 16 * 1024 * 1024
+LIMIT = 1024 * 1024 * 1024  # bytes that may wait to be shipped; then the writer waits
+PIECE = 1024 * 1024  # bytes that are taken in at once
+_CHUNK = 64 * 1024
+_HEAD = 4096
+_U64 = struct.Struct("<Q")
+_TIME = struct.Struct("<Qd")
 
 
 class Spill:
-    """Reads a descriptor in a thread of its own, as long as its ``with`` lasts; iterating gives (octets, time) in order.
+    """One folder. The process that reads takes in, the one that ships goes through it; they share it by a fork."""
 
-    What waits lies in ``folder``, at most ``most`` bytes of it: then, and while the disk is full, reading waits. `end`
-    ends the input after a moment for what is still being written; called again, at once. ``trouble`` says why input
-    ended before its end, "" when it did not.
-    """
-
-    def __init__(self, source: int, folder: str, *, most: int) -> None:
-        self.trouble = ""
-        self._source = source
+    def __init__(self, folder: str, head: int) -> None:
         self._folder = folder
-        self._most = most
-        self._chunks: collections.deque[Chunk] = collections.deque()
-        self._waiting = 0
-        self._changed = threading.Condition()
-        self._finished = False
-        self._ending: float | None = None
-        self._bell = os.pipe()
-        self._fd = -1
-        self._size = 0
-        self._held = b""  # read, and there was no room on disk for it
-        self._splices = hasattr(os, "splice")
-        self._thread = threading.Thread(target=self._run, name="shipper-pipe", daemon=True)
+        self._head = head
+        self._shared = mmap.mmap(head, _HEAD)
+        self._fd = -1  # the segment that is being written, or read
+        self._times = -1
+        self._number = -1
+        self._read = self.shipped
+        self._arrivals: deque[tuple[int, float]] = deque()
+        self._partial = b""
 
-    def __enter__(self) -> Spill:
-        with contextlib.suppress(OSError):  # not a pipe, or the user has had his share
-            fcntl.fcntl(self._source, _F_SETPIPE_SZ, PIPE)
-        self._thread.start()
-        return self
+    @classmethod
+    def create(cls, parent: str, reading: dict[str, Any]) -> Spill:
+        """A new one in the folder ``parent``, locked. OSError when it can't be."""
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(parent, 0o700)
+        name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+        hidden, folder = os.path.join(parent, f".{name}"), os.path.join(parent, name)
+        os.mkdir(hidden, 0o700)
+        with open(open_file(os.path.join(hidden, "reading.json"), os.O_WRONLY | os.O_CREAT), "w") as file:
+            json.dump(reading, file)
+        head = open_file(os.path.join(hidden, "position"), os.O_RDWR | os.O_CREAT)
+        fcntl.flock(head, fcntl.LOCK_EX)
+        os.posix_fallocate(head, 0, _HEAD)
+        os.rename(hidden, folder)
+        return cls(folder, head)
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._ending = time.monotonic()
-        self._ring()
-        self._thread.join()
-        for each in {*self._bell, *(chunk.fd for chunk in self._chunks), self._fd} - {-1}:
-            os.close(each)
+    # -- taking in ---------------------------------------------------------------------------------------------------
 
-    def end(self) -> None:
-        """From a signal handler, too."""
-        now = time.monotonic()
-        self._ending = now + PARTING if self._ending is None else now
-        self._ring()
-
-    def _ring(self) -> None:
-        os.write(self._bell[1], b".")
-
-    # -- reading -------------------------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        try:
-            self._read()
-        except Exception as error:
-            self.trouble = str(error)
-        with self._changed:
-            self._finished = True
-            self._changed.notify_all()
-
-    def _read(self) -> None:
-        poller = select.poll()
-        poller.register(self._source, select.POLLIN)
-        poller.register(self._bell[0], select.POLLIN)
-        while self._has_time():
-            ready = dict(poller.poll(self._patience()))
-            if self._bell[0] in ready:
-                os.read(self._bell[0], 64)
-            if self._source not in ready or not self._has_room():
-                continue
-            size = self._move()
-            if size == 0:
-                return
-            if size > 0:
-                self._add(size)
-
-    def _has_time(self) -> bool:
-        return self._ending is None or time.monotonic() < self._ending
-
-    def _patience(self) -> int | None:
-        return None if self._ending is None else max(1, int((self._ending - time.monotonic()) * 1000))
-
-    def _has_room(self) -> bool:
-        if self._waiting < self._most:
-            return True
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting < self._most, PAUSE)
-        return self._waiting < self._most
-
-    def _move(self) -> int:
-        """As many bytes as there are into the file; 0 at the end of input, -1 when it could not be done now."""
-        try:
-            return self._moved()
-        except BlockingIOError:
-            return -1
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            time.sleep(PAUSE)
-            return -1
-
-    def _moved(self) -> int:
-        if self._fd < 0:
-            file, path = tempfile.mkstemp(prefix="pipe-", dir=self._folder)
-            os.unlink(path)
-            self._fd, self._size = file, 0
-        if self._splices:
-            try:
-                return os.splice(self._source, self._fd, CHUNK, offset_dst=self._size)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                self._splices = False  # not a pipe, or a file system that can't
-        self._held = self._held or os.read(self._source, CHUNK)
-        size = os.pwrite(self._fd, self._held, self._size) if self._held else 0
-        self._held = self._held[size:]
+    def take(self, source: int) -> int:
+        """Move what the descriptor has, at most a piece, to the end; how many bytes, 0 at its end. OSError (ENOSPC
+        among others) when the disk does not take it: nothing is lost then."""
+        at = self.taken
+        self._open_to_write(at // SEGMENT)
+        inside = at % SEGMENT
+        size = _move(source, self._fd, min(PIECE, SEGMENT - inside), inside)
+        if size:
+            _U64.pack_into(self._shared, 0, at + size)
+            with contextlib.suppress(OSError):  # without it only the times of its lines are less exact
+                os.write(self._times, _TIME.pack(at + size, time.time()))
         return size
 
-    def _add(self, size: int) -> None:
-        is_last = self._size + size >= SEGMENT
-        chunk = Chunk(self._fd, self._size, size, time.time(), is_last)
-        self._size += size
-        if is_last:
-            self._fd = -1
-        with self._changed:
-            self._waiting += size
-            self._chunks.append(chunk)
-            self._changed.notify()
+    def _open_to_write(self, number: int) -> None:
+        if number == self._number:
+            return
+        self._let_go()
+        path = self._segment(number)
+        self._times = open_file(f"{path}.times", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._fd = open_file(path, os.O_RDWR | os.O_CREAT)
+        self._number = number
 
-    # -- what was read -------------------------------------------------------------------------------------------------
+    # -- shipping ----------------------------------------------------------------------------------------------------
 
-    def __iter__(self) -> Iterator[tuple[bytes, float]]:
-        while (chunk := self._next()) is not None:
-            octets = os.pread(chunk.fd, chunk.size, chunk.start)
-            if chunk.is_last:
-                os.close(chunk.fd)
-            with self._changed:
-                self._waiting -= chunk.size
-                self._changed.notify_all()
-            yield octets, chunk.when
+    def rewind(self) -> None:
+        """Go through it from where shipping has got to; called in the process that ships, before `next`."""
+        self._let_go()
+        self._read = self.shipped
 
-    def _next(self) -> Chunk | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._chunks or self._finished)
-            return self._chunks.popleft() if self._chunks else None
+    @property
+    def taken(self) -> int:
+        """Bytes taken in so far."""
+        return int(_U64.unpack_from(self._shared, 0)[0])
+
+    @property
+    def shipped(self) -> int:
+        """Bytes whose lines have been shipped."""
+        return int(_U64.unpack_from(self._shared, 8)[0])
+
+    @property
+    def waiting(self) -> int:
+        return self.taken - self.shipped
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What it was created with."""
+        with open(open_file(os.path.join(self._folder, "reading.json"), os.O_RDONLY)) as file:
+            found: dict[str, Any] = json.load(file)
+        return found
+
+    def next(self) -> bytes:
+        """Some of what comes next; nothing when there is no more for now."""
+        while True:
+            number, inside = divmod(self._read, SEGMENT)
+            if number != self._number and not self._open_to_read(number):
+                return b""
+            chunk = os.pread(self._fd, _CHUNK, inside)
+            self._read += len(chunk)
+            return chunk
+
+    def _open_to_read(self, number: int) -> bool:
+        self._let_go()
+        try:
+            self._fd = open_file(self._segment(number), os.O_RDONLY)
+            self._times = open_file(f"{self._segment(number)}.times", os.O_RDONLY)
+        except FileNotFoundError:
+            self._let_go()
+            return False
+        self._number, self._partial = number, b""
+        return True
+
+    def arrival(self, offset: int) -> float:
+        """When the byte before this offset came, as far as that is known."""
+        while not self._arrivals or self._arrivals[-1][0] < offset:
+            if not self._more_arrivals():
+                return self._arrivals[-1][1] if self._arrivals else time.time()
+        while self._arrivals[0][0] < offset:
+            self._arrivals.popleft()
+        return self._arrivals[0][1]
+
+    def _more_arrivals(self) -> bool:
+        if self._times < 0:
+            return False
+        data = self._partial + os.read(self._times, 256 * _TIME.size)
+        whole = len(data) - len(data) % _TIME.size
+        self._partial = data[whole:]
+        self._arrivals.extend((end, when) for end, when in _TIME.iter_unpack(data[:whole]))
+        return whole > 0
+
+    def settle(self, offset: int) -> None:
+        """Everything before this offset has been shipped; what a kill interrupts begins here again."""
+        before = self.shipped // SEGMENT
+        _U64.pack_into(self._shared, 8, offset)
+        for number in range(before, offset // SEGMENT):
+            for path in (self._segment(number), f"{self._segment(number)}.times"):
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def remove(self) -> None:
+        """All of it has been shipped."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self.close()
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(self._folder))
+
+    def close(self) -> None:
+        self._let_go()
+        self._shared.close()
+        os.close(self._head)
+
+    def _let_go(self) -> None:
+        for fd in (self._fd, self._times):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._times = self._number = -1
+
+    def _segment(self, number: int) -> str:
+        return os.path.join(self._folder, f"{number:08d}")
+
+
+def abandoned(parent: str) -> Iterator[Spill]:
+    """The spills whose owners are gone, oldest first; each is locked for us until it is closed or removed."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in sorted(os.listdir(parent)):
+            folder = os.path.join(parent, name)
+            if name.startswith("."):
+                continue
+            with contextlib.suppress(OSError):
+                head = open_file(os.path.join(folder, "position"), os.O_RDWR)
+                try:
+                    fcntl.flock(head, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    found = Spill(folder, head)
+                except (OSError, ValueError):
+                    os.close(head)
+                    continue
+                yield found
+
+
+def _move(source: int, target: int, size: int, at: int) -> int:
+    """Like `cat`, but without a copy through this process where the source is a pipe."""
+    if hasattr(os, "splice"):
+        try:
+            return os.splice(source, target, size, offset_dst=at)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # EINVAL: standard input is no pipe
+                raise
+    return _copy(source, target, size, at)
+
+
+def _copy(source: int, target: int, size: int, at: int) -> int:
+    os.posix_fallocate(target, at, size)  # first: what was read must find its room
+    data = os.read(source, size)
+    os.ftruncate(target, at + len(data))
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(target, view, at)
+        view, at = view[written:], at + written
+    return len(data)

@@ -13,7 +13,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 from ..handler import QueueHandler
 from ..settings import level_number
-from . import line
+from .line import everywhere
 from .log import Logger, log
 from .metrics import now, spelled
 from .scope import MOST, Scope, enter, leave, new_id
@@ -119,7 +119,7 @@ class _Everywhere(QueueHandler):
     """To every place that a jKool backend of this process ships to, once."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.route = line.everywhere(record.levelno)
+        self.route = everywhere(record.levelno)
         super().emit(record)
 
 

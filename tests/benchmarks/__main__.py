@@ -37,7 +37,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (5); medians are told")
     parser.add_argument("--scale", type=float, default=1.0, help="of records and seconds (1.0)")
     parser.add_argument("--quick", action="store_true", help="one small round of everything, to see that it runs")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder of bench.json and the pictures")
+    parser.add_argument(
+        "--output", type=Path, default=Path(__file__).parent, help="folder of bench.json and the pictures"
+    )
     options = parser.parse_args()
     plan = Plan(1, 0.02) if options.quick else Plan(options.rounds, options.scale)
     _compile_once()
@@ -64,7 +66,7 @@ def _measured(plan: Plan, names: list[str]) -> list[Row]:
 
 
 def _compile_once() -> None:
-    """Imports are measured with bytecode at hand, as it is after an installation, and nothing is written into the tree."""
+    """Imports are measured with bytecode at hand, as after an installation, and nothing is written into the tree."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = os.path.join(tempfile.gettempdir(), f"bench-bytecode-{os.geteuid()}")
 

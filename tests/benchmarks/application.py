@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: `python -m tests.benchmarks.application QUESTION OPTIONS` prints its numbers.
+"""One measurement in a process of its own: `python -m tests.benchmarks.application QUESTION OPTIONS` prints numbers.
 
 The process is the application: its CPU time, its memory, its logging calls are what is asked for.
 """
@@ -63,7 +63,7 @@ def _log_paced(log: Callable[[int], None], rate: float, seconds: float, times: l
 
 
 def burst(options: Options) -> Numbers:
-    """As fast as it goes, from some threads: what a call takes, what was dropped, what it cost until all was handed over."""
+    """As fast as it goes, from some threads: what a call takes, and what it costs until all is handed over."""
     peer = _peer(options)
     peer.log(0)
     each = options["records"] // options["threads"]
@@ -126,7 +126,7 @@ def trouble(options: Options) -> Numbers:
 
 
 def deliver(options: Options) -> Numbers:
-    """How fast a backlog of ``events`` reaches the backends; watched from another core than the one that delivers."""
+    """How fast a backlog of ``events`` reaches the backends; on one core, watched from another one, when so told."""
     import shipper
 
     from . import backlog
@@ -135,11 +135,13 @@ def deliver(options: Options) -> Numbers:
     spool = Path(options["folder"], "spool")
     names = [backend.name for backend in backends]
     size = backlog.write(spool, names, options["events"])
-    core, other = options.get("cores", (0, 1))
-    os.sched_setaffinity(0, {core})
+    cores = os.sched_getaffinity(0)
+    if options.get("one_core"):
+        os.sched_setaffinity(0, {min(cores)})
     begun = time.perf_counter()
     shipper.start(*backends, app="bench", spool=spool, logger="bench", spooling=shipper.Spooling(quota=8 << 30))
-    os.sched_setaffinity(0, {other})
+    if options.get("one_core"):
+        os.sched_setaffinity(0, {max(cores)})
     samples = _watch(spool, names, options["events"], begun, options["seconds"])
     return {"samples": samples, "journal_bytes": size}
 
@@ -148,10 +150,11 @@ def bare(options: Options) -> Numbers:
     """CPU of one request by urllib3 alone, with the body ready: the floor of one event a request."""
     import urllib3
 
-    from . import backlog
     from shipper.backends import Site
     from shipper.backends.trakerr import Trakerr
     from shipper.event import EventId, unpack
+
+    from . import backlog
 
     backend = Trakerr("key", url=f"{options['url']}/api/v1")
     event = unpack(backlog.payload(1), EventId(b"12345678", 1))
@@ -248,7 +251,7 @@ def start_and_stop(options: Options) -> Numbers:
     begun = time.perf_counter()
     shipper.start(*backends, app="bench", spool=spool, logger="bench", spooling=shipper.Spooling(quota=8 << 30))
     started = time.perf_counter()
-    backlog.wait_for(lambda: shipper.status().backends, 20)
+    backlog.wait_for(lambda: shipper.status().updated, 20)
     told = time.perf_counter()
     numbers = {"start": (started - begun) * 1e3, "running": (told - begun) * 1e3}
     if options.get("bytes"):

@@ -21,7 +21,13 @@ LONGEST = 300.0  # seconds that a child may take
 def ask(question: str, *, core: int | None = None, timeout: float = LONGEST, **options: Any) -> dict[str, Any]:
     """The numbers that `application.py` has for a question, {"error": ...} when it failed or took too long."""
     with folder() as place:
-        command = [sys.executable, "-m", "tests.benchmarks.application", question, json.dumps({**options, "folder": place})]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.benchmarks.application",
+            question,
+            json.dumps({**options, "folder": place}),
+        ]
         prefix = [] if core is None else ["taskset", "-c", str(core)]
         # A session of its own: peers leave processes behind when they hang.
         process = subprocess.Popen(

@@ -50,7 +50,9 @@ def _sizes(plan: Plan, urls: dict[str, str]) -> Iterator[Row]:
                 values.append(told["cpu"])
                 dropped += told["dropped"]
         value = median(values) if values else None
-        note = "" if value is None else f"{value / size * 1000:.1f} µs a kB" + (f", {dropped} dropped" if dropped else "")
+        note = (
+            "" if value is None else f"{value / size * 1000:.1f} µs a kB" + (f", {dropped} dropped" if dropped else "")
+        )
         yield Row(question, f"{size:,} bytes", value, "µs", note=note, more={"bytes": size})
 
 
@@ -59,7 +61,10 @@ def _spooled(plan: Plan, urls: dict[str, str]) -> Iterator[Row]:
     empty = 0.0
     for size in SPOOLED:
         if size * plan.scale > 0 or size == 0:
-            told = [ask("start_and_stop", urls=urls, bytes=int(size * plan.scale) or None) for _ in range(max(1, plan.rounds // 2))]
+            told = [
+                ask("start_and_stop", urls=urls, bytes=int(size * plan.scale) or None)
+                for _ in range(max(1, plan.rounds // 2))
+            ]
             start = median([one["start"] for one in told if "start" in one])
             running = median([one["running"] for one in told if "running" in one])
             empty = empty or running

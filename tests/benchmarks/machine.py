@@ -42,6 +42,10 @@ def _version(name: str) -> str:
 
 def _nginx() -> str:
     try:
-        return subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False).stderr.strip().rpartition("/")[2]
+        return (
+            subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False)
+            .stderr.strip()
+            .rpartition("/")[2]
+        )
     except OSError:
         return "not installed"

@@ -10,6 +10,7 @@ import logging
 import logging.handlers
 import multiprocessing as mp
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,11 @@ class Peer:
 
     def log(self, number: int) -> None:
         self.logger.info(
-            TEXT, number, f"customer-{number % 977}", number * 0.37 % 250, extra={"amount": number * 0.01, "region": "eu-1"}
+            TEXT,
+            number,
+            f"customer-{number % 977}",
+            number * 0.37 % 250,
+            extra={"amount": number * 0.01, "region": "eu-1"},
         )
 
     def settle(self) -> None:
@@ -60,6 +65,29 @@ class Nothing(Peer):
 class _Nothing(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Nothing."""
+
+
+class Bare(Peer):
+    """The least that a serialising handler can do: format, pack with msgpack, one write to a pipe."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        super().__init__(url, folder)
+        self.logger.addHandler(_Bare())
+
+
+class _Bare(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self._pack: Callable[[object], bytes] = importlib.import_module("msgpack").Packer().pack
+        self._reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        assert self._reader.stdin is not None
+        self._fd = self._reader.stdin.fileno()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        here = (record.pathname, record.lineno, record.funcName, record.process, record.thread, record.threadName)
+        extras = {"amount": record.__dict__["amount"], "region": record.__dict__["region"]}
+        values = (record.created, record.levelno, record.levelname, record.name, record.getMessage(), *here, extras)
+        os.write(self._fd, self._pack(values))
 
 
 class Shipper(Peer):
@@ -263,7 +291,12 @@ class _Requests(logging.Handler):
         self._session: Any = importlib.import_module("requests").Session()
 
     def emit(self, record: logging.LogRecord) -> None:
-        values = {"message": record.getMessage(), "level": record.levelname, "logger": record.name, "time": record.created}
+        values = {
+            "message": record.getMessage(),
+            "level": record.levelname,
+            "logger": record.name,
+            "time": record.created,
+        }
         extras = {"amount": record.__dict__.get("amount"), "region": record.__dict__.get("region")}
         self._session.post(self._url, json={**values, **extras}, timeout=10)
 
@@ -276,6 +309,7 @@ def _until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
 
 PEERS: dict[str, type[Peer]] = {
     "nothing": Nothing,
+    "bare: format, pack, write": Bare,
     "shipper": Shipper,
     "stdlib queue": StdlibQueue,
     "loguru": Loguru,
@@ -286,6 +320,6 @@ PEERS: dict[str, type[Peer]] = {
     "logzio": Logzio,
     "requests": Requests,
 }
-"""The floor first, then shipper, then the others."""
+"""The two floors first, then shipper, then the others."""
 
 EXTRA_PEERS: dict[str, type[Peer]] = {"OpenTelemetry, room for all": OpenTelemetryRoomy}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .calls import FLOORS
 from .rows import Row
 
 OURS, THEIRS, FLOOR = "#0b6e4f", "#9aa5b1", "#d5dae0"
@@ -28,7 +29,7 @@ def _call_cost(pyplot: Any, rows: Sequence[Row], path: Path) -> Path | None:
         return None
     found.sort(key=lambda row: row.value or 0.0, reverse=True)
     figure, axes = pyplot.subplots(figsize=(7.0, 0.36 * len(found) + 1.1))
-    colours = [OURS if row.name == "shipper" else FLOOR if row.name == "nothing" else THEIRS for row in found]
+    colours = [OURS if row.name == "shipper" else FLOOR if row.name in FLOORS else THEIRS for row in found]
     bars = axes.barh([_called(row.name) for row in found], [row.value for row in found], color=colours)
     axes.bar_label(bars, [f"{row.value:.0f} µs   {row.ratio:.2f} ×" for row in found], padding=4, fontsize=9)
     axes.set_xlim(0, max(row.value or 0.0 for row in found) * 1.22)
@@ -49,8 +50,11 @@ def _round_trip(pyplot: Any, rows: Sequence[Row], path: Path) -> Path | None:
     if not found:
         return None
     figure, axes = pyplot.subplots(figsize=(7.0, 3.6))
-    styles = {"as it comes": (OURS, "o-", "as it comes (at most 8 in flight)"), "16 in flight": (OURS, "o--", "max_in_flight=16"),
-              "one connection": (THEIRS, "s-", "one connection")}  # fmt: skip
+    styles = {
+        "as it comes": (OURS, "o-", "as it comes (at most 8 in flight)"),
+        "16 in flight": (OURS, "o--", "max_in_flight=16"),
+        "one connection": (THEIRS, "s-", "one connection"),
+    }
     for series, (colour, style, label) in styles.items():
         points = [(row.more["ms"], row.value) for row in found if row.more["series"] == series]
         axes.plot(*zip(*points, strict=True), style, color=colour, label=label)

@@ -60,7 +60,9 @@ def nginx(core: int | None = None) -> Iterator[Nginx]:
     folder.chmod(0o755)
     good, bad = free_port(), free_port()
     (folder / "conf").write_text(_CONF.format(folder=folder, good=good, bad=bad))
-    process = subprocess.Popen([program, "-p", str(folder), "-c", str(folder / "conf"), "-e", str(folder / "error.log")])
+    process = subprocess.Popen(
+        [program, "-p", str(folder), "-c", str(folder / "conf"), "-e", str(folder / "error.log")]
+    )
     if core is not None:
         os.sched_setaffinity(process.pid, {core})
     try:
@@ -93,27 +95,63 @@ def black_hole() -> Iterator[str]:
         yield f"http://127.0.0.1:{one.getsockname()[1]}"
 
 
-@contextlib.contextmanager
-def delayed(port: int, seconds: float) -> Iterator[str]:
-    """In front of a port, with every byte of an answer so much later: a round trip of that length."""
-    loop = asyncio.new_event_loop()
-    started = threading.Event()
-    where: list[int] = []
+class Proxy:
+    """In front of a port, with every byte of an answer so much later; notes when each answer passed."""
 
-    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, port: int, seconds: float) -> None:
+        self.url = ""
+        self.answers: list[float] = []  # time.monotonic(); one request at a time a connection, so one read an answer
+        self._port = port
+        self._seconds = seconds
+
+    def rate(self, after: float, during: float) -> float:
+        """Answers a second, from so long after the first one."""
+        if not self.answers:
+            return 0.0
+        start = self.answers[0] + after
+        return sum(start <= at < start + during for at in self.answers) / during
+
+    async def serve(self) -> None:
+        server = await asyncio.start_server(self._connected, "127.0.0.1", 0, backlog=1024)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.gather(_pass(reader, there_writer, 0.0), _pass(there_reader, writer, seconds))
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._port)
         except OSError:
             writer.close()
+            return
+        await asyncio.gather(self._pass(reader, there_writer, 0.0), self._pass(there_reader, writer, self._seconds))
 
-    async def serve() -> None:
-        server = await asyncio.start_server(one, "127.0.0.1", 0, backlog=1024)
-        where.append(server.sockets[0].getsockname()[1])
-        started.set()
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            while data := await reader.read(65536):
+                if data.startswith(b"HTTP/"):
+                    self.answers.append(time.monotonic())
+                if seconds:
+                    loop.call_later(seconds, _write, writer, data)
+                else:
+                    writer.write(data)
+            loop.call_later(seconds, writer.close)
+
+
+def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    with contextlib.suppress(OSError, RuntimeError):
+        writer.write(data)
+
+
+@contextlib.contextmanager
+def delayed(port: int, seconds: float, count: int = 1) -> Iterator[list[Proxy]]:
+    """Some proxies in front of a port, each a round trip of so many seconds away."""
+    loop = asyncio.new_event_loop()
+    proxies = [Proxy(port, seconds) for _ in range(count)]
+    started = threading.Event()
 
     def run() -> None:
-        loop.create_task(serve())
+        for proxy in proxies:
+            loop.run_until_complete(proxy.serve())
+        started.set()
         loop.run_forever()
         for task in asyncio.all_tasks(loop):
             task.cancel()
@@ -123,23 +161,7 @@ def delayed(port: int, seconds: float) -> Iterator[str]:
     thread.start()
     started.wait(5)
     try:
-        yield f"http://127.0.0.1:{where[0]}"
+        yield proxies
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(5)
-
-
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
-    loop = asyncio.get_running_loop()
-    with contextlib.suppress(OSError, asyncio.CancelledError):
-        while data := await reader.read(65536):
-            if seconds:
-                loop.call_later(seconds, _write, writer, data)
-            else:
-                writer.write(data)
-        loop.call_later(seconds, writer.close)
-
-
-def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
-    with contextlib.suppress(OSError, RuntimeError):
-        writer.write(data)

@@ -23,4 +23,6 @@ def start_and_stop(plan: Plan, nginx: Nginx) -> Iterator[Row]:
 
 def _row(question: str, name: str, values: list[float], most: int) -> Row:
     value = median(values) if values else None
-    return Row(question, name, value, "ms", None, f"≤ {most} ms", value is not None and value <= most, more={"rounds": values})
+    return Row(
+        question, name, value, "ms", None, f"≤ {most} ms", value is not None and value <= most, more={"rounds": values}
+    )

@@ -312,7 +312,16 @@ def _tell(folder: Path, what: dict[str, Any]) -> None:
 def storm(kind: str, seconds: float, seed: int) -> Result:
     """One storm against one contender, in a session of its own that ends with it whatever happens."""
     with _folder() as folder:
-        command = [sys.executable, "-m", "tests.benchmarks.storm", "--inside", kind, str(folder), str(seconds), str(seed)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.benchmarks.storm",
+            "--inside",
+            kind,
+            str(folder),
+            str(seconds),
+            str(seed),
+        ]
         process = subprocess.Popen(command, start_new_session=True)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds + HARD)

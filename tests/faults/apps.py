@@ -10,6 +10,8 @@ import atexit
 import concurrent.futures
 import contextlib
 import ctypes
+import faulthandler
+import fcntl
 import gc
 import importlib
 import io
@@ -97,7 +99,7 @@ def flood() -> None:
 
 
 def obey() -> None:
-    """Log as many records, and as long ones, as each line of the test says; tell the milliseconds that 99 % took at most."""
+    """Log as many records, as long as each line of the test says; tell the 99th percentile in milliseconds."""
     if OPTIONS.get("redirect"):
         sys.stderr = Redirected()
         logging.lastResort = None
@@ -210,6 +212,16 @@ def no_thread() -> None:
     assert failures
     say("logged")
     wait_for_orders()
+
+
+def small_pipe() -> None:
+    """The system grants no larger pipe than it gives by default."""
+    stranger: Any = importlib.import_module("shipper.queue")
+    stranger.PIPE_SIZE = -1
+    begin()
+    for number in range(500):
+        log(f"small-{number}", padding=2000)
+    say(fcntl.fcntl(current().queue._writing(), 1032))  # type: ignore[union-attr]
 
 
 def no_semaphores() -> None:
@@ -405,6 +417,7 @@ def fork_with_locks() -> None:
         while not stopping.is_set():
             log(f"{name}-{number}", padding=5000)
             number += 1
+            time.sleep(0.002)
 
     threads = [threading.Thread(target=busy, args=(f"thread{i}",)) for i in range(3)]
     for thread in threads:
@@ -555,6 +568,7 @@ def reenter() -> None:
 
 
 def main() -> None:
+    faulthandler.dump_traceback_later(45)  # a test that waits for ever says where
     globals()[sys.argv[1]]()
 
 

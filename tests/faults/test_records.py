@@ -19,7 +19,6 @@ import pytest
 
 import shipper
 from shipper.event import MAX_EVENT
-from shipper.status import total
 
 from ..waiting import holds, wait_until
 from .oracle import Oracle, Step
@@ -461,20 +460,3 @@ def _log_secrets(scene: Scene, word: str) -> None:
         raise ValueError({"token": SECRETS["argument"]}, len(local))
     except ValueError:
         scene.log(word, exc_info=True)
-
-
-def test_a_masking_that_fails_sends_nothing_raw(scene: Scene) -> None:
-    def spoil(event: shipper.Event) -> shipper.Event:
-        if "spoil" in event.message:
-            event.exceptions = 7  # type: ignore[assignment]  # no list to look through
-        return event
-
-    scene.start(scene.trakerr("a"), before_send=spoil)
-    lost = {scene.log("spoil")}
-    scene.log_many(3)
-    wait_until(lambda: not scene.missing("a") - lost)
-    scene.a_fresh_record_flows("a")
-    report = scene.stop()
-    scene.ends()
-    assert scene.missing("a") == scene.gaps() == lost
-    assert total(report.dropped) == 1

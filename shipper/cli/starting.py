@@ -1,0 +1,51 @@
+"""What `send` and `pipe` share: settings that come from the environment alone, and an app to ship with."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+
+from ..app import App, current, start
+from ..errors import ConfigurationError
+from ..lock import running
+from ..settings import Settings, identity, resolve
+from ..spool import Spool
+
+
+def settings_for(app: str | None, spool: str | None) -> Settings:
+    """Settings from ``SHIPPER_…`` and two options. Without a name the app is named after where it ships to, so that
+    the next command with the same settings delivers what this one could not.
+
+    ConfigurationError when there is no backend, or when the app runs with other settings: they would be replaced.
+    """
+    app = app or os.environ.get("SHIPPER_APP") or _owner(spool or os.environ.get("SHIPPER_SPOOL"))
+    settings = resolve((), {"app": app, "spool": spool})
+    if app is None:
+        words = " ".join(identity(backend) for backend in settings.backends)
+        settings = resolve((), {"app": f"command-{hashlib.sha256(words.encode()).hexdigest()[:8]}", "spool": spool})
+    holder = running(Spool(settings.spool))
+    if holder is not None and holder.get("digest") not in (None, settings.digest):
+        allowed = "runs with other settings, which would be replaced: give another name with --app"
+        raise ConfigurationError("app", settings.app, allowed)
+    return settings
+
+
+def _owner(spool: str | None) -> str | None:
+    """The app that a spool belongs to, if there is one."""
+    if spool is None:
+        return None
+    with contextlib.suppress(OSError, ValueError), open(os.path.join(spool, "app"), encoding="utf-8") as file:
+        return file.read(200).strip() or None
+    return None
+
+
+def begin(settings: Settings) -> App:
+    """Start the app; nothing is attached to logging."""
+    names = {field.name for field in dataclasses.fields(Settings)} - {"backends", "cwd"}
+    given = {name: getattr(settings, name) for name in names}
+    start(*settings.backends, attach=False, **given)
+    app = current()
+    assert app is not None
+    return app
