@@ -14,9 +14,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from .cursor import begin_cursor
 from .errors import ConfigurationError
 from .handler import BeforeSend, Context, Hooks, Pipeline, QueueHandler, run_with, say
-from .journal import begin_cursor
 from .limits import Batching, Retry, Spooling
 from .lock import claim
 from .queue import RecordQueue

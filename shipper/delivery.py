@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Protocol
 
+from .cursor import DEAD, DELIVERED, FILTERED, Cursor, Entry
 from .dead import DeadLetters
 from .errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError, UndecodableError
 from .event import Event, cut, unpack
-from .journal import DEAD, DELIVERED, FILTERED, Cursor, Entry
 from .limits import Batching, Retry
 from .retry import Persistence
 

@@ -19,8 +19,9 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from . import log
+from .cursor import Cursor, saved_positions
 from .intake import Intake
-from .journal import Cursor, Position, Writer, release, rescue, saved_positions, segments, size_on_disk
+from .journal import Position, Writer, release, rescue, segments, size_on_disk
 from .ledger import Ledger
 from .lock import read_note, write_note
 from .overflow import Drops, living_drops

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .journal import saved_positions, segments, size_on_disk
+from .cursor import saved_positions
+from .journal import segments, size_on_disk
 from .lock import running
 from .overflow import Drops
 from .spool import Spool, read_json

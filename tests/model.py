@@ -8,18 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 from shipper import frame
+from shipper.cursor import DELIVERED, SLOW_WRITER, Cursor, Entry
 from shipper.event import EventId
-from shipper.journal import (
-    DELIVERED,
-    SLOW_WRITER,
-    Cursor,
-    Entry,
-    Position,
-    Writer,
-    release,
-    segment_path,
-    segments,
-)
+from shipper.journal import Position, Writer, release, segment_path, segments
 
 LEVELS = (10, 20, 30, 40)
 FLOOR = 20

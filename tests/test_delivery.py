@@ -16,11 +16,12 @@ import pytest
 
 from shipper import frame
 from shipper.backends.memory import Memory
+from shipper.cursor import Cursor
 from shipper.dead import DeadLetters
 from shipper.delivery import POISON_ATTEMPTS, POISON_PASSED, Deliverer, InFlight
 from shipper.errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError
 from shipper.event import Event, pack
-from shipper.journal import Cursor, Writer, segments
+from shipper.journal import Writer, segments
 from shipper.limits import Batching, Retry
 from shipper.queue import new_token
 

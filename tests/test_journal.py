@@ -17,24 +17,19 @@ from pathlib import Path
 import pytest
 
 from shipper import frame, journal
-from shipper.event import EventId
-from shipper.journal import (
+from shipper.cursor import (
     DEAD,
     DEAD_WRITER,
     DELIVERED,
-    HALF_FRAME,
+    MOST_PARTS,
     SLOW_WRITER,
     Cursor,
-    Position,
-    Reader,
-    Writer,
     begin_cursor,
-    release,
+    process_is_gone,
     saved_positions,
-    segment_path,
-    segments,
-    size_on_disk,
 )
+from shipper.event import EventId
+from shipper.journal import HALF_FRAME, Position, Reader, Writer, release, segment_path, segments, size_on_disk
 
 from .model import Model
 from .needs import need
@@ -389,7 +384,7 @@ def test_a_part_of_another_size_does_not_break_an_event(writer: Writer, cursor: 
 
 
 def test_an_event_of_impossible_size_is_counted_and_not_waited_for(writer: Writer, cursor: Open) -> None:
-    writer.append(frames(b"x" * 4052 * (journal.MOST_PARTS + 1), 0)[0] + whole(b"y", 1))
+    writer.append(frames(b"x" * 4052 * (MOST_PARTS + 1), 0)[0] + whole(b"y", 1))
     reading = cursor()
 
     assert deliver(reading) == [1]
@@ -593,10 +588,10 @@ def test_a_process_that_is_gone_is_told_from_one_that_lives() -> None:
     pid = os.fork()
     if pid == 0:
         signal.pause()
-    assert not journal.process_is_gone(pid)
+    assert not process_is_gone(pid)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    assert journal.process_is_gone(pid)
+    assert process_is_gone(pid)
 
 
 def test_a_cursor_file_is_plain_json(writer: Writer, cursor: Open, spool: Path) -> None:

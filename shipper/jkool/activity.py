@@ -65,7 +65,7 @@ def logActivity(
         "resource": resource,
         "user": user,
         "parent-tracking-id": parent_tracking_id,
-        "properties": spelled(properties),
+        "properties": properties,
         "location": location,
     }
     times = _times(start_time_usec, end_time_usec, elapsed_time_usec)
@@ -208,7 +208,7 @@ class activity:
             "resource": given["resource"],
             "location": given["location"],
             "user": given["user"],
-            "properties": spelled(given["properties"]),
+            "properties": given["properties"],
             "snapshots": spelled(given["snapshots"], self.tracking_id),
             **_times(self._started, None, elapsed),
         }

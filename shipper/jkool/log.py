@@ -8,6 +8,7 @@ from typing import Any, Union
 
 from ..event import plain
 from ..settings import level_number
+from .metrics import spelled
 from .scope import FIELDS
 from .warn import about_level, outside
 
@@ -26,7 +27,7 @@ def log(
     if not logger.isEnabledFor(level):
         about_level(logger, level)
         return
-    extra[FIELDS] = {key: plain(value) for key, value in fields.items()}
+    extra[FIELDS] = {key: plain(spelled(value)) for key, value in fields.items()}
     logger.log(level, message, exc_info=_exc_info(exc_info), extra=extra, stacklevel=outside())
 
 

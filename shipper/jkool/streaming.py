@@ -111,7 +111,7 @@ def logEvent(
         "msg-age": msg_age,
         "msg-tag": msg_tag,
         "parent-tracking-id": parent_tracking_id,
-        "properties": spelled(properties),
+        "properties": properties,
         "snapshots": spelled(snapshots, parent),
     }
     # What is None here stays out of the event, in place of what the record would say.

@@ -115,9 +115,8 @@ def trouble(plan: Plan, nginx: Nginx) -> Iterator[Row]:
                     if case.get("full") and disk is None:
                         errors[name] = "needs root, to mount a small tmpfs"
                         continue
-                    spool = {} if disk is None else {"spool": os.path.join(disk, "spool")}
-                    seconds = plan.seconds(5.0)
-                    told = ask("trouble", rate=STORM_RATE, seconds=seconds, timeout=60, **case, **spool)
+                    options = case if disk is None else {**case, "spool": os.path.join(disk, "spool")}
+                    told = ask("trouble", rate=STORM_RATE, seconds=plan.seconds(5.0), timeout=60, **options)
                 if "p999" in told:
                     seen.setdefault(name, []).append(told)
                 errors[name] = told.get("error", "")

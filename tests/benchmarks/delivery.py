@@ -32,11 +32,12 @@ def singles(plan: Plan, nginx: Nginx) -> Iterator[Row]:
             costs.append(speed["cpu"] / 2 * 1e6)
         if told.get("samples") and asked < 2 * events:
             yield Row(question, "requests that nginx counted", asked, "", met=False, note="too few")
-    rate, cpu = _median(rates), _median(costs)
+    rate = _median(rates)
+    cpu = _median(costs)
     yield Row(question, "events/s to both", rate, "/s", None, "≥ 1,500/s", rate is not None and rate >= 1500)
     reached = cpu is not None and cpu <= 330
     yield Row(question, "CPU of the shipper process a request", cpu, "µs", None, "≤ 330 µs", reached)
-    floor = _median([cost for _ in range(plan.rounds) for cost in _bare(plan, nginx)])
+    floor = _median([bare for _ in range(plan.rounds) for bare in _bare(plan, nginx)])
     ratio = cpu / floor if cpu and floor else None
     name = "urllib3 alone with the body ready, CPU a request"
     yield Row(question, name, floor, "µs", ratio, note="× is shipper's against it")
@@ -50,11 +51,8 @@ def _bare(plan: Plan, nginx: Nginx) -> list[float]:
 def far(plan: Plan, nginx: Nginx) -> Iterator[Row]:
     """The same over a round trip of 50 ms, against one connection."""
     question = f"One event a request over {ROUND_TRIP * 1000:.0f} ms round trip, from {SETTLED:.0f} s after the start"
-    for name, settings in (
-        ("as they come (8 and 4 in flight at most)", {}),
-        ("max_in_flight=16 for both", {"max_in_flight": 16}),
-    ):
-        yield from _far(plan, nginx, question, name, settings)
+    yield from _far(plan, nginx, question, "as it comes", {})
+    yield from _far(plan, nginx, question, "max_in_flight=16", {"max_in_flight": 16})
 
 
 def _far(plan: Plan, nginx: Nginx, question: str, name: str, settings: dict[str, Any]) -> Iterator[Row]:
@@ -62,8 +60,8 @@ def _far(plan: Plan, nginx: Nginx, question: str, name: str, settings: dict[str,
     alone: list[float] = []
     for _ in range(max(1, plan.rounds // 2)):
         alone += _rates_far(nginx, ROUND_TRIP, {"max_in_flight": 1}).values()
-        for backend, rate in _rates_far(nginx, ROUND_TRIP, settings).items():
-            seen.setdefault(backend, []).append(rate)
+        for backend, answers in _rates_far(nginx, ROUND_TRIP, settings).items():
+            seen.setdefault(backend, []).append(answers)
     one = _median(alone)
     for backend in BOTH:
         rate = _median(seen.get(backend, []))

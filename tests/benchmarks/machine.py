@@ -8,8 +8,10 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from shipper import __version__
+
 PACKAGES = (
-    "shipper", "loguru", "Logbook", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http",
+    "loguru", "Logbook", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http",
     "python-logstash-async", "sentry-sdk", "logzio-python-handler", "requests", "urllib3", "msgpack",
 )  # fmt: skip
 
@@ -22,7 +24,7 @@ def facts() -> dict[str, object]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "nginx": _nginx(),
         "load at start": round(os.getloadavg()[0], 2),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {"shipper": __version__, **{name: _version(name) for name in PACKAGES}},
     }
 
 

@@ -21,8 +21,8 @@ from typing import Any
 import psutil
 
 import shipper
+from shipper.cursor import Cursor
 from shipper.event import unpack
-from shipper.journal import Cursor
 from shipper.lock import read_pid, running
 from shipper.spool import Spool, read_json
 from shipper.status import Status, read_status

@@ -18,8 +18,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shipper import frame
+from shipper.cursor import Cursor
 from shipper.event import Event, pack, unpack
-from shipper.journal import Cursor, Position, Reader, segment_path
+from shipper.journal import Position, Reader, segment_path
 from shipper.ledger import Ledger
 from shipper.spool import Spool
 

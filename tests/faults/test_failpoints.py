@@ -35,7 +35,7 @@ POINTS = [
     Failpoint("before a new segment", "shipper.journal:open_file", where="000000000002.seg"),
     Failpoint("after a new segment", "shipper.journal:open_file", "after", where="000000000002.seg"),
     Failpoint("after a rotation", "shipper.journal:Writer.rotate_if_due", "after", number=3),
-    Failpoint("before a cursor is written", "shipper.journal:write_atomically", where="trakerr.json"),
+    Failpoint("before a cursor is written", "shipper.cursor:write_atomically", where="trakerr.json"),
     Failpoint("before a cursor is replaced", "os:replace", where="trakerr.json"),
     Failpoint("after a cursor was replaced", "os:replace", "after", where="trakerr.json"),
     Failpoint("before a dead letter", "shipper.dead:DeadLetters.bury"),
@@ -52,8 +52,8 @@ POINTS = [
     Failpoint("after the backends were opened", "shipper.process:Shipper._open_backends", "after"),
     Failpoint("before a request", "shipper.backends.http:Sender._exchange", number=10),
     Failpoint("between an answer and its commit", "shipper.backends.http:Sender._exchange", "after", number=10),
-    Failpoint("before a commit", "shipper.journal:Cursor.commit", number=2),
-    Failpoint("after a commit", "shipper.journal:Cursor.commit", "after", number=2),
+    Failpoint("before a commit", "shipper.cursor:Cursor.commit", number=2),
+    Failpoint("after a commit", "shipper.cursor:Cursor.commit", "after", number=2),
 ]
 ADOPTING = [
     Failpoint("before an overflow is appended", "shipper.journal:Writer.append"),
