@@ -342,6 +342,17 @@ def begin_cursor(path: str, folder: str) -> None:
     text = json.dumps({"segment": last, "offset": offset, "base": -1, "counts": {}, "dropped": {}}).ljust(PADDED)
     try:
         os.write(fd, text.encode())
+        # Once in a backend's life: or after a power cut it would begin anew, behind what is left for it.
+        os.fsync(fd)
+        _sync_folder(os.path.dirname(path))
+    finally:
+        os.close(fd)
+
+
+def _sync_folder(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
     finally:
         os.close(fd)
 

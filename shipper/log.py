@@ -7,7 +7,7 @@ import logging.handlers
 import os
 import sys
 import time
-from typing import TextIO
+from io import TextIOWrapper
 
 from .spool import open_file
 
@@ -20,7 +20,7 @@ _START = 60  # characters of a reason that tell it from another one
 class _File(logging.handlers.RotatingFileHandler):
     """A file of the spool: it follows no link."""
 
-    def _open(self) -> TextIO:
+    def _open(self) -> TextIOWrapper:
         fd = open_file(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         return open(fd, "a", encoding=self.encoding, errors=self.errors)
 

@@ -28,7 +28,7 @@ def original(module: str, name: str) -> Any:
 
 
 write = posix.write
-"""`os.write` of the operating system. eventlet's waits until a pipe has room, and gives up when another greenlet does."""
+"""`os.write` of the operating system. eventlet's waits for room in a pipe, and fails when two greenlets do."""
 
 
 def is_patched() -> bool:
@@ -40,7 +40,7 @@ def is_patched() -> bool:
 
 
 def popen() -> Any:
-    """`subprocess.Popen`. gevent's starts processes in the main thread of its event loop alone, and spoils the original."""
+    """`subprocess.Popen`. gevent's works in the main thread of its event loop alone, and spoils the original."""
     gevent = sys.modules.get("gevent.monkey")
     if gevent is None or not gevent.is_module_patched("subprocess"):
         return subprocess.Popen

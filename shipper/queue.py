@@ -175,11 +175,11 @@ class RecordQueue(_Base):
             self._drop("queue_full", level)
         return EventId(self._token, seq)
 
-    def put(self, obj: bytes, block: bool = True, timeout: float | None = None) -> None:
+    def put(self, obj: bytes, block: bool = True, timeout: float | None = None, *, level: int = 0) -> None:
         """Like `put_nowait`; with `block`, first wait up to `timeout` seconds (None: for ever) for the overflow."""
         if block:
             self._wait_for_room(timeout)
-        self.put_nowait(obj)
+        self.put_nowait(obj, level=level)
 
     def _wait_for_room(self, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout

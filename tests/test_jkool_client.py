@@ -84,8 +84,13 @@ def test_an_event_has_the_fields_of_2016_in_their_order_and_no_others(service: S
 
 def test_optional_parameters_decorate_an_event(service: Service, logger: logging.Logger) -> None:
     streaming.logEvent(
-        logger, "This is an example", FQN, time_usec=1457524800000000, corr_id="your-correlator-id", location="Atlanta, Ga"
-    )  # fmt: skip
+        logger,
+        "This is an example",
+        FQN,
+        time_usec=1457524800000000,
+        corr_id="your-correlator-id",
+        location="Atlanta, Ga",
+    )
 
     event = service.only()
     assert event["time-usec"] == 1457524800000000
@@ -250,7 +255,8 @@ def test_what_json_does_not_know_is_sent_all_the_same(service: Service, logger: 
     values = [float("nan"), {1}, b"ab", datetime.datetime(2024, 1, 2), uuid.UUID(int=1), object, Property("a", 1, "b")]
 
     streaming.logEvent(logger, "m", FQN, corr_id=values, msg_age=float("inf"))
-    streaming.logEvent(logger, "m", FQN, properties=[Property("a", float("nan"), "float"), Property("b", b"x", "bytes")])
+    both = [Property("a", float("nan"), "float"), Property("b", b"x", "bytes")]
+    streaming.logEvent(logger, "m", FQN, properties=both)
 
     first, second = service.delivered()
     assert "msg-age" not in first
@@ -354,13 +360,17 @@ def test_metrics_are_reachable_from_streaming_too() -> None:
 # -- warnings ------------------------------------------------------------------------------------------------------
 
 
+def log_twice(logger: logging.Logger, source_fqn: str) -> None:
+    for _ in range(2):
+        streaming.logEvent(logger, "This is an example", source_fqn)
+
+
 def test_an_event_that_its_logger_hides_is_warned_of_once(service: Service, silent: logging.Logger) -> None:
     """J2: the README's own example sent nothing, and nobody heard of it."""
     silent.addHandler(streaming.jKoolHandler("your-token"))
 
     with pytest.warns(UserWarning, match=r"INFO.*lets through WARNING") as heard:
-        streaming.logEvent(silent, "This is an example", FQN)
-        streaming.logEvent(silent, "This is an example", FQN)
+        log_twice(silent, FQN)
 
     assert [warning.filename for warning in heard] == [__file__]
     assert service.delivered() == []
@@ -373,8 +383,7 @@ def test_a_wrong_source_is_warned_of_once_and_sent_as_given(
     wrong = f"{wrong}#{uuid.uuid4()}"
 
     with pytest.warns(UserWarning, match="source_fqn") as heard:
-        streaming.logEvent(logger, "m", wrong)
-        streaming.logEvent(logger, "m", wrong)
+        log_twice(logger, wrong)
 
     assert len(heard) == 1
     assert [event["source-fqn"] for event in service.delivered()] == [wrong, wrong]
@@ -541,7 +550,7 @@ def test_the_old_names_of_token_and_url_are_known(service: Service, silent: logg
 @pytest.mark.parametrize("url", ["data.jkoolcloud.com", "ftp://data.jkoolcloud.com", "http://"])
 def test_a_url_without_a_scheme_that_we_speak_is_refused(spool: Path, url: str) -> None:
     """J26: the host was lost, and localhost was connected to."""
-    with pytest.raises(shipper.ConfigurationError, match="scheme|address"):
+    with pytest.raises(shipper.ConfigurationError, match=r"scheme|address"):
         streaming.jKoolHandler("your-token", url)
 
 

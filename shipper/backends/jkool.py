@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
 import json
 import linecache
 import logging
@@ -145,6 +144,8 @@ class JKool:
         """The access-request, as the service has wanted it on every connection since 2016."""
         if not self.handshake:
             return None
+        import html  # only where requests are sent: no worker needs its table of entities
+
         token = html.escape(self.token, quote=False)
         body = f"<access-request><token>{token}</token></access-request>"
         return {"Content-Type": "text/plain", "X-API-Key": self.token}, body.encode()
@@ -156,6 +157,8 @@ class JKool:
         success = _SUCCESS.search(answer.body)
         if success is None or success[1].strip().lower() == "true":
             return None
+        import html
+
         said = _REASON.search(answer.body)
         reason = html.unescape(said[1].strip()) if said else f"success={success[1].strip()}"
         return UnauthorisedError(f"access refused: {reason}", status=answer.status, body=answer.body)

@@ -1,9 +1,9 @@
 """What `shipper pipe` has read and not yet shipped: a folder of files that outlives its processes.
 
-    position         two u64: bytes taken in, bytes shipped; its owner holds an exclusive flock on it
-    reading.json     how its lines become events
-    00000000 …       the bytes as they came, SEGMENT in each
-    00000000.times   when they came: a u64 offset and a double, seconds since the epoch, for each piece
+position         two u64: bytes taken in, bytes shipped; its owner holds an exclusive flock on it
+reading.json     how its lines become events
+00000000 …       the bytes as they came, SEGMENT in each
+00000000.times   when they came: a u64 offset and a double, seconds since the epoch, for each piece
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def logActivity(
     Through `warnings`, once: a source_fqn or a status that is none (sent as given), a logger that hides it.
     """
     about_fqn(source_fqn)
-    ids = list(event_ids)
+    ids = [str(each) for each in event_ids]
     fields: dict[str, object] = {
         "time-usec": time_usec,
         "source-fqn": source_fqn,

@@ -22,8 +22,9 @@ class jKoolHandler(logging.Handler):
 
     ``token`` is the access token, ``url`` the service's address: by default that in ``SHIPPER_JKOOL_URL``, else
     https://data.jkoolcloud.com. ``level`` is a number or a name. ``accessToken`` and ``urlStr`` are the old names of
-    the first two. Events go out one after the other, in the order of logging. A record goes to one token once, however
-    many handlers see it. With a formatter, what it makes of a record is the message; `logEvent`'s stays as given.
+    the first two. Events go out one after the other, in the order of logging as long as none has to be sent again. A
+    record goes to one token once, however many handlers see it. With a formatter, what it makes of a record is the
+    message; `logEvent`'s stays as given.
 
     Nothing that is logged raises, waits or prints. A closed handler ships nothing more: `shipper status` counts what
     still comes, as ``after_stop``. A server that is down or a token that is refused is no error here: events wait.

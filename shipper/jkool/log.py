@@ -13,6 +13,8 @@ from .scope import FIELDS
 from .warn import about_level, outside
 
 Logger = Union[logging.Logger, "logging.LoggerAdapter[logging.Logger]"]
+_PLAIN = ("id-set",)
+"""Made of plain texts by those who put it there, and longer than `plain` would let it be."""
 
 
 def log(
@@ -27,7 +29,7 @@ def log(
     if not logger.isEnabledFor(level):
         about_level(logger, level)
         return
-    extra[FIELDS] = {key: plain(spelled(value)) for key, value in fields.items()}
+    extra[FIELDS] = {key: value if key in _PLAIN else plain(spelled(value)) for key, value in fields.items()}
     logger.log(level, message, exc_info=_exc_info(exc_info), extra=extra, stacklevel=outside())
 
 

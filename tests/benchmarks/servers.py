@@ -121,7 +121,9 @@ class Proxy:
         except OSError:
             writer.close()
             return
-        await asyncio.gather(self._pass(reader, there_writer, 0.0), self._pass(there_reader, writer, self._seconds))
+        ways = self._pass(reader, there_writer, 0.0), self._pass(there_reader, writer, self._seconds)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*ways)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
         loop = asyncio.get_running_loop()

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,7 +112,7 @@ class Scene:
         return self.emitted.keys() - self.oracle.accepted(service).keys() - buried
 
     def gaps(self) -> set[str]:
-        """What was logged, and is missing from its process's sequence: dropped before the journal. Once it has ended."""
+        """What was logged, and is missing in its process's sequence: dropped before the journal. Ask at the end."""
         ledger = json.loads((self.spool / "ledger.json").read_text())
         came = {
             f"{token}-{seq}"
@@ -157,6 +158,8 @@ class Scene:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
                 os.kill(pid, signal.SIGKILL)
+            self.ends()
+            shutil.rmtree(self.place.overflow, ignore_errors=True)
 
 
 def python_with(folder: Path, code: str) -> str:

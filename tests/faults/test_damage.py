@@ -30,11 +30,15 @@ from .scene import Scene
 TOKEN = b"\x11\x22\x33\x44\x55\x66\x47\x88"
 
 
+def _packed(message: str) -> bytes:
+    return pack(Event(message=message, level=20))
+
+
 def _frames(count: int, *, size: int = 40, first: int = 0) -> list[bytes]:
     """The bytes of so many events, each as a whole."""
     return [
         b"".join(
-            frame.encode(pack(Event(message=f"id:d{seq} {'x' * size}", level=20)), token=TOKEN, seq=seq, pid=1, level=20)
+            frame.encode(_packed(f"id:d{seq} {'x' * size}"), token=TOKEN, seq=seq, pid=1, level=20)
         )
         for seq in range(first, first + count)
     ]
@@ -115,7 +119,8 @@ def test_a_tail_that_is_cut_at_any_byte_costs_the_cut_events_alone(folder: Folde
     data = b"".join([*small, *large])
     borders = [len(b"".join([*small, *large][:count])) for count in range(5)]
 
-    for cut in [*range(borders[1], borders[3] + 60), *range(borders[3] + 60, len(data) + 1, 97), len(data) - 1, len(data)]:
+    places = {*range(borders[1], borders[3] + 60), *range(borders[3] + 60, len(data), 97), len(data) - 1, len(data)}
+    for cut in sorted(places):
         folder.write(1, data[:cut])
         folder.write(2, b"".join(_frames(2, first=4)))
         folder.begin()
@@ -171,6 +176,31 @@ def test_a_bit_flipped_in_every_event_leaves_the_process_alive(scene: Scene) -> 
     wait_until(lambda: scene.backend("a").left == 0)
 
 
+BEGINNING = {"segment": 1, "offset": 0, "base": 0, "counts": {}, "dropped": {}}
+LEDGER = {"segment": 1, "offset": 0, "journaled": 0, "doubles": 0, "corrupt": 0, "corrupt_bytes": 0, "levels": {},
+          "past_drops": {}, "past_missing": 0, "processes": {}}  # fmt: skip
+NONSENSE = {"pid": 1, "ranges": [[9, 1], [1, 2]], "drops": {"q": 3}, "folded": -1}
+
+
+def _replaced(folder: Folder, make: Callable[[str], None]) -> None:
+    path = segment_path(folder.spool.journal, 2)
+    os.unlink(path)
+    make(path)
+
+
+def _of_the_future() -> bytes:
+    return b"".join(_frames(2, first=2)).replace(frame.MAGIC + b"\x01", frame.MAGIC + b"\x02")
+
+
+def _foreign(folder: Folder, *names: str) -> None:
+    for name in names:
+        folder.put(f"journal/{name}", b"who knows")
+
+
+def _wrong_ledger(folder: Folder, **wrong: object) -> None:
+    folder.put("ledger.json", json.dumps({**LEDGER, **wrong}).encode())
+
+
 DAMAGES: dict[str, Callable[[Folder], None]] = {
     "a middle segment is gone": lambda f: os.unlink(segment_path(f.spool.journal, 2)),
     "a middle segment is empty": lambda f: f.write(2, b""),
@@ -178,23 +208,25 @@ DAMAGES: dict[str, Callable[[Folder], None]] = {
     "a segment is a copy of another": lambda f: f.write(2, Path(segment_path(f.spool.journal, 1)).read_bytes()),
     "a segment is noise": lambda f: f.write(2, random.Random(7).randbytes(5000)),
     "a segment is zeros": lambda f: f.write(2, bytes(100_000)),
-    "a segment is a folder": lambda f: (os.unlink(segment_path(f.spool.journal, 2)), os.mkdir(segment_path(f.spool.journal, 2)))[1],
-    "a segment is a FIFO": lambda f: (os.unlink(segment_path(f.spool.journal, 2)), os.mkfifo(segment_path(f.spool.journal, 2)))[1],
-    "a future version": lambda f: f.write(2, Path(segment_path(f.spool.journal, 2)).read_bytes().replace(b"\xf5shp\x01", b"\xf5shp\x02")),
-    "a future schema": lambda f: f.write(2, b"".join(frame.encode(b"\x92\x09\xc0", token=TOKEN, seq=99, pid=1, level=20))),
-    "foreign files": lambda f: [f.put(f"journal/{name}", b"who knows") for name in ("README", "2.seg.bak", "-1.seg", "x.seg", ".seg", "٣.seg")] and None,
+    "a segment is a folder": lambda f: _replaced(f, os.mkdir),
+    "a segment is a FIFO": lambda f: _replaced(f, os.mkfifo),
+    "a future version": lambda f: f.write(2, _of_the_future()),
+    "a future schema": lambda f: f.write(2, frame.encode(b"\x92\x09\xc0", token=TOKEN, seq=99, pid=1, level=20)[0]),
+    "foreign files": lambda f: _foreign(f, "README", "2.seg.bak", "-1.seg", "x.seg", ".seg", "٣.seg"),
     "foreign folders": lambda f: os.mkdir(f.path / "journal" / "old"),
     "the cursor is empty": lambda f: f.put("cursors/a.json", b""),
     "the cursor is noise": lambda f: f.put("cursors/a.json", b"\xff\x00{["),
     "the cursor is a list": lambda f: f.put("cursors/a.json", b"[1, 2]"),
     "the cursor has wrong types": lambda f: f.put("cursors/a.json", b'{"segment":"x","offset":null,"counts":3}'),
-    "the cursor is far ahead": lambda f: f.put("cursors/a.json", b'{"segment":1,"offset":99999999,"base":0,"counts":{},"dropped":{}}'),
+    "the cursor is far ahead": lambda f: f.put("cursors/a.json", json.dumps({**BEGINNING, "offset": 10**8}).encode()),
     "a cursor of nobody": lambda f: f.put("cursors/zzz.json", b'{"segment":[],"offset":{}}'),
     "the ledger is noise": lambda f: f.put("ledger.json", b"\x00\x01"),
-    "the ledger has wrong types": lambda f: f.put("ledger.json", b'{"segment":1,"offset":0,"journaled":0,"doubles":0,"corrupt":0,"corrupt_bytes":0,"levels":[],"past_drops":7,"past_missing":0,"processes":{"x":1}}'),
-    "the ledger's ranges are nonsense": lambda f: f.put("ledger.json", b'{"segment":1,"offset":0,"journaled":0,"doubles":0,"corrupt":0,"corrupt_bytes":0,"levels":{"INFO":"x"},"past_drops":{"a":1},"past_missing":0,"processes":{"x":{"pid":1,"ranges":[[9,1],[1,2]],"drops":{"q":3},"folded":-1}}}'),
+    "the ledger has wrong types": lambda f: _wrong_ledger(f, levels=[], past_drops=7, processes={"x": 1}),
+    "the ledger's ranges are nonsense": lambda f: _wrong_ledger(f, processes={"x": {**NONSENSE, "drops": {}}}),
+    "the ledger's drops are nonsense": lambda f: _wrong_ledger(f, processes={"x": {**NONSENSE, "ranges": []}}),
+    "the ledger's levels are nonsense": lambda f: _wrong_ledger(f, levels={"INFO": "x"}),
     "the status is noise": lambda f: f.put("status.json", b"{"),
-    "the status has wrong types": lambda f: f.put("status.json", b'{"ledger":[],"backends":7,"marks":[],"started":"x","journal":1}'),
+    "the status has wrong types": lambda f: f.put("status.json", b'{"ledger":[],"backends":7,"marks":[],"journal":1}'),
     "the lock is noise": lambda f: f.put("lock", b"\xff" * 700),
     "the lock says anything": lambda f: f.put("lock", b'{"pid":"x","started":1e999,"quick":[],"since":null}'),
     "dead letters are noise": lambda f: f.put("dead/a.ndjson", b"\x00\xff\n"),
@@ -253,7 +285,7 @@ def _pieces() -> st.SearchStrategy[list[bytes | int]]:
 @given(segments=st.lists(_pieces(), min_size=1, max_size=3))
 @example(segments=[[b"\xf5shp", 0, frame.MAGIC + b"\x01" * 40, 1]])
 def test_what_is_whole_is_delivered_whatever_is_around_it(segments: list[list[bytes | int]]) -> None:
-    frames = {number: data for number, data in enumerate(_frames(31))}
+    frames = dict(enumerate(_frames(31)))
     with _folder() as folder:
         for place, pieces in enumerate(segments):
             folder.write(place + 1, b"".join(frames[piece] if isinstance(piece, int) else piece for piece in pieces))

@@ -11,7 +11,7 @@ import resource
 import secrets
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -290,7 +290,7 @@ def test_a_shipper_process_that_gets_no_thread_loses_nothing_and_recovers(scene:
     "size", [24 * MIB, pytest.param(200 * MIB, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
 )
 def test_a_backlog_at_the_start_is_delivered_in_little_memory(
-    scene: Scene, size: int, record_property: pytest.RecordProperty
+    scene: Scene, size: int, record_property: Callable[[str, object], None]
 ) -> None:
     count = _write_backlog(scene, size)
     scene.start(scene.trakerr("a", batch="array", compress=False))
@@ -300,7 +300,7 @@ def test_a_backlog_at_the_start_is_delivered_in_little_memory(
     error = scene.log("an error behind the backlog", logging.ERROR)
     most = 0
     deadline = before + 60 + size / MIB
-    while not scene.backend("a").left == 0 or scene.missing("a"):
+    while scene.backend("a").left or scene.missing("a"):
         assert time.monotonic() < deadline, scene.backend("a")
         with contextlib.suppress(psutil.Error):
             most = max(most, scene.process.memory_info().rss)

@@ -1,4 +1,4 @@
-"""Event loops that replace the standard library's threads and sockets: gevent, patched early, late or not, and eventlet."""
+"""Event loops that replace the standard library's threads: gevent, patched early, late or not, and eventlet."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from ..needs import need
 from ..waiting import wait_until
 from .scene import Scene
 
+BEFORE_IT = "import logging, shipper, shipper.queue"
 PATCHED = {
     "gevent early": ("gevent", "from gevent import monkey; monkey.patch_all()", "import gevent"),
-    "gevent late": ("gevent", "import logging, shipper, shipper.queue", "import gevent; from gevent import monkey; monkey.patch_all()"),
+    "gevent late": ("gevent", BEFORE_IT, "import gevent; from gevent import monkey; monkey.patch_all()"),
     "gevent not": ("gevent", "", "import gevent"),
     "eventlet early": ("eventlet", "import eventlet; eventlet.monkey_patch()", ""),
-    "eventlet late": ("eventlet", "import logging, shipper, shipper.queue", "import eventlet; eventlet.monkey_patch()"),
+    "eventlet late": ("eventlet", BEFORE_IT, "import eventlet; eventlet.monkey_patch()"),
 }  # fmt: skip
 
 APP = """

@@ -97,7 +97,7 @@ def test_a_burst_drops_the_unimportant_first_and_counts_it_exactly(
             dropped[level] = dropped.get(level, 0) + count
     arrived = oracle.accepted("a")
     emitted = {
-        f"{'E' if number % 10 == 0 else 'D'}{process}-{number}" for process in range(processes) for number in range(each)
+        f"{'D' if number % 10 else 'E'}{process}-{number}" for process in range(processes) for number in range(each)
     }
     missing = emitted - arrived.keys()
     assert arrived.keys() <= emitted
@@ -442,7 +442,8 @@ def test_a_secret_is_nowhere(spool: Path, capfd: pytest.CaptureFixture[str]) -> 
             assert request.body is not None
             seen.append(request.body.replace(SECRETS["trakerr"], ""))  # its own place is the body
         folders = [spool, Path(scene.place.overflow)]
-        seen += [path.read_bytes().decode("latin-1") for folder in folders for path in folder.rglob("*") if path.is_file()]
+        files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+        seen += [path.read_bytes().decode("latin-1") for path in files]
         captured = capfd.readouterr()
         seen += [captured.out, captured.err]
 
