@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .event import Event, from_record, pack
+from .event import Event, pack
 from .queue import RecordQueue
+from .record import from_record
 from .redact import Redact, Redactor
 
 BeforeSend = Callable[[Event], "Event | None"]

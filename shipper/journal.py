@@ -18,6 +18,7 @@ _SUFFIX = ".seg"
 _BLOCK = 4096  # bytes that a disk can't read at once
 _WANTING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)  # the file is there, we can't open it now
 _TAIL = 4 * frame.MAX_FRAME
+MOST_FOREIGN = 100  # numbers in a row that are passed over because somebody else's files have them
 HALF_FRAME = 1.0  # seconds for the rest of a frame whose beginning is at the journal's end
 
 
@@ -69,8 +70,18 @@ class Writer:
         if self._fd >= 0:
             return
         # Not O_APPEND: splice refuses such a file. The end is taken from the file itself, a crash may have moved it.
-        self._fd = open_file(segment_path(self._folder, self._number), os.O_RDWR | os.O_CREAT)
+        self._fd, self._number = self._opened(self._number)
         self._offset = os.fstat(self._fd).st_size
+
+    def _opened(self, number: int) -> tuple[int, int]:
+        """The segment of that number, or of the first one behind it whose place nobody else's file, folder or link takes."""
+        for candidate in range(number, number + MOST_FOREIGN):
+            try:
+                return open_file(segment_path(self._folder, candidate), os.O_RDWR | os.O_CREAT), candidate
+            except OSError as error:
+                if not isinstance(error, (PermissionError, IsADirectoryError)) and error.errno != errno.ELOOP:
+                    raise
+        raise PermissionError(errno.EACCES, "no segment can be made", self._folder)
 
     def splice(self, pipe: int, most: int) -> int:
         """Move bytes out of the pipe without their ever being in this process; 0 at the end of file.
@@ -113,12 +124,11 @@ class Writer:
             return False
         self.sync()
         try:
-            fd = open_file(segment_path(self._folder, self._number + 1), os.O_RDWR | os.O_CREAT)
+            fd, number = self._opened(self._number + 1)
         except OSError:  # no inode, no descriptor: rather a large segment than none
             return False
         self.close()
-        self._fd = fd
-        self._number += 1
+        self._fd, self._number = fd, number
         self._offset = os.fstat(fd).st_size
         return True
 

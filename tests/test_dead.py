@@ -13,7 +13,8 @@ import pytest
 
 from shipper.dead import DeadLetters
 from shipper.errors import RejectedError
-from shipper.event import Event, EventId, Frame, Raised
+from shipper.event import Event, EventId
+from shipper.raised import Frame, Raised
 
 REASON = RejectedError("HTTP 400", status=400, body="no")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import logging.handlers
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -220,6 +222,21 @@ def test_a_record_that_two_handlers_see_is_in_the_activity_once(service: Service
     events = [event for event in service.delivered() if event["type"] == "EVENT"]
     assert [event["tracking-id"] for event in events] == [order.event_ids[0]] * 2
     assert len(order.event_ids) == 1
+
+
+def test_a_queue_to_another_thread_keeps_an_event_in_its_activity(service: Service, logger: logging.Logger) -> None:
+    way: queue.Queue[logging.LogRecord] = queue.Queue()
+    listener = logging.handlers.QueueListener(way, *logger.handlers)
+    logger.handlers = [logging.handlers.QueueHandler(way)]
+    listener.start()
+
+    with streaming.activity("order") as order:
+        streaming.logEvent(logger, "event", FQN)
+    listener.stop()
+
+    activities, events = sorted_out(service.delivered())
+    assert events["event"]["parent-tracking-id"] == order.tracking_id
+    assert activities["order"]["id-set"] == [events["event"]["tracking-id"]]
 
 
 # -- threads, tasks, functions -------------------------------------------------------------------------------------

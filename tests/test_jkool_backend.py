@@ -22,7 +22,10 @@ from shipper.backends import Answer, HttpBackend, Site
 from shipper.backends.http import Sender
 from shipper.backends.jkool import FIELDS, JKool, as_property, fqn_problem, severity
 from shipper.errors import ConfigurationError, UnauthorisedError
-from shipper.event import Event, EventId, Frame, Raised, from_record, plain
+from shipper.event import Event, EventId
+from shipper.plain import plain
+from shipper.raised import Frame, Raised
+from shipper.record import from_record
 
 from .servers import Reply, Request, Server
 

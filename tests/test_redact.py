@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipper.errors import ConfigurationError
-from shipper.event import Event, Raised, pack, unpack
+from shipper.event import Event, pack, unpack
+from shipper.raised import Raised
 from shipper.redact import Redact, Redactor
 
 MASK = "[redacted]"

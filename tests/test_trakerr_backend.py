@@ -19,7 +19,10 @@ from shipper.backends import Answer, HttpBackend, Site
 from shipper.backends.http import Sender
 from shipper.backends.trakerr import FIELDS, SLOTS, Trakerr, custom_data, level_word, log_level, relative, with_extras
 from shipper.errors import ConfigurationError
-from shipper.event import Event, EventId, Frame, Raised, from_record, plain
+from shipper.event import Event, EventId
+from shipper.plain import plain
+from shipper.raised import Frame, Raised
+from shipper.record import from_record
 
 from .servers import Server
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from .._version import __version__
 from ..errors import ConfigurationError, DeliveryError, UnauthorisedError
-from ..event import Event, traceback_text
+from ..event import Event
+from ..tracebacks import traceback_text
 from . import Answer, Site, checks, wire
 
 SOURCE_TYPES = (
@@ -234,7 +235,7 @@ def exception_text(event: Event) -> str | None:
     def source(file: str, line: int) -> str:
         return _source_line(file, line, event.time)
 
-    return traceback_text(event, source=source).rstrip("\n")
+    return traceback_text(event.exceptions, source=source).rstrip("\n")
 
 
 def _source_line(file: str, line: int, time: float) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 
 from .._version import __version__
 from ..errors import DeliveryError
-from ..event import Event, Frame, Raised
+from ..event import Event
+from ..raised import Frame, Raised
 from . import Answer, Site, checks, wire
 
 SLOTS = 10

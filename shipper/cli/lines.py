@@ -11,7 +11,10 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ..event import Event, Raised, from_record, plain
+from ..event import Event
+from ..plain import plain
+from ..raised import Raised
+from ..record import from_record
 
 LONGEST = 100 * 1024  # bytes of a line that are kept
 ENDLESS = 64 * 1024 * 1024  # ... and after so many that are not, the line is shipped and what follows is another one

@@ -92,7 +92,8 @@ def _event(given: argparse.Namespace) -> Event:
     """OSError when the traceback can't be read."""
     import logging
 
-    from ..event import from_record, plain
+    from ..plain import plain
+    from ..record import from_record
     from ..settings import level_number
 
     text = None if given.exception_from is None else _read(given.exception_from)

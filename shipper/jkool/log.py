@@ -6,10 +6,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Union
 
-from ..event import plain
+from ..plain import plain
 from ..settings import level_number
 from .metrics import spelled
-from .scope import FIELDS
+from .scope import FIELDS, around
 from .warn import about_level, outside
 
 Logger = Union[logging.Logger, "logging.LoggerAdapter[logging.Logger]"]
@@ -29,8 +29,20 @@ def log(
     if not logger.isEnabledFor(level):
         about_level(logger, level)
         return
-    extra[FIELDS] = {key: value if key in _PLAIN else plain(spelled(value)) for key, value in fields.items()}
+    said = {key: value if key in _PLAIN else plain(spelled(value)) for key, value in fields.items()}
+    extra[FIELDS] = {**_within(fields), **said}
     logger.log(level, message, exc_info=_exc_info(exc_info), extra=extra, stacklevel=outside())
+
+
+def _within(fields: Mapping[str, object]) -> dict[str, object]:
+    """What the activity around the caller adds. Here, because a queue may take the record to another thread."""
+    scope = around()
+    if scope is None:
+        return {}
+    tracking_id = fields.get("tracking-id")
+    if fields.get("type") != "ACTIVITY" and tracking_id is not None:
+        scope.add(str(tracking_id))
+    return {"parent-tracking-id": scope.tracking_id}
 
 
 def _exc_info(given: object) -> Any:

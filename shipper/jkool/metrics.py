@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
-from ..event import MAX_DEPTH
+from ..plain import MAX_DEPTH
 
 
 class Property:

@@ -7,8 +7,9 @@ import threading
 import uuid
 from contextvars import ContextVar, Token
 
-from ..event import Event, plain
+from ..event import Event
 from ..handler import add_scope
+from ..plain import plain
 from .metrics import spelled
 
 FIELDS = "_shipper_jkool"
@@ -17,7 +18,7 @@ FIELDS = "_shipper_jkool"
 MOST = 1000
 """So many events are named in an activity; all of them are counted."""
 
-_ID = "_shipper_tracking_id"  # on a record: the tracking id of its event, where it is not the event's own
+_ID = "_shipper_tracking_id"  # on a plain record in an activity
 _RAW = ("args", "msg", "relativeCreated")  # what allTags may name and an event does not have
 
 
@@ -68,24 +69,20 @@ def _fill(event: Event, record: logging.LogRecord) -> None:
     if isinstance(fields, dict):
         event.kind = "jkool"
         event.data = {**event.data, **fields}
+        return
     scope = _around.get()
-    if scope is None:
-        return
-    event.data = {"parent-tracking-id": scope.tracking_id, **event.data}
-    if event.data.get("type") == "ACTIVITY":
-        return
-    event.data["tracking-id"] = _within(scope, event, record)
+    if scope is not None:
+        within = {"parent-tracking-id": scope.tracking_id, "tracking-id": _id_within(scope, record)}
+        event.data = {**event.data, **within}
 
 
-def _within(scope: Scope, event: Event, record: logging.LogRecord) -> str | None:
-    """The tracking id of an event in an activity, the same for each handler that the record comes to."""
-    if _ID in record.__dict__:
-        known: str | None = record.__dict__[_ID]
+def _id_within(scope: Scope, record: logging.LogRecord) -> str:
+    """The tracking id of a plain record in an activity, the same for each handler that it comes to."""
+    known = record.__dict__.get(_ID)
+    if isinstance(known, str):
         return known
-    found = event.data["tracking-id"] if "tracking-id" in event.data else new_id()
-    record.__dict__[_ID] = found
-    if found is not None:
-        scope.add(found)
+    record.__dict__[_ID] = found = new_id()
+    scope.add(found)
     return found
 
 

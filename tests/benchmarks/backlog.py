@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shipper import frame
-from shipper.event import from_record, pack
+from shipper.event import pack
 from shipper.journal import segment_path
 from shipper.queue import new_token
+from shipper.record import from_record
 from shipper.spool import Spool
 
 from .peers import NAME, TEXT

@@ -47,6 +47,13 @@ APP = """
             gaps.append(now - last)
             last = now
 
+    def spin(number):
+        for each in range(30):
+            until = time.perf_counter() + 0.0003
+            while time.perf_counter() < until:
+                pass
+            {sleep}(0)
+
     def work(number):
         for each in range(100):
             log.error("id:w%d-%d %s", number, each, "x" * 2000)
@@ -55,6 +62,10 @@ APP = """
 
     done = False
     {spawn}(tick)
+    for worker in [{spawn}(spin, number) for number in range(20)]:
+        worker.{join}()
+    machine = sorted(gaps)[len(gaps) * 98 // 100]
+    gaps.clear()
     workers = [{spawn}(work, number) for number in range(20)]
     print("logging", flush=True)
     for worker in workers:
@@ -63,7 +74,7 @@ APP = """
         {sleep}(0.002)
     done = True
     gaps.sort()
-    print(gaps[len(gaps) * 98 // 100], gaps[-1], flush=True)
+    print(gaps[len(gaps) * 98 // 100], gaps[-1], machine, flush=True)
     sys.stdin.readline()
     log.error("id:fresh")
     report = shipper.stop(20)
@@ -91,7 +102,7 @@ def test_an_event_loop_keeps_its_pace_while_the_shipper_process_is_paused(
         os.kill(scene.pid, signal.SIGSTOP)
         try:
             assert app.stdout.readline() == "logging\n"
-            usual, longest = map(float, app.stdout.readline().split())
+            usual, longest, machine = map(float, app.stdout.readline().split())
         finally:
             os.kill(scene.pid, signal.SIGCONT)
         app.stdin.write("on\n")
@@ -99,8 +110,8 @@ def test_an_event_loop_keeps_its_pace_while_the_shipper_process_is_paused(
         assert app.stdout.readline() == "stopped\n"
         assert app.wait(20) == 0
 
-    assert usual < 0.05
-    assert longest < 0.5, "somebody waited in the thread of the event loop"  # a busy machine takes its time, too
+    assert usual < 0.05 + machine
+    assert longest < 0.5 + 10 * machine, "somebody waited in the thread of the event loop"
     wanted = {"fresh", *(f"w{number}-{each}" for number in range(20) for each in range(100))}
     wait_until(lambda: scene.oracle.accepted("a").keys() == wanted, 10)
     scene.ends()

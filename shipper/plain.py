@@ -1,0 +1,323 @@
+"""Any value → plain data: str, int, float, bool, None, bytes, list, dict with str keys; all of it bounded."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import itertools
+import numbers
+import os
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+MAX_TEXT = 256 * 1024
+"""The most characters of one text (and bytes of one `bytes`); a marker says how many were left out."""
+
+MAX_DEPTH = 8
+"""Containers in containers; what is deeper is replaced by a marker."""
+
+MAX_ITEMS = 200
+"""The most items that one container keeps; a marker says how many were left out."""
+
+MAX_NODES = 10_000
+"""The most values that one `plain` keeps, at all depths."""
+
+MAX_NAME = 1000
+"""The most characters of a logger's, thread's, file's ... name."""
+
+MAX_KEY = 256
+"""The most characters of a key."""
+
+FIRST_SECOND, END_OF_TIME = -62135596800.0, 253402300800.0
+"""The years 1 to 9999, in seconds since the epoch; the end is outside."""
+
+_MAX_TEXTS = 4 * MAX_TEXT  # characters of all texts of one `plain` together
+_MAX_REPR = 10_000
+
+
+# One value ------------------------------------------------------------------------------------------------------------
+
+
+def _clean(text: str) -> str:
+    """The text with lone surrogates (file names, broken input) as backslash escapes, so that it is UTF-8."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="backslashreplace").decode()
+    return text
+
+
+def _bounded(text: str, most: int) -> str:
+    """Clean, and at most ``most`` characters before the marker."""
+    if len(text) <= most:
+        return _clean(text)
+    return f"{_clean(text[:most])}[... {len(text) - most} characters left out ...]"
+
+
+def type_name(value: object) -> str:
+    try:
+        return _bounded(str.__str__(type(value).__name__), MAX_KEY)
+    except Exception:
+        return "object"
+
+
+def guarded(render: Callable[[Any], str], value: object, most: int = _MAX_REPR) -> str:
+    """``render(value)``, or a marker when that raises."""
+    try:
+        return _bounded(str.__str__(render(value)), most)
+    except Exception as exc:
+        return f"<unrepresentable {type_name(value)}: {type_name(exc)}>"
+
+
+def as_text(value: object, most: int = MAX_TEXT) -> str:
+    """The value as text, whatever it is."""
+    if type(value) is str:
+        return value if len(value) <= most and value.isascii() else _bounded(value, most)
+    return guarded(str, value, most)
+
+
+def as_name(value: object) -> str:
+    """A short text; nothing for None."""
+    if type(value) is str and len(value) <= MAX_NAME and value.isascii():
+        return value
+    return "" if value is None else as_text(value, MAX_NAME)
+
+
+def as_integer(value: Any) -> int:
+    """A 64-bit integer; 0 for what is none."""
+    try:
+        return min(max(int(value), -(2**63)), 2**63 - 1)
+    except Exception:
+        return 0
+
+
+def as_seconds(value: Any) -> float:
+    """A time that a calendar has; now, for what is none."""
+    try:
+        seconds = float(value)
+    except Exception:
+        return time.time()
+    return seconds if FIRST_SECOND <= seconds < END_OF_TIME else time.time()
+
+
+# Any value ------------------------------------------------------------------------------------------------------------
+
+
+_SCALARS = frozenset({str, int, float, bool, type(None), bytes})
+_ATOMS = frozenset({float, bool, type(None)})
+
+
+def plain(value: object) -> Any:
+    """Anything as plain data that can be packed; never raises, and never gives back a container that it was given.
+
+    Text keeps all that UTF-8 can say, integers past 64 bit become decimal text, bytes stay, dates become ISO 8601,
+    mappings, dataclasses (without their ``repr=False`` fields) and named tuples become dicts with text keys, other
+    collections lists, exceptions "Type: message", and the rest its bounded `repr`. Depth, items, text and the whole
+    are bounded; a marker says what was left out.
+    """
+    return _Walk().value(value)
+
+
+class _Walk:
+    """One walk over a value: what is left of its bounds, and the containers that it is inside of."""
+
+    __slots__ = ("above", "characters", "nodes")
+
+    def __init__(self) -> None:
+        self.nodes = MAX_NODES
+        self.characters = _MAX_TEXTS
+        self.above: list[int] = []
+
+    def value(self, value: object) -> Any:
+        kind = type(value)
+        if kind in _ATOMS:
+            return value
+        if kind is str:
+            return self.text(value)  # type: ignore[arg-type]
+        if kind is int:
+            return _whole(value)  # type: ignore[arg-type]
+        try:
+            if kind is dict:
+                return self.mapping(value)  # type: ignore[arg-type]
+            if kind is list or kind is tuple:
+                return self.collection(value)  # type: ignore[arg-type]
+            return self.other(value, kind)
+        except Exception:
+            return self.represented(value)
+
+    def text(self, text: str) -> str:
+        most = min(MAX_TEXT, self.characters)
+        self.characters -= min(len(text), most)
+        return text if len(text) <= most and text.isascii() else _bounded(text, most)
+
+    def represented(self, value: object) -> str:
+        return self.text(guarded(repr, value))
+
+    def other(self, value: Any, kind: type) -> Any:
+        """Subclasses of the plain types, and the types that have a better form than their repr."""
+        if issubclass(kind, str):
+            return self.text(str.__str__(value))
+        if issubclass(kind, int):
+            return _whole(int.__index__(value))
+        if issubclass(kind, float):
+            return float.__float__(value)
+        if issubclass(kind, bytes | bytearray | memoryview):
+            return self.octets(value)
+        if issubclass(kind, datetime.date | datetime.time):
+            return value.isoformat()
+        if issubclass(kind, decimal.Decimal | uuid.UUID | datetime.timedelta | numbers.Rational | enum.Enum):
+            return _whole(int(value)) if issubclass(kind, numbers.Integral) else self.text(guarded(str, value))
+        if issubclass(kind, numbers.Real):
+            return float(value)
+        if issubclass(kind, BaseException):
+            return self.text(f"{kind.__name__}: {guarded(str, value, MAX_TEXT)}")
+        if issubclass(kind, type):
+            return self.represented(value)
+        if issubclass(kind, os.PathLike):
+            return self.value(os.fspath(value))
+        return self.container(value, kind)
+
+    def octets(self, value: Any) -> bytes:
+        view = memoryview(value)
+        most = min(MAX_TEXT, self.characters)
+        self.characters -= min(view.nbytes, most)
+        if view.nbytes <= most:
+            return view.tobytes()
+        return view.cast("B")[:most].tobytes() + b"[... %d bytes left out ...]" % (view.nbytes - most)
+
+    def container(self, value: Any, kind: type) -> Any:
+        if is_dataclass(kind):
+            return self.mapping({one.name: getattr(value, one.name, None) for one in fields(value) if one.repr}, value)
+        if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+            return self.mapping(dict(zip(kind._fields, value, strict=False)), value)
+        if issubclass(kind, Mapping):
+            return self.mapping(value)
+        if issubclass(kind, Collection):
+            return self.collection(value)
+        return self.represented(value)
+
+    def mapping(self, value: Mapping[Any, object], owner: object = None) -> Any:
+        """As a dict; ``owner`` is the object whose parts the mapping holds, when it is not the mapping itself."""
+        owner = value if owner is None else owner
+        size = len(value)
+        if closed := self.closed(owner, size):
+            return closed
+        result: dict[str, Any] = {}
+        self.above.append(id(owner))
+        try:
+            for key, item in self.first(value.items(), size):
+                name = _key(key)
+                if name in result:  # 1 and "1"
+                    name = f"{name} <{type_name(key)}>"
+                result[name] = self.value(item)
+        finally:
+            self.above.pop()
+        if size > len(result):
+            result["[...]"] = f"[... {size - len(result)} items left out ...]"
+        return result
+
+    def collection(self, value: Collection[object]) -> Any:
+        size = len(value)
+        if closed := self.closed(value, size):
+            return closed
+        self.above.append(id(value))
+        try:
+            result = [self.value(item) for item in self.first(value, size)]
+        finally:
+            self.above.pop()
+        if size > len(result):
+            result.append(f"[... {size - len(result)} items left out ...]")
+        return result
+
+    def first(self, items: Iterable[Any], size: int) -> list[Any]:
+        """As many of the items as may be kept, taken at once: another thread may be changing their container."""
+        kept = list(itertools.islice(items, min(size, MAX_ITEMS, max(0, self.nodes))))
+        self.nodes -= len(kept)
+        return kept
+
+    def closed(self, value: object, size: int) -> str | None:
+        """The marker for a container that can't be entered."""
+        if id(value) in self.above:
+            return f"<cyclic {type_name(value)}>"
+        if len(self.above) >= MAX_DEPTH:
+            return f"<{type_name(value)} of {size} items, too deep>"
+        return None
+
+
+def _whole(value: int) -> int | str:
+    if -(2**63) <= value < 2**64:
+        return value
+    try:
+        return str(value)
+    except ValueError:  # past sys.get_int_max_str_digits()
+        return f"<int of {value.bit_length()} bits>"
+
+
+def _key(key: object) -> str:
+    if type(key) is str and len(key) <= MAX_KEY and key.isascii():
+        return key
+    if isinstance(key, bytes):
+        return _bounded(key.decode(errors="backslashreplace"), MAX_KEY)
+    return as_text(_Walk().value(key), MAX_KEY)
+
+
+def as_fields(values: Mapping[str, object]) -> dict[str, Any]:
+    """The mapping as plain data; quick where everything in it is a short text or a number."""
+    if len(values) > MAX_ITEMS:
+        return as_dict(values)
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if type(key) is not str or not key.isascii() or len(key) > MAX_KEY or not _is_short(value):
+            return as_dict(values)
+        result[key] = value
+    return result
+
+
+def _is_short(value: Any) -> bool:
+    """A value that needs no second look."""
+    kind = type(value)
+    if kind is str:
+        return bool(len(value) <= MAX_NAME and value.isascii())
+    if kind is int:
+        return bool(-(2**63) <= value < 2**63)
+    return kind in _ATOMS
+
+
+def as_dict(values: Mapping[str, object]) -> dict[str, Any]:
+    result = _Walk().value(values)
+    return result if type(result) is dict else {"[...]": result}
+
+
+def is_plain(value: object) -> bool:
+    """Nothing in it is anything but plain data, no deeper and no larger than `plain` makes it (roughly)."""
+    depth, visited = 0, 0
+    level: list[Any] = [value]
+    while level:
+        if depth > MAX_DEPTH or visited > 4 * MAX_NODES:
+            return False
+        below: list[Any] = []
+        for container in level:
+            if type(container) is dict:
+                for key in container:
+                    if type(key) is not str:
+                        return False
+                items: Iterable[Any] = container.values()
+            elif type(container) is list:
+                items = container
+            else:
+                return False
+            visited += len(container)
+            if visited > 4 * MAX_NODES:
+                return False
+            for item in items:
+                if type(item) not in _SCALARS:
+                    below.append(item)
+        level = below
+        depth += 1
+    return True

@@ -1,0 +1,97 @@
+"""The README's section "Measured", made of `bench.json` and `storm.json`: `python -m tests.benchmarks.readme`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+
+
+def section(bench: dict[str, Any], storm: dict[str, Any] | None) -> str:
+    return "\n".join([*_head(bench), *_table(bench["rows"]), "", *_pictures(), *_storm(storm)])
+
+
+def _head(bench: dict[str, Any]) -> Iterator[str]:
+    machine = bench["machine"]
+    yield "## Measured"
+    yield ""
+    yield (
+        f"`{bench['command']}` measures shipper beside what one would pick instead, in the same run, in turn, "
+        f"{bench['rounds']} rounds; medians. On {machine['cpu']}, {machine['cores']} cores, {machine['python']}, "
+        f"nginx {machine['nginx']} as the server. Compare the ratios: they are of the same minute, the absolute "
+        "numbers are of this machine. All numbers: `tests/benchmarks/bench.json`."
+    )
+    yield ""
+
+
+def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield "| | measured | ratio | asked for | |"
+    yield "|---|---:|---:|---|---|"
+    question = ""
+    for row in rows:
+        if row["question"].startswith("Events/s against round trip"):
+            continue
+        if row["question"] != question:
+            question = row["question"]
+            yield f"| **{question}** | | | | |"
+        verdict = "" if row["met"] is None else "reached" if row["met"] else "**not reached**"
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f} ×"
+        yield f"| {row['name']} | {_number(row['value'])} {row['unit']} | {ratio} | {row['target']} | {verdict} |"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "failed"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _pictures() -> Iterator[str]:
+    yield "![What one log record costs the application](tests/benchmarks/call-cost.png)"
+    yield ""
+    yield "![Events a second against the round trip](tests/benchmarks/round-trip.png)"
+    yield ""
+
+
+def _storm(storm: dict[str, Any] | None) -> Iterator[str]:
+    if storm is None:
+        return
+    yield "### The same kill storm"
+    yield ""
+    yield (
+        f"`tests/run -e storm -- --seed {storm['seed']} --seconds {storm['seconds']:g}`: four workers log numbered "
+        "records, and note each one whose call has returned; workers, and the consuming process where there is one, "
+        "get `kill -9` at random moments and are started again at once."
+    )
+    yield ""
+    yield "| | kills: workers | consumer | call returned | arrived | lost | a fresh worker's record then arrives |"
+    yield "|---|---:|---:|---:|---:|---:|---|"
+    for one in storm["results"]:
+        consumer = "none there" if one["contender"] == "loguru" else one["kills_of_consumers"]
+        works = "yes" if one["works"] else "**no**"
+        yield (
+            f"| {_CALLED[one['contender']]} | {one['kills_of_workers']} | {consumer} | {one['emitted']:,} | "
+            f"{one['arrived']:,} | {one['lost']:,} | {works} |"
+        )
+    yield ""
+
+
+_CALLED = {
+    "stdlib": "`multiprocessing.Queue` + `QueueListener`",
+    "loguru": "loguru, `enqueue=True`",
+    "shipper": "shipper",
+}
+
+
+def main() -> int:
+    storm = HERE / "storm.json"
+    told = json.loads(storm.read_text()) if storm.exists() else None
+    print(section(json.loads((HERE / "bench.json").read_text()), told))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
