@@ -23,6 +23,8 @@ CUT = 32 * 1024  # bytes a single event is cut to when a server finds it too lar
 IDLE = 1.0  # seconds between two looks when nobody rings
 NETWORK = 0.003  # seconds: answers that all take longer came over a network, and more at once will help
 SURE = 8  # answers before that is believed; until then events go out one after the other
+SUSPECT = 5  # attempts in a row that failed before another event is tried as the probe
+OUTAGE = (408, 425, 429, 502, 503, 504)  # answers that no event is to blame for
 POISON_ATTEMPTS = 20
 POISON_PASSED = 20
 
@@ -226,7 +228,6 @@ class Deliverer:
         now = self._clock()
         self._hand = [entry for entry in self._hand if entry.outcome is None]
         again = [entry for entry in self._hand if entry.attempts and entry.not_before <= now]
-        again.sort(key=lambda entry: entry.attempts)
         unsent = [entry for entry in self._hand if not entry.attempts]
         batch = (again + unsent)[:most]
         if len(batch) < most and len(self._hand) < self._most * self._per_request:
@@ -391,7 +392,7 @@ class Deliverer:
         if isinstance(answer, TooLargeError):
             return self._send_shorter(entry, event)
         if isinstance(answer, RetryableError) and not self._is_poison(entry, answer):
-            self._put_off(entry)
+            self._put_off(entry, answer)
             return answer
         self._bury(entry, event, answer)
         return None
@@ -404,13 +405,22 @@ class Deliverer:
         if outcome == DELIVERED:
             self._passed += 1
 
-    def _put_off(self, entry: Entry) -> None:
+    def _put_off(self, entry: Entry, answer: RetryableError) -> None:
+        """To be sent again: at its turn, for an outage must not change the order, unless it may be the event's fault."""
         now = self._clock()
         if entry.failing_since is None:
             entry.failing_since = now
             entry.passed_then = self._passed
         entry.attempts += 1
-        entry.not_before = now + min(self._retry.initial * 2.0 ** min(entry.attempts, 30), self._retry.maximum)
+        wait = min(self._retry.initial * 2.0 ** min(entry.attempts, 30), self._retry.maximum)
+        entry.not_before = now + wait if self._is_suspect(entry, answer) else now
+
+    def _is_suspect(self, entry: Entry, answer: RetryableError) -> bool:
+        """Whether others passed while it failed, or it failed so often with an answer that could be about it."""
+        if self._passed - entry.passed_then > self.backend.max_in_flight * self._per_request:
+            return True
+        is_outage = answer.status in OUTAGE or answer.retry_after is not None or isinstance(answer, UnauthorisedError)
+        return not is_outage and entry.attempts >= (SUSPECT if answer.status is not None else 3 * SUSPECT)
 
     def _is_poison(self, entry: Entry, answer: RetryableError) -> bool:
         """Whether this event alone fails, again and again, while others pass."""

@@ -90,7 +90,6 @@ class Event:
 
 # Event ↔ bytes --------------------------------------------------------------------------------------------------------
 
-
 _FIELDS = (
     "kind", "route", "time", "level", "level_name", "logger", "message", "path", "line", "function", "pid", "process",
     "tid", "thread", "task", "exceptions", "stack", "extra", "context", "data",
@@ -264,7 +263,6 @@ def _route(route: object) -> tuple[str, ...] | None:
 
 
 # Cutting --------------------------------------------------------------------------------------------------------------
-
 
 _LEFT_OUT = re.compile(r"\[\.\.\. (\d+) characters left out \.\.\.\]\Z")
 _MARKER_ROOM = 48  # the longest marker at the end of a text

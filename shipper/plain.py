@@ -108,7 +108,6 @@ def as_seconds(value: Any) -> float:
 
 # Any value ------------------------------------------------------------------------------------------------------------
 
-
 _SCALARS = frozenset({str, int, float, bool, type(None), bytes})
 _ATOMS = frozenset({float, bool, type(None)})
 

@@ -19,7 +19,6 @@ _HEADER = "Traceback (most recent call last):\n"
 
 # Exceptions → text ----------------------------------------------------------------------------------------------------
 
-
 _REPEATS = 3  # so many equal lines does Python print
 
 
@@ -108,7 +107,6 @@ def _ending(exc: Raised) -> str:
 
 
 # Text → exceptions ----------------------------------------------------------------------------------------------------
-
 
 _FRAME_LINE = re.compile(r'^  File "([^"\n]*)", line (\d{1,9}), in (\S[^\n]*)$', re.MULTILINE)
 _LAST_LINE = re.compile(r"^([A-Za-z_][\w.<>]*)(?:: (.*))?\Z", re.MULTILINE | re.DOTALL)

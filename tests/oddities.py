@@ -81,8 +81,6 @@ class Account:
 
 
 TEXTS = st.text(st.characters(codec=None), max_size=40)  # lone surrogates too
-
-
 LEAVES = st.one_of(
     st.none(),
     st.booleans(),
@@ -99,8 +97,6 @@ LEAVES = st.one_of(
     st.builds(ValueError, TEXTS),
     st.sampled_from([Colour.RED, Mood.GLAD, Size.LARGE, int, len, object()]),
 )
-
-
 VALUES = st.recursive(
     LEAVES,
     lambda inner: (
@@ -121,4 +117,13 @@ def a_chain() -> BaseException:
         except KeyError as exc:
             raise ValueError("second\nline") from exc
 
-    return caught(fails(OSError()), chain)
+    return caught(fails(OSError("zeroth")), chain)
+
+
+def a_deep_one(depth: int) -> BaseException:
+    def dive(depth: int) -> None:
+        if depth == 0:
+            raise ValueError("bottom")
+        dive(depth - 1)
+
+    return caught(lambda: dive(depth))

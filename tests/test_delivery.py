@@ -566,6 +566,20 @@ def test_an_event_that_alone_keeps_failing_is_given_up_after_poison_after(way: M
     assert [letter["event"]["message"] for letter in one.letters] == ["bad"]  # type: ignore[index]
 
 
+@pytest.mark.parametrize("status", [None, 429, 503])
+def test_an_outage_does_not_change_the_order(way: MakeWay, status: int | None) -> None:
+    clock = Clock()
+    answers = [None, None, *[RetryableError("down", status=status)] * 9]
+    one = way(Memory(answers=answers, max_events=1), clock=clock)
+    one.log(*map(str, range(40)))
+
+    while len(one.delivered) < 40:
+        one.round()
+        clock.now += 0.1
+
+    assert one.delivered == [str(number) for number in range(40)]
+
+
 def test_no_event_is_given_up_while_the_server_is_down(way: MakeWay) -> None:
     clock = Clock()
     one = way(Memory(answers=lambda event: RetryableError("connect"), max_events=1), clock=clock)

@@ -10,7 +10,7 @@ from shipper.event import pack, unpack
 from shipper.raised import MAX_EXCEPTIONS, MAX_FRAMES, Frame, Raised, raised
 from shipper.record import from_record
 
-from .oddities import Group, a_record, caught, fails
+from .oddities import Group, a_deep_one, a_record, caught, fails
 
 
 def test_an_exception_has_type_message_and_frames() -> None:
@@ -113,12 +113,7 @@ def test_at_most_twenty_exceptions_are_kept() -> None:
 
 
 def test_the_middle_of_a_long_traceback_is_cut() -> None:
-    def dive(depth: int) -> None:
-        if depth == 0:
-            raise ValueError("bottom")
-        dive(depth - 1)
-
-    frames = raised(caught(lambda: dive(897)))[0].frames
+    frames = raised(a_deep_one(897))[0].frames
 
     assert len(frames) == MAX_FRAMES
     assert frames[50] == Frame("[... 801 frames left out ...]", 0, "")

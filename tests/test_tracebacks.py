@@ -16,7 +16,7 @@ from shipper.raised import Frame, Raised, raised
 from shipper.record import from_record
 from shipper.tracebacks import traceback_text
 
-from .oddities import Group, a_chain, a_record, caught, fails
+from .oddities import Group, a_chain, a_deep_one, a_record, caught, fails
 
 
 def formatted(exc: BaseException) -> str:
@@ -24,13 +24,7 @@ def formatted(exc: BaseException) -> str:
 
 
 def test_a_record_that_has_its_traceback_only_as_text_keeps_the_exceptions() -> None:
-    def chain() -> None:
-        try:
-            raise KeyError("first")
-        except KeyError as exc:
-            raise ValueError("second\nline") from exc
-
-    exc = caught(fails(OSError("zeroth")), chain)
+    exc = a_chain()
     record = pickle.loads(pickle.dumps(a_record("hi", exc_text=formatted(exc))))
 
     found = from_record(record).exceptions
@@ -53,16 +47,9 @@ def without_source(text: str) -> str:
     return "\n".join(line for line in lines if not re.match(r"^[ |]* {4}\S|^[ |]*[~^]+$", line) and line.strip())
 
 
-def a_deep_one() -> BaseException:
-    def dive(depth: int) -> None:
-        if depth == 0:
-            raise ValueError("bottom")
-        dive(depth - 1)
-
-    return caught(lambda: dive(40))
-
-
-@pytest.mark.parametrize("make", [a_chain, a_deep_one, lambda: caught(lambda: 1 / 0), lambda: ValueError("no frames")])
+@pytest.mark.parametrize(
+    "make", [a_chain, lambda: a_deep_one(40), lambda: caught(lambda: 1 / 0), lambda: ValueError("no frames")]
+)
 def test_a_traceback_reads_as_python_prints_it(make: Callable[[], BaseException]) -> None:
     exc = make()
 
