@@ -21,8 +21,8 @@ from .limits import Batching, Retry, Spooling
 from .lock import claim
 from .queue import RecordQueue
 from .redact import Redact
-from .settings import Settings, default_app, identity, resolve
-from .spool import Spool, read_json
+from .settings import Settings, identity, resolve
+from .spool import Spool, default_folder, read_json
 from .status import Report, Status, read_status
 from .supervisor import Supervisor
 
@@ -233,9 +233,8 @@ def _begin(settings: Settings, hooks: Hooks, asked: object = None, *, own: tuple
     before = _current
     if before is not None:
         before.queue.be_this_process()  # a forked child must not ring its parent's supervisor
-    place = Spool(settings.spool)
-    place.prepare()
-    claim(place, settings.app)
+    place = _claimed(settings)
+    settings = dataclasses.replace(settings, spool=place.path)
     _begin_cursors(settings, place)
     if before is not None and before.spool.path == place.path and before.settings.overflow == settings.overflow:
         queue = before.queue
@@ -253,6 +252,21 @@ def _begin(settings: Settings, hooks: Hooks, asked: object = None, *, own: tuple
         if before.queue is not queue:
             before.queue.close()
     return app
+
+
+def _claimed(settings: Settings) -> Spool:
+    """The app's spool. One that was named after its program takes a lane of its own in a spool that has an owner."""
+    place = Spool(settings.spool)
+    place.prepare()
+    try:
+        claim(place, settings.app)
+    except ConfigurationError:
+        if settings.is_named:
+            raise
+        place = Spool(os.path.join(settings.spool, settings.app))
+        place.prepare()
+        claim(place, settings.app)
+    return place
 
 
 def _begin_cursors(settings: Settings, place: Spool) -> None:
@@ -286,6 +300,15 @@ def _equal_to(backend: Any, among: tuple[Any, ...]) -> Any | None:
     return next(same, None)
 
 
+def _resolved_for(backend: Any) -> Settings:
+    """Settings of an app that a client begins: of its own, so that programs with other keys keep theirs."""
+    settings = resolve((backend,), {})
+    if settings.is_named or "SHIPPER_SPOOL" in os.environ:
+        return settings
+    app = f"{settings.app}-{identity(backend)}"
+    return dataclasses.replace(settings, app=app, spool=default_folder(app))
+
+
 def join(backend: Any) -> str:
     """Deliver to `backend` too, whatever runs; the name under which events are routed to it.
 
@@ -297,8 +320,7 @@ def join(backend: Any) -> str:
             _joined.append(backend)
         app = _current
         if app is None:
-            given = {} if "SHIPPER_APP" in os.environ else {"app": f"{default_app()}-{identity(backend)}"}
-            app = _begin(resolve((backend,), given), Hooks())
+            app = _begin(_resolved_for(backend), Hooks())
         known = _equal_to(backend, app.settings.backends)
         if known is None:
             before = app

@@ -157,7 +157,23 @@ def add_scope(fill: Scope) -> None:
     _scopes.append(fill)
 
 
-class QueueHandler(_Base):
+class Unlocked(logging.Handler):
+    """A handler in which no thread waits for another."""
+
+    def createLock(self) -> None:
+        """None: two threads may be in here at once, and a forked child must not inherit a lock that is taken."""
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        passed: object = self.filter(record)
+        if isinstance(passed, logging.LogRecord):  # since 3.12 a filter may replace the record
+            record = passed
+        if passed:
+            self.emit(record)
+        return bool(passed)
+
+
+class QueueHandler(Unlocked, _Base):
     """Ships every record that reaches it. Use it with `start()`, or in `logging.config.dictConfig`:
     ``{"class": "shipper.QueueHandler"}``; records from before `start()` are kept, at most 1000.
 
@@ -171,18 +187,6 @@ class QueueHandler(_Base):
         super().__init__(queue)  # type: ignore[arg-type]
         self.setLevel(level)
         self.route = _names(route)
-
-    def createLock(self) -> None:
-        """None: two threads may be in here at once, and a forked child must not inherit a lock that is taken."""
-        self.lock = None
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        passed: object = self.filter(record)
-        if isinstance(passed, logging.LogRecord):  # since 3.12 a filter may replace the record
-            record = passed
-        if passed:
-            self.emit(record)
-        return bool(passed)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Ship the record, to each backend once however many of our handlers see it. Nothing that is logged raises."""

@@ -74,7 +74,7 @@ class Writer:
         self._offset = os.fstat(self._fd).st_size
 
     def _opened(self, number: int) -> tuple[int, int]:
-        """The segment of that number, or of the first one behind it whose place nobody else's file, folder or link takes."""
+        """The segment of that number, or the first one behind it whose place no folder, link or foreign file takes."""
         for candidate in range(number, number + MOST_FOREIGN):
             try:
                 return open_file(segment_path(self._folder, candidate), os.O_RDWR | os.O_CREAT), candidate

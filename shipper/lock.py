@@ -38,6 +38,7 @@ def claim(spool: Spool, app: str) -> None:
     except OSError as error:
         raise ConfigurationError("spool", spool.path, f"a folder that this user can write to ({error})") from error
     try:
+        fcntl.flock(fd, fcntl.LOCK_EX)  # for the moment in which two apps may come at once
         owner = os.read(fd, 1024).decode(errors="replace").strip()
         if owner and owner != app:
             allowed = f"belongs to the app {owner!r}, and this is {app!r}: give another"

@@ -50,6 +50,7 @@ class Settings:
     grace: float = 30.0
     python: str = ""
     cwd: str = ""
+    is_named: bool = True  # False: the app is named after its program
 
     def __post_init__(self) -> None:
         if not isinstance(self.app, str) or not _APP.fullmatch(self.app):
@@ -130,6 +131,7 @@ def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mappin
         if name not in values and variable in environ:
             annotation = int | str if name == "level" else hints[name]
             values[name] = _parse(variable, environ[variable], annotation)
+    values["is_named"] = "app" in values
     values.setdefault("app", default_app())
     if isinstance(values["app"], str) and "spool" not in values:
         values["spool"] = default_folder(values["app"])

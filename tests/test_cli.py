@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pty
@@ -14,7 +13,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
@@ -24,6 +23,7 @@ from shipper.cli.statusview import duration, sentences, size
 from shipper.spool import Spool
 from shipper.status import read_status
 
+from .command import lines_of, running
 from .waiting import wait_until
 
 SAID: dict[str, Any] = {
@@ -62,25 +62,6 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
     code = main(arguments)
     captured = capsys.readouterr()
     return code, captured.out, captured.err
-
-
-@contextlib.contextmanager
-def running(*arguments: str, stdout: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
-    """The command in a process of its own; it has to end by itself, and to say nothing on stderr."""
-    command = [sys.executable, "-W", "error", "-m", "shipper.cli", *arguments]
-    with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-            process.wait(20)
-        finally:
-            process.kill()
-        assert process.stderr is not None
-        assert process.stderr.read() == ""
-
-
-def lines_of(process: subprocess.Popen[str]) -> IO[str]:
-    assert process.stdout is not None
-    return process.stdout
 
 
 # -- usage ---------------------------------------------------------------------------------------------------------

@@ -9,14 +9,12 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import pytest
 
@@ -25,6 +23,7 @@ from shipper.cli.demoapp import Task
 from shipper.cli.demoview import sentence, verdict
 from shipper.receiver import Receiver
 
+from .command import lines_of, running
 from .waiting import wait_until
 
 SHORT = ("--records", "400", "--seconds", "4")
@@ -43,22 +42,10 @@ GOOD = Outcome(
 
 @contextlib.contextmanager
 def demo(*arguments: str, stdout: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
-    """The command in a process of its own, with settings around that are none of the demo's business."""
-    command = [sys.executable, "-W", "error", "-m", "shipper.cli", "demo", *arguments]
+    """The command, with settings around that are none of the demo's business."""
     environment = {**os.environ, "SHIPPER_LEVEL": "CRITICAL", "SHIPPER_SPOOL": "/nowhere", "SHIPPER_OVERFLOW": "many"}
-    with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            yield process
-            process.wait(30)
-        finally:
-            process.kill()
-        assert process.stderr is not None
-        assert process.stderr.read() == ""
-
-
-def lines_of(process: subprocess.Popen[str]) -> IO[str]:
-    assert process.stdout is not None
-    return process.stdout
+    with running("demo", *arguments, stdout=stdout, env=environment) as process:
+        yield process
 
 
 def folders() -> list[str]:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,8 @@ from shipper.journal import Position, Reader, Writer, segment_path, segments
 from shipper.overflow import Overflow
 from shipper.queue import RecordQueue, grow
 
-from .needs import need
+from .disks import tmpfs
+from .forks import forked
 from .waiting import wait_until
 
 TOKEN = b"tokentok"
@@ -46,21 +46,6 @@ class Journal:
     @property
     def seqs(self) -> list[int]:
         return [view.seq for view in self.frames]
-
-
-def forked(work: Callable[[], None]) -> int:
-    """The pid of a child that does the work and nothing else."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return pid
 
 
 class Place:
@@ -326,11 +311,8 @@ def test_an_overflow_is_not_put_into_the_middle_of_a_frame(place: Place, start: 
 
 @pytest.fixture
 def small_disk(place: Place) -> Iterator[Place]:
-    command = ["mount", "-t", "tmpfs", "-o", "size=128k,mode=0700", "tmpfs", str(place.journal)]
-    mounted = os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
-    need(mounted, "the right to mount a tmpfs")
-    yield place
-    subprocess.run(["umount", "-l", str(place.journal)], check=True)
+    with tmpfs(place.journal, "128k"):
+        yield place
 
 
 def test_a_full_disk_stops_nobody_and_loses_nothing(small_disk: Place, start: Start) -> None:

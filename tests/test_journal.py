@@ -31,8 +31,8 @@ from shipper.cursor import (
 from shipper.event import EventId
 from shipper.journal import HALF_FRAME, Position, Reader, Writer, release, segment_path, segments, size_on_disk
 
+from .disks import tmpfs
 from .model import Model
-from .needs import need
 
 TOKEN = b"tokentok"
 MUCH = 10**9
@@ -492,11 +492,8 @@ def small_disk(spool: Path) -> Iterator[Path]:
     """A file system with room for a quarter of a megabyte."""
     folder = spool / "disk"
     folder.mkdir(0o700)
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs", str(folder)]
-    mounted = os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
-    need(mounted, "the right to mount a tmpfs")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with tmpfs(folder, "256k"):
+        yield folder
 
 
 def test_a_real_full_disk_is_recovered_from_without_a_restart(small_disk: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from shipper.overflow import (
     prepare_folder,
 )
 
-from .needs import need
+from .disks import tmpfs
 from .waiting import wait_until
 
 TOKEN = b"tokentok"
@@ -281,11 +280,8 @@ def test_foreign_files_in_the_folder_are_left_alone(overflow: Overflow, folder: 
 def small_memory(spool: Path) -> Iterator[Path]:
     place = spool / "memory"
     place.mkdir(0o700)
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", str(place)]
-    mounted = os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
-    need(mounted, "the right to mount a tmpfs")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with tmpfs(place, "64k"):
+        yield place
 
 
 def test_memory_that_is_full_is_an_overflow_that_is_full(small_memory: Path) -> None:

@@ -13,7 +13,6 @@ import random
 import signal
 import threading
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from shipper import frame
 from shipper.event import EventId
 from shipper.queue import RecordQueue, grow
 
+from .forks import in_a_child
 from .waiting import wait_until
 
 
@@ -62,21 +62,6 @@ def rest(pipe: RecordQueue) -> list[bytes]:
         with contextlib.suppress(queue.Empty):
             events.append(pipe.get(timeout=0.05))
     return events
-
-
-def forked(work: Callable[[], None], fork: Callable[[], int] = os.fork) -> int:
-    """The exit code of a child that does the work and nothing else."""
-    pid = fork()
-    if pid == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def bare_fork() -> int:
@@ -243,7 +228,7 @@ def test_a_forked_child_has_ids_of_its_own(pipe: RecordQueue, fork: Callable[[],
         assert len({id.token for id in ids} | {mine[0].token}) == 2
         assert pipe.emitted == 10
 
-    assert forked(work, fork) == 0
+    assert in_a_child(work, fork) == 0
     assert [id.seq for id in mine] == list(range(9))
     assert Counter(taken(pipe, 19)) == {b"parent": 9, b"child": 10}
     assert pipe.emitted == 9
@@ -269,7 +254,7 @@ def test_threads_that_are_the_first_in_a_bare_fork_share_one_identity(pipe: Reco
         assert sorted(id.seq for id in ids) == list(range(160))
         assert {id.token for id in ids} == {pipe.token} != {parents}
 
-    assert forked(work, bare_fork) == 0
+    assert in_a_child(work, bare_fork) == 0
     taken(pipe, 161)
 
 
@@ -281,7 +266,7 @@ def test_a_child_sends_nothing_of_what_waits_in_its_parent(pipe: RecordQueue, fo
     def work() -> None:
         assert pipe.waiting == 0
 
-    assert forked(work, fork) == 0
+    assert in_a_child(work, fork) == 0
     assert waiting
     assert len({*taken(pipe, count)}) == count
     wait_until(lambda: not pipe.waiting)
@@ -296,7 +281,7 @@ def test_what_the_parent_has_read_is_not_read_again_in_the_child(pipe: RecordQue
         pipe.put(b"of the child")
         assert pipe.get(timeout=5.0) == b"of the child"
 
-    assert forked(work) == 0
+    assert in_a_child(work) == 0
     assert taken(pipe, 4) == [b"1", b"2", b"3", b"4"]
 
 
@@ -320,7 +305,7 @@ def test_a_child_forked_while_every_lock_is_held_logs_at_once(pipe: RecordQueue)
         pipe.drop("failed", 10)
 
     try:
-        assert forked(work) == 0
+        assert in_a_child(work) == 0
     finally:
         done.set()
         holder.join()
@@ -336,7 +321,7 @@ def test_a_new_process_is_told_once(pipe: RecordQueue) -> None:
         pipe.put_nowait(b"2")
         assert told == [os.getpid()]
 
-    assert forked(work) == 0
+    assert in_a_child(work) == 0
     assert told == []
 
 

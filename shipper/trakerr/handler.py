@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from ..handler import SENT, Pipeline, QueueHandler
+from ..handler import SENT, Pipeline, QueueHandler, Unlocked
 from .client import TrakerrClient
 
 
-class TrakerrHandler(logging.Handler):
+class TrakerrHandler(Unlocked):
     """Ships records to Trakerr, by default from WARNING on, with the properties of its client as defaults.
 
     ``client`` in place of the first three arguments: one that was prepared. ``url`` is the service's address, as
@@ -37,18 +37,6 @@ class TrakerrHandler(logging.Handler):
             client = TrakerrClient(api_key, app_version, context_deployment_stage, url=url)  # type: ignore[arg-type]
         self.trakerr_client = client
         self._shipping = _Shipping(self)
-
-    def createLock(self) -> None:
-        """None, for the reasons of `QueueHandler`: nothing here may wait for another thread."""
-        self.lock = None
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        passed: object = self.filter(record)
-        if isinstance(passed, logging.LogRecord):  # since 3.12 a filter may replace the record
-            record = passed
-        if passed:
-            self.emit(record)
-        return bool(passed)
 
     def emit(self, record: logging.LogRecord) -> None:
         self._shipping.emit(record)
