@@ -406,7 +406,7 @@ class Deliverer:
             self._passed += 1
 
     def _put_off(self, entry: Entry, answer: RetryableError) -> None:
-        """To be sent again: at its turn, for an outage must not change the order, unless it may be the event's fault."""
+        """To be sent again: at its turn, an outage must not change the order, unless it may be the event's fault."""
         now = self._clock()
         if entry.failing_since is None:
             entry.failing_since = now

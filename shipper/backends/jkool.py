@@ -118,6 +118,11 @@ class JKool:
         return 1 if self.batch is None else 500
 
     @property
+    def destination(self) -> tuple[str, str]:
+        """Where events go and with which token: the same for two backends that differ in nothing else that matters."""
+        return self.endpoint, self.token
+
+    @property
     def endpoint(self) -> str:
         """The address itself; without query and fragment, as the old client has it."""
         parts = checks.split(self.url)

@@ -114,6 +114,11 @@ class Trakerr:
         return 1 if self.batch is None else 100
 
     @property
+    def destination(self) -> tuple[str, str]:
+        """Where events go and under which key: the same for two backends that differ in nothing else that matters."""
+        return self.endpoint, self.api_key
+
+    @property
     def endpoint(self) -> str:
         parts = checks.split(self.url)
         return parts._replace(path=parts.path.rstrip("/") + "/events", fragment="").geturl()

@@ -13,9 +13,9 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 from ..handler import QueueHandler
 from ..settings import level_number
-from .line import everywhere
 from .log import Logger, log
 from .metrics import now, spelled
+from .places import everywhere
 from .scope import MOST, Scope, enter, leave, new_id
 from .warn import about_fqn, about_status
 

@@ -8,16 +8,16 @@ from typing import Any
 
 from ..backends.jkool import JKool
 from ..event import Event
-from ..handler import SENT, Pipeline, QueueHandler
+from ..handler import Unlocked
+from ..line import Line, LineHandler
 from ..settings import level_number
-from .line import Line
 from .scope import FIELDS
 
 URL = "SHIPPER_JKOOL_URL"
 """The environment variable that says where the service is, when nothing else does."""
 
 
-class jKoolHandler(logging.Handler):
+class jKoolHandler(Unlocked):
     """Ships records to jKool, by default from INFO on. Making one starts the shipper process when nobody has.
 
     ``token`` is the access token, ``url`` the service's address: by default that in ``SHIPPER_JKOOL_URL``, else
@@ -54,18 +54,6 @@ class jKoolHandler(logging.Handler):
     def setLevel(self, level: int | str) -> None:
         super().setLevel(level_number("level", level))
 
-    def createLock(self) -> None:
-        """None, for the reasons of `QueueHandler`: nothing here may wait for another thread."""
-        self.lock = None
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        passed: object = self.filter(record)
-        if isinstance(passed, logging.LogRecord):  # since 3.12 a filter may replace the record
-            record = passed
-        if passed:
-            self.emit(record)
-        return bool(passed)
-
     def emit(self, record: logging.LogRecord) -> None:
         if self._closed_for_good:
             self._shipping.drop(record)
@@ -77,36 +65,22 @@ class jKoolHandler(logging.Handler):
         super().close()
 
 
-class _Shipping(QueueHandler):
+class _Shipping(LineHandler):
     """What a jKoolHandler ships with."""
 
     def __init__(self, owner: jKoolHandler, line: Line) -> None:
-        super().__init__(route=())
+        super().__init__()
         self._owner = owner
         self._line = line
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._line.pipeline()
-        except Exception:
-            self.handleError(record)
-            return
-        super().emit(record)
+    def line(self) -> Line:
+        return self._line
 
     def drop(self, record: logging.LogRecord) -> None:
         try:
             self._line.pipeline().queue.drop("after_stop", record.levelno)
         except Exception:
             self.handleError(record)
-
-    def _claim(self, record: logging.LogRecord, pipeline: Pipeline) -> tuple[str, ...]:
-        same = self._line.names(record.levelno)
-        path, sent = record.__dict__.get(SENT, ("", ()))
-        before = sent if path == pipeline.queue.path else ()
-        if any(name in before for name in same):
-            return ()
-        record.__dict__[SENT] = (pipeline.queue.path, (*before, *same))
-        return (self._line.name,)
 
     def prepare(self, record: logging.LogRecord) -> Any:
         event: Event = super().prepare(record)

@@ -13,16 +13,17 @@ from typing import Any, overload
 
 from .. import app
 from ..backends import Site
+from ..backends.checks import MOST_IN_FLIGHT
 from ..backends.trakerr import FIELDS, Trakerr, environment, level_word
 from ..errors import ConfigurationError
 from ..event import Event, EventId, unpack
 from ..handler import running, say
+from ..line import Line
 from ..queue import new_token
 from ..settings import identity
 from ..spool import read_json
 from .errors import ApiException
 from .exceptions import ExcInfo, found, stacktrace, working_directory
-from .line import Line
 from .models import AppEvent, wire
 from .post import post
 from .scope import fields
@@ -157,7 +158,7 @@ class TrakerrClient:
         }
         self._url = url or os.environ.get(URL) or Trakerr.url
         self._timeout = timeout
-        self._in_flight = min(threads, connections)
+        self._in_flight = min(threads, connections, MOST_IN_FLIGHT)
         self._lines: dict[str, Line] = {}
         self._api_key = api_key
         self._patience = PATIENCE
@@ -348,7 +349,7 @@ class TrakerrClient:
 
 def _carried(line: Line, key: Any) -> dict[str, Any]:
     """The key itself, when it is none that a backend can have; else the backend puts it in, and no journal sees it."""
-    return {} if line.backend.api_key == key else {"apiKey": key}
+    return {} if line.backend.destination[1] == key else {"apiKey": key}
 
 
 def _check_texts(message: str, **values: object) -> None:

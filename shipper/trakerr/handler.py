@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from ..handler import SENT, Pipeline, QueueHandler, Unlocked
+from ..handler import Unlocked
+from ..line import Line, LineHandler
 from .client import TrakerrClient
 
 
@@ -42,30 +43,15 @@ class TrakerrHandler(Unlocked):
         self._shipping.emit(record)
 
 
-class _Shipping(QueueHandler):
+class _Shipping(LineHandler):
     """What a TrakerrHandler ships with: its client's line and defaults."""
 
     def __init__(self, owner: TrakerrHandler) -> None:
-        super().__init__(route=())
+        super().__init__()
         self._owner = owner
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._owner.trakerr_client.line().pipeline()
-        except Exception:
-            self.handleError(record)
-            return
-        super().emit(record)
-
-    def _claim(self, record: logging.LogRecord, pipeline: Pipeline) -> tuple[str, ...]:
-        line = self._owner.trakerr_client.line()
-        same = line.names(record.levelno)
-        path, sent = record.__dict__.get(SENT, ("", ()))
-        before = sent if path == pipeline.queue.path else ()
-        if any(name in before for name in same):
-            return ()
-        record.__dict__[SENT] = (pipeline.queue.path, (*before, *same))
-        return (line.name,)
+    def line(self) -> Line:
+        return self._owner.trakerr_client.line()
 
     def prepare(self, record: logging.LogRecord) -> Any:
         event = super().prepare(record)
