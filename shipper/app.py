@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import hashlib
 import logging
 import multiprocessing.util
 import os
@@ -303,9 +304,10 @@ def _equal_to(backend: Any, among: tuple[Any, ...]) -> Any | None:
 def _resolved_for(backend: Any) -> Settings:
     """Settings of an app that a client begins: of its own, so that programs with other keys keep theirs."""
     settings = resolve((backend,), {})
-    if settings.is_named or "SHIPPER_SPOOL" in os.environ:
+    if settings.is_named or os.environ.get("SHIPPER_SPOOL"):
         return settings
-    app = f"{settings.app}-{identity(backend)}"
+    # Not the whole backend: clients that differ in a time-out or a number of threads are still of one program.
+    app = f"{settings.app}-{hashlib.sha256(repr(backend.destination).encode()).hexdigest()[:8]}"
     return dataclasses.replace(settings, app=app, spool=default_folder(app))
 
 

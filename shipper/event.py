@@ -36,6 +36,9 @@ from .raised import MAX_EXCEPTIONS, RELATIONS, Frame, Raised, mended_exceptions,
 MAX_EVENT = MAX_TEXT
 """The most bytes one packed event has, 256 KiB; longer text is cut with a marker that says how much."""
 
+SURROGATES = "surrogatepass"
+"""Half surrogates (file names, broken input) travel as they are, as three bytes that are not quite UTF-8."""
+
 SCHEMA = 1
 """The version of the layout that `pack` writes, and the only one that `unpack` reads."""
 
@@ -145,7 +148,7 @@ def _packed(event: Event) -> bytes:
     try:
         packer = _idle_packers.pop()
     except IndexError:
-        packer = msgpack.Packer()
+        packer = msgpack.Packer(unicode_errors=SURROGATES)
     payload: bytes = packer.pack(values)
     _idle_packers.append(packer)
     return payload
@@ -171,7 +174,7 @@ def unpack(payload: bytes, id: EventId | None = None) -> Event:
     if len(payload) > MAX_EVENT:
         raise UndecodableError(f"{len(payload)} bytes are more than an event has")
     try:
-        values = msgpack.unpackb(payload, timestamp=1, ext_hook=_refuse)
+        values = msgpack.unpackb(payload, timestamp=1, ext_hook=_refuse, unicode_errors=SURROGATES)
         _check(values)
     except Exception as exc:
         raise UndecodableError(f"no event of schema version {SCHEMA}: {guarded(str, exc, 200)}") from exc
@@ -297,7 +300,7 @@ def _most_bytes(event: Event, excess: int, least: int) -> int | None:
     sizes: list[int] = []
 
     def measure(text: Any) -> Any:
-        size = len(text if type(text) is bytes else text.encode())
+        size = len(text if type(text) is bytes else text.encode(errors=SURROGATES))
         if size > least:
             sizes.append(size)
         return text
@@ -321,7 +324,7 @@ def _shortened(text: Any, most: int) -> Any:
         if len(text) <= most:
             return text
         return text[: most - _MARKER_ROOM] + b"[... %d bytes left out ...]" % (len(text) - most + _MARKER_ROOM)
-    encoded = text.encode()
+    encoded = text.encode(errors=SURROGATES)
     if len(encoded) <= most:
         return text
     before = 0

@@ -42,22 +42,11 @@ _MAX_REPR = 10_000
 # One value ------------------------------------------------------------------------------------------------------------
 
 
-def _clean(text: str) -> str:
-    """The text with lone surrogates (file names, broken input) as backslash escapes, so that it is UTF-8."""
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode(errors="backslashreplace").decode()
-    return text
-
-
 def _bounded(text: str, most: int) -> str:
-    """Clean, and at most ``most`` characters before the marker."""
+    """At most ``most`` characters before the marker. Lone surrogates stay: JSON has a spelling for them."""
     if len(text) <= most:
-        return _clean(text)
-    return f"{_clean(text[:most])}[... {len(text) - most} characters left out ...]"
+        return text
+    return f"{text[:most]}[... {len(text) - most} characters left out ...]"
 
 
 def type_name(value: object) -> str:

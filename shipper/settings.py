@@ -114,6 +114,7 @@ def identity(backend: Any) -> str:
 
 def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
     """Settings from keywords (None is "not given"), the environment, or defaults. ConfigurationError if wrong."""
+    environ = {name: value for name, value in environ.items() if value}  # a variable that is set to nothing is not set
     found = backends or tuple(_backends_from(environ))
     if not found:
         raise ConfigurationError(

@@ -208,8 +208,6 @@ class Sender:
                 raise UnauthorisedError(f"handshake: {refusal.reason}", status=refusal.status, body=refusal.body)
             if refusal is not None:
                 raise refusal
-            if connection.is_closed:
-                raise RetryableError("the server closed the connection after the handshake", status=answer.status)
 
         return greet
 
@@ -329,6 +327,8 @@ class _Connection(HTTPConnection):
             self.connect()
         if self.greet is not None and not self._greeted:
             self.greet(self, url, headers or {})
+            if self.sock is None:  # a server of one request a connection: it has accepted us, and sees our key again
+                self.connect()
             self._greeted = True
         self._used = self.clock()
         # What is left of the timeout to connect is too short for a large body on a slow line.

@@ -22,9 +22,9 @@ class jKoolHandler(Unlocked):
 
     ``token`` is the access token, ``url`` the service's address: by default that in ``SHIPPER_JKOOL_URL``, else
     https://data.jkoolcloud.com. ``level`` is a number or a name. ``accessToken`` and ``urlStr`` are the old names of
-    the first two. Events go out in the order of logging, as long as none has to be sent again and the server is near;
-    to a distant one, up to four at the same time. A record goes to one token once, however many handlers see it. With a
-    formatter, what it makes of a record is the message; `logEvent`'s stays as given.
+    the first two. Events go out one after the other, in the order of logging; `shipper.start()` is for those who want
+    more of them under way. A record goes to one token once, however many handlers see it. With a formatter, what it
+    makes of a record is the message; `logEvent`'s stays as given.
 
     Nothing that is logged raises, waits or prints. A closed handler ships nothing more: `shipper status` counts what
     still comes, as ``after_stop``. A server that is down or a token that is refused is no error here: events wait.
@@ -45,7 +45,7 @@ class jKoolHandler(Unlocked):
         token = accessToken if token is None else token
         url = url or urlStr or os.environ.get(URL) or JKool.url
         # None is no token, and JKool says so. The level is ours to look at, and it may change.
-        backend = JKool(token, url, level=logging.NOTSET)  # type: ignore[arg-type]
+        backend = JKool(token, url, level=logging.NOTSET, max_in_flight=1)  # type: ignore[arg-type]
         self.token = backend.token
         self.url = backend.url
         self._closed_for_good = False

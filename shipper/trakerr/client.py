@@ -85,6 +85,9 @@ class Tags:
         client._tags = None
 
 
+AS_EVER = (4, 4)  # threads and connections of trakerr-python, which used one connection in fact
+
+
 class TrakerrClient:
     """Sends AppEvents under one key. Making one starts the shipper process when nobody has.
 
@@ -97,8 +100,9 @@ class TrakerrClient:
     ``context_app_sku`` (not sent); ``context_tags`` (none). The names that trakerr-python's code had for them reach the
     same values.
 
-    Events go out in the order of logging; over a slow network several at the same time, at most as many as the smaller
-    of ``threads`` and ``connections`` (4) says. ``connnections`` is the old spelling of the latter. ``url`` is the
+    With the usual ``threads`` and ``connections``, 4 and 4, events go out one after the other, in the order of logging;
+    with others several at the same time, over a slow network as many as the smaller of the two says. ``connnections``
+    is the old spelling of the latter. ``url`` is the
     service's address, by default that in ``SHIPPER_TRAKERR_URL``, else https://www.trakerr.io/api/v1; ``timeout``
     seconds to connect and seconds until the whole answer is there.
 
@@ -158,7 +162,7 @@ class TrakerrClient:
         }
         self._url = url or os.environ.get(URL) or Trakerr.url
         self._timeout = timeout
-        self._in_flight = min(threads, connections, MOST_IN_FLIGHT)
+        self._in_flight = 1 if (threads, connections) == AS_EVER else min(threads, connections, MOST_IN_FLIGHT)
         self._lines: dict[str, Line] = {}
         self._api_key = api_key
         self._patience = PATIENCE

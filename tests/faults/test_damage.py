@@ -284,7 +284,7 @@ def _pieces() -> st.SearchStrategy[list[bytes | int]]:
     return st.lists(st.one_of(whole, noise), max_size=12)
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(segments=st.lists(_pieces(), min_size=1, max_size=3))
 @example(segments=[[b"\xf5shp", 0, frame.MAGIC + b"\x01" * 40, 1]])
 def test_what_is_whole_is_delivered_whatever_is_around_it(segments: list[list[bytes | int]]) -> None:
@@ -322,7 +322,7 @@ KEYS = ("segment", "offset", "base", "counts", "dropped", "journaled", "doubles"
         "past_drops", "past_missing", "processes")  # fmt: skip
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(values=st.dictionaries(st.sampled_from(KEYS), JSON))
 def test_any_json_in_a_cursor_or_ledger_is_survived(values: dict[str, object]) -> None:
     sound = {
