@@ -24,7 +24,7 @@ from .queue import RecordQueue
 from .redact import Redact
 from .settings import Settings, identity, resolve
 from .spool import Spool, default_folder, read_json
-from .status import Report, Status, read_status
+from .status import Report, Status, read_status, total
 from .supervisor import Supervisor
 
 EXIT = 5.0  # seconds that the end of the interpreter waits for what is not in the journal yet
@@ -137,6 +137,13 @@ class App:
     def status(self) -> Status:
         return read_status(self.spool, self.settings.app)
 
+    def _report(self, flushed: bool) -> Report:
+        emitted, dropped = self.queue.emitted, self.queue.drops
+        said = read_json(self.spool.status) or {}
+        journaled = said.get("ledger", {}).get("seen", {}).get(self.queue.token.hex(), 0)
+        waiting = 0 if flushed else max(0, emitted - total(dropped) - journaled)
+        return Report(flushed=flushed, emitted=emitted, dropped=dropped, status=self.status(), waiting=waiting)
+
     def stop(self, timeout: float) -> Report:
         """Detach first, so that nothing new comes; flush; say how it went; close last, for then the process may end."""
         deadline = time.monotonic() + timeout
@@ -144,7 +151,7 @@ class App:
         flushed = self.flush(deadline)
         if not flushed:
             self.supervisor.rescue()
-        report = Report(flushed=flushed, emitted=self.queue.emitted, dropped=self.queue.drops, status=self.status())
+        report = self._report(flushed)
         self.supervisor.stop()
         self.queue.close()
         return report
@@ -196,6 +203,8 @@ def start(
         "grace": grace,
         "python": python,
     }
+    if not isinstance(attach, bool):
+        raise ConfigurationError("attach", attach, "must be True or False")
     for name, hook in (("before_send", before_send), ("context", context)):
         if hook is not None and not callable(hook):
             raise ConfigurationError(name, hook, "must be callable")

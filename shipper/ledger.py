@@ -17,6 +17,7 @@ from .overflow import Drops, level_name
 from .spool import open_file, read_json, write_atomically
 
 MOST_PROCESSES = 512  # remembered one by one; older ones are added up
+MOST_TOLD = 128  # processes that the status speaks of
 MOST_RANGES = 2048  # per process
 MOST_DAMAGE = 64 * 1024 * 1024  # bytes of damage kept aside
 
@@ -24,10 +25,11 @@ MOST_DAMAGE = 64 * 1024 * 1024  # bytes of damage kept aside
 class _Process:
     """What is known of one writing process: which sequence numbers were seen, as sorted ranges [first, end)."""
 
-    __slots__ = ("drops", "folded", "mark", "pid", "ranges")
+    __slots__ = ("drops", "folded", "mark", "pid", "ranges", "seen")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.seen = 0  # how many different ones
         self.ranges: list[list[int]] = []
         self.folded = 0  # missing numbers in ranges that were too many to remember one by one
         self.drops: Drops = {}
@@ -40,11 +42,12 @@ class _Process:
         process.ranges = [[int(first), int(end)] for first, end in saved["ranges"]]
         process.drops = _drops(saved["drops"])
         process.folded = int(saved["folded"])
+        process.seen = int(saved["seen"])
         if saved.get("mark"):
             number, segment, offset = map(int, saved["mark"])
             process.mark = (number, segment, offset)
         borders = [border for known in process.ranges for border in known]
-        if borders != sorted(set(borders)) or min([process.folded, *borders]) < 0:
+        if borders != sorted(set(borders)) or min([process.folded, process.seen, *borders]) < 0:
             raise ValueError("ranges that are none")
         return process
 
@@ -163,6 +166,7 @@ class Ledger:
             if not process.see(view.seq):
                 self.doubles += 1
                 continue
+            process.seen += 1
             self.journaled += 1
             levels[view.level] = levels.get(view.level, 0) + 1
         for level, count in levels.items():
@@ -222,6 +226,11 @@ class Ledger:
         """Token → number of the last mark seen, and where the journal stood then (segment, offset)."""
         return {token: process.mark for token, process in self._processes.items() if process.mark}
 
+    def seen(self) -> dict[str, int]:
+        """Token → how many of the process's events are in the journal; of the last processes that were heard of."""
+        last = list(self._processes.items())[-MOST_TOLD:]
+        return {token: process.seen for token, process in last if process.seen}
+
     def gaps(self) -> dict[str, list[tuple[int, int]]]:
         """Token → the ranges of sequence numbers that never came."""
         return {token: process.gaps for token, process in self._processes.items() if process.gaps}
@@ -249,6 +258,7 @@ class Ledger:
                 "ranges": known.ranges,
                 "drops": known.drops,
                 "folded": known.folded,
+                "seen": known.seen,
                 "mark": known.mark,
             }
             for token, known in self._processes.items()

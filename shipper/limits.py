@@ -13,7 +13,7 @@ def check_number(setting: str, value: object, *, least: float, whole: bool = Fal
     is_number = isinstance(value, kinds) and not isinstance(value, bool)
     if not is_number or not least <= value < float("inf"):  # type: ignore[operator]
         kind = "a whole number" if whole else "a number"
-        raise ConfigurationError(setting, value, f"must be {kind} of at least {least:g}")
+        raise ConfigurationError(setting, value, f"must be {kind} of at least {least}")
 
 
 @dataclass(frozen=True)

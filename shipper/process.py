@@ -26,6 +26,7 @@ from .ledger import Ledger
 from .lock import read_note, write_note
 from .overflow import Drops, living_drops
 from .queue import grow
+from .redact import Redactor
 from .settings import Settings
 from .spool import Spool, write_atomically
 
@@ -151,7 +152,8 @@ class Shipper:
         settings = self._settings
         self._load = Load()
         self._load.sample(time.time())
-        site = Site(app=settings.app, cwd=settings.cwd, host=host(), address=address(), load=self._load)
+        mask = Redactor(settings.redact).text
+        site = Site(settings.app, settings.cwd, host(), address(), self._load, mask)
         for description in settings.backends:
             backend = Sender(description) if isinstance(description, HttpBackend) else description
             backend.open(site)
@@ -337,7 +339,12 @@ class Shipper:
             "pid": os.getpid(),
             "started": self._started,
             "digest": self._settings.digest,
-            "ledger": {**ledger.summary(), "position": ledger.position, "missing": ledger.missing},
+            "ledger": {
+                **ledger.summary(),
+                "position": ledger.position,
+                "missing": ledger.missing,
+                "seen": ledger.seen(),
+            },
             "dropped": self._dropped(),
             "marks": ledger.marks(),
             "backends": {each.backend.name: self._backend_state(each) for each in self._deliverers},

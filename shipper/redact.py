@@ -252,6 +252,10 @@ class Redactor:
 
     # Text -------------------------------------------------------------------------------------------------------------
 
+    def text(self, text: str) -> str:
+        """The text with its secrets masked."""
+        return self._text(text) if self._enabled else text
+
     def _text(self, text: str) -> str:
         low = text.lower()
         for hint in self._hints:

@@ -9,6 +9,7 @@ import logging
 import os
 import pickle
 import re
+import shutil
 import sys
 import typing
 from collections.abc import Callable, Mapping
@@ -89,7 +90,7 @@ class Settings:
     def digest(self) -> str:
         """The same for equal settings in any process; a running process with another one is replaced."""
         parts = [__version__, self.app, *map(_canonical, self.backends)]
-        parts += [repr(each) for each in (self.batching, self.retry, self.spooling, self.grace)]
+        parts += [repr(each) for each in (self.batching, self.retry, self.spooling, self.redact, self.grace)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def for_process(self) -> bytes:
@@ -114,7 +115,8 @@ def identity(backend: Any) -> str:
 
 def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
     """Settings from keywords (None is "not given"), the environment, or defaults. ConfigurationError if wrong."""
-    environ = {name: value for name, value in environ.items() if value}  # a variable that is set to nothing is not set
+    # A variable that is set to nothing is not set; but an empty key is a mistake, and no wish to do without a backend.
+    environ = {name: value for name, value in environ.items() if value or name.endswith(("_API_KEY", "_TOKEN"))}
     found = backends or tuple(_backends_from(environ))
     if not found:
         raise ConfigurationError(
@@ -141,6 +143,8 @@ def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mappin
             values[name] = os.fspath(values[name])
     if isinstance(values["spool"], str) and values["spool"] and "\0" not in values["spool"]:
         values["spool"] = os.path.join(_cwd(), values["spool"])  # the shipper process works elsewhere
+    if isinstance(values.get("python"), str) and not shutil.which(values["python"]):
+        raise ConfigurationError("python", values["python"], "must be the path of a Python interpreter that can be run")
     values["level"] = level_number("level", values.get("level", logging.NOTSET))
     return Settings(backends=found, cwd=_cwd(), **values)
 
@@ -155,7 +159,7 @@ def _cwd() -> str:
 
 def level_number(setting: str, level: object) -> int:
     """A logging level as a number; names are taken in any case. ConfigurationError for anything else."""
-    if isinstance(level, int) and not isinstance(level, bool):
+    if isinstance(level, int) and not isinstance(level, bool) and level >= 0:
         return level
     known = logging.getLevelName(level.upper()) if isinstance(level, str) else None
     if not isinstance(known, int):

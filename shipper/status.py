@@ -73,11 +73,12 @@ class Report:
     emitted: int  # by this process
     dropped: Drops  # by this process
     status: Status
+    waiting: int = 0  # events of this process that are not in the journal yet: in the pipe, or in its overflow
 
     @property
     def left(self) -> Mapping[str, int]:
-        """Backend's name → events in the journal that it still has to get; the next start delivers them."""
-        return {backend.name: backend.left for backend in self.status.backends}
+        """Backend's name → events that it still has to get; the next start delivers them."""
+        return {backend.name: backend.left + self.waiting for backend in self.status.backends}
 
 
 def total(drops: Drops) -> int:
@@ -114,14 +115,16 @@ def _backends(spool: Spool, said: Mapping[str, Any], came: int, is_running: bool
     known: dict[str, Any] = dict(said.get("backends", {}))
     with contextlib.suppress(OSError):
         for name, saved in saved_positions(spool.cursors).items():
-            known.setdefault(name, {**saved, "state": "not configured"})
+            # A process that is just starting has not said yet what is configured.
+            known.setdefault(name, {**saved, "state": "starting" if is_running and not said else "not configured"})
     return [_backend(name, each, came, is_running) for name, each in sorted(known.items())]
 
 
 def _backend(name: str, said: Mapping[str, Any], came: int, is_running: bool) -> BackendStatus:
     counts = said.get("counts", {})
     oldest = said.get("oldest")
-    left = max(0, came - int(said.get("base", 0)) - sum(counts.values()))
+    base = int(said.get("base", 0))
+    left = max(0, came - base - sum(counts.values())) if base >= 0 else 0
     return BackendStatus(
         name=name,
         state=str(said.get("state", "unknown")) if is_running or said.get("state") == "not configured" else "stopped",

@@ -289,8 +289,12 @@ def test_a_black_hole_slows_neither_the_other_backend_nor_the_logging_call(spool
 
 
 def test_a_shipper_that_can_not_start_keeps_the_application_going_and_says_so_once(app: App) -> None:
-    done = app.run("""
-        begin(python="/nonexistent/python")
+    broken = app.folder / "python"
+    broken.write_text("#!/nonexistent/interpreter\n")
+    broken.chmod(0o755)
+
+    done = app.run(f"""
+        begin(python={str(broken)!r})
         for n in range(50):
             log.info("waiting %d", n)
         time.sleep(0.3)
@@ -302,7 +306,7 @@ def test_a_shipper_that_can_not_start_keeps_the_application_going_and_says_so_on
 
     assert done.stderr.count("\n") == 1
     assert "can't be started" in done.stderr
-    assert "/nonexistent/python" in done.stderr
+    assert str(broken) in done.stderr
     app.wait_for("now", *(f"waiting {n}" for n in range(50)))
 
 

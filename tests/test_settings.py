@@ -87,7 +87,7 @@ def test_each_setting_can_come_from_the_environment(variable: str, text: str, pa
         ("SHIPPER_LEVEL", "DEBUG", {"level": 40}),
         ("SHIPPER_OVERFLOW", "65536", {"overflow": 1 << 20}),
         ("SHIPPER_GRACE", "1", {"grace": 2.0}),
-        ("SHIPPER_PYTHON", "/other", {"python": "/mine"}),
+        ("SHIPPER_PYTHON", "/other", {"python": sys.executable}),
         ("SHIPPER_BATCHING_MAX_EVENTS", "7", {"batching": Batching(max_events=8)}),
         ("SHIPPER_RETRY_INITIAL", "7", {"retry": Retry(initial=8)}),
         ("SHIPPER_SPOOLING_FSYNC", "7", {"spooling": Spooling(fsync=8)}),

@@ -27,6 +27,7 @@ class Site:
     host: str
     address: str  # the host's own IP address, "127.0.0.1" when it has none
     load: Load
+    mask: Callable[[str], str] = str  # hides secrets in a text that did not come with the event
 
 
 @runtime_checkable

@@ -73,10 +73,9 @@ def one_of(setting: str, value: Value, allowed: Sequence[Value]) -> Value:
 def level(setting: str, value: object) -> int:
     """A level as a number; names of levels are accepted in any case."""
     allowed = "a level: a number from 0, or a name such as INFO"
-    if isinstance(value, str):
-        value = logging.getLevelName(value.strip().upper())
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
+    number = logging.getLevelName(value.strip().upper()) if isinstance(value, str) else value
+    if isinstance(number, int) and not isinstance(number, bool) and number >= 0:
+        return number
     raise ConfigurationError(setting, value, allowed)
 
 

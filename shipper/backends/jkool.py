@@ -172,7 +172,7 @@ class JKool:
     def wire_event(self, event: Event, site: Site) -> dict[str, Any]:
         """The event's JSON object. A key that the client set to None stays out."""
         fields = self._of_record(event, site)
-        tagged = _tagged(event) if "allTags" in event.extra else {}
+        tagged = _tagged(event, site) if "allTags" in event.extra else {}
         if tagged or event.data:
             fields.update(tagged)
             # What the Trakerr client put there is not ours.
@@ -192,7 +192,7 @@ class JKool:
             "severity": severity(event.level, event.level_name),
             "source-fqn": self.source_fqn or default_fqn(site.app, site.host, site.address),
             "tracking-id": None if event.id is None else event.id.uuid_text,
-            "exception": exception_text(event),
+            "exception": exception_text(event, site),
             "pid": event.pid or None,
             "tid": event.tid or None,
             "location": f"{event.path}:{event.line}" if event.path else None,
@@ -232,13 +232,13 @@ _BOUNDS = (
 )
 
 
-def exception_text(event: Event) -> str | None:
+def exception_text(event: Event, site: Site) -> str | None:
     """The traceback as text, with source lines where the file is still the one that ran; None without exception."""
     if not event.exceptions:
         return None
 
     def source(file: str, line: int) -> str:
-        return _source_line(file, line, event.time)
+        return site.mask(_source_line(file, line, event.time))
 
     return traceback_text(event.exceptions, source=source).rstrip("\n")
 
@@ -255,17 +255,17 @@ def _source_line(file: str, line: int, time: float) -> str:
     return linecache.getline(file, line)
 
 
-def _tagged(event: Event) -> dict[str, Any]:
+def _tagged(event: Event, site: Site) -> dict[str, Any]:
     """What ``extra={"allTags": [names]}`` picks from the record, - for _ in its name; what is missing is skipped."""
     names = event.extra.get("allTags")
     if not isinstance(names, list):
         return {}
-    attributes = {**_record_attributes(event), **event.extra}
+    attributes = {**_record_attributes(event, site), **event.extra}
     picked = {name: attributes[name] for name in names if isinstance(name, str) and attributes.get(name) is not None}
     return {name.replace("_", "-"): value for name, value in picked.items()}
 
 
-def _record_attributes(event: Event) -> dict[str, Any]:
+def _record_attributes(event: Event, site: Site) -> dict[str, Any]:
     """The attributes of a LogRecord, as far as an event has them."""
     file = os.path.basename(event.path)
     return {
@@ -287,7 +287,7 @@ def _record_attributes(event: Event) -> dict[str, Any]:
         "threadName": event.thread,
         "taskName": event.task,
         "stack_info": event.stack,
-        "exc_text": exception_text(event),
+        "exc_text": exception_text(event, site),
     }
 
 

@@ -76,7 +76,7 @@ def _save(path: Path, facts: dict[str, object], plan: Plan, found: list[Row]) ->
         "machine": facts,
         "rounds": plan.rounds,
         "scale": plan.scale,
-        "command": " ".join(["tests/benchmarks/run", *sys.argv[1:]]),
+        "command": f"tests/benchmarks/run --rounds {plan.rounds} --scale {plan.scale:g}",
         "rows": [row.as_dict() for row in found],
     }
     path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")

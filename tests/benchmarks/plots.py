@@ -32,7 +32,7 @@ def _call_cost(pyplot: Any, rows: Sequence[Row], path: Path) -> Path | None:
     colours = [OURS if row.name == "shipper" else FLOOR if row.name in FLOORS else THEIRS for row in found]
     bars = axes.barh([_called(row.name) for row in found], [row.value for row in found], color=colours)
     axes.bar_label(bars, [f"{row.value:.0f} µs   {row.ratio:.2f} ×" for row in found], padding=4, fontsize=9)
-    axes.set_xlim(0, max(row.value or 0.0 for row in found) * 1.22)
+    axes.set_xlim(0, max(row.value or 0.0 for row in found) * 1.3)
     axes.set_title("CPU of the application for one log record, at 1000 a second", loc="left", fontsize=11)
     axes.set_xlabel("µs of CPU, whole process; × = against a handler that does nothing")
     figure.tight_layout()
