@@ -298,8 +298,17 @@ def _set(attributes: dict[str, Any], key: str, value: Any) -> None:
         attributes.update({} if level is None else {key: level})
     elif key in ("customProperties", "customSegments"):
         attributes[key] = custom_data(value)
+    elif key == "eventStacktrace" and isinstance(value, list):
+        attributes[key] = [_trace(each) for each in value]
     else:
         attributes[key] = value
+
+
+def _trace(value: Any) -> Any:
+    """One exception of a stack trace, Python's name for its lines turned into the wire's."""
+    if not isinstance(value, dict):
+        return value
+    return {("traceLines" if key == "trace_lines" else key): member for key, member in value.items()}
 
 
 def level_word(value: object) -> str | None:
@@ -316,7 +325,11 @@ def custom_data(value: Any) -> Any:
     """
     if not isinstance(value, dict):
         return value
-    return {_CUSTOM_KEYS.get(key, key): _custom_places(member) for key, member in value.items()}
+    return {
+        _CUSTOM_KEYS.get(key, key): _custom_places(member)
+        for key, member in value.items()
+        if member is not None or key not in _CUSTOM_KEYS
+    }
 
 
 _CUSTOM_KEYS = {"string_data": "stringData", "double_data": "doubleData"}
