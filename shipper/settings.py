@@ -143,8 +143,9 @@ def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mappin
             values[name] = os.fspath(values[name])
     if isinstance(values["spool"], str) and values["spool"] and "\0" not in values["spool"]:
         values["spool"] = os.path.join(_cwd(), values["spool"])  # the shipper process works elsewhere
-    if isinstance(values.get("python"), str) and not shutil.which(values["python"]):
-        raise ConfigurationError("python", values["python"], "must be the path of a Python interpreter that can be run")
+    python = values.get("python")
+    if python and isinstance(python, str) and not shutil.which(python):
+        raise ConfigurationError("python", python, "must be the path of a Python interpreter that can be run")
     values["level"] = level_number("level", values.get("level", logging.NOTSET))
     return Settings(backends=found, cwd=_cwd(), **values)
 
