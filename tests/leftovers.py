@@ -123,8 +123,18 @@ def _target(descriptor: int, found: os.stat_result) -> str:
 
 
 def _folders() -> set[Path]:
-    """What is in the temporary directory, and in this user's folders of the shared memory."""
-    return {*Path(tempfile.gettempdir()).iterdir(), *SHARED.glob(f"shipper-{os.getuid()}*/*")}
+    """What is in the temporary directory, and in this user's folders of the shared memory.
+
+    An empty one there is no left-over: a shipper process that was killed could not remove it, and the next one does.
+    """
+    overflows = {path for path in SHARED.glob(f"shipper-{os.getuid()}*/*") if not path.is_dir() or _has_files(path)}
+    return {*Path(tempfile.gettempdir()).iterdir(), *overflows}
+
+
+def _has_files(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return any(folder.iterdir())
+    return False
 
 
 def _in_use_by_others(folder: Path) -> bool:
