@@ -656,7 +656,7 @@ def test_the_state_tells_how_it_goes(way: MakeWay) -> None:
 def test_the_number_of_requests_grows_only_with_answers_that_had_to_travel() -> None:
     near, far = InFlight(8), InFlight(8)
 
-    for _ in range(20):
+    for _ in range(40):
         near.answered(0.0001)
         far.answered(0.05)
 
@@ -665,7 +665,7 @@ def test_the_number_of_requests_grows_only_with_answers_that_had_to_travel() -> 
 
 def test_a_failure_halves_the_number_of_requests_and_then_it_grows_slowly() -> None:
     flight = InFlight(8)
-    for _ in range(20):
+    for _ in range(40):
         flight.answered(0.05)
 
     flight.failed()
