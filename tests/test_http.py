@@ -593,8 +593,6 @@ def test_parallel_connections_are_each_greeted() -> None:
         (Reply(413), UnauthorisedError),
         (Reply(503), RetryableError),
         (Reply(429), RetryableError),
-        (Reply(200, then="close"), RetryableError),
-        (Reply(200, body=b"x" * (MAX_ANSWER + 5000)), RetryableError),
         (Reply(raw=b"HTTP/1.1 103 Early Hints\r\n\r\n"), RetryableError),
         (HALF, RetryableError),
         (RESET, RetryableError),
@@ -609,6 +607,15 @@ def test_a_handshake_that_fails_lets_no_event_out(reply: Reply, kind: type[Deliv
         assert server.bodies == [GREETING]
         assert sent(sender, "event") is None
         assert greetings(server) == [[True], [True, False]]
+
+
+@pytest.mark.parametrize("reply", [Reply(200, then="close"), Reply(200, body=b"x" * (MAX_ANSWER + 5000))])
+def test_a_server_that_closes_once_it_has_accepted_us_gets_the_event_on_another_connection(reply: Reply) -> None:
+    """A server of one request a connection would never get an event otherwise."""
+    with Server([reply]) as server, Opened(Plain(server.url, greeted=True)) as sender:
+        assert sent(sender, "event") is None
+        assert server.bodies[0] == GREETING
+        assert len(server.bodies) == 2
 
 
 def test_the_retry_after_of_a_handshake_is_heard() -> None:

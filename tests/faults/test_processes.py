@@ -181,7 +181,11 @@ def check_that_only_counted_drops_are_missing(case: Case, reason: str) -> None:
 
 def test_a_shipper_process_that_cannot_be_started_loses_nothing(case: Case, tmp_path: Path) -> None:
     """Said once. The next start delivers what was logged."""
-    stderr = case.run("flood", count=500, end="return", settings={"python": str(tmp_path / "no-python")})
+    broken = tmp_path / "no-python"
+    broken.write_text("#!/nonexistent/interpreter\n")
+    broken.chmod(0o755)
+
+    stderr = case.run("flood", count=500, end="return", settings={"python": str(broken)})
 
     assert len(stderr.splitlines()) <= 2, stderr
     assert "can't be started" in stderr
