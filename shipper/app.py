@@ -142,7 +142,9 @@ class App:
         said = read_json(self.spool.status) or {}
         journaled = said.get("ledger", {}).get("seen", {}).get(self.queue.token.hex(), 0)
         waiting = 0 if flushed else max(0, emitted - total(dropped) - journaled)
-        return Report(flushed=flushed, emitted=emitted, dropped=dropped, status=self.status(), waiting=waiting)
+        # One reading of the file for both, or an event that is journaled in between counts twice, or not at all.
+        status = read_status(self.spool, self.settings.app, said)
+        return Report(flushed=flushed, emitted=emitted, dropped=dropped, status=status, waiting=waiting)
 
     def stop(self, timeout: float) -> Report:
         """Detach first, so that nothing new comes; flush; say how it went; close last, for then the process may end."""

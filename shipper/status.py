@@ -85,9 +85,9 @@ def total(drops: Drops) -> int:
     return sum(sum(levels.values()) for levels in drops.values())
 
 
-def read_status(spool: Spool, app: str) -> Status:
+def read_status(spool: Spool, app: str, said: Mapping[str, Any] | None = None) -> Status:
     """The status of a spool as its files tell it; a spool that never was in use is all zeros."""
-    said = read_json(spool.status) or {}
+    said = (read_json(spool.status) or {}) if said is None else said
     holder = running(spool)
     ledger = said.get("ledger", {})
     journaled = int(ledger.get("journaled", 0))
