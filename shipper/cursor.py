@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from . import frame
@@ -295,10 +295,6 @@ class Cursor:
         for entry in self._window:
             if entry.outcome is None and entry.start.segment < segment:
                 self.settle(entry, QUOTA)
-
-    def in_hand(self) -> Iterator[Entry]:
-        """The events that were read and are not settled, oldest first; unfinished ones left out."""
-        return (entry for entry in self._window if entry.outcome is None and entry.payload is not None)
 
     def close(self) -> None:
         self._reader.close()
