@@ -20,6 +20,7 @@ import pytest
 import shipper
 from shipper.event import MAX_EVENT
 
+from ..files import contents
 from ..waiting import holds, wait_until
 from .oracle import Oracle, Step
 from .scene import Scene, python_with, run_script
@@ -443,8 +444,7 @@ def test_a_secret_is_nowhere(spool: Path, capfd: pytest.CaptureFixture[str]) -> 
             assert request.body is not None
             seen.append(request.body.replace(SECRETS["trakerr"], ""))  # its own place is the body
         folders = [spool, Path(scene.place.overflow)]
-        files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-        seen += [path.read_bytes().decode("latin-1") for path in files]
+        seen += [content.decode("latin-1") for folder in folders for content in contents(folder)]
         captured = capfd.readouterr()
         seen += [captured.out, captured.err]
 
