@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Protocol
 
-from .cursor import DEAD, DELIVERED, FILTERED, Cursor, Entry
+from .cursor import Cursor
 from .dead import DeadLetters
 from .errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError, UndecodableError
 from .event import Event, cut, unpack
 from .limits import Batching, Retry
 from .retry import Persistence
+from .window import DEAD, DELIVERED, FILTERED, Entry
 
 SINGLES = 100  # most requests of one event in a round; a crash re-sends at most a round
 BATCHES = 4  # most requests of many events in a round
@@ -170,7 +171,7 @@ class Deliverer:
 
     def hurry_up(self, hurry: bool, *, alone: bool) -> None:
         """Whether every batch is due at once, and whether nobody is left who could finish an event."""
-        self._cursor.nobody_writes = alone
+        self._cursor.hurry_up(alone)
         if hurry:
             self.hurry.set()
             return
@@ -325,7 +326,7 @@ class Deliverer:
         if event.route is not None and self.backend.name not in event.route:
             self._settle(entry, FILTERED)
             return None
-        if self.oldest is None:
+        if self.oldest is None or event.time < self.oldest:
             self.oldest = event.time
         return event
 
@@ -442,7 +443,7 @@ class Deliverer:
 
     def _commit(self) -> None:
         self._cursor.commit()
-        if self.position == self._cursor.position:
+        if self.position == self._cursor.position and self.settled_count == self._cursor.settled:
             return
         self.position = self._cursor.position
         self.settled_count = self._cursor.settled

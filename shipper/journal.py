@@ -224,6 +224,15 @@ class Reader:
         except OSError:
             return self.position
 
+    def unread(self) -> int:
+        """Bytes of the journal behind our position."""
+        total = -self.position.offset
+        for number in segments(self._folder):
+            if number >= self.position.segment:
+                with contextlib.suppress(OSError):
+                    total += os.stat(segment_path(self._folder, number)).st_size
+        return max(0, total)
+
     def skip_to(self, segment: int) -> None:
         self.close()
         self.position = Position(segment, 0)

@@ -8,12 +8,14 @@ from collections import Counter
 from pathlib import Path
 
 from shipper import frame
-from shipper.cursor import DELIVERED, SLOW_WRITER, Cursor, Entry
+from shipper.cursor import Cursor
 from shipper.event import EventId
 from shipper.journal import Position, Writer, release, segment_path, segments
+from shipper.window import DELIVERED, SLOW_WRITER, Entry
 
 LEVELS = (10, 20, 30, 40)
 FLOOR = 20
+BACKLOG = 15_000  # bytes: so that errors overtake now and then
 
 
 class Model:
@@ -28,15 +30,18 @@ class Model:
         self.sent: Counter[EventId] = Counter()
         self.crashed = False
         self.hand: list[Entry] = []
+        self.farthest = Position(0, 0)  # that anybody has read
         self._sequence = 0
         self.writer = Writer(str(folder), segment_bytes=6000)
         self.cursor = self._open()
+        self.cursor.count_from(0)
 
     def _open(self) -> Cursor:
         return Cursor(
             str(self.folder / "cursor.json"),
             str(self.folder),
             level=FLOOR,
+            backlog=BACKLOG,
             clock=lambda: self.now,
             gone=lambda pid: False,
         )
@@ -66,7 +71,9 @@ class Model:
         self.writer.rotate_if_due()
 
     def read(self) -> None:
+        self.now += self.random.choice([0.0, 0.1, 1.0])
         self.hand += self.cursor.read(self.random.randint(1, 20), 50_000)
+        self.farthest = max([self.farthest, self.cursor.position_read, *(entry.start for entry in self.hand)])
 
     def settle(self) -> None:
         self.random.shuffle(self.hand)
@@ -92,9 +99,12 @@ class Model:
         self.writer = Writer(str(self.folder), segment_bytes=6000)
         self.cursor = self._open()
 
+    def _ahead(self) -> list[int]:
+        return [number for number in segments(str(self.folder)) if number > self.farthest.segment]
+
     def flip(self) -> None:
         """One byte in a segment that nobody has read yet."""
-        ahead = [number for number in segments(str(self.folder)) if number > self.cursor.position_read.segment]
+        ahead = self._ahead()
         if len(ahead) < 2:
             return
         number = self.random.choice(ahead[:-1])
@@ -109,7 +119,7 @@ class Model:
 
     def delete(self) -> None:
         """A whole segment that nobody has read yet."""
-        ahead = [number for number in segments(str(self.folder)) if number > self.cursor.position_read.segment]
+        ahead = self._ahead()
         if len(ahead) < 2:
             return
         path = segment_path(str(self.folder), self.random.choice(ahead[:-1]))

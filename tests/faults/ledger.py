@@ -226,7 +226,7 @@ class Case:
             for entry in entries:
                 yield from NAMED.findall(unpack(entry.payload or b"", entry.id).message)
                 entry.outcome = "seen"
-            cursor._window.clear()
+            cursor._main._entries.clear()
         cursor.close()
 
     def check(self, *, fresh: bool = True, doubles: int | None = None) -> None:

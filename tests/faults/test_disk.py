@@ -313,6 +313,25 @@ def test_a_backlog_at_the_start_is_delivered_in_little_memory(
     scene.a_fresh_record_flows("a")
 
 
+def test_a_new_error_does_not_wait_for_the_backlog(scene: Scene) -> None:
+    count = _write_backlog(scene, 40 * MIB)
+    scene.oracle.always("a", Step(delay=0.3))
+    scene.start(scene.trakerr("a", batch="array", compress=False))
+    wait_until(lambda: scene.oracle.accepted_count("a") > 1500, 30)  # a round and more: the backend takes events
+
+    scene.log("an info behind the backlog")
+    error = scene.log("an error behind the backlog", logging.ERROR)
+    wait_until(lambda: error in scene.oracle.accepted("a"), 10)
+    before = scene.oracle.accepted_count("a")
+    scene.oracle.always("a")
+
+    assert before < count / 2
+    scene.all_arrive("a", timeout=60)
+    wait_until(lambda: not scene.backend("a").left, 60)
+    assert scene.backend("a").delivered == count + 2
+    assert scene.oracle.accepted_count("a") == count + 2
+
+
 def _write_backlog(scene: Scene, size: int) -> int:
     """A journal with so many bytes of events that nobody has delivered; how many events."""
     scene.place.prepare()
