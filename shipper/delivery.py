@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Protocol
@@ -14,6 +13,7 @@ from .cursor import Cursor
 from .dead import DeadLetters
 from .errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError, UndecodableError
 from .event import Event, cut, unpack
+from .in_flight import InFlight
 from .limits import Batching, Retry
 from .retry import Persistence
 from .window import DEAD, DELIVERED, FILTERED, Entry
@@ -22,8 +22,6 @@ SINGLES = 100  # most requests of one event in a round; a crash re-sends at most
 BATCHES = 4  # most requests of many events in a round
 CUT = 32 * 1024  # bytes a single event is cut to when a server finds it too large
 IDLE = 1.0  # seconds between two looks when nobody rings
-NETWORK = 0.003  # seconds: answers that all take longer came over a network, and more at once will help
-SURE = 16  # answers before that is believed; until then events go out one after the other
 SUSPECT = 5  # attempts in a row that failed before another event is tried as the probe
 OUTAGE = (408, 425, 429, 502, 503, 504)  # answers that no event is to blame for
 POISON_ATTEMPTS = 20
@@ -43,36 +41,6 @@ class Backend(Protocol):
     @property
     def max_in_flight(self) -> int: ...
     def send(self, events: Sequence[Event]) -> Answers: ...
-
-
-class InFlight:
-    """How many requests at the same time: one more for every answer that had to travel, half after a failure.
-
-    The quickest of the last answers tells how far away the server is; a slow one may only tell that this machine is
-    busy, and then threads would get into each other's way.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._size = 1.0
-        self._careful = False
-        self._lately: deque[float] = deque(maxlen=32)
-
-    @property
-    def size(self) -> int:
-        return int(self._size)
-
-    def answered(self, seconds: float) -> None:
-        self._lately.append(seconds)
-        step = 1 / self._size if self._careful else 1.0
-        if len(self._lately) >= SURE and min(self._lately) >= NETWORK:
-            self._size = min(self._size + step, self._most)
-        else:
-            self._size = max(1.0, self._size - 1 / self._size)
-
-    def failed(self) -> None:
-        self._size = max(1.0, self._size / 2)
-        self._careful = True
 
 
 class Deliverer:

@@ -18,9 +18,10 @@ from shipper import frame
 from shipper.backends.memory import Memory
 from shipper.cursor import Cursor
 from shipper.dead import DeadLetters
-from shipper.delivery import POISON_ATTEMPTS, POISON_PASSED, Deliverer, InFlight
+from shipper.delivery import POISON_ATTEMPTS, POISON_PASSED, Deliverer
 from shipper.errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError
 from shipper.event import Event, pack
+from shipper.in_flight import InFlight
 from shipper.journal import Writer, segments
 from shipper.limits import Batching, Retry
 from shipper.queue import new_token

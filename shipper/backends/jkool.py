@@ -75,9 +75,10 @@ class JKool:
     ``source_fqn`` in place of ``APPL=<app>#SERVER=<host>#NETADDR=<address>``. ``handshake=False`` leaves out the
     access-request that opens every connection. ``keys``: "2016", or "tnt4j" for the newer names. ``special_numbers``:
     NaN and infinities are left out ("suppress") or quoted ("enquote"). ``timeout``: seconds to connect, seconds until
-    the whole answer is there. ``max_in_flight``: requests at the same time. ``batch``: "array" or "lines" (one object a
-    line), for gateways that take them, gzipped unless ``compress`` is False. ``ca_bundle``: a file or folder of CA
-    certificates in place of the usual ones. Wrong values raise ConfigurationError.
+    the whole answer is there. ``max_in_flight``: the most requests at the same time (16); how many are used follows the
+    answers. ``batch``: "array" or "lines" (one object a line), for gateways that take them, gzipped unless ``compress``
+    is False. ``ca_bundle``: a file or folder of CA certificates in place of the usual ones. Wrong values raise
+    ConfigurationError.
     """
 
     token: str = field(repr=False)
@@ -89,7 +90,7 @@ class JKool:
     keys: str = "2016"
     special_numbers: str = wire.SUPPRESS
     timeout: tuple[float, float] = (10, 10)
-    max_in_flight: int = 4
+    max_in_flight: int = 16
     batch: str | None = None
     name: str = "jkool"
     ca_bundle: str | None = None

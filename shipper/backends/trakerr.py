@@ -65,10 +65,10 @@ LEVELS = ("debug", "info", "warning", "error", "fatal")
 class Trakerr:
     """Where Trakerr is, with which key, and what every event says of its application.
 
-    ``timeout``: seconds to connect, seconds until the whole answer is there. ``max_in_flight``: requests at the same
-    time. ``batch="array"`` sends a JSON array per request, for gateways that take one, gzipped unless ``compress`` is
-    False. ``ca_bundle``: a file or folder of CA certificates in place of the usual ones. Wrong values raise
-    ConfigurationError.
+    ``timeout``: seconds to connect, seconds until the whole answer is there. ``max_in_flight``: the most requests at
+    the same time (16); how many are used follows the answers. ``batch="array"`` sends a JSON array per request, for
+    gateways that take one, gzipped unless ``compress`` is False. ``ca_bundle``: a file or folder of CA certificates in
+    place of the usual ones. Wrong values raise ConfigurationError.
     """
 
     api_key: str = field(repr=False)
@@ -84,7 +84,7 @@ class Trakerr:
     url: str = "https://www.trakerr.io/api/v1"
     level: int = logging.WARNING
     timeout: tuple[float, float] = (3.05, 10)
-    max_in_flight: int = 8
+    max_in_flight: int = 16
     batch: str | None = None
     name: str = "trakerr"
     ca_bundle: str | None = None
