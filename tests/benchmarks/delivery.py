@@ -52,23 +52,18 @@ def _bare(plan: Plan, nginx: Nginx) -> list[float]:
 def far(plan: Plan, nginx: Nginx) -> Iterator[Row]:
     """The same over a round trip of 50 ms, against one connection."""
     question = f"One event a request over {ROUND_TRIP * 1000:.0f} ms round trip, from {SETTLED:.0f} s after the start"
-    yield from _far(plan, nginx, question, "as it comes", {})
-    yield from _far(plan, nginx, question, "max_in_flight=16", {"max_in_flight": 16})
-
-
-def _far(plan: Plan, nginx: Nginx, question: str, name: str, settings: dict[str, Any]) -> Iterator[Row]:
     seen: dict[str, list[float]] = {}
     alone: list[float] = []
     for _ in range(max(1, plan.rounds // 2)):
         alone += _rates_far(nginx, ROUND_TRIP, {"max_in_flight": 1}).values()
-        for backend, answers in _rates_far(nginx, ROUND_TRIP, settings).items():
+        for backend, answers in _rates_far(nginx, ROUND_TRIP, {}).items():
             seen.setdefault(backend, []).append(answers)
     one = _median(alone)
     for backend in BOTH:
         rate = _median(seen.get(backend, []))
         ratio = rate / one if rate and one else None
         met = None if ratio is None else ratio >= 8
-        yield Row(question, f"{backend}, {name}", rate, "/s", ratio, "≥ 8 × one connection", met, more={"one": one})
+        yield Row(question, backend, rate, "/s", ratio, "≥ 8 × one connection", met, more={"one": one})
 
 
 def _rates_far(nginx: Nginx, seconds: float, settings: dict[str, Any], after: float = SETTLED) -> dict[str, float]:
@@ -92,7 +87,6 @@ def round_trips(plan: Plan, nginx: Nginx) -> Iterator[Row]:
 
 _SERIES: dict[str, dict[str, Any]] = {
     "as it comes": {},
-    "16 in flight": {"max_in_flight": 16},
     "one connection": {"max_in_flight": 1},
 }
 

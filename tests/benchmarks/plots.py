@@ -51,8 +51,7 @@ def _round_trip(pyplot: Any, rows: Sequence[Row], path: Path) -> Path | None:
         return None
     figure, axes = pyplot.subplots(figsize=(7.0, 3.6))
     styles = {
-        "as it comes": (OURS, "o-", "as it comes (at most 8 in flight)"),
-        "16 in flight": (OURS, "o--", "max_in_flight=16"),
+        "as it comes": (OURS, "o-", "as it comes (at most 16 in flight)"),
         "one connection": (THEIRS, "s-", "one connection"),
     }
     for series, (colour, style, label) in styles.items():
