@@ -38,8 +38,8 @@ def test_after_mixed_faults_nothing_is_missing_and_nothing_has_grown(scene: Scen
     print("seed", seed)
     chance = random.Random(seed)
     scene.start(
-        scene.trakerr("a", timeout=(0.5, 0.5)),
-        scene.jkool("b", timeout=(0.5, 0.5)),
+        scene.trakerr("a", timeout=(0.5, 0.5), max_in_flight=8),
+        scene.jkool("b", timeout=(0.5, 0.5), max_in_flight=4),
         spooling=shipper.Spooling(segment=256 * 1024),
     )
     _warm_up(scene)
