@@ -12,6 +12,12 @@ ShipperError
 
 from __future__ import annotations
 
+import reprlib
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 200  # characters of a value that an error shows
+
+
 
 class ShipperError(Exception):
     """The root of everything that shipper raises on purpose."""
@@ -30,7 +36,7 @@ class ConfigurationError(ShipperError, ValueError):
         self.allowed = allowed
 
     def __str__(self) -> str:
-        return f"{self.setting}={self.value!r}: {self.allowed}"
+        return f"{self.setting}={_repr.repr(self.value)}: {self.allowed}"
 
 
 class UndecodableError(ShipperError, ValueError):

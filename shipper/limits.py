@@ -7,13 +7,20 @@ from dataclasses import dataclass
 from .errors import ConfigurationError
 
 
-def check_number(setting: str, value: object, *, least: float, whole: bool = False) -> None:
-    """ConfigurationError unless `value` is a number (a whole one) of at least `least`."""
-    kinds: tuple[type, ...] = (int,) if whole else (int, float)
-    is_number = isinstance(value, kinds) and not isinstance(value, bool)
-    if not is_number or not least <= value < float("inf"):  # type: ignore[operator]
-        kind = "a whole number" if whole else "a number"
-        raise ConfigurationError(setting, value, f"must be {kind} of at least {least}")
+def check_whole(setting: str, value: object, *, least: int) -> None:
+    """ConfigurationError unless `value` is a whole number of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigurationError(setting, value, f"must be a whole number of at least {least}")
+
+
+LONGEST = 1e9  # seconds: 31 years; a wait of 300 is an OverflowError
+
+
+def check_seconds(setting: str, value: object) -> None:
+    """ConfigurationError unless `value` is a number of seconds that one can wait for."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= LONGEST:  # type: ignore[operator]
+        raise ConfigurationError(setting, value, f"must be a number of seconds, from 0 to {LONGEST:.0f}")
 
 
 @dataclass(frozen=True)
@@ -29,9 +36,9 @@ class Batching:
     max_age: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("batching.max_events", self.max_events, least=1, whole=True)
-        check_number("batching.max_bytes", self.max_bytes, least=1, whole=True)
-        check_number("batching.max_age", self.max_age, least=0)
+        check_whole("batching.max_events", self.max_events, least=1)
+        check_whole("batching.max_bytes", self.max_bytes, least=1)
+        check_seconds("batching.max_age", self.max_age)
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Retry:
 
     def __post_init__(self) -> None:
         for name in ("initial", "maximum", "max_retry_after", "unauthorised", "poison_after"):
-            check_number(f"retry.{name}", getattr(self, name), least=0)
+            check_seconds(f"retry.{name}", getattr(self, name))
         if self.maximum < self.initial:
             allowed = f"must not be less than retry.initial ({self.initial:g})"
             raise ConfigurationError("retry.maximum", self.maximum, allowed)
@@ -74,9 +81,12 @@ class Spooling:
     dead: int = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:
-        check_number("spooling.segment", self.segment, least=4096, whole=True)
-        check_number("spooling.quota", self.quota, least=2 * self.segment, whole=True)
-        check_number("spooling.fsync", self.fsync, least=0)
-        check_number("spooling.dead", self.dead, least=4096, whole=True)
+        check_whole("spooling.segment", self.segment, least=4096)
+        check_whole("spooling.quota", self.quota, least=0)
+        if self.quota < 2 * self.segment:
+            allowed = f"must be at least twice spooling.segment ({self.segment})"
+            raise ConfigurationError("spooling.quota", self.quota, allowed)
+        check_seconds("spooling.fsync", self.fsync)
+        check_whole("spooling.dead", self.dead, least=4096)
         if self.when_full not in ("oldest", "newest"):
             raise ConfigurationError("spooling.when_full", self.when_full, 'must be "oldest" or "newest"')

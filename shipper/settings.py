@@ -21,7 +21,7 @@ from .backends import Backend, HttpBackend, registry
 from .backends.jkool import JKool
 from .backends.trakerr import Trakerr
 from .errors import ConfigurationError
-from .limits import Batching, Retry, Spooling, check_number
+from .limits import Batching, Retry, Spooling, check_seconds, check_whole
 from .queue import OVERFLOW_SIZE
 from .redact import Redact
 from .spool import default_folder
@@ -56,15 +56,15 @@ class Settings:
     def __post_init__(self) -> None:
         if not isinstance(self.app, str) or not _APP.fullmatch(self.app):
             raise ConfigurationError("app", self.app, "1 to 100 letters, digits, dots, dashes and underscores")
-        if not isinstance(self.spool, str) or not self.spool or "\0" in self.spool:
+        if not _can_be_a_path(self.spool):
             raise ConfigurationError("spool", self.spool, "must be the path of a folder")
         for name, kind in (("batching", Batching), ("retry", Retry), ("spooling", Spooling), ("redact", Redact)):
             if not isinstance(getattr(self, name), kind):
                 raise ConfigurationError(name, getattr(self, name), f"must be a shipper.{kind.__name__}")
         if not isinstance(self.python, str) or "\0" in self.python:
             raise ConfigurationError("python", self.python, "must be the path of a Python interpreter")
-        check_number("overflow", self.overflow, least=65536, whole=True)
-        check_number("grace", self.grace, least=0)
+        check_whole("overflow", self.overflow, least=65536)
+        check_seconds("grace", self.grace)
         self._check_backends()
 
     def _check_backends(self) -> None:
@@ -73,9 +73,9 @@ class Settings:
             name = getattr(backend, "name", None)
             if isinstance(backend, type) or not isinstance(backend, Backend | HttpBackend) or not isinstance(name, str):
                 raise ConfigurationError("backends", backend, "must be a shipper.Trakerr, a shipper.JKool or a Backend")
-            check_number(f"{type(backend).__name__}.level", backend.level, least=0, whole=True)
+            check_whole(f"{type(backend).__name__}.level", backend.level, least=0)
             for each in ("max_events", "max_in_flight"):
-                check_number(f"{type(backend).__name__}.{each}", getattr(backend, each), least=1, whole=True)
+                check_whole(f"{type(backend).__name__}.{each}", getattr(backend, each), least=1)
             if not _APP.fullmatch(name):
                 raise ConfigurationError(f"{type(backend).__name__}.name", name, "letters, digits, dots, dashes")
             if name in names:
@@ -99,6 +99,16 @@ class Settings:
             return pickle.dumps(self)
         except Exception as error:
             raise ConfigurationError("backends", self.backends, f"must pickle ({error})") from error
+
+
+def _can_be_a_path(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        name = os.fsencode(value)
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return name != b"" and b"\0" not in name
 
 
 def _canonical(backend: Any) -> str:
@@ -141,8 +151,9 @@ def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mappin
     for name in ("spool", "python"):
         if isinstance(values.get(name), os.PathLike):
             values[name] = os.fspath(values[name])
-    if isinstance(values["spool"], str) and values["spool"] and "\0" not in values["spool"]:
-        values["spool"] = os.path.join(_cwd(), values["spool"])  # the shipper process works elsewhere
+    if _can_be_a_path(values["spool"]):
+        # The shipper process works elsewhere; and in a variable that no shell has set, ~ comes as it is.
+        values["spool"] = os.path.join(_cwd(), os.path.expanduser(values["spool"]))
     python = values.get("python")
     if python and isinstance(python, str) and not shutil.which(python):
         raise ConfigurationError("python", python, "must be the path of a Python interpreter that can be run")
@@ -219,8 +230,17 @@ def _parse(variable: str, text: str, annotation: Any) -> Any:
             return _parse_as(kind, text)
         except ValueError:
             continue
-    names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds if kind is not type(None))
-    raise ConfigurationError(variable, text, f"must be {names}")
+    allowed = " or ".join(_spelled(kind) for kind in kinds if kind is not type(None))
+    raise ConfigurationError(variable, text, f"must be {allowed}")
+
+
+def _spelled(kind: Any) -> str:
+    if typing.get_origin(kind) is None:
+        return _WORDS.get(kind) or str(kind.__name__)
+    return f"{', '.join(_spelled(each) for each in typing.get_args(kind) if each is not ...)}, separated by commas"
+
+
+_WORDS = {bool: "yes or no", int: "a whole number", float: "a number", str: "a text"}
 
 
 def _is_union(annotation: Any) -> bool:

@@ -19,10 +19,10 @@ _LONGEST = 900  # bytes; names are added to it, and 4096 is the kernel's bound f
 
 
 class Spool:
-    """Paths in the folder `path`. Nothing is touched before `prepare`."""
+    """Paths in the folder `path`, in which ~ is the user's home. Nothing is touched before `prepare`."""
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(path)
+        self.path = os.path.abspath(os.path.expanduser(path))
         self.queue = os.path.join(self.path, "queue")
         self.lock = os.path.join(self.path, "lock")
         self.journal = os.path.join(self.path, "journal")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def contents(folder: Path) -> Iterator[bytes]:
-    """Of each regular file below; one that was replaced while we looked is left out."""
+    """Of each regular file below; one that was replaced, or took the place of another, while we looked is left out."""
     for path in sorted(folder.rglob("*")):
         with contextlib.suppress(FileNotFoundError):
             if path.is_file():

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 from typing import Any
 
 import pytest
 
 from shipper import Batching, ConfigurationError, Retry
-from shipper.limits import Spooling
+from shipper.limits import LONGEST, Spooling
 
 BAD: list[tuple[type[Any], str, list[Any]]] = [
     (Batching, "max_events", [0, -1, 1.5, True, "10", None, math.inf]),
     (Batching, "max_bytes", [0, 1e6, False, b"1"]),
-    (Batching, "max_age", [-0.1, math.nan, math.inf, "1", None, True]),
+    (Batching, "max_age", [-0.1, 1e10, math.nan, math.inf, "1", None, True]),
     (Retry, "initial", [-1, math.nan, "x"]),
-    (Retry, "maximum", [-1, math.inf, 0.1]),
-    (Retry, "max_retry_after", [-1, None]),
-    (Retry, "unauthorised", [-1, []]),
-    (Retry, "poison_after", [-1, math.nan]),
+    (Retry, "maximum", [-1, 1e10, math.inf, 0.1]),
+    (Retry, "max_retry_after", [-1, 1e10, None]),
+    (Retry, "unauthorised", [-1, 1e10, []]),
+    (Retry, "poison_after", [-1, 1e10, math.nan]),
     (Spooling, "quota", [0, 1.0, 16 * 1024 * 1024]),
     (Spooling, "when_full", ["", "both", None, 1]),
     (Spooling, "segment", [0, 4095, 1e6]),
-    (Spooling, "fsync", [-1, math.nan, True]),
+    (Spooling, "fsync", [-1, 1e10, math.nan, True]),
     (Spooling, "dead", [0, 4095, None]),
 ]
 CASES = [(kind, name, value) for kind, name, values in BAD for value in values]
@@ -44,6 +45,15 @@ def test_every_number_has_a_case_here() -> None:
     named = {(kind, name) for kind, name, _ in BAD}
 
     assert named == {(kind, each.name) for kind in (Batching, Retry, Spooling) for each in dataclasses.fields(kind)}
+
+
+def test_the_longest_wait_that_is_allowed_can_be_waited_for() -> None:
+    rung = threading.Event()
+    bell = threading.Timer(0.01, rung.set)
+
+    bell.start()
+
+    assert rung.wait(Retry(unauthorised=LONGEST).unauthorised)
 
 
 @pytest.mark.parametrize("kind", [Batching, Retry, Spooling])

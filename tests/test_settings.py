@@ -18,6 +18,7 @@ from shipper import Batching, ConfigurationError, JKool, Redact, Retry, Spooling
 from shipper.app import current
 from shipper.backends.memory import Memory
 from shipper.settings import Settings, resolve
+from shipper.spool import Spool
 
 KEY = {"SHIPPER_TRAKERR_API_KEY": "key"}
 
@@ -131,15 +132,22 @@ def test_a_relative_spool_is_in_the_working_directory_for_the_shipper_process_to
     assert resolved({}, spool=Path("here")).spool == os.path.join(os.getcwd(), "here")
 
 
+def test_a_spool_below_the_home_is_not_a_folder_of_the_name_tilde() -> None:
+    settings = resolved({"SHIPPER_SPOOL": "~/here"})
+
+    assert settings.spool == os.path.expanduser("~/here")
+    assert Spool("~/here").path == settings.spool
+
+
 # -- what is wrong ---------------------------------------------------------------------------------------------------
 
 WRONG_KEYWORDS = [
     ("app", ""), ("app", "a/b"), ("app", ".hidden"), ("app", "x" * 101), ("app", 7), ("app", "ä"), ("app", "a\n"),
-    ("spool", ""), ("spool", "a\0b"), ("spool", 7), ("spool", b"/tmp/x"),
+    ("spool", ""), ("spool", "a\0b"), ("spool", 7), ("spool", b"/tmp/x"), ("spool", "\ud800"),
     ("level", "LOUD"), ("level", 1.5), ("level", True), ("level", []),
     ("batching", 5), ("retry", {}), ("spooling", "x"), ("redact", True),
     ("overflow", 65535), ("overflow", 1e6), ("overflow", "1 MB"), ("overflow", True),
-    ("grace", -1), ("grace", float("nan")), ("grace", float("inf")), ("grace", "30"),
+    ("grace", -1), ("grace", 1e10), ("grace", float("nan")), ("grace", float("inf")), ("grace", "30"),
     ("python", 3), ("python", "a\0b"),
     ("before_send", "no function"), ("context", {}), ("logger", 7), ("logger", object()),
 ]  # fmt: skip
@@ -185,6 +193,40 @@ def test_a_wrong_variable_is_named(variable: str, text: str, setting: str) -> No
 
     assert setting in (told.value.setting, variable)
     assert told.value.allowed
+
+
+@pytest.mark.parametrize(
+    ("variable", "allowed"),
+    [
+        ("SHIPPER_GRACE", "must be a number"),
+        ("SHIPPER_OVERFLOW", "must be a whole number"),
+        ("SHIPPER_REDACT_ENABLED", "must be yes or no"),
+        ("SHIPPER_TRAKERR_TIMEOUT", "must be a number, a number, separated by commas"),
+    ],
+)
+def test_what_a_variable_may_be_is_said_in_words(variable: str, allowed: str) -> None:
+    with pytest.raises(ConfigurationError) as told:
+        resolve((), {"app": "test"}, {**KEY, variable: "x"})
+
+    assert str(told.value) == f"{variable}='x': {allowed}"
+
+
+def test_an_error_shows_the_beginning_of_a_long_value() -> None:
+    with pytest.raises(ConfigurationError) as told:
+        resolved({}, app="x" * 100_000)
+
+    assert len(str(told.value)) < 400
+
+
+def test_an_error_survives_a_value_that_can_not_be_shown() -> None:
+    class Shy:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    with pytest.raises(ConfigurationError) as told:
+        resolved({}, Trakerr("key", tags=Shy()))  # type: ignore[arg-type]
+
+    assert "Trakerr.tags=<Shy instance at" in str(told.value)
 
 
 class Nameless:

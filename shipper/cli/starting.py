@@ -36,7 +36,8 @@ def _owner(spool: str | None) -> str | None:
     """The app that a spool belongs to, if there is one."""
     if spool is None:
         return None
-    with contextlib.suppress(OSError, ValueError), open(os.path.join(spool, "app"), encoding="utf-8") as file:
+    name = os.path.join(Spool(spool).path, "app")
+    with contextlib.suppress(OSError, ValueError), open(name, encoding="utf-8") as file:
         return file.read(200).strip() or None
     return None
 
