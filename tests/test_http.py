@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -77,11 +77,12 @@ class Clock:
 class Opened:
     """A sender that is open as long as its ``with`` lasts."""
 
-    def __init__(self, backend: HttpBackend, clock: Clock | None = None) -> None:
+    def __init__(self, backend: HttpBackend, clock: Clock | None = None, *, cwd: str = "/") -> None:
         self.sender = Sender(backend, clock=clock or Clock())
+        self.site = replace(SITE, cwd=cwd)
 
     def __enter__(self) -> Sender:
-        self.sender.open(SITE)
+        self.sender.open(self.site)
         return self.sender
 
     def __exit__(self, *exc_info: object) -> None:
@@ -758,6 +759,20 @@ def test_the_authority_can_come_from_the_environment(
     with Server(context=certificates.context()) as server, Opened(Plain(server.url)) as sender:
         monkeypatch.delenv(name)
         assert sent(sender) is None
+
+
+@pytest.mark.parametrize("variable", [None, "SSL_CERT_FILE"])
+def test_a_relative_path_of_the_authority_is_seen_from_where_the_application_works(
+    variable: str | None, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shipper process works in another folder."""
+    folder, name = os.path.split(certificates.authority)
+    if variable is not None:
+        monkeypatch.setenv(variable, name)
+    with Server(context=certificates.context()) as server:
+        backend = Plain(server.url, ca_bundle=name if variable is None else None)
+        with Opened(backend, cwd=folder) as sender:
+            assert sent(sender) is None
 
 
 def test_a_certificate_of_an_unknown_authority_is_refused(certificates: Certificates) -> None:

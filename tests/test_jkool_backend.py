@@ -627,3 +627,14 @@ def test_it_does_not_show_its_token_and_travels_by_value() -> None:
     assert backend.level == logging.DEBUG
     assert pickle.loads(pickle.dumps(backend)) == backend
     assert hash(backend) == hash(pickle.loads(pickle.dumps(backend)))
+
+
+def test_a_relative_path_of_certificates_is_the_same_file_wherever_the_shipper_process_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ca.pem").write_text("")
+    monkeypatch.chdir(tmp_path)
+
+    backend = JKool("k", ca_bundle="ca.pem")
+
+    assert backend.ca_bundle == str(tmp_path / "ca.pem")

@@ -615,3 +615,14 @@ def test_it_does_not_show_its_key_and_travels_by_value(tmp_path: Path) -> None:
     assert hash(backend) == hash(pickle.loads(pickle.dumps(backend)))
     assert backend == Trakerr("secret-key", tags=("a",), timeout=(1, 2), ca_bundle=str(tmp_path))
     assert backend != Trakerr("other-key", tags=("a",), timeout=(1, 2), ca_bundle=str(tmp_path))
+
+
+def test_a_relative_path_of_certificates_is_the_same_file_wherever_the_shipper_process_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ca.pem").write_text("")
+    monkeypatch.chdir(tmp_path)
+
+    backend = Trakerr("k", ca_bundle="ca.pem")
+
+    assert backend.ca_bundle == str(tmp_path / "ca.pem")

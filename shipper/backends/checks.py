@@ -116,10 +116,11 @@ def split(value: str) -> SplitResult:
 
 
 def readable_path(setting: str, value: object) -> str | None:
+    """The whole path: it is used in a process that works in another folder."""
     if value is None:
         return None
     if isinstance(value, str) and os.path.exists(value):
-        return value
+        return os.path.abspath(value)
     raise ConfigurationError(setting, value, "the path of a file or folder with CA certificates")
 
 

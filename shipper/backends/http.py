@@ -164,7 +164,7 @@ class Sender:
 
     def _found_route(self, site: Site) -> _Route:
         endpoint = self._backend.endpoint
-        verify = _ca_bundle(getattr(self._backend, "ca_bundle", None), os.environ)
+        verify = _ca_bundle(getattr(self._backend, "ca_bundle", None), os.environ, site.cwd)
         proxies = requests.utils.get_environ_proxies(endpoint)
         request = requests.PreparedRequest()
         request.prepare("POST", endpoint, headers={}, auth=None)  # takes user:password@ out of the URL
@@ -454,9 +454,10 @@ def _place(url: str) -> str:
     return "the address"
 
 
-def _ca_bundle(own: str | None, environ: Mapping[str, str]) -> str:
+def _ca_bundle(own: str | None, environ: Mapping[str, str], cwd: str) -> str:
     named = [own, *(environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"))]
-    found = next(filter(None, named), requests.utils.DEFAULT_CA_BUNDLE_PATH)
+    # Seen from where the application works: the shipper process works elsewhere.
+    found = os.path.join(cwd, next(filter(None, named), requests.utils.DEFAULT_CA_BUNDLE_PATH))
     if not os.path.exists(found):
         raise FileNotFoundError(f"no CA certificates at {found}")
     return found

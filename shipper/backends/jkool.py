@@ -108,9 +108,9 @@ class JKool:
         checks.in_flight("JKool.max_in_flight", self.max_in_flight)
         checks.one_of("JKool.batch", self.batch, (None, "array", "lines"))
         checks.name("JKool.name", self.name)
-        checks.readable_path("JKool.ca_bundle", self.ca_bundle)
         compress = self.batch is not None if self.compress is None else self.compress
         object.__setattr__(self, "compress", checks.flag("JKool.compress", compress))
+        object.__setattr__(self, "ca_bundle", checks.readable_path("JKool.ca_bundle", self.ca_bundle))
         object.__setattr__(self, "level", checks.level("JKool.level", self.level))
         object.__setattr__(self, "timeout", checks.timeout("JKool.timeout", self.timeout))
 

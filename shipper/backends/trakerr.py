@@ -101,10 +101,10 @@ class Trakerr:
         checks.in_flight("Trakerr.max_in_flight", self.max_in_flight)
         checks.one_of("Trakerr.batch", self.batch, (None, "array"))
         checks.name("Trakerr.name", self.name)
-        checks.readable_path("Trakerr.ca_bundle", self.ca_bundle)
         compress = self.batch is not None if self.compress is None else self.compress
         object.__setattr__(self, "compress", checks.flag("Trakerr.compress", compress))
         object.__setattr__(self, "tags", checks.texts("Trakerr.tags", self.tags))
+        object.__setattr__(self, "ca_bundle", checks.readable_path("Trakerr.ca_bundle", self.ca_bundle))
         object.__setattr__(self, "level", checks.level("Trakerr.level", self.level))
         object.__setattr__(self, "timeout", checks.timeout("Trakerr.timeout", self.timeout))
 
