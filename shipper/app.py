@@ -24,7 +24,7 @@ from .queue import RecordQueue
 from .redact import Redact
 from .settings import Settings, identity, resolve
 from .spool import Spool, default_folder, read_json
-from .status import Report, Status, read_status, total
+from .status import Report, Status, part, read_status, total, whole
 from .supervisor import Supervisor
 
 EXIT = 5.0  # seconds that the end of the interpreter waits for what is not in the journal yet
@@ -125,14 +125,13 @@ class App:
 
     def _is_past(self, token: str, number: int, delivered: bool) -> bool:
         said = read_json(self.spool.status) or {}
-        mark = said.get("marks", {}).get(token)
-        if not mark or mark[0] < number:
-            return False
-        if not delivered:
-            return True
-        backends = said.get("backends", {})
-        names = {backend.name for backend in self.settings.backends}
-        return names <= backends.keys() and all(backends[name]["position"] >= mark[1:] for name in names)
+        with contextlib.suppress(LookupError, TypeError, ValueError):  # damaged, and soon written anew
+            reached, *place = part(said, "marks")[token]
+            if reached < number:
+                return False
+            backends = part(said, "backends")
+            return not delivered or all(backends[each.name]["position"] >= place for each in self.settings.backends)
+        return False
 
     def status(self) -> Status:
         return read_status(self.spool, self.settings.app)
@@ -140,7 +139,7 @@ class App:
     def _report(self, flushed: bool) -> Report:
         emitted, dropped = self.queue.emitted, self.queue.drops
         said = read_json(self.spool.status) or {}
-        journaled = said.get("ledger", {}).get("seen", {}).get(self.queue.token.hex(), 0)
+        journaled = whole(part(part(said, "ledger"), "seen"), self.queue.token.hex())
         waiting = 0 if flushed else max(0, emitted - total(dropped) - journaled)
         # One reading of the file for both, or an event that is journaled in between counts twice, or not at all.
         status = read_status(self.spool, self.settings.app, said)

@@ -11,7 +11,7 @@ from typing import Any
 
 from .cursor import saved_positions
 from .journal import segments, size_on_disk
-from .lock import running
+from .lock import number, running
 from .overflow import Drops
 from .spool import Spool, read_json
 
@@ -85,34 +85,69 @@ def total(drops: Drops) -> int:
     return sum(sum(levels.values()) for levels in drops.values())
 
 
+def part(said: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The object of that name, empty when there is none: a file may be damaged, or another release's."""
+    value = said.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def whole(said: Mapping[str, Any], name: str) -> int:
+    """The whole number of that name, 0 when there is none."""
+    value = said.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _text(said: Mapping[str, Any], name: str, default: str = "") -> str:
+    value = said.get(name)
+    return value if isinstance(value, str) else default
+
+
+def _time(said: Mapping[str, Any], name: str) -> float | None:
+    value = said.get(name)
+    return float(value) if isinstance(value, (int, float)) and abs(value) < _END_OF_TIME else None
+
+
+def _counts(said: Mapping[str, Any], name: str) -> dict[str, int]:
+    found = part(said, name)
+    return {each: count for each in found if (count := whole(found, each))}
+
+
+def _drops(said: Mapping[str, Any]) -> Drops:
+    found = part(said, "dropped")
+    return {reason: levels for reason in found if (levels := _counts(found, reason))}
+
+
+_END_OF_TIME = 1e12
+
+
 def read_status(spool: Spool, app: str, said: Mapping[str, Any] | None = None) -> Status:
-    """The status of a spool as its files tell it; a spool that never was in use is all zeros."""
+    """The status of a spool as its files tell it; all zeros where it never was in use, or they can't be read."""
     said = (read_json(spool.status) or {}) if said is None else said
     holder = running(spool)
-    ledger = said.get("ledger", {})
-    journaled = int(ledger.get("journaled", 0))
+    ledger = part(said, "ledger")
+    journaled, doubles = whole(ledger, "journaled"), whole(ledger, "doubles")
     return Status(
-        app=str(said.get("app", app)),
+        app=_text(said, "app", app),
         spool=spool.path,
         running=holder is not None,
-        pid=int(holder.get("pid", 0)) or None if holder else None,
-        started=said.get("started"),
-        updated=said.get("updated"),
+        pid=int(number(holder, "pid")) or None if holder else None,
+        started=_time(said, "started"),
+        updated=_time(said, "updated"),
         journaled=journaled,
-        doubles=int(ledger.get("doubles", 0)),
-        dropped=dict(said.get("dropped", {})),
-        missing=int(ledger.get("missing", 0)),
-        corrupt=int(ledger.get("corrupt", 0)),
-        levels=dict(ledger.get("levels", {})),
+        doubles=doubles,
+        dropped=_drops(said),
+        missing=whole(ledger, "missing"),
+        corrupt=whole(ledger, "corrupt"),
+        levels=_counts(ledger, "levels"),
         journal_bytes=_journal_bytes(spool),
         segments=_segments(spool),
-        trouble=str(said.get("journal", {}).get("trouble", "")),
-        backends=tuple(_backends(spool, said, journaled + int(ledger.get("doubles", 0)), holder is not None)),
+        trouble=_text(part(said, "journal"), "trouble"),
+        backends=tuple(_backends(spool, said, journaled + doubles, holder is not None)),
     )
 
 
 def _backends(spool: Spool, said: Mapping[str, Any], came: int, is_running: bool) -> list[BackendStatus]:
-    known: dict[str, Any] = dict(said.get("backends", {}))
+    known = {name: part(part(said, "backends"), name) for name in part(said, "backends")}
     with contextlib.suppress(OSError):
         for name, saved in saved_positions(spool.cursors).items():
             # A process that is just starting has not said yet what is configured.
@@ -121,22 +156,23 @@ def _backends(spool: Spool, said: Mapping[str, Any], came: int, is_running: bool
 
 
 def _backend(name: str, said: Mapping[str, Any], came: int, is_running: bool) -> BackendStatus:
-    counts = said.get("counts", {})
-    oldest = said.get("oldest")
-    base = int(said.get("base", 0))
+    counts = _counts(said, "counts")
+    oldest = _time(said, "oldest")
+    base = whole(said, "base")
     left = max(0, came - base - sum(counts.values())) if base >= 0 else 0
+    state = _text(said, "state", "unknown")
     return BackendStatus(
         name=name,
-        state=str(said.get("state", "unknown")) if is_running or said.get("state") == "not configured" else "stopped",
-        delivered=int(counts.get("delivered", 0)),
-        filtered=int(counts.get("filtered", 0)),
-        dead=int(counts.get("dead", 0)),
-        dropped=dict(said.get("dropped", {})),
+        state=state if is_running or state == "not configured" else "stopped",
+        delivered=whole(counts, "delivered"),
+        filtered=whole(counts, "filtered"),
+        dead=whole(counts, "dead"),
+        dropped=_drops(said),
         left=left,
-        retried=int(said.get("retried", 0)),
-        in_flight=int(said.get("in_flight", 0)),
+        retried=whole(said, "retried"),
+        in_flight=whole(said, "in_flight"),
         lag=max(0.0, time.time() - oldest) if left and oldest else 0.0,
-        last_error=str(said.get("last_error", "")),
+        last_error=_text(said, "last_error"),
     )
 
 

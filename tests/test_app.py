@@ -16,6 +16,7 @@ import shipper
 from shipper import ConfigurationError, Event, Trakerr
 from shipper.app import current
 from shipper.handler import QueueHandler
+from shipper.spool import Spool
 
 from .apps import App
 from .servers import HANG, Reply, Server
@@ -94,6 +95,23 @@ def test_changed_settings_replace_the_process_and_keep_the_journal(app: App) -> 
     assert app.wait_for_shipper(other_than=pid)
     assert app.messages() == ["before", "after"]
     assert shipper.status().journaled == 2
+
+
+@pytest.mark.parametrize("text", ['{"marks": []}', '{"marks": 7, "ledger": [], "backends": [7]}', "{"])
+def test_a_damaged_status_file_does_not_raise_into_the_application(app: App, text: str) -> None:
+    place = Spool(str(app.spool))
+    place.prepare()
+    Path(place.status).write_text(text)
+    begin(app)
+    LOG.info("x")
+
+    assert shipper.status().app == "test"
+    assert shipper.flush(0) is False or app.messages() == ["x"]
+    report = shipper.stop(10)
+
+    assert report is not None
+    assert report.flushed
+    assert app.messages() == ["x"]
 
 
 def test_flush_waits_for_delivery_and_keeps_its_deadline(spool: Path, tmp_path: Path) -> None:

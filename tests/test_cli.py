@@ -220,6 +220,16 @@ def said_of(spool: Path, **changed: Any) -> list[str]:
     return list(sentences(read_status(Spool(str(spool)), "checkout")))
 
 
+@pytest.mark.parametrize("text", ["", "noise", "{}", "null"])
+def test_where_nothing_is_known_nothing_is_promised(spool: Path, text: str) -> None:
+    make_spool(spool, {})
+    (spool / "status.json").write_text(text)
+
+    said = list(sentences(read_status(Spool(str(spool)), "checkout")))
+
+    assert said == [f"It is not known how it does: {spool}/status.json is missing or damaged."]
+
+
 def test_drops_are_told_with_reason_and_level(spool: Path) -> None:
     said = said_of(spool, dropped={"queue_full": {"DEBUG": 3}, "redact": {"ERROR": 1}})
 

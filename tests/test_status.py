@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
+from shipper.cli.status import as_object
+from shipper.cli.statusview import one
 from shipper.spool import Spool, write_atomically
 from shipper.status import BackendStatus, Report, Status, read_status
 
@@ -68,6 +76,50 @@ def test_a_damaged_status_file_is_no_obstacle(place: Spool, text: str) -> None:
     Path(place.status).write_text(text)
 
     assert read_status(place, "shop").journaled == 0
+
+
+SAID: dict[str, Any] = {
+    "app": "shop", "started": 1.5, "updated": 2.5, "dropped": {"queue_full": {"INFO": 1}}, "marks": {"aa": [1, 1, 0]},
+    "ledger": {"journaled": 9, "doubles": 1, "missing": 1, "corrupt": 1, "levels": {"INFO": 9}, "seen": {"aa": 9}},
+    "journal": {"trouble": "no room"},
+    "backends": {
+        "a": {
+            "state": "idle", "position": [1, 0], "base": 0, "counts": {"delivered": 3}, "retried": 1,
+            "dropped": {"quota": {"INFO": 1}}, "in_flight": 1, "oldest": 1.0, "last_error": "HTTP 503",
+        }
+    },
+}  # fmt: skip
+
+
+def places(said: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if path:
+        yield path
+    if isinstance(said, dict):
+        for name, value in said.items():
+            yield from places(value, (*path, name))
+
+
+@pytest.mark.parametrize("path", [*places(SAID)], ids=".".join)
+def test_a_status_of_any_shape_can_be_read_and_shown(place: Spool, path: tuple[str, ...]) -> None:
+    """Another release wrote it, or noise that happens to be JSON."""
+    for odd in (None, True, -1, 1e400, "x", [], [1], {}, {"a": None}, {"a": {"b": "c"}}):
+        said = within = copy.deepcopy(SAID)
+        for name in path[:-1]:
+            within = within[name]
+        within[path[-1]] = odd
+
+        status = read_status(place, "shop", said)
+
+        Console(file=io.StringIO()).print(one(status))
+        assert json.loads(json.dumps(as_object(status)))["spool"] == place.path
+
+
+def test_a_cursor_of_any_shape_can_be_read_and_shown(place: Spool) -> None:
+    write_atomically(os.path.join(place.cursors, "old.json"), {"segment": "x", "base": None, "counts": 7})
+
+    (old,) = read_status(place, "shop").backends
+
+    assert (old.name, old.state, old.delivered, old.left) == ("old", "not configured", 0, 0)
 
 
 def test_a_report_says_what_each_backend_still_has_to_get(place: Spool) -> None:

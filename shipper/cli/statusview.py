@@ -92,7 +92,8 @@ def _state(backend: BackendStatus) -> Text:
 
 
 def _drops(dropped: Mapping[str, Mapping[str, int]]) -> Table:
-    levels = sorted({level for counts in dropped.values() for level in counts}, key=_LEVELS.index)
+    found = {level for counts in dropped.values() for level in counts}
+    levels = [*(level for level in _LEVELS if level in found), *sorted(found - {*_LEVELS})]
     table = _table("dropped because", *levels, left=1)
     for reason, counts in sorted(dropped.items()):
         table.add_row(reason, *(_count(counts.get(level, 0)) for level in levels))
@@ -112,6 +113,10 @@ def _table(*columns: str, left: int) -> Table:
 
 def sentences(status: Status) -> Iterator[str]:
     """What to take away: what was lost, each with its reason, else that nothing was; then what is still to be done."""
+    if status.updated is None:
+        soon = ", and is written anew every second" if status.running else ""
+        yield f"It is not known how it does: {status.spool}/status.json is missing or damaged{soon}."
+        return
     yield from list(_losses(status)) or ["Nothing is lost."]
     for backend in status.backends:
         if backend.left:

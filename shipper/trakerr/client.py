@@ -386,5 +386,8 @@ def _latest() -> tuple[float, float, float] | None:
     """The shipper process's last sample: when, CPU, memory."""
     begun = app.current()
     said = None if begun is None else read_json(begun.spool.status)
-    sample = (said or {}).get("load")
-    return None if sample is None else (sample[0], sample[1], sample[2])
+    try:
+        when, cpu, memory = map(float, (said or {})["load"])
+    except (LookupError, TypeError, ValueError):  # there is none yet, or the file is damaged
+        return None
+    return when, cpu, memory
