@@ -255,6 +255,14 @@ def _key(key: object) -> str:
     return as_text(_Walk().value(key), MAX_KEY)
 
 
+def json_key(key: object) -> object:
+    """A mapping's key as ``json.dumps`` has it where that is not what Python has: true, false, null."""
+    return _JSON_KEYS[key] if key is None or isinstance(key, bool) else key
+
+
+_JSON_KEYS = {True: "true", False: "false", None: "null"}
+
+
 def as_fields(values: Mapping[str, object]) -> dict[str, Any]:
     """The mapping as plain data; quick where everything in it is a short text or a number."""
     if len(values) > MAX_ITEMS:

@@ -8,9 +8,10 @@ import logging
 import time
 import uuid
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -266,6 +267,36 @@ def test_what_json_does_not_know_is_sent_all_the_same(service: Service, logger: 
     assert not any(b"NaN" in body for body in service.bodies)
 
 
+class Point(NamedTuple):
+    x: int
+    y: Property
+
+
+def test_values_are_spelled_as_json_spells_them_wherever_they_are(service: Service, logger: logging.Logger) -> None:
+    """Metrics in any list, tuple or mapping; named tuples are lists; keys that are no texts are true and null."""
+    values = OrderedDict({True: Point(1, Property("a", 2, "integer")), None: [Snapshot("s", 3)]})
+
+    streaming.logEvent(logger, "m", FQN, user=values)
+
+    assert service.only()["user"] == {
+        "true": [1, {"name": "a", "value": 2, "type": "integer"}],
+        "null": [{"name": "s", "time-usec": 3, "type": "SNAPSHOT"}],
+    }
+
+
+class Broken(Snapshot):
+    def getDict(self, parent_id: str | None = None) -> dict[str, object]:
+        raise RuntimeError("no dict today")
+
+
+def test_a_snapshot_of_a_class_that_fails_does_not_reach_the_application(
+    service: Service, logger: logging.Logger
+) -> None:
+    streaming.logEvent(logger, "m", FQN, snapshots=[Broken("s", 1)])
+
+    assert "Snapshot('s', 1" in service.only()["snapshots"][0]
+
+
 def test_text_of_any_language_arrives(service: Service, logger: logging.Logger) -> None:
     """J13: text was encoded as Latin-1."""
     streaming.logEvent(logger, "Grüße € 漢字 😀 \ud800", FQN, user="ß")
@@ -347,6 +378,22 @@ def test_a_snapshot_keeps_a_list_of_its_own() -> None:
     snapshot.addProperty("b", 2, "integer")
 
     assert len(mine) == 1
+    assert snapshot.properties is not None
+    assert len(snapshot.properties) == 2
+
+
+@pytest.mark.parametrize("properties", [{"a": 1}, "text", 5, []])
+def test_what_is_given_for_properties_and_is_no_list_is_sent_as_it_is(
+    service: Service, logger: logging.Logger, properties: Any
+) -> None:
+    streaming.logEvent(logger, "m", FQN, snapshots=[Snapshot("s", 1, properties=properties)])
+
+    assert service.only()["snapshots"][0]["properties"] == properties
+
+
+def test_properties_may_come_one_by_one() -> None:
+    snapshot = Snapshot("s", 1, properties=(Property(name, 1, "integer") for name in "ab"))
+
     assert snapshot.properties is not None
     assert len(snapshot.properties) == 2
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -426,6 +426,30 @@ def test_values_of_any_kind_arrive_as_valid_json(service: Service) -> None:
     arrived = [event["eventUser"] for event in service.delivered()]
     assert arrived[:8] == [42, [1, "a"], {"a": 1}, "NaN", "bytes", ["one"], "1.5", "2020-01-02"]
     assert len(arrived) == 10
+
+
+class Place(NamedTuple):
+    city: str
+    parts: tuple[CustomStringData, ...]
+
+
+def test_values_are_spelled_as_json_spells_them_wherever_they_are(service: Service) -> None:
+    """Tuples and named tuples are lists, models in them too; keys that are no texts are true, null and numbers."""
+    client = TrakerrClient("k")
+    event = client.create_new_app_event()
+    event.custom_properties = {"place": Place("Bonn", (CustomStringData("a"),)), True: 1, None: 2, 2.5: 3}  # type: ignore[dict-item]
+    lines = (StackTraceLine("f", 1, "a.py"),)
+    event.event_stacktrace = (InnerStackTrace("m.E", "text", lines),)  # type: ignore[assignment, arg-type]
+
+    client.send_event_async(event)
+
+    arrived = service.only()
+    assert arrived["customProperties"] == {
+        "place": ["Bonn", [{"customData1": "a"}]], "true": 1, "null": 2, "2.5": 3
+    }  # fmt: skip
+    assert arrived["eventStacktrace"] == [
+        {"type": "m.E", "message": "text", "traceLines": [{"function": "f", "line": 1, "file": "a.py"}]}
+    ]
 
 
 # exc_info ------------------------------------------------------------------------------------------------------------

@@ -270,6 +270,12 @@ def test_the_last_call_of_get_logger_counts(service: Service, logger: logging.Lo
     assert len(again.handlers) == 1
 
 
+def test_a_name_that_is_no_text_is_taken_as_one(service: Service) -> None:
+    logger = Trakerr.get_logger("k", "1.0", None)  # type: ignore[arg-type]
+
+    assert logger.name == "None"
+
+
 def test_get_logger_wants_texts(service: Service) -> None:
     with pytest.raises(TypeError, match="context_app_version is int"):
         Trakerr.get_logger("k", 1, "name")  # type: ignore[arg-type]

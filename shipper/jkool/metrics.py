@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from ..plain import MAX_DEPTH
+from ..plain import MAX_DEPTH, json_key
 
 
 class Property:
@@ -46,7 +47,7 @@ class Snapshot:
         self.time_usec = now() if time_usec is None else time_usec
         self.parent_id = parent_id
         self.category = category
-        self.properties: list[Property | Mapping[str, object]] | None = None if properties is None else list(properties)
+        self.properties: list[Property | Mapping[str, object]] | None = _copied(properties)
 
     def addProperty(self, name: str, value: object, property_type: str) -> None:
         if self.properties is None:
@@ -69,24 +70,39 @@ class Snapshot:
         return f"Snapshot({self.name!r}, {self.time_usec}, properties={self.properties!r})"
 
 
+def _copied(properties: object) -> Any:
+    """A list of its own; what is no list of properties is sent as it is, as everything that nobody checks."""
+    if isinstance(properties, (str, bytes, Mapping)) or not isinstance(properties, Iterable):
+        return properties
+    return list(properties)
+
+
 def now() -> int:
     """Microseconds since the epoch."""
     return time.time_ns() // 1000
 
 
-def spelled(value: object, parent_id: str | None = None, depth: int = 0) -> object:
+def spelled(value: object, parent_id: str | None = None) -> object:
     """The value with each Snapshot and Property in it, at any depth, as it goes over the wire.
 
-    Snapshots without a parent get ``parent_id``. What the caller holds is not changed.
+    Snapshots without a parent get ``parent_id``. What the caller holds is not changed, and nothing raises.
     """
+    try:
+        return _spelled(value, parent_id, 0)
+    except Exception:  # of a class of the application's own: it is sent as what it shows of itself
+        return value
+
+
+def _spelled(value: object, parent_id: str | None, depth: int) -> object:
     if isinstance(value, Snapshot):
-        return spelled(value.getDict(parent_id), None, depth)
+        return _spelled(value.getDict(parent_id), None, depth)
     if isinstance(value, Property):
-        return spelled(value.getDict(), None, depth)
+        return _spelled(value.getDict(), None, depth)
     if depth > MAX_DEPTH:
         return value
-    if type(value) is dict:
-        return {key: spelled(member, parent_id, depth + 1) for key, member in value.items()}
-    if type(value) is list or type(value) is tuple:
-        return [spelled(member, parent_id, depth + 1) for member in value]
+    if isinstance(value, dict):
+        # As one piece: another thread may be changing it.
+        return {json_key(key): _spelled(member, parent_id, depth + 1) for key, member in list(value.items())}
+    if isinstance(value, (list, tuple)):  # named tuples too are lists to JSON
+        return [_spelled(member, parent_id, depth + 1) for member in value]
     return value

@@ -250,7 +250,8 @@ class TrakerrClient:
     def defaults(self) -> dict[str, Any]:
         """The properties but the key, by their keys on the wire, in a copy; None is what is not sent."""
         tags = None if self._tags is None else list(self._tags)
-        return {**self._said, "contextTags": tags, "contextAppSku": self._said["contextAppSku"] or None}
+        sku = self._said["contextAppSku"]
+        return {**self._said, "contextTags": tags, "contextAppSku": None if sku == "" else sku}
 
     def of_records(self) -> dict[str, Any]:
         """The defaults, with the key when it has to travel along."""

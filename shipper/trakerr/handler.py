@@ -79,7 +79,7 @@ class Trakerr:
 
         Called again for the same name, the last call's key, version and stage count from then on.
         """
-        logger = logging.getLogger(name)
+        logger = logging.getLogger(str(name))  # as it was: None is a name like any other, and not the root logger
         client = TrakerrClient(api_key, app_version, context_development_stage, url=url)
         attached = next((each for each in logger.handlers if isinstance(each, _OfLogger)), None)
         if attached is not None:

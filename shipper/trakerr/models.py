@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, overload
 
 from ..backends.trakerr import FIELDS, LEVELS, level_word
+from ..plain import json_key
 
 __all__ = [
     "AppEvent",
@@ -187,10 +188,11 @@ def _spelled(value: object, depth: int = 0) -> Any:
     if isinstance(value, _Model):
         parts = ((_camel(each.name), getattr(value, each.name)) for each in dataclasses.fields(value))  # type: ignore[arg-type]
         return {key: _spelled(part, depth + 1) for key, part in parts if part is not None}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):  # named tuples too are lists to JSON
         return [_spelled(each, depth + 1) for each in value]
     if isinstance(value, dict):
-        return {key: _spelled(each, depth + 1) for key, each in value.items()}
+        # As one piece: another thread may be changing it.
+        return {json_key(key): _spelled(each, depth + 1) for key, each in list(value.items())}
     return value
 
 
