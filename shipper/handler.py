@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .event import Event, pack
+from .hook import Hook, P, R, RestingError
 from .queue import RecordQueue
 from .record import from_record
 from .redact import Redact, Redactor
@@ -59,6 +60,17 @@ class Hooks(NamedTuple):
     context: Context | None = None
 
 
+def _bounded(function: Callable[P, R] | None, trouble: str, clock: Callable[[], float]) -> Callable[P, R] | None:
+    """A function that logging calls do not wait for again and again; `trouble` is said when it is left alone."""
+    if function is None:
+        return None
+
+    def tell(took: float, rest: float) -> None:
+        say(trouble, f"it took {took:.1f} s, and is tried again in {rest:.0f} s")
+
+    return Hook(function, tell, clock=clock)
+
+
 class Pipeline:
     """What every handler of the process shares: the queue, and what is done to an event before it gets there."""
 
@@ -70,13 +82,16 @@ class Pipeline:
         route: tuple[str, ...] | None = None,
         redact: Redact | None = None,
         hooks: Hooks | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.queue = queue
         self.names = names  # of the backends that start() was given: where events go that name none
         self._route = route
         self.hooks = hooks or Hooks()
-        self.context = self.hooks.context
-        self._before_send = self.hooks.before_send
+        self.context = _bounded(self.hooks.context, "`context` is slow, events go out without it for a while", clock)
+        self._before_send = _bounded(
+            self.hooks.before_send, "`before_send` is slow, events are dropped for a while", clock
+        )
         self._redactor = Redactor(redact or Redact())
 
     def put(self, event: Event, *, plain: bool = False) -> bool:
@@ -113,6 +128,9 @@ class Pipeline:
             self._redactor(changed, plain=plain and self._before_send is None)
             reason = "failed"
             return pack(changed)
+        except RestingError:
+            self.queue.drop(reason, event.level)
+            return None
         except Exception as error:  # never sent raw: what could not be masked is dropped, and counted
             self.queue.drop(reason, event.level)
             say(f"an event was dropped ({reason})", repr(error))

@@ -183,6 +183,59 @@ def test_what_a_hook_drops_or_breaks_is_counted_by_level(spool: Path) -> None:
         assert site.events() == []
 
 
+class Slow:
+    """Hooks that take as long as they are told to, on a clock of their own."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.takes = 1.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def before_send(self, event: Event) -> Event:
+        self.now += self.takes
+        return event
+
+    def context(self) -> dict[str, str]:
+        self.now += self.takes
+        return {"tenant": "seven"}
+
+
+def test_a_hook_that_is_slow_twice_is_left_alone_and_its_events_are_counted(
+    spool: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    slow = Slow()
+    with Site(spool, hooks=Hooks(slow.before_send), clock=slow.clock) as site:
+        handler = QueueHandler()
+        for number in range(5):
+            handler.handle(record("%d", number, level=40))
+        slow.now, slow.takes = slow.now + 10.0, 0.0
+        handler.handle(record("again"))
+
+        assert [event.message for event in site.events()] == ["0", "1", "again"]
+        assert site.queue.drops == {"before_send": {"ERROR": 3}}
+        assert site.queue.emitted == 6
+    assert slow.now == 12.0
+    assert len([line for line in capfd.readouterr().err.splitlines() if "before_send" in line]) == 1
+
+
+def test_a_context_that_is_slow_twice_is_left_alone_and_a_marker_says_so(spool: Path) -> None:
+    slow = Slow()
+    with Site(spool, hooks=Hooks(context=slow.context), clock=slow.clock) as site:
+        handler = QueueHandler()
+        for _ in range(3):
+            handler.handle(record())
+        slow.now, slow.takes = slow.now + 10.0, 0.0
+        handler.handle(record())
+        contexts = [event.context for event in site.events()]
+
+    assert contexts[:2] == [{"tenant": "seven"}] * 2
+    assert list(contexts[2]) == ["[context]"]
+    assert "left alone" in contexts[2]["[context]"]
+    assert contexts[3] == {"tenant": "seven"}
+
+
 def test_a_thread_that_is_late_uses_the_pipeline_that_came_instead(spool: Path, tmp_path: Path) -> None:
     with Site(spool) as first:
         (tmp_path / "x").mkdir(mode=0o700)

@@ -1,4 +1,4 @@
-"""Bursts, awkward records, clocks that jump, hooks that misbehave, an application without descriptors or threads."""
+"""Bursts, awkward records, clocks that jump, an application without descriptors or threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import shipper
 from shipper.event import MAX_EVENT
 
 from ..files import contents
-from ..waiting import holds, wait_until
+from ..waiting import wait_until
 from .oracle import Oracle, Step
 from .scene import Scene, python_with, run_script
 
@@ -344,74 +343,6 @@ def test_an_application_that_gets_no_thread_goes_on_logging(scene: Scene, tmp_pa
     run_script(tmp_path, NO_THREADS, scene.oracle.url("a"), str(scene.spool), timeout=60)
 
     assert scene.oracle.accepted("a").keys() == {*(f"e{number}" for number in range(3000)), "fresh"}
-    scene.ends()
-
-
-def test_a_hook_that_raises_or_says_no_drops_its_event_and_counts_it(scene: Scene) -> None:
-    def choose(event: shipper.Event) -> shipper.Event | None:
-        if "raise" in event.message:
-            raise LookupError("password=hunter2")
-        return None if "none" in event.message else event
-
-    scene.start(scene.trakerr("a"), before_send=choose)
-    lost = {scene.log("raise"), scene.log("none"), scene.log("raise")}
-    scene.log_many(5)
-
-    wait_until(lambda: not scene.missing("a") - lost)
-    scene.a_fresh_record_flows("a")
-    report = scene.stop()
-    scene.ends()
-    assert report.dropped == {"before_send": {"INFO": 3}}
-    assert scene.gaps() == scene.missing("a") == lost
-
-
-def test_a_hook_that_sleeps_holds_up_its_own_thread_alone(scene: Scene) -> None:
-    release = threading.Event()
-
-    def slow(event: shipper.Event) -> shipper.Event:
-        if "slow" in event.message:
-            release.wait(30)
-        return event
-
-    scene.start(scene.trakerr("a"), before_send=slow)
-    thread = threading.Thread(target=scene.log, args=("slow",))
-    thread.start()
-    try:
-        before = time.monotonic()
-        scene.log_many(20)
-        assert time.monotonic() - before < 1
-        assert holds(lambda: len(scene.oracle.accepted("a")) == 20, 5)
-        assert shipper.flush(5)
-    finally:
-        release.set()
-        thread.join()
-    scene.all_arrive("a")
-
-
-HOOK_EXITS = """
-    import logging, os, sys
-    import shipper
-
-    log = logging.getLogger("exits")
-    log.propagate = False
-
-    def hook(event):
-        if "exit" in event.message:
-            os._exit(0)
-        return event
-
-    shipper.start(shipper.Trakerr("k", url=sys.argv[1], name="a", level=0), app="exits", spool=sys.argv[2], logger=log,
-                  before_send=hook)
-    for number in range(50):
-        log.error("id:e%d", number)
-    log.error("id:exit exit")
-"""
-
-
-def test_a_hook_that_ends_the_application_takes_nothing_else_with_it(scene: Scene, tmp_path: Path) -> None:
-    run_script(tmp_path, HOOK_EXITS, scene.oracle.url("a"), str(scene.spool))
-
-    wait_until(lambda: scene.oracle.accepted("a").keys() == {f"e{number}" for number in range(50)}, 10)
     scene.ends()
 
 
