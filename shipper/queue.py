@@ -383,9 +383,11 @@ class RecordQueue(_Base):
         if self._fd >= 0:
             # Its number stays taken for as long as we are: another thread may be about to write to it, and must not
             # write to whatever else the application opens next.
-            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            os.dup2(null, self._fd, inheritable=False)
-            os.close(null)
+            # Without a descriptor for that it stays open, until the process ends.
+            with contextlib.suppress(OSError):
+                null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+                os.dup2(null, self._fd, inheritable=False)
+                os.close(null)
 
     def join_thread(self) -> None:
         """There is no feeder thread; what was put is in the pipe or in the overflow."""

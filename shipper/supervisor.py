@@ -62,7 +62,7 @@ class Alarm:
 
     def __init__(self) -> None:
         self._rung = threading.Event()
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) if hasattr(os, "eventfd") else -1
+        self._bell = _eventfd()
 
     def wait_for_end_of(self, pid: int) -> None:
         """Return when the process ends, at once when there is none, when rung, and after a while all the same."""
@@ -87,6 +87,13 @@ class Alarm:
         if self._bell >= 0:
             os.close(self._bell)
         self._bell = -1
+
+
+def _eventfd() -> int:
+    try:
+        return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    except (OSError, AttributeError):  # no descriptor left: it looks again and again instead
+        return -1
 
 
 def _pidfd(pid: int) -> int:

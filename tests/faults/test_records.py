@@ -297,6 +297,15 @@ FEW_DESCRIPTORS = """
     for number in range(200):
         log.error("id:e%d %s", number, "x" * 1000)
     assert shipper.flush(0.1) in (True, False)
+    child = os.fork()
+    if child == 0:
+        for number in range(20):
+            log.error("id:c%d", number)
+        assert shipper.app.current().queue.emitted == 20
+        for fd in taken:
+            os.close(fd)
+        os._exit(0 if shipper.stop(15).flushed else 1)
+    assert os.waitpid(child, 0)[1] == 0
     for fd in taken:
         os.close(fd)
     log.error("id:fresh")
@@ -310,7 +319,7 @@ def test_an_application_without_descriptors_goes_on_logging(scene: Scene, tmp_pa
     said = run_script(tmp_path, FEW_DESCRIPTORS, scene.oracle.url("a"), str(scene.spool))
 
     arrived = scene.oracle.accepted("a").keys()
-    assert arrived == {*(f"e{number}" for number in range(200)), "fresh"}
+    assert arrived == {*(f"e{number}" for number in range(200)), *(f"c{number}" for number in range(20)), "fresh"}
     assert said.strip() == "{}"
     scene.ends()
 
