@@ -72,7 +72,7 @@ class Guarded:
     def _open(self, path: str) -> None:
         fd = open_file(path, os.O_RDWR | os.O_CREAT)
         try:
-            self._suspects = _suspects(os.pread(fd, 1 << 24, 0), self._size)
+            self._suspects = _suspects(os.pread(fd, min(os.fstat(fd).st_size, 1 << 24), 0), self._size)
             size = _KEPT + self._size * len(self._free)
             # All blocks now: a full disk must not make a hole in memory later.
             os.posix_fallocate(fd, 0, size)

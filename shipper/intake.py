@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -57,7 +58,8 @@ class Intake:
                 self._sync()
                 self._adopt()
             except OSError as error:
-                self._wait_for_room(error)
+                if not self._moves_on(error):
+                    self._wait_for_room(error)
         self._writer.close()
 
     def _take(self, poller: select.poll) -> None:
@@ -125,6 +127,16 @@ class Intake:
         if self._fsync and time.monotonic() - self._synced >= self._fsync:
             self._writer.sync()
             self._synced = time.monotonic()
+
+    def _moves_on(self, error: OSError) -> bool:
+        """Whether there is a new segment because the last one is as large as files may be here (`ulimit -f`)."""
+        if error.errno != errno.EFBIG:
+            return False
+        try:
+            self._writer.move_on()
+        except OSError:
+            return False
+        return True
 
     def _wait_for_room(self, error: OSError) -> None:
         """The disk does not take it. It stays in the pipe, then in the overflows; drops there are counted."""

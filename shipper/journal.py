@@ -132,6 +132,39 @@ class Writer:
         self._offset = os.fstat(fd).st_size
         return True
 
+    def move_on(self) -> None:
+        """Begin the next segment because this one can't grow any more, and take half a frame at its end along.
+
+        OSError when there can be none, or this one holds nothing whole.
+        """
+        tail = os.pread(self._fd, _TAIL, max(0, self._offset - _TAIL))
+        half = tail[frame.scan(tail).consumed :]
+        if len(half) >= self._offset:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), self._folder)
+        beside = os.path.join(self._folder, "next")
+        fd = open_file(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        try:
+            if os.write(fd, half) != len(half):
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), beside)
+            number = self._free_number()
+            # Seen by readers at once, and from then on it is written to: they do not come back from there.
+            os.rename(beside, segment_path(self._folder, number))
+        except OSError:
+            os.close(fd)
+            raise
+        # A crash before it, or a failure, leaves the half behind as well, which costs nobody's event.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, self._offset - len(half))
+        self.close()
+        self._fd, self._number, self._offset = fd, number, len(half)
+
+    def _free_number(self) -> int:
+        """Of the next segment whose place nothing takes."""
+        number = self._number + 1
+        while os.path.lexists(segment_path(self._folder, number)):
+            number += 1
+        return number
+
     def sync(self) -> None:
         if self._unsynced and self._fd >= 0:
             os.fsync(self._fd)

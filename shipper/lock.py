@@ -45,6 +45,8 @@ def claim(spool: Spool, app: str) -> None:
             raise ConfigurationError("spool", spool.path, allowed)
         if not owner:
             os.write(fd, f"{app}\n".encode())
+    except OSError as error:
+        raise ConfigurationError("spool", spool.path, f"a folder that this user can write to ({error})") from error
     finally:
         os.close(fd)
 

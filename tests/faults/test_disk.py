@@ -189,7 +189,7 @@ BROKEN_DISK = """
 """
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.EDQUOT, errno.ENOSPC, errno.EROFS, errno.ESTALE])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EDQUOT, errno.ENOSPC, errno.EROFS, errno.ESTALE, errno.EFBIG])
 def test_a_disk_that_takes_nothing_holds_everything_up_and_loses_nothing(
     scene: Scene, tmp_path: Path, number: int
 ) -> None:
@@ -210,21 +210,22 @@ def test_a_disk_that_takes_nothing_holds_everything_up_and_loses_nothing(
     assert scene.gaps() == set()
 
 
-def test_a_limit_on_file_sizes_holds_everything_up_and_loses_nothing(scene: Scene) -> None:
+@pytest.mark.parametrize("limit", [16 * 1024, 100_000, 1_000_000])
+def test_a_limit_on_file_sizes_only_makes_more_segments(scene: Scene, limit: int) -> None:
     scene.start(scene.trakerr("a"))
     scene.log_many(50)
     scene.all_arrive("a")
     pid = scene.pid
-    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (8192, before[1]))
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, limit))
 
-    scene.log_many(300)
-    wait_until(lambda: _log_says(scene, os.strerror(errno.EFBIG)), 10)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+    scene.log_many(1200, "x" * 900)
+    scene.log("y" * 100_000)
 
     scene.all_arrive("a")
+    scene.a_fresh_record_flows("a")
     assert scene.pid == pid
     _everything_is_accounted_for(scene, "a")
+    scene.ids_are_the_same_at_every_retry("a")
 
 
 def test_a_shipper_process_without_descriptors_goes_on_reading_and_recovers(scene: Scene) -> None:
