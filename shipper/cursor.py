@@ -10,7 +10,6 @@ settled is one file and one count.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import time
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 from . import frame
 from .journal import Position, Reader, segment_path, segments
 from .overflow import level_name
-from .spool import PADDED, open_file, read_json, write_atomically
+from .spool import open_file, read_json, sealed, write_atomically
 from .window import DELIVERED, LOST, Entry, Window, process_is_gone, settle
 
 BACKLOG = 16 * 1024 * 1024  # bytes not read yet from which on new errors need not wait for them
@@ -276,9 +275,9 @@ def begin_cursor(path: str, folder: str) -> None:
     except FileExistsError:
         return
     # Not by replacing: another worker may have been here first. Read half-written, it begins with the first segment.
-    text = json.dumps({"segment": last, "offset": offset, "base": -1, "counts": {}, "dropped": {}}).ljust(PADDED)
+    text = sealed({"segment": last, "offset": offset, "base": -1, "counts": {}, "dropped": {}})
     try:
-        os.write(fd, text.encode())
+        os.write(fd, text)
         # Once in a backend's life: or after a power cut it would begin anew, behind what is left for it.
         os.fsync(fd)
         _sync_folder(os.path.dirname(path))

@@ -7,14 +7,17 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 import tempfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 from .errors import ConfigurationError
 
 PADDED = 4096  # bytes, a block: files grow in steps, so that a longer text still fits in place when the disk is full
+_SEAL = re.compile(rb'\{"crc": (\d{1,10}), ')
 _LONGEST = 900  # bytes; names are added to it, and 4096 is the kernel's bound for a whole path
 
 
@@ -101,14 +104,20 @@ def open_file(path: str, flags: int) -> int:
     return fd
 
 
+def sealed(data: Mapping[str, Any]) -> bytes:
+    """As JSON in whole blocks, with a checksum in front: a file of which a bit has changed is none for `read_json`."""
+    text = json.dumps(data).encode()
+    text = b'{"crc": %d, ' % zlib.crc32(text) + text[1:]
+    return text.ljust(-(-len(text) // PADDED) * PADDED)
+
+
 def write_atomically(path: str, data: Mapping[str, Any]) -> None:
     """Replace a JSON file: a reader, or a crash at any moment, finds the old one or the new one. OSError when it can't.
 
     On a full disk it is written over in place instead: it takes no new block, and so little text at once is not torn by
     a SIGKILL. A position that could not be saved would keep the very segments that fill the disk.
     """
-    text = json.dumps(data).encode()
-    text = text.ljust(-(-len(text) // PADDED) * PADDED)
+    text = sealed(data)
     beside = f"{path}.new"
     try:
         _write(beside, os.O_CREAT | os.O_TRUNC, text)
@@ -140,12 +149,23 @@ def read_json(path: str) -> dict[str, Any] | None:
         fd = open_file(path, os.O_RDONLY)
     except OSError:
         return None
-    with open(fd, encoding="utf-8", errors="replace") as file:
+    with open(fd, "rb") as file:
         try:
-            data = json.load(file)
-        except (ValueError, RecursionError, OSError):
+            data = json.loads(_unsealed(file.read()).decode(errors="replace"))
+        except (ValueError, RecursionError, OSError, MemoryError):
             return None
     return data if isinstance(data, dict) else None
+
+
+def _unsealed(text: bytes) -> bytes:
+    """The text that was sealed; ValueError when it is another one now. What never was sealed is taken as it is."""
+    seal = _SEAL.match(text)
+    if seal is None:
+        return text
+    found = b"{" + text[seal.end() :].rstrip(b" ")
+    if zlib.crc32(found) != int(seal[1]):
+        raise ValueError("it was changed")
+    return found
 
 
 def default_folder(app: str) -> str:

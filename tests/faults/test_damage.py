@@ -176,6 +176,27 @@ def test_a_bit_flipped_in_every_event_leaves_the_process_alive(scene: Scene) -> 
     wait_until(lambda: scene.backend("a").left == 0)
 
 
+def test_a_bit_flipped_in_a_cursor_or_ledger_skips_and_invents_nothing(folder: Folder) -> None:
+    """Rather everything again than a place that nobody has reached."""
+    for number in range(3):
+        folder.write(number + 1, b"".join(_frames(12, first=12 * number)))
+    cursor = Cursor(os.path.join(folder.spool.cursors, "a.json"), folder.spool.journal)
+    for entry in cursor.read(15, 1 << 30):
+        cursor.settle(entry, "delivered")
+    cursor.commit()
+    cursor.close()
+    folder.count()
+
+    for name in ("cursors/a.json", "ledger.json"):
+        whole = (folder.path / name).read_bytes()
+        for at in range(len(whole.rstrip()) * 8):
+            folder.put(name, whole[: at // 8] + bytes([whole[at // 8] ^ 1 << at % 8]) + whole[at // 8 + 1 :])
+            if name == "ledger.json":
+                assert folder.count().journaled == 36
+                continue
+            assert set(folder.deliverable()) >= set(_names(range(15, 36))), f"bit {at}"
+
+
 BEGINNING = {"segment": 1, "offset": 0, "base": 0, "counts": {}, "dropped": {}}
 LEDGER = {"segment": 1, "offset": 0, "journaled": 0, "doubles": 0, "corrupt": 0, "corrupt_bytes": 0, "levels": {},
           "past_drops": {}, "past_missing": 0, "processes": {}}  # fmt: skip
