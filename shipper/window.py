@@ -99,7 +99,7 @@ class Window:
         self._adopted: dict[EventId, Entry] = {}
         self._views: deque[frame.FrameView] = deque()  # read, not taken yet
         self._stretch: Frames
-        self._next: Position | None = None  # of the first of them
+        self._next = -1  # where the first of them begins, damage before it included; -1: there is none
         self._reader = Reader(folder, position, clock=clock)
         self._reader.clamp()
 
@@ -111,7 +111,7 @@ class Window:
     @property
     def position_read(self) -> Position:
         """How far events were taken, settled or not."""
-        return self._next or self._reader.position
+        return self._reader.position if self._next < 0 else Position(self._stretch.segment, self._next)
 
     @property
     def reached(self) -> Position:
@@ -155,7 +155,7 @@ class Window:
         return len(self._entries) < MOST * 3 // 4
 
     def _look_ahead(self) -> bool:
-        self._next = None
+        self._next = -1
         while not self._views:
             stretch = self._reader.read()
             if stretch is None:
@@ -163,17 +163,17 @@ class Window:
             self._views.extend(stretch.scan.frames)
             self._stretch = stretch
         # Damage in front of the first frame is passed together with it.
-        self._next = Position(self._stretch.segment, self._stretch.offset)
+        self._next = self._stretch.offset
         return True
 
     def _take(self, view: frame.FrameView) -> Entry | None:
         """One frame; the event, when this made it whole and it is ours to deliver."""
         stretch = self._stretch
-        start = Position(stretch.segment, stretch.offset + view.start)
-        self._next = Position(stretch.segment, stretch.offset + view.end) if self._views else None
+        self._next = stretch.offset + view.end if self._views else -1
         if view.flags:
             self.urgent = self.urgent or view.flags == frame.MARK
             return None
+        start = Position(stretch.segment, stretch.offset + view.start)
         if self.elsewhere is not None and self.elsewhere(start, view.level):
             return None
         if view.level < self._level:

@@ -58,6 +58,8 @@ FIELDS = {
 }
 """An AppEvent's key on the wire → its attribute in Python; the order is that on the wire."""
 
+_NOTHING_SAID: dict[str, Any] = dict.fromkeys(FIELDS)
+
 LEVELS = ("debug", "info", "warning", "error", "fatal")
 
 
@@ -136,7 +138,9 @@ class Trakerr:
         return {"Idempotency-Key": ids} if ids else {}
 
     def body(self, events: Sequence[Event], site: Site) -> bytes:
-        return wire.body([self.app_event(event, site) for event in events], self.batch, bool(self.compress))
+        common = self._common(site)
+        spelled = [self._app_event(event, site, common) for event in events]
+        return wire.body(spelled, self.batch, bool(self.compress))
 
     def greeting(self) -> tuple[Mapping[str, str], bytes] | None:
         return None
@@ -146,13 +150,16 @@ class Trakerr:
 
     def app_event(self, event: Event, site: Site) -> dict[str, Any]:
         """The JSON object. A key that the client set to None stays out; one that it did not set has its default."""
-        fields = {**self._defaults(event, site), **self._said(event, site)}
+        return self._app_event(event, site, self._common(site))
+
+    def _app_event(self, event: Event, site: Site, common: dict[str, Any]) -> dict[str, Any]:
+        fields = common.copy()
+        fields["eventTime"] = milliseconds(event.time)
+        fields["contextCpuPercentage"], fields["contextMemoryPercentage"] = site.load(event.time) or (None, None)
+        fields.update(self._said(event, site))  # keys that we don't know, which its client may have set, come last
         if fields["apiKey"] is None:
             fields["apiKey"] = self.api_key
-        known = {key: value for key in FIELDS if (value := fields.get(key)) is not None}
-        if event.kind == "trakerr":  # its client may have set keys that we don't know
-            known.update((key, value) for key, value in fields.items() if key not in FIELDS and value is not None)
-        return known
+        return {key: value for key, value in fields.items() if value is not None}
 
     def _said(self, event: Event, site: Site) -> dict[str, Any]:
         """What the event itself says."""
@@ -162,32 +169,30 @@ class Trakerr:
             return {"eventStacktrace": stacktrace(event.exceptions, site.cwd), **event.data}
         return event.data
 
-    def _defaults(self, event: Event, site: Site) -> dict[str, Any]:
-        cpu, memory = site.load(event.time) or (None, None)
+    def _common(self, site: Site) -> dict[str, Any]:
+        """Every key, in the order of the wire, with what it is when an event does not say otherwise."""
         return {
+            **_NOTHING_SAID,
+            **environment(),
             "apiKey": self.api_key,
-            "eventTime": milliseconds(event.time),
             "contextAppVersion": self.app_version,
             "deploymentStage": self.deployment_stage,
-            **environment(),
             "contextEnvHostname": site.host,
             "contextAppBrowser": self.app_browser,
             "contextAppBrowserVersion": self.app_browser_version,
             "contextDataCenter": self.data_center,
             "contextDataCenterRegion": self.data_center_region,
             "contextTags": list(self.tags),
-            "contextCpuPercentage": cpu,
-            "contextMemoryPercentage": memory,
             "contextAppSku": self.app_sku or None,
         }
 
     def _of_record(self, event: Event, site: Site) -> dict[str, Any]:
         """What a record says; in its ``data`` are its handler's defaults, and what surrounds it."""
-        has_own = event.data and event.kind == "log"
-        given = {key: event.data[key] for key in FIELDS if key in event.data} if has_own else {}
-        tags = given.get("contextTags", self.tags) or ()
-        fields: dict[str, Any] = {
-            **given,
+        fields: dict[str, Any] = {}
+        if event.data and event.kind == "log":
+            fields = {key: event.data[key] for key in FIELDS if key in event.data}
+        tags = fields.get("contextTags", self.tags) or ()
+        fields |= {
             "logLevel": log_level(event.level),
             "classification": "log" if event.level < logging.WARNING else "issue",
             "eventType": event.exceptions[0].type if event.exceptions else event.logger,
@@ -263,6 +268,8 @@ def with_extras(custom: Any, extras: Mapping[str, Any]) -> Any:
 
 def spelled(value: Any) -> str:
     """A value as text in custom data: text as it is, containers as JSON."""
+    if type(value) is str:
+        return value
     if isinstance(value, (dict, list)):
         return json.dumps(value, ensure_ascii=False, default=wire.spelled)
     return wire.spelled(value)
