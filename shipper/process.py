@@ -142,16 +142,17 @@ class Shipper:
 
     def _open_backends(self) -> None:
         # Only now: intake has been at work while requests, the largest of our imports, was loaded.
+        from .machine import Load, address, host
+
+        self._load = Load()  # before the others: the first sample tells of the time since then
         from .backends import HttpBackend, Site
         from .backends.http import Sender
         from .dead import DeadLetters
         from .delivery import Deliverer
         from .encoding import Encoder, Guarded
-        from .machine import Load, address, host
 
         settings = self._settings
-        self._load = Load()
-        self._load.sample(time.time())
+        self._sample()
         mask = Redactor(settings.redact).text
         site = Site(settings.app, settings.cwd, host(), address(), self._load, mask)
         for description in settings.backends:

@@ -52,6 +52,15 @@ def test_what_is_logged_arrives_and_the_report_says_so(app: App) -> None:
     assert app.messages() == ["order 17 paid"]
 
 
+def test_the_very_first_event_says_how_busy_the_machine_is(app: App) -> None:
+    """The shipper process itself was busy starting."""
+    begin(app)
+    LOG.info("x")
+    shipper.stop(5)
+
+    assert json.loads(app.server.requests[0].body)["contextCpuPercentage"] > 0
+
+
 def test_starting_twice_changes_nothing(app: App) -> None:
     begin(app)
     pid, first = app.wait_for_shipper(), current()
