@@ -388,6 +388,7 @@ def test_special_numbers_in_extras_are_treated_alike() -> None:
     event = logged(extra={"x": float("nan"), "y": {"z": float("inf")}})
 
     assert [each["name"] for each in body_of(event)["properties"]] == ["y"]
+    assert body_of(event)["properties"][0]["value"] == '{"z": "Infinity"}'
     quoted = body_of(event, JKool("t", special_numbers="enquote"))["properties"]
     assert quoted[0] == {"name": "x", "type": "float", "value": "NaN"}
 

@@ -439,6 +439,12 @@ def test_numbers_that_json_has_no_word_for_are_quoted() -> None:
     assert body["customProperties"]["doubleData"] == {"customData1": "NaN", "customData2": ["Infinity"]}
 
 
+def test_json_inside_of_a_text_is_json_too() -> None:
+    body = body_of(logged(extra={"x": {"ü": [float("nan"), 1]}}))
+
+    assert body["customProperties"]["stringData"]["customData1"] == 'x={"ü": ["NaN", 1]}'
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.dates(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import linecache
 import logging
 import os
@@ -317,7 +316,7 @@ def as_property(name: str, value: Any) -> dict[str, Any]:
     if isinstance(value, float):
         return {"name": name, "type": "float", "value": value}
     if isinstance(value, (dict, list)):
-        return {"name": name, "type": "string", "value": json.dumps(value, ensure_ascii=False, default=wire.spelled)}
+        return {"name": name, "type": "string", "value": wire.readable(value)}
     text = wire.spelled(value)
     return {"name": name, "type": "date" if _DATE.fullmatch(text) else "string", "value": text}
 

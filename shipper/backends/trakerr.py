@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import functools
-import json
 import logging
 import os
 import platform
@@ -271,7 +270,7 @@ def spelled(value: Any) -> str:
     if type(value) is str:
         return value
     if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=False, default=wire.spelled)
+        return wire.readable(value)
     return wire.spelled(value)
 
 

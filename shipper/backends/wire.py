@@ -21,6 +21,7 @@ def spelled(value: object) -> str:
 
 # allow_nan=False costs nothing, and tells us when a body needs the slow way. What was unpacked has no cycles.
 _encode = json.JSONEncoder(allow_nan=False, check_circular=False, default=spelled).encode
+_encode_readable = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, default=spelled).encode
 
 
 def json_text(value: Any, special_numbers: str = ENQUOTE) -> str:
@@ -29,6 +30,14 @@ def json_text(value: Any, special_numbers: str = ENQUOTE) -> str:
         return _encode(value)
     except ValueError:
         return _encode(_plain_numbers(value, special_numbers))
+
+
+def readable(value: Any) -> str:
+    """JSON text for a person, inside of a text: letters of all scripts as they are, NaN and infinities quoted."""
+    try:
+        return _encode_readable(value)
+    except ValueError:
+        return _encode_readable(_plain_numbers(value, ENQUOTE))
 
 
 def body(events: Sequence[Any], batch: str | None, compress: bool, special_numbers: str = ENQUOTE) -> bytes:
