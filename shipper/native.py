@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import posix
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -44,16 +46,18 @@ def popen() -> Any:
     gevent = sys.modules.get("gevent.monkey")
     if gevent is None or not gevent.is_module_patched("subprocess"):
         return subprocess.Popen
-    return _another_subprocess().Popen
+    return _another_subprocess(gevent).Popen
 
 
 @functools.cache
-def _another_subprocess() -> Any:
+def _another_subprocess(gevent: Any) -> Any:
     spec = importlib.util.spec_from_file_location("shipper._subprocess", subprocess.__file__)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    # It waits for the end of a pipe that gevent's os.close would only close when the event loop goes on.
+    module.os = types.SimpleNamespace(**{name: gevent.get_original("os", name) for name in dir(os)})  # type: ignore[attr-defined]
     return module
 
 

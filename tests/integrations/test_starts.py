@@ -72,9 +72,14 @@ def serve_and_check(app: App, *command: str, port: int) -> None:
     assert holds(lambda: all(any(m.startswith(path) for m in app.messages()) for path in paths), 15)
 
 
-@pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["each worker loads", "the master loads"])
-def test_gunicorn(app: App, preload: list[str]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--preload"], ["-k", "gevent"]],
+    ids=["each worker loads", "the master loads", "each worker loads under gevent"],
+)
+def test_gunicorn(app: App, options: list[str]) -> None:
     need(importlib.util.find_spec("gunicorn"), "gunicorn")
+    need("gevent" not in options or importlib.util.find_spec("gevent"), "gevent")
     app.write(WSGI, "site_of_test.py")
     port = free_port()
 
@@ -86,10 +91,33 @@ def test_gunicorn(app: App, preload: list[str]) -> None:
         "-b",
         f"127.0.0.1:{port}",
         "--no-control-socket",
-        *preload,
+        *options,
         "site_of_test:app",
         port=port,
     )
+
+
+LOOPS = {
+    "gevent": "from gevent import monkey; monkey.patch_all(); import gevent as loop; join = 'get'",
+    "eventlet": "import eventlet as loop; loop.monkey_patch(); join = 'wait'",
+}
+
+
+@pytest.mark.parametrize("library", LOOPS)
+def test_an_event_loop_that_already_runs_is_no_obstacle_to_the_start(app: App, library: str) -> None:
+    """With one, gevent closes a pipe only when the loop goes on."""
+    need(importlib.util.find_spec(library), library)
+    app.run(f"""
+        import warnings; warnings.simplefilter("ignore")
+        {LOOPS[library]}
+        loop.sleep(0.01)
+        def work():
+            begin(); log.info("in the loop")
+            assert shipper.stop(10).flushed
+        getattr(loop.spawn(work), join)()
+    """)
+
+    assert app.messages() == ["in the loop"]
 
 
 def test_uvicorn_with_workers(app: App) -> None:
