@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from shipper.cli.demo import LIMIT, Application, Demo, DemoFailed, Outcome
+from shipper.cli.demo import LIMIT, Application, Demo, DemoFailed, Outcome, undelivered
 from shipper.cli.demoapp import Task
 from shipper.cli.demoview import sentence, verdict
 from shipper.receiver import Receiver
@@ -159,7 +159,7 @@ def test_an_application_is_not_waited_for_longer_than_agreed(spool: Path, tmp_pa
             application.answer("killed", time.monotonic() + 0.1)
 
 
-@pytest.mark.parametrize("bad", [{"lost": 1}, {"dropped": 1}, {"emitted": 0}])
+@pytest.mark.parametrize("bad", [{"lost": 1}, {"left": 1}, {"dropped": 1}, {"emitted": 0}])
 def test_it_is_only_good_when_something_was_logged_and_nothing_lost_or_dropped(bad: dict[str, int]) -> None:
     assert GOOD.is_good
     assert not dataclasses.replace(GOOD, **bad).is_good  # type: ignore[arg-type]
@@ -174,9 +174,30 @@ def test_the_table_names_every_count(capsys: pytest.CaptureFixture[str]) -> None
     assert "Every record is at both services" in said
 
 
-def test_what_still_lies_in_the_journal_is_told_apart_from_a_mystery() -> None:
-    late = dataclasses.replace(GOOD, lost=2, left=2)
+def test_what_still_lies_in_the_journal_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    late = dataclasses.replace(GOOD, left=2)
     odd = dataclasses.replace(GOOD, lost=2)
 
-    assert "2 events were still in the journal" in sentence(late)
+    verdict(late)
+
+    said = capsys.readouterr().out
+    assert (row(said, "still in the journal"), row(said, "lost")) == (2, 0)
+    assert "2 records were still in the journal" in said
+    assert "--records 100" in said
     assert "should not have happened" in sentence(odd)
+
+
+@pytest.mark.parametrize(
+    ("arrived", "left", "told"),
+    [
+        ({"a": {"1", "2", "3"}, "b": {"1", "2", "3"}}, {"a": 0, "b": 0}, (0, 0)),
+        ({"a": {"1", "2", "3"}, "b": {"1"}}, {"a": 0, "b": 2}, (0, 2)),
+        ({"a": {"1", "2"}, "b": {"1"}}, {"a": 3, "b": 3}, (0, 2)),
+        ({"a": {"1", "2", "3"}, "b": {"1"}}, {"a": 0, "b": 1}, (2, 0)),
+        ({"a": {"1", "2"}, "b": {"1"}}, {"b": 2}, (1, 2)),
+    ],
+)
+def test_what_has_not_arrived_is_lost_unless_so_many_wait(
+    arrived: dict[str, set[str]], left: dict[str, int], told: tuple[int, int]
+) -> None:
+    assert undelivered({"1", "2", "3"}, arrived, left) == told

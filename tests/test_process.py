@@ -341,7 +341,7 @@ def test_changed_settings_replace_the_process_and_nothing_is_lost(app: App) -> N
             n = 0
             while not stopped.is_set():
                 log.info("%d-%d", k, n); logged.append(f"{k}-{n}"); n += 1
-                time.sleep(0.0005)
+                time.sleep(0.002)
         threads = [threading.Thread(target=work, args=(k,)) for k in range(3)]
         for thread in threads: thread.start()
         def pid():

@@ -76,7 +76,7 @@ def verdict(outcome: Outcome) -> None:
     table.add_column(justify="right")
     for name, count in _rows(outcome):
         table.add_row(name, f"{count:,}")
-    color = "green" if outcome.is_good else "red"
+    color = "red" if outcome.lost else "green"
     table.add_row(f"[bold {color}]lost", f"[bold {color}]{outcome.lost:,}")
     out.print()
     out.print(table)
@@ -91,6 +91,8 @@ def _rows(outcome: Outcome) -> Iterator[tuple[str, int]]:
     yield "retried", outcome.retried
     yield "duplicates", outcome.duplicates
     yield "dropped", outcome.dropped
+    if outcome.left:
+        yield "still in the journal", outcome.left
 
 
 def sentence(outcome: Outcome) -> str:
@@ -98,8 +100,10 @@ def sentence(outcome: Outcome) -> str:
     if outcome.is_good:
         more = f" ({outcome.unfinished} more arrived: a worker was killed before its logging call had returned.)"
         return f"Every record is at both services, after {took}.{more if outcome.unfinished else ''}"
-    if outcome.left:
-        return f"After {took} {outcome.left} events were still in the journal: this machine is too busy for so many."
+    if outcome.left and not outcome.lost:
+        fewer = max(outcome.emitted // 4, 4)
+        busy = f"this machine is too busy for so many. Try --records {fewer}."
+        return f"After {took} {outcome.left} records were still in the journal, on their way: {busy}"
     if outcome.emitted == 0:
         return f"Nothing was logged in {took}."
     return f"This should not have happened: please tell us. It took {took}."
