@@ -251,8 +251,7 @@ def _begin(settings: Settings, hooks: Hooks, asked: object = None, *, own: tuple
         queue = before.queue
     else:
         queue = RecordQueue(place.queue, overflow=place.overflow, overflow_size=settings.overflow)
-    route = None if len(own) == len(settings.backends) else own
-    app = App(settings, Pipeline(queue, own, route=route, redact=settings.redact, hooks=hooks), place, asked)
+    app = App(settings, Pipeline(queue, own, redact=settings.redact, hooks=hooks), place, asked)
     queue.open()
     flush_at_exit_of_child()
     app.supervisor.begin()
@@ -303,7 +302,7 @@ def _with(settings: Settings, backends: list[Any]) -> Settings:
         dataclasses.replace(each, name=f"{each.name}-{identity(each)}") if each.name in taken else each
         for each in backends
     ]
-    return dataclasses.replace(settings, backends=(*settings.backends, *named)) if named else settings
+    return settings.with_joined(named)
 
 
 def _equal_to(backend: Any, among: tuple[Any, ...]) -> Any | None:
@@ -313,7 +312,7 @@ def _equal_to(backend: Any, among: tuple[Any, ...]) -> Any | None:
 
 def _resolved_for(backend: Any) -> Settings:
     """Settings of an app that a client begins: of its own, so that programs with other keys keep theirs."""
-    settings = resolve((backend,), {})
+    settings = dataclasses.replace(resolve((backend,), {}), joined=(backend.name,))
     if settings.is_named or os.environ.get("SHIPPER_SPOOL"):
         return settings
     # Not the whole backend: clients that differ in a time-out or a number of threads are still of one program.

@@ -47,7 +47,8 @@ class Deliverer:
     """Takes events from its cursor to its backend until it is told to stop.
 
     `wake` is set by whoever appends to the journal. `hurry` makes every batch due at once. Nothing is given up here
-    but what a backend rejects: it becomes a dead letter.
+    but what a backend rejects: it becomes a dead letter. Unless it ``takes_all``, only events that name the backend are
+    sent; all others are filtered.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Deliverer:
         batching: Batching | None = None,
         retry: Retry | None = None,
         settled: Callable[[], None] = lambda: None,
+        takes_all: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.backend = backend
@@ -82,6 +84,7 @@ class Deliverer:
         self._batching = batching or Batching()
         self._retry = retry or Retry()
         self._tell_settled = settled
+        self._takes_all = takes_all
         self._clock = clock
         self._hand: list[Entry] = []
         self._per_request = min(backend.max_events, self._batching.max_events)
@@ -291,12 +294,15 @@ class Deliverer:
         except UndecodableError as error:
             self._bury(entry, payload, RejectedError(f"undecodable: {error}"))
             return None
-        if event.route is not None and self.backend.name not in event.route:
+        if self._is_elsewhere(event.route):
             self._settle(entry, FILTERED)
             return None
         if self.oldest is None or event.time < self.oldest:
             self.oldest = event.time
         return event
+
+    def _is_elsewhere(self, route: tuple[str, ...] | None) -> bool:
+        return not self._takes_all if route is None else self.backend.name not in route
 
     def _deliver(self, pairs: list[tuple[Entry, Event]]) -> RetryableError | None:
         started, worked = self._clock(), time.thread_time()

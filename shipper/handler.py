@@ -79,14 +79,12 @@ class Pipeline:
         queue: RecordQueue,
         names: tuple[str, ...] = (),
         *,
-        route: tuple[str, ...] | None = None,
         redact: Redact | None = None,
         hooks: Hooks | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.queue = queue
         self.names = names  # of the backends that start() was given: where events go that name none
-        self._route = route
         self.hooks = hooks or Hooks()
         self.context = _bounded(self.hooks.context, "`context` is slow, events go out without it for a while", clock)
         self._before_send = _bounded(
@@ -122,8 +120,6 @@ class Pipeline:
             if changed is None:
                 self.queue.drop(reason, event.level)
                 return None
-            if changed.route is None:
-                changed.route = self._route
             reason = "redact"
             self._redactor(changed, plain=plain and self._before_send is None)
             reason = "failed"

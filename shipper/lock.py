@@ -7,6 +7,7 @@ import fcntl
 import json
 import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from .errors import ConfigurationError
@@ -72,7 +73,7 @@ def read_note(lock: int) -> dict[str, Any]:
     return {}
 
 
-def number(note: dict[str, Any], name: str) -> float:
+def number(note: Mapping[str, Any], name: str) -> float:
     """A number from a note, 0 when there is none of that name."""
     value = note.get(name)
     return value if isinstance(value, (int, float)) and math.isfinite(value) else 0.0

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from . import log
 from .cursor import Cursor, saved_positions
+from .handover import tell
 from .intake import Intake
 from .journal import Position, Writer, release, rescue, segments, size_on_disk
 from .ledger import Ledger
@@ -166,6 +167,8 @@ class Shipper:
                 batching=settings.batching,
                 retry=settings.retry,
                 settled=self._bell.set,
+                # In another process a client may have joined it, whose key is not for the records of this one.
+                takes_all=backend.name not in settings.joined,
             )
             self._deliverers.append(deliverer)
             self._start(backend.name, deliverer.run)
@@ -414,7 +417,7 @@ def main(pipe: int, lock: int) -> NoReturn:
     os.close(null)
     log.set_up(Spool(settings.spool).log, settings.app)
     grow(pipe)
-    write_note(lock, {**read_note(lock), "pid": os.getpid()})
+    write_note(lock, {**read_note(lock), "pid": os.getpid(), "settings": tell(settings)})
     sys.setswitchinterval(0.001)  # intake must not wait long for its turn: the pipe holds 1 MiB
     gc.set_threshold(50_000, 20, 100)  # events have no cycles, and looking for some in thousands of them is dear
     code = 0

@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -52,6 +52,7 @@ class Settings:
     python: str = ""
     cwd: str = ""
     is_named: bool = True  # False: the app is named after its program
+    joined: tuple[str, ...] = ()  # names of the backends that clients have joined: only what names them goes there
 
     def __post_init__(self) -> None:
         if not isinstance(self.app, str) or not _APP.fullmatch(self.app):
@@ -86,10 +87,24 @@ class Settings:
                 )
             names.add(name)
 
+    def with_joined(self, backends: Sequence[Any]) -> Settings:
+        """These settings, and backends that clients have joined; itself when there are none."""
+        if not backends:
+            return self
+        names = (*self.joined, *(backend.name for backend in backends))
+        return dataclasses.replace(self, backends=(*self.backends, *backends), joined=names)
+
+    def joined_too(self, other: Settings) -> Settings:
+        """These settings, and what clients have joined in others; itself when that is all there."""
+        known = {backend.name for backend in self.backends}
+        return self.with_joined(
+            [each for each in other.backends if each.name in other.joined and each.name not in known]
+        )
+
     @property
     def digest(self) -> str:
         """The same for equal settings in any process; a running process with another one is replaced."""
-        parts = [__version__, self.app, *map(_canonical, self.backends)]
+        parts = [__version__, self.app, *sorted(map(_canonical, self.backends)), repr(sorted(self.joined))]
         parts += [repr(each) for each in (self.batching, self.retry, self.spooling, self.redact, self.grace)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from . import native
 from .handler import say
+from .handover import told
 from .journal import rescue
 from .lock import number, read_note, read_pid, running, write_note
 from .settings import Settings
@@ -107,20 +108,23 @@ class Supervisor:
     """Starts the shipper process, and starts it again. Belongs to one process; a forked child needs its own."""
 
     def __init__(self, settings: Settings, *, since: float = 0.0) -> None:
-        self._settings = settings
-        self._since = since  # when start() was called with these settings: the latest of an app's processes wins
         self._spool = Spool(settings.spool)
-        self._payload = settings.for_process()
-        self._digest = settings.digest
+        self._take(settings, since)
         self._stopping = threading.Event()
         self._alarm = Alarm()
         self._finished = threading.Event()
         self._finished.set()
         self._started: list[subprocess.Popen[bytes]] = []
 
+    def _take(self, settings: Settings, since: float) -> None:
+        self._settings = settings
+        self._since = since  # when start() was called with these settings: the latest of an app's processes wins
+        self._payload = settings.for_process()
+        self._digest = settings.digest
+
     def begin(self) -> None:
         """Start the process unless it runs, replace it if its settings are others, and keep watch from now on."""
-        self._replace_if_older()
+        self._replace_if_other()
         self._look()
         self.watch()
 
@@ -157,7 +161,7 @@ class Supervisor:
         while not self._stopping.is_set():
             self._reap()
             self._look()
-            self._replace_if_older()  # again: another process may have started one, with settings from before
+            self._replace_if_other()  # again: another process may have started one, with settings from before
             self._alarm.wait_for_end_of(read_pid(self._spool))
         self._finished.set()
 
@@ -228,15 +232,32 @@ class Supervisor:
     def _complain(self, error: Exception) -> None:
         say("the shipper process can't be started; events wait in memory", str(error))
 
-    def _replace_if_older(self) -> None:
-        """Ask a process that runs with other, older settings to hand over; its journal stays."""
+    def _replace_if_other(self) -> None:
+        """Ask a process that runs with other settings than are wanted now to hand over; its journal stays."""
         holder = self.holder()
-        if holder is None or holder.get("digest") == self._digest or number(holder, "since") > self._since:
+        if holder is None or holder.get("digest") == self._digest:
             return
+        is_newer = number(holder, "since") > self._since
+        replaces = self._takes_the_place_of(told(holder)) if not is_newer else self._adds_to(told(holder))
         pid = int(number(holder, "pid"))
-        if _is_ours(pid):
+        if replaces and _is_ours(pid):
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGUSR1)
+
+    def _takes_the_place_of(self, older: Settings | None) -> bool:
+        """Ours are newer. What clients of other processes have joined stays; False when nothing else differs."""
+        if older is None:
+            return True
+        self._take(self._settings.joined_too(older), self._since)
+        return self._digest != older.digest
+
+    def _adds_to(self, newer: Settings | None) -> bool:
+        """Ours are older: only what our clients have joined is still wanted. False when that is all there."""
+        wanted = None if newer is None else newer.joined_too(self._settings)
+        if wanted is None or wanted is newer:
+            return False
+        self._take(wanted, time.time())
+        return True
 
     def holder(self) -> dict[str, Any] | None:
         """What the running process wrote into the lock file, or None when none runs."""

@@ -44,7 +44,7 @@ def _owner(spool: str | None) -> str | None:
 
 def begin(settings: Settings) -> App:
     """Start the app; nothing is attached to logging."""
-    names = {field.name for field in dataclasses.fields(Settings)} - {"backends", "cwd", "is_named"}
+    names = {field.name for field in dataclasses.fields(Settings)} - {"backends", "cwd", "is_named", "joined"}
     given = {name: getattr(settings, name) for name in names}
     start(*settings.backends, attach=False, **given)
     app = current()
