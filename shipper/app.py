@@ -15,9 +15,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from .cursor import begin_cursor
+from .cursor import begin_cursor, saved_positions
 from .errors import ConfigurationError
 from .handler import BeforeSend, Context, Hooks, Pipeline, QueueHandler, run_with, say
+from .journal import segments
 from .limits import Batching, Retry, Spooling
 from .lock import claim
 from .queue import RecordQueue
@@ -280,9 +281,19 @@ def _claimed(settings: Settings) -> Spool:
 
 
 def _begin_cursors(settings: Settings, place: Spool) -> None:
+    """Places in the journal for backends that have none: behind what is there, which is not for them.
+
+    One whose place was lost gets none here: its process then begins with all that is left in the journal.
+    """
     try:
+        known = saved_positions(place.cursors)
+        if not known and segments(place.journal):
+            return
+        said = (read_json(place.status) or {}).get("backends")
+        lost = said if isinstance(said, dict) else {}
         for backend in settings.backends:
-            begin_cursor(os.path.join(place.cursors, f"{backend.name}.json"), place.journal)
+            if backend.name not in lost:
+                begin_cursor(os.path.join(place.cursors, f"{backend.name}.json"), place.journal)
     except OSError as error:
         raise ConfigurationError("spool", place.path, f"a folder that this user can write to ({error})") from error
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import ConfigurationError
-from .spool import Spool, open_file
+from .spool import Spool, open_cleared, open_file
 
 
 def running(spool: Spool) -> dict[str, Any] | None:
@@ -35,7 +35,7 @@ def claim(spool: Spool, app: str) -> None:
     """ConfigurationError when the spool belongs to another app: its events would go to the wrong backends."""
     path = os.path.join(spool.path, "app")
     try:
-        fd = open_file(path, os.O_RDWR | os.O_CREAT)
+        fd = open_cleared(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise ConfigurationError("spool", spool.path, f"a folder that this user can write to ({error})") from error
     try:

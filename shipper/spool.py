@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import tempfile
+import time
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from .errors import ConfigurationError
 
 PADDED = 4096  # bytes, a block: files grow in steps, so that a longer text still fits in place when the disk is full
 _SEAL = re.compile(rb'\{"crc": (\d{1,10}), ')
+_LARGEST = 64 * 1024 * 1024  # bytes; the ledger of very many processes has a third of it
 _LONGEST = 900  # bytes; names are added to it, and 4096 is the kernel's bound for a whole path
 
 
@@ -104,6 +106,32 @@ def open_file(path: str, flags: int) -> int:
     return fd
 
 
+def open_cleared(path: str, flags: int) -> int:
+    """`open_file`, after what is in the way, no plain file of ours, has got another name. OSError when that fails."""
+    try:
+        return open_file(path, flags)
+    except OSError as error:
+        if not _is_in_the_way(error):
+            raise
+    put_aside(path)
+    return open_file(path, flags)
+
+
+def put_aside(path: str) -> None:
+    """Give a folder, link or foreign file another name, so that a file of ours can be there; it may be somebody's."""
+    try:
+        os.close(open_file(path, os.O_WRONLY))
+    except FileNotFoundError:
+        return
+    except OSError:
+        os.rename(path, f"{path}.{time.time_ns()}.foreign")
+
+
+def _is_in_the_way(error: OSError) -> bool:
+    # ENXIO: a FIFO that nobody reads, or a socket.
+    return isinstance(error, (IsADirectoryError, PermissionError)) or error.errno in (errno.ELOOP, errno.ENXIO)
+
+
 def sealed(data: Mapping[str, Any]) -> bytes:
     """As JSON in whole blocks, with a checksum in front: a file of which a bit has changed is none for `read_json`."""
     text = json.dumps(data).encode()
@@ -120,14 +148,23 @@ def write_atomically(path: str, data: Mapping[str, Any]) -> None:
     text = sealed(data)
     beside = f"{path}.new"
     try:
-        _write(beside, os.O_CREAT | os.O_TRUNC, text)
-        os.replace(beside, path)
+        _replace(path, beside, text)
     except OSError as error:
+        if _is_in_the_way(error):
+            put_aside(beside)
+            put_aside(path)
+            _replace(path, beside, text)
+            return
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         with contextlib.suppress(OSError):
             os.unlink(beside)
         _write(path, 0, text)
+
+
+def _replace(path: str, beside: str, text: bytes) -> None:
+    _write(beside, os.O_CREAT | os.O_TRUNC, text)
+    os.replace(beside, path)
 
 
 def _write(path: str, flags: int, text: bytes) -> None:
@@ -150,6 +187,8 @@ def read_json(path: str) -> dict[str, Any] | None:
     except OSError:
         return None
     with open(fd, "rb") as file:
+        if os.fstat(fd).st_size > _LARGEST:
+            return None
         try:
             data = json.loads(_unsealed(file.read()).decode(errors="replace"))
         except (ValueError, RecursionError, OSError, MemoryError):

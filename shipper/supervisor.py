@@ -24,7 +24,7 @@ from .handover import told
 from .journal import rescue
 from .lock import number, read_note, read_pid, running, write_note
 from .settings import Settings
-from .spool import Spool, open_file
+from .spool import Spool, open_cleared, open_file
 
 TITLE = "shipper: "  # in `ps`, before the app's name and its spool
 LOOK = 1.0  # seconds between two looks at a process whose end would be told
@@ -168,7 +168,7 @@ class Supervisor:
     def _look(self) -> None:
         """Take the lock if it is free, and hand it to a new process."""
         try:
-            lock = open_file(self._spool.lock, os.O_RDWR | os.O_CREAT)
+            lock = open_cleared(self._spool.lock, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             self._complain(error)
             return

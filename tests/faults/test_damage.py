@@ -11,12 +11,14 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import shipper
 from shipper import frame
 from shipper.cursor import Cursor
 from shipper.event import Event, pack, unpack
@@ -25,6 +27,7 @@ from shipper.ledger import Ledger
 from shipper.spool import Spool
 
 from ..waiting import wait_until
+from .oracle import Step
 from .scene import Scene
 
 TOKEN = b"\x11\x22\x33\x44\x55\x66\x47\x88"
@@ -222,6 +225,20 @@ def _wrong_ledger(folder: Folder, **wrong: object) -> None:
     folder.put("ledger.json", json.dumps({**LEDGER, **wrong}).encode())
 
 
+def _full_folder(folder: Folder, name: str) -> None:
+    (folder.path / name).unlink(missing_ok=True)
+    (folder.path / name).mkdir()
+    (folder.path / name / "something").touch()
+
+
+def _link(folder: Folder, name: str) -> None:
+    (folder.path / name).unlink(missing_ok=True)
+    (folder.path / name).symlink_to("/etc/passwd")
+
+
+PLACES = ("app", "cursors/a.encoding", "cursors/a.json", "cursors/a.json.new", "dead/a.ndjson", "dead/a.ndjson.1",
+          "ledger.json", "ledger.json.new", "lock", "shipper.log", "status.json", "status.json.new")  # fmt: skip
+
 DAMAGES: dict[str, Callable[[Folder], None]] = {
     "a middle segment is gone": lambda f: os.unlink(segment_path(f.spool.journal, 2)),
     "a middle segment is empty": lambda f: f.write(2, b""),
@@ -254,7 +271,9 @@ DAMAGES: dict[str, Callable[[Folder], None]] = {
     "the lock is noise": lambda f: f.put("lock", b"\xff" * 700),
     "the lock says anything": lambda f: f.put("lock", b'{"pid":"x","started":1e999,"quick":[],"since":null}'),
     "dead letters are noise": lambda f: f.put("dead/a.ndjson", b"\x00\xff\n"),
-    "the log is a folder": lambda f: os.mkdir(f.path / "shipper.log"),
+    "the cursor is gone": lambda f: os.unlink(f.path / "cursors/a.json"),
+    **{f"a folder is in the place of {name}": partial(_full_folder, name=name) for name in PLACES},
+    **{f"a link is in the place of {name}": partial(_link, name=name) for name in PLACES},
 }  # fmt: skip
 
 WHAT_IS_LOST: dict[str, set[int]] = {
@@ -279,10 +298,14 @@ def test_a_process_starts_whatever_happened_to_its_files(scene: Scene, damage: s
         folder.write(number + 1, b"".join(_frames(2, first=2 * number)))
     folder.begin()
     DAMAGES[damage](folder)
+    scene.oracle.always("a", Step(400, contains="refuse"))
 
     scene.start(scene.trakerr("a"))
 
     scene.a_fresh_record_flows("a")
+    scene.log("refuse")
+    assert shipper.flush(10), damage
+    assert "refuse" in (scene.spool / "dead" / "a.ndjson").read_text(errors="replace")
     whole = {f"d{number}" for number in range(6) if number not in WHAT_IS_LOST.get(damage, set())}
     wait_until(lambda: scene.oracle.accepted("a").keys() >= whole, 10, f"{damage}: {scene.oracle.accepted('a')}")
     scene.ids_are_the_same_at_every_retry("a")
