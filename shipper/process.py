@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from . import log
 from .cursor import Cursor, saved_positions
+from .errors import ConfigurationError
 from .handover import tell
 from .intake import Intake
 from .journal import Position, Writer, release, rescue, segments, size_on_disk
@@ -206,6 +207,8 @@ class Shipper:
         if now - self._kept_at < 1.0:
             return
         self._kept_at = now
+        with contextlib.suppress(OSError, ConfigurationError):
+            self._spool.prepare_folders()  # somebody may have removed one
         with contextlib.suppress(OSError):
             self._ledger.save()
         with contextlib.suppress(OSError):
