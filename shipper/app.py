@@ -261,7 +261,7 @@ def _begin(settings: Settings, hooks: Hooks, asked: object = None, *, own: tuple
     if before is not None:
         before.supervisor.stop()
         if before.queue is not queue:
-            before.queue.close()
+            before.queue.close(queue)
     return app
 
 

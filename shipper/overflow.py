@@ -227,6 +227,7 @@ class Overflow:
     def close(self) -> None:
         """Leave the file to the shipper process when there is something in it, else remove it."""
         with self._lock:
+            self._limit = 0  # no event that has not begun gets in any more
             if self._fd < 0:
                 return
             if not self.busy and not any(self._cells):

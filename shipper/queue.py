@@ -71,6 +71,7 @@ class RecordQueue(_Base):
         self._folder = overflow
         self._overflow_size = overflow_size
         self._closed = False
+        self._successor: RecordQueue | None = None
         self._reading = False  # whether this process is the one that reads
         self._unread = b""
         self._parts: dict[tuple[bytes, int], list[bytes]] = {}
@@ -167,11 +168,15 @@ class RecordQueue(_Base):
     def put_nowait(self, obj: bytes, *, level: int = 0) -> EventId:  # type: ignore[override]
         """Queue one event; its id. Raises `queue.Full` (the drop is counted) and never waits."""
         self.be_this_process()
+        if self._closed and self._successor is not None:
+            return self._successor.put_nowait(obj, level=level)
         seq = self._next()
         if self._closed:
             self._drop("after_stop", level)
         frames = frame.encode(obj, token=self._token, seq=seq, pid=self._pid, level=frame.clip(level))
         if not self._offer(frames, level):
+            if self._closed:  # meanwhile, by another thread
+                return self.put_nowait(obj, level=level)
             self._drop("queue_full", level)
         return EventId(self._token, seq)
 
@@ -373,10 +378,12 @@ class RecordQueue(_Base):
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """Let go of the pipe. Puts from now on are dropped and counted as `after_stop`. May be called twice."""
+    def close(self, successor: RecordQueue | None = None) -> None:
+        """Let go of the pipe. Puts from now on, also those of threads that are just doing it, go to the `successor`;
+        without one they are dropped and counted as `after_stop`. May be called twice."""
         if self._closed:
             return
+        self._successor = successor
         self._closed = True
         self._overflow.close()
         _open_queues.discard(self)

@@ -160,6 +160,41 @@ def test_what_is_put_after_the_end_is_dropped_and_counted(pipe: RecordQueue) -> 
     pipe._overflow.close()
 
 
+def test_what_threads_put_while_another_queue_takes_over_is_in_one_of_them(pipe: RecordQueue, spool: Path) -> None:
+    """start() with another `overflow` in a process that logs."""
+    put: list[bytes] = []
+    stopped = threading.Event()
+
+    def work() -> None:
+        for number in range(5000):  # no more than the pipe takes
+            if stopped.is_set():
+                return
+            queues[0].put_nowait(b"%d" % number)
+            put.append(b"%d" % number)
+
+    queues = [pipe]
+    found: list[bytes] = []
+    for turn in range(30):
+        later = RecordQueue(str(spool / "queue"), overflow=str(spool / f"overflow{turn}"))
+        later.open()
+        stopped.clear()
+        thread = threading.Thread(target=work)
+        thread.start()
+        wait_until(lambda enough=20 * turn: len(put) > enough)  # type: ignore[misc]
+        queues[0].close(later)
+        stopped.set()
+        thread.join()
+        assert queues[0].drops == {}
+        assert not any((spool / f"overflow{turn - 1 if turn else ''}").glob("*"))
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.append(later.get_nowait())
+        queues[0] = later
+    later.close()
+
+    assert Counter(found) == Counter(put)
+
+
 def test_a_closed_queue_lets_go_of_the_pipe_but_not_of_its_descriptor(pipe: RecordQueue) -> None:
     """A thread that is about to write must not write into what the application opens next."""
     pipe.put(b"x")
