@@ -144,17 +144,64 @@ def _packed(event: Event) -> bytes:
     """Raises when anything in the event is not what `unpack` would take."""
     values = _values(event)
     _check(values)
-    # One that nobody else has: another thread, or a finalizer that logs in the middle of this, takes the next.
-    try:
-        packer = _idle_packers.pop()
-    except IndexError:
-        packer = msgpack.Packer(unicode_errors=SURROGATES)
+    packer = _taken_packer()
     payload: bytes = packer.pack(values)
     _idle_packers.append(packer)
     return payload
 
 
+def _taken_packer() -> Any:
+    """One that nobody else has: another thread, or a finalizer that logs in the middle of packing, takes the next."""
+    try:
+        return _idle_packers.pop()
+    except IndexError:
+        return msgpack.Packer(unicode_errors=SURROGATES)
+
+
 _idle_packers: list[Any] = []  # making one costs more than packing an event
+
+
+def begun(kind: str) -> bytes:
+    """How the bytes of every event of a kind begin that is for all backends."""
+    head: bytes = msgpack.Packer().pack_array_header(1 + len(_FIELDS))
+    return head + parts(SCHEMA, kind, None)
+
+
+def parts(*values: Any) -> bytes:
+    """Values that follow each other in an event, as they are packed there."""
+    packer = _taken_packer()
+    packed = b"".join(map(packer.pack, values))
+    _idle_packers.append(packer)
+    return packed
+
+
+_UNRAISED = parts([], None)  # neither exceptions nor stack
+_NO_DATA = parts({}, {})
+
+
+def joined(
+    begin: bytes,
+    time: float,
+    place: tuple[bytes, bytes],
+    message: str,
+    thread: bytes,
+    task: str | None,
+    extra: dict[str, Any],
+) -> bytes:
+    """What `pack` makes of an event without exceptions, stack, context and data; ValueError when it is too long.
+
+    `begin` and `thread` are packed, and so is `place`: what stands before and after the message.
+    """
+    packer = _taken_packer()
+    pack = packer.pack
+    before, after = place
+    payload = b"".join((
+        begin, pack(time), before, pack(message), after, thread, pack(task), _UNRAISED, pack(extra), _NO_DATA,
+    ))  # fmt: skip
+    _idle_packers.append(packer)
+    if len(payload) > MAX_EVENT:
+        raise ValueError
+    return payload
 
 
 def _values(event: Event) -> list[Any]:

@@ -64,9 +64,12 @@ def clip(level: int) -> int:
 
 
 def encode(payload: bytes, *, token: bytes, seq: int, pid: int, level: int = 0, flags: int = EVENT) -> list[bytes]:
-    """The frames of one event, in order; `level` must fit (see `clip`)."""
+    """The frames of one event, in order; they carry the level as far as it fits (see `clip`)."""
+    if not 0 <= level <= MAX_LEVEL:
+        level = clip(level)
     if len(payload) <= MAX_PAYLOAD:
-        return [_frame(payload, flags, level, 0, 1, token, seq, pid)]
+        head = _BEFORE_CRC.pack(MAGIC, VERSION, flags, level, 0, 1, len(payload), token, seq, pid)
+        return [b"".join((head, _CRC.pack(zlib.crc32(payload, zlib.crc32(head))), payload))]
     pieces = [payload[i : i + MAX_PAYLOAD] for i in range(0, len(payload), MAX_PAYLOAD)]
     return [_frame(piece, flags, level, i, len(pieces), token, seq, pid) for i, piece in enumerate(pieces)]
 

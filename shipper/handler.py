@@ -17,6 +17,7 @@ from .hook import Hook, P, R, RestingError
 from .queue import RecordQueue
 from .record import from_record
 from .redact import Redact, Redactor
+from .straight import straight
 
 BeforeSend = Callable[[Event], "Event | None"]
 Context = Callable[[], Mapping[str, object]]
@@ -91,6 +92,9 @@ class Pipeline:
             self.hooks.before_send, "`before_send` is slow, events are dropped for a while", clock
         )
         self._redactor = Redactor(redact or Redact())
+        is_plain = bool(names) and self._before_send is None and self.context is None
+        self.straight = straight(self._redactor) if is_plain else None
+        self.sent = (queue.path, names)  # what `SENT` is on a record that went straight
 
     def put(self, event: Event, *, plain: bool = False) -> bool:
         """Hook, mask, pack and queue one event; False when it was dropped, which is counted by then. Never raises.
@@ -106,7 +110,7 @@ class Pipeline:
     def put_packed(self, payload: bytes, level: int) -> bool:
         now = _running if self.queue.closed and _running is not None else self  # start() has changed it under our feet
         try:
-            now.queue.put_nowait(payload, level=level)
+            now.queue.put_quickly(payload, level)
         except queue.Full as full:
             say(f"events are dropped ({full}); `shipper status` counts them")
             return False
@@ -201,6 +205,29 @@ class QueueHandler(Unlocked, _Base):
         super().__init__(queue)  # type: ignore[arg-type]
         self.setLevel(level)
         self.route = _names(route)
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Filter and ship the record; straight into the queue where nobody but us has a hand in it."""
+        pipeline = _running
+        if (
+            pipeline is None
+            or pipeline.straight is None
+            or _scopes
+            or self.filters
+            or self.route is not None
+            or type(self) is not QueueHandler
+        ):
+            return super().handle(record)
+        try:
+            payload = pipeline.straight(record)
+        except Exception:  # no usual record, whatever it is
+            return super().handle(record)
+        try:
+            record.__dict__[SENT] = pipeline.sent
+            pipeline.put_packed(payload, record.levelno)
+        except Exception:
+            self.handleError(record)
+        return True
 
     def emit(self, record: logging.LogRecord) -> None:
         """Ship the record, to each backend once however many of our handlers see it. Nothing that is logged raises."""

@@ -70,7 +70,7 @@ class RecordQueue(_Base):
         self._path = path
         self._folder = overflow
         self._overflow_size = overflow_size
-        self._closed = False
+        self.closed = False
         self._successor: RecordQueue | None = None
         self._reading = False  # whether this process is the one that reads
         self._unread = b""
@@ -92,10 +92,6 @@ class RecordQueue(_Base):
     def path(self) -> str:
         """Of the FIFO."""
         return self._path
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
 
     # -- as one process sees itself ----------------------------------------------------------------------------------
 
@@ -167,18 +163,32 @@ class RecordQueue(_Base):
 
     def put_nowait(self, obj: bytes, *, level: int = 0) -> EventId:  # type: ignore[override]
         """Queue one event; its id. Raises `queue.Full` (the drop is counted) and never waits."""
-        self.be_this_process()
-        if self._closed and self._successor is not None:
+        if self.closed and self._successor is not None:
             return self._successor.put_nowait(obj, level=level)
-        seq = self._next()
-        if self._closed:
-            self._drop("after_stop", level)
-        frames = frame.encode(obj, token=self._token, seq=seq, pid=self._pid, level=frame.clip(level))
-        if not self._offer(frames, level):
-            if self._closed:  # meanwhile, by another thread
-                return self.put_nowait(obj, level=level)
-            self._drop("queue_full", level)
+        seq = self.put_quickly(obj, level)
         return EventId(self._token, seq)
+
+    def put_quickly(self, obj: bytes, level: int) -> int:
+        """`put_nowait` that makes no more of the id than its sequence number."""
+        if self._pid != os.getpid() or self._is_new:
+            self.be_this_process()
+        if self.closed and self._successor is not None:
+            return self._successor.put_quickly(obj, level)
+        seq = next(self._sequence)
+        if self.closed:
+            self._drop("after_stop", level)
+        frames = frame.encode(obj, token=self._token, seq=seq, pid=self._pid, level=level)
+        if self._fd >= 0 and len(frames) == 1 and not self._overflow.busy:
+            try:  # what `_offer` comes to in the end: nearly every event goes this way, and each call less is felt
+                native.write(self._fd, frames[0])
+                return seq
+            except OSError:  # full, or closed meanwhile
+                pass
+        if not self._offer(frames, level):
+            if self.closed:  # meanwhile, by another thread
+                return self.put_quickly(obj, level)
+            self._drop("queue_full", level)
+        return seq
 
     def put(self, obj: bytes, block: bool = True, timeout: float | None = None, *, level: int = 0) -> None:
         """Like `put_nowait`; with `block`, first wait up to `timeout` seconds (None: for ever) for the overflow."""
@@ -188,7 +198,7 @@ class RecordQueue(_Base):
 
     def _wait_for_room(self, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
-        while self._overflow.busy and not self._closed:
+        while self._overflow.busy and not self.closed:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return
@@ -238,13 +248,13 @@ class RecordQueue(_Base):
         return self._fd if self._fd >= 0 else self._open_pipe()
 
     def _open_pipe(self) -> int:
-        if self._closed:
+        if self.closed:
             raise OSError(errno.EBADF, "the queue is closed")
         # For reading too: opening never waits for a reader, and a dead reader raises no SIGPIPE.
         fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         found = os.fstat(fd)
         is_ours = stat.S_ISFIFO(found.st_mode) and found.st_uid == os.geteuid()
-        if self._fd >= 0 or self._closed or not is_ours:  # or another thread was here first
+        if self._fd >= 0 or self.closed or not is_ours:  # or another thread was here first
             os.close(fd)
             if self._fd < 0:
                 raise OSError(errno.EBADF, "closed, or not a FIFO of ours", self._path)
@@ -275,7 +285,7 @@ class RecordQueue(_Base):
         helped = self._overflow
         while True:
             while not helped.drain(self._write):
-                if helped is not self._overflow or self._closed:
+                if helped is not self._overflow or self.closed:
                     return
                 self._wait_writable(_POLL_MS)
             self._helping = False
@@ -333,7 +343,7 @@ class RecordQueue(_Base):
         return self.get(block=False)
 
     def _fill(self) -> bool:
-        if self._closed:
+        if self.closed:
             raise ValueError("the queue is closed")
         try:
             data = os.read(self._writing(), _READ_SIZE)
@@ -357,7 +367,7 @@ class RecordQueue(_Base):
 
     def qsize(self) -> int:
         """How many whole events wait to be read here; 0 in a process that never reads, for it must not take any."""
-        while self._reading and not self._closed and self._fill():
+        while self._reading and not self.closed and self._fill():
             pass
         return len(self._whole)
 
@@ -365,7 +375,7 @@ class RecordQueue(_Base):
         """Whether nothing waits to be read."""
         if self.qsize():
             return False
-        return self._reading or self._closed or not self._holds_something()
+        return self._reading or self.closed or not self._holds_something()
 
     def _holds_something(self) -> bool:
         poller = native.original("select", "poll")()
@@ -381,10 +391,10 @@ class RecordQueue(_Base):
     def close(self, successor: RecordQueue | None = None) -> None:
         """Let go of the pipe. Puts from now on, also those of threads that are just doing it, go to the `successor`;
         without one they are dropped and counted as `after_stop`. May be called twice."""
-        if self._closed:
+        if self.closed:
             return
         self._successor = successor
-        self._closed = True
+        self.closed = True
         self._overflow.close()
         _open_queues.discard(self)
         if self._fd >= 0:

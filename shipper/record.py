@@ -53,7 +53,7 @@ def _event(record: logging.LogRecord, context: Callable[[], Mapping[str, object]
     if not exceptions and isinstance(text := find("exc_text"), str) and text:
         exceptions = from_text(as_text(text))
     stack = find("stack_info")
-    task = values["taskName"] if "taskName" in values else _task()
+    task = values["taskName"] if "taskName" in values else task_name()
     time, level, level_name, logger, path, line, function, pid, process, tid, thread = _origin(values)
     return Event(
         "log",
@@ -143,7 +143,7 @@ def _context(context: Callable[[], Mapping[str, object]]) -> dict[str, Any]:
         return {"[context]": f"<no context: {type_name(exc)}: {guarded(str, exc, MAX_NAME)}>"}
 
 
-def _task() -> object:
+def task_name() -> object:
     """The name of the running asyncio task, before Python 3.12 put it into the record."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is None:
