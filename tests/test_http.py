@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from shipper.backends import Answer, Backend, HttpBackend, Site
-from shipper.backends.http import MAX_ANSWER, MAX_RETRY_AFTER, Sender, decision, retry_after
+from shipper.backends.answers import MAX_RETRY_AFTER, decision, retry_after
+from shipper.backends.http import MAX_ANSWER, Sender
 from shipper.errors import (
     DeliveryError,
     RejectedError,

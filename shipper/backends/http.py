@@ -7,7 +7,6 @@ cookies, redirects and netrc, which nobody wants here, and doubles the CPU time 
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import http.client
 import io
 import math
@@ -18,7 +17,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timezone
 from typing import Any, NamedTuple
 
 import requests
@@ -43,18 +41,13 @@ from urllib3.util import SKIP_HEADER
 from ..errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError
 from ..event import Event
 from . import Answer, HttpBackend, Site
+from .answers import CREDENTIALS, decision
 
 MAX_ANSWER = 64 * 1024
 """The most bytes of an answer's body that are read; a connection with more of them is dropped."""
 
 IDLE = 240.0
 """Seconds without a request after which a connection is opened anew; jKool's server closes its side after 300."""
-
-MAX_RETRY_AFTER = 1e9
-"""Seconds; a larger number in an answer means this."""
-
-_AGAIN = frozenset({408, 425, 429})
-_CREDENTIALS = frozenset({401, 403, 407})
 
 Greet = Callable[["_Connection", str, Mapping[str, str | bytes]], None]
 
@@ -226,40 +219,6 @@ _NO_RETRIES = urllib3.Retry(0, read=False, redirect=False)
 _PASSES = frozenset({"proxy-authorization", "authorization"})
 
 
-def decision(answer: Answer, now: float) -> DeliveryError | None:
-    """What a status code means; None is delivered. ``now`` (seconds since the epoch) is for a ``Retry-After`` date."""
-    status, body = answer.status, answer.body
-    if 200 <= status < 300:
-        return None
-    reason = f"HTTP {status}"
-    if 300 <= status < 400:
-        place = answer.headers.get("location", "")[:200]
-        reason = f"{reason}: redirects are not followed; the address to set is {place!r}"
-        return UnauthorisedError(reason, status=status, body=body)
-    if status in _CREDENTIALS:
-        return UnauthorisedError(reason, status=status, body=body, retry_after=retry_after(answer.headers, now))
-    if status == 413:
-        return TooLargeError(reason, status=status, body=body)
-    if status in _AGAIN or not 400 <= status < 600 or (status >= 500 and status != 501):
-        return RetryableError(reason, status=status, body=body, retry_after=retry_after(answer.headers, now))
-    return RejectedError(reason, status=status, body=body)
-
-
-def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds to wait by the ``Retry-After`` header (RFC 9110: seconds, or a date); None for nothing sensible."""
-    text = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]+(\.[0-9]*)?", text):
-        return min(float(text), MAX_RETRY_AFTER)
-    try:
-        date = email.utils.parsedate_to_datetime(text)
-        if date.tzinfo is None:
-            date = date.replace(tzinfo=timezone.utc)
-        wait = date.timestamp() - now
-    except (TypeError, ValueError, OverflowError, IndexError):
-        return None
-    return min(wait, MAX_RETRY_AFTER) if wait >= 0 else None
-
-
 class _TimedResponse(http.client.HTTPResponse):
     """An answer that must be there, whole, when the socket's timeout has passed once; not once for every byte."""
 
@@ -420,7 +379,7 @@ def _failure(exc: BaseException, place: str) -> DeliveryError:
 def _proxy_failure(exc: ProxyError) -> DeliveryError:
     reason = f"proxy: {_inner(exc)}"
     status = re.search(r"Tunnel connection failed: (\d{3})", reason)
-    if status and int(status[1]) in _CREDENTIALS:
+    if status and int(status[1]) in CREDENTIALS:
         return UnauthorisedError(reason, status=int(status[1]))
     return RetryableError(reason)
 
