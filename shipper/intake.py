@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -35,6 +36,7 @@ class Intake:
     ) -> None:
         self.stopping = threading.Event()
         self.eof = threading.Event()  # no process has the queue open for writing, and it is empty
+        self.hung_up = threading.Event()  # no process has the queue open for writing; there may be something in it
         self.paused = threading.Event()  # the quota is used up, and the newest are refused
         self.adopting = threading.Event()  # somebody is there to take `adopted` on: not before, or a crash doubles them
         self.trouble = ""  # what the disk last said, "" when all is well
@@ -64,10 +66,12 @@ class Intake:
 
     def _take(self, poller: select.poll) -> None:
         ready = poller.poll(LOOK)
+        hung_up = any(event & select.POLLHUP for _, event in ready)
+        (self.hung_up.set if hung_up else self.hung_up.clear)()
         if not ready:
             return
         # The last megabyte of writers that are gone has no other place to be.
-        if self.paused.is_set() and not ready[0][1] & select.POLLHUP:
+        if self.paused.is_set() and not hung_up:
             self.stopping.wait(LOOK / 1000)
             return
         moved = self._splice()
@@ -98,6 +102,16 @@ class Intake:
         """Bytes in the pipe."""
         return int(struct.unpack("i", fcntl.ioctl(self._pipe, termios.FIONREAD, b"\0" * 4))[0])
 
+    def rest(self) -> bytes:
+        """What the disk did not take, of writers that are gone, once `run` has ended. Nobody else has it then."""
+        pieces = []
+        with contextlib.suppress(OSError):
+            pieces.append(self._writer.unfinished())
+        with contextlib.suppress(BlockingIOError):
+            while piece := os.read(self._pipe, MOST):
+                pieces.append(piece)
+        return b"".join(pieces)
+
     def _writers_are_gone(self) -> None:
         # Their overflows first: an event there is as much theirs as one in the pipe.
         self._adopt(now=True)
@@ -115,6 +129,7 @@ class Intake:
             return
         for found in abandoned(self._overflow, self._known):
             try:
+                self._catch_up()
                 self._writer.append(found.frames)
             except OSError:
                 found.close()
@@ -122,6 +137,12 @@ class Intake:
             self._known.add(found.path)
             self.adopted.put(found)
             self._grown()
+
+    def _catch_up(self) -> None:
+        """What a process that is gone put last may still be in the pipe; the rest of that event must not come first."""
+        waiting = self._waiting()
+        while waiting > 0 and (moved := self._writer.splice(self._pipe, waiting)):
+            waiting -= moved
 
     def _sync(self) -> None:
         if self._fsync and time.monotonic() - self._synced >= self._fsync:

@@ -100,9 +100,13 @@ class Writer:
 
     def ends_whole(self) -> bool:
         """Whether the journal ends at a frame's border, and not in a frame whose rest is still in the pipe."""
+        return not self.unfinished()
+
+    def unfinished(self) -> bytes:
+        """The beginning of a frame with which the journal ends."""
         self.open()
         tail = os.pread(self._fd, _TAIL, max(0, self._offset - _TAIL))
-        return frame.scan(tail).consumed == len(tail)
+        return tail[frame.scan(tail).consumed :]
 
     def append(self, data: bytes) -> None:
         """Write whole frames that came another way; all of them or, with an OSError, none. Only at a frame's border."""

@@ -11,12 +11,14 @@ of an owner that is gone. The file also carries what its process dropped, so tha
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import mmap
 import os
 import stat
 import struct
+import time
 from collections import deque
 from collections.abc import Callable, Container, Iterator
 
@@ -238,6 +240,26 @@ class Overflow:
             self._read = self._end = HEAD
             self._cells = [0] * len(self._cells)
             self.busy = False
+
+
+def leave(folder: str, frames: bytes) -> str:
+    """Leave frames that nobody else holds to the next shipper process; the file's name. OSError when memory is full."""
+    # In the order of their names, and this before any other: what came later of an event is in its process's overflow.
+    token = (time.time_ns() // 1_000_000).to_bytes(8, "big")
+    left = Overflow(folder, token=token, pid=os.getpid(), limit=len(frames))
+    if not left.append([frames], frame.MAX_LEVEL):
+        raise OSError(errno.ENOSPC, "no room in memory", folder)
+    left.close()
+    return os.path.basename(left._path)
+
+
+def spilt(frames: bytes) -> Drops:
+    """The events in these frames, as drops for want of any room."""
+    cells = [0] * (len(REASONS) * len(LEVELS))
+    for view in frame.scan(frames, complete=True).frames:
+        if not view.part and not view.flags:
+            cells[_cell("spool_full", view.level)] += 1
+    return _named(cells)
 
 
 class Abandoned:

@@ -26,7 +26,7 @@ from .intake import Intake
 from .journal import Position, Writer, release, rescue, segments, size_on_disk
 from .ledger import Ledger
 from .lock import read_note, write_note
-from .overflow import Drops, living_drops
+from .overflow import Drops, leave, living_drops, spilt
 from .queue import grow
 from .redact import Redactor
 from .settings import Settings
@@ -260,7 +260,7 @@ class Shipper:
     def _drain_when_alone(self) -> None:
         """Nobody writes any more, or we were told to end: deliver what is left, for as long as that gets on."""
         alone = self._intake.eof.is_set()
-        ending = alone or self._terminated
+        ending = alone or self._terminated or self._intake.hung_up.is_set()
         if alone and self._ended_at is None:
             _let_go_of_stderr()
         settled = sum(deliverer.settled_count for deliverer in self._deliverers)
@@ -309,6 +309,20 @@ class Shipper:
         _log.info("ended")
         if not intake.is_alive():  # what somebody wrote who has come, and gone, since
             rescue(self._pipe, self._spool.journal)
+            self._leave_the_rest()
+
+    def _leave_the_rest(self) -> None:
+        """What a full disk did not take has no place but the pipe, which goes with us when nobody else has it open."""
+        if not self._intake.hung_up.is_set() or not (rest := self._intake.rest()):
+            return
+        try:
+            leave(self._spool.overflow, rest)
+        except OSError as error:
+            self._ledger.note_drops(f"{os.urandom(8).hex()}-0", os.getpid(), spilt(rest))
+            _log.error("the disk is full, and memory too: what was in the pipe is lost, and counted (%s)", error)
+            with contextlib.suppress(OSError):
+                self._ledger.save()
+            self._tell(last=True)
 
     # -- status ------------------------------------------------------------------------------------------------------
 

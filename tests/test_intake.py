@@ -283,6 +283,24 @@ def test_nothing_is_adopted_before_somebody_can_account_for_it(place: Place) -> 
     os.close(pipe)
 
 
+def test_what_is_still_in_the_pipe_comes_before_the_overflow_of_its_process(place: Place) -> None:
+    """The first frame of an event, say, whose others had no room there."""
+    left_behind(place, 2, 3)
+    put = place.record_queue()
+    pipe = place.pipe()
+    os.write(put._writing(), framed(1))
+    intake = Intake(pipe, Writer(str(place.journal), segment_bytes=1000), place.overflow)
+    intake.adopting.set()
+
+    intake._adopt(now=True)
+
+    assert Journal(place.journal).seqs == [1, 2, 3]
+    intake.adopted.get().remove()
+    put.close()
+    intake._writer.close()
+    os.close(pipe)
+
+
 def test_an_overflow_is_not_put_into_the_middle_of_a_frame(place: Place, start: Start) -> None:
     """A predecessor was killed, or the disk full, when half a frame had been moved: the rest is still in the pipe."""
     left_behind(place, 7)

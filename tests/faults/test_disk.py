@@ -118,6 +118,30 @@ def test_a_disk_that_others_have_filled_loses_nothing_that_memory_holds(small_di
         assert scene.gaps() == set()
 
 
+@pytest.mark.parametrize("size", [900, 9000])
+def test_what_a_full_disk_did_not_take_outlives_the_application_and_its_shipper_process(
+    small_disk: Path, oracle: Oracle, size: int
+) -> None:
+    with Scene(small_disk / "spool", oracle) as scene:
+        (small_disk / "spool").mkdir(mode=0o700)
+        scene.start(scene.trakerr("a"), spooling=shipper.Spooling(segment=64 * 1024), grace=0.5)
+        scene.a_fresh_record_flows("a")
+        filling = small_disk / "others"
+        _fill(filling)
+        scene.log_many(300, "x" * size)
+        wait_until(lambda: _log_says(scene, "No space left"), 10)
+        oracle.down()
+        scene.stop(0.5)
+        scene.ends()
+        filling.unlink()
+        oracle.up()
+
+        scene.start(scene.trakerr("a"), grace=0.5)
+        scene.all_arrive("a")
+        _everything_is_accounted_for(scene, "a")
+        assert scene.gaps() == set()
+
+
 def _log_says(scene: Scene, text: str) -> bool:
     return text in (scene.spool / "shipper.log").read_text()
 
