@@ -73,7 +73,8 @@ class Settings:
         for backend in self.backends:
             name = getattr(backend, "name", None)
             if isinstance(backend, type) or not isinstance(backend, Backend | HttpBackend) or not isinstance(name, str):
-                raise ConfigurationError("backends", backend, "must be a shipper.Trakerr, a shipper.JKool or a Backend")
+                shown = "***" if isinstance(backend, (str, bytes)) else backend  # a key that was given in its place
+                raise ConfigurationError("backends", shown, "must be a shipper.Trakerr, a shipper.JKool or a Backend")
             check_whole(f"{type(backend).__name__}.level", backend.level, least=0)
             for each in ("max_events", "max_in_flight"):
                 check_whole(f"{type(backend).__name__}.{each}", getattr(backend, each), least=1)

@@ -248,9 +248,12 @@ class Half:
 @pytest.mark.parametrize(
     "backend", ["api-key", None, 7, Nameless(), Trakerr, Memory, Half(), Local(), object()], ids=repr
 )
-def test_what_is_no_backend_is_refused(backend: object) -> None:
-    with pytest.raises(ConfigurationError):
+def test_what_is_no_backend_is_refused_and_a_key_in_its_place_not_shown(backend: object) -> None:
+    with pytest.raises(ConfigurationError) as told:
         resolved({}, backend)
+
+    assert told.value.setting == "backends"
+    assert "api-key" not in str(told.value)
 
 
 @pytest.mark.parametrize(
