@@ -306,9 +306,9 @@ class Reader:
         self._fd = -1
 
 
-def rescue(pipe: int, folder: str) -> None:
+def rescue(pipe: int, folder: str, *, first: int = 1) -> None:
     """Put what is in the pipe into the journal, before the last process lets go of it. Only with the spool's lock."""
-    writer = Writer(folder, segment_bytes=1 << 62)
+    writer = Writer(folder, segment_bytes=1 << 62, first=first)
     with contextlib.suppress(OSError):  # BlockingIOError when it is empty
         while writer.splice(pipe, 1 << 22):
             pass

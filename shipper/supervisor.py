@@ -19,12 +19,15 @@ import time
 from typing import Any
 
 from . import native
+from .cursor import saved_positions
 from .handler import say
 from .handover import told
-from .journal import rescue
+from .journal import Writer, rescue, size_on_disk
 from .lock import number, read_note, read_pid, running, write_note
+from .queue import PIPE_SIZE
 from .settings import Settings
-from .spool import Spool, open_cleared, open_file
+from .spool import Spool, open_cleared, open_file, read_json
+from .status import whole
 
 TITLE = "shipper: "  # in `ps`, before the app's name and its spool
 LOOK = 1.0  # seconds between two looks at a process whose end would be told
@@ -153,7 +156,7 @@ class Supervisor:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             pipe = os.open(self._spool.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
             opened.callback(os.close, pipe)
-            rescue(pipe, self._spool.journal)
+            rescue(pipe, self._spool.journal, first=self._newest())
             return True
         return False
 
@@ -201,6 +204,7 @@ class Supervisor:
     def _launch(self, lock: int) -> None:
         pipe = os.open(self._spool.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
+            self._save(pipe)
             boot = _BOOT.format(path=_import_path(), pipe=pipe, lock=lock)
             title = f"{TITLE}{self._settings.app} {self._spool.path}"
             process = native.popen()(
@@ -219,6 +223,24 @@ class Supervisor:
             process.stdin.write(self._payload)
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
+
+    def _save(self, pipe: int) -> None:
+        """Put into the journal what waits in the pipe by now: the process takes a while to begin, and when it is killed
+        before that, and all of the application too, nobody else holds it."""
+        poller = native.original("select", "poll")()
+        poller.register(pipe, select.POLLIN)
+        waits = any(event & select.POLLIN for _, event in poller.poll(0))
+        if not waits or size_on_disk(self._spool.journal) >= self._settings.spooling.quota:
+            return
+        writer = Writer(self._spool.journal, segment_bytes=sys.maxsize, first=self._newest())
+        with contextlib.suppress(OSError):  # the disk is full: it stays in the pipe
+            writer.splice(pipe, PIPE_SIZE)
+        writer.close()
+
+    def _newest(self) -> int:
+        """The segment that somebody has come to, should it be gone: what is written before it would not be seen."""
+        known = [*saved_positions(self._spool.cursors).values(), read_json(self._spool.ledger) or {}]
+        return max(1, *(whole(each, "segment") for each in known))
 
     def _reap(self, *, wait: bool = False) -> None:
         """The process that we started forked and ended; take its exit status away."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
 import sys
@@ -16,7 +17,7 @@ from shipper import Trakerr
 from shipper.lock import number, read_note, running, write_note
 from shipper.queue import RecordQueue
 from shipper.settings import Settings
-from shipper.spool import Spool, open_file
+from shipper.spool import Spool, open_file, write_atomically
 from shipper.supervisor import LONG_PATIENCE, LOOPING, PATIENCE, Alarm, Supervisor, _is_ours, _pause, interpreter
 
 from .waiting import wait_until
@@ -146,6 +147,34 @@ def test_what_is_in_the_pipe_is_rescued_when_no_process_can_be_had(place: Spool)
 
     queue.close()
     assert b"precious" in b"".join(path.read_bytes() for path in Path(place.journal).iterdir())
+
+
+def test_a_process_that_is_killed_before_it_begins_takes_nothing_with_it(place: Spool, tmp_path: Path) -> None:
+    """All of the application ends too: nobody holds the pipe any more."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nkill -9 $$\n")
+    python.chmod(0o755)
+    queue = RecordQueue(place.queue, overflow=place.overflow)
+    queue.put_nowait(b"precious")
+    supervisor = Supervisor(dataclasses.replace(settings(place), python=str(python)))
+
+    supervisor.begin()
+    supervisor.stop()
+    queue.close()
+
+    assert b"precious" in b"".join(path.read_bytes() for path in Path(place.journal).iterdir())
+
+
+def test_what_is_saved_for_a_process_is_written_where_its_cursors_will_look(place: Spool, tmp_path: Path) -> None:
+    """The journal is gone, and the cursors had come to its seventh segment."""
+    write_atomically(os.path.join(place.cursors, "trakerr.json"), {"segment": 7, "offset": 0})
+    queue = RecordQueue(place.queue, overflow=place.overflow)
+    queue.put_nowait(b"precious")
+
+    assert Supervisor(settings(place)).rescue()
+
+    queue.close()
+    assert [path.name.lstrip("0") for path in Path(place.journal).iterdir()] == ["7.seg"]
 
 
 def test_nothing_is_rescued_from_a_process_that_runs(place: Spool, lock: int) -> None:
