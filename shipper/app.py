@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
-import hashlib
 import logging
 import multiprocessing.util
 import os
@@ -17,6 +16,7 @@ from typing import Any
 
 from .cursor import begin_cursor, saved_positions
 from .errors import ConfigurationError
+from .fingerprint import fingerprint
 from .handler import BeforeSend, Context, Hooks, Pipeline, QueueHandler, run_with, say
 from .journal import segments
 from .limits import Batching, Retry, Spooling
@@ -327,7 +327,7 @@ def _resolved_for(backend: Any) -> Settings:
     if settings.is_named or os.environ.get("SHIPPER_SPOOL"):
         return settings
     # Not the whole backend: clients that differ in a time-out or a number of threads are still of one program.
-    app = f"{settings.app}-{hashlib.sha256(repr(backend.destination).encode()).hexdigest()[:8]}"
+    app = f"{settings.app}-{fingerprint(repr(backend.destination).encode())[:8]}"
     return dataclasses.replace(settings, app=app, spool=default_folder(app))
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import itertools
 import re
-import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 
@@ -33,6 +32,9 @@ from .plain import (
 )
 from .raised import MAX_EXCEPTIONS, RELATIONS, Frame, Raised, mended_exceptions, middle_out
 
+if TYPE_CHECKING:
+    import uuid
+
 MAX_EVENT = MAX_TEXT
 """The most bytes one packed event has, 256 KiB; longer text is cut with a marker that says how much."""
 
@@ -52,6 +54,8 @@ class EventId(NamedTuple):
     @property
     def uuid(self) -> uuid.UUID:
         """The id as a UUID: the token's bytes, then the sequence number, with version and variant bits of a v4."""
+        import uuid  # not every process that logs needs it
+
         return uuid.UUID(bytes=self.token + self.seq.to_bytes(8, "big"), version=4)
 
     @property

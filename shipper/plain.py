@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import decimal
 import enum
 import itertools
 import numbers
 import os
+import sys
 import time
-import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -159,7 +158,7 @@ class _Walk:
             return self.octets(value)
         if issubclass(kind, datetime.date | datetime.time):
             return value.isoformat()
-        if issubclass(kind, decimal.Decimal | uuid.UUID | datetime.timedelta | numbers.Rational | enum.Enum):
+        if issubclass(kind, datetime.timedelta | numbers.Rational | enum.Enum) or _is_text_at_heart(kind):
             return _whole(int(value)) if issubclass(kind, numbers.Integral) else self.text(guarded(str, value))
         if issubclass(kind, numbers.Real):
             return float(value)
@@ -236,6 +235,14 @@ class _Walk:
         if len(self.above) >= MAX_DEPTH:
             return f"<{type_name(value)} of {size} items, too deep>"
         return None
+
+
+def _is_text_at_heart(kind: type) -> bool:
+    # Whoever has such a value has loaded its module; we do not, for it would be memory in every worker.
+    for module, name in (("decimal", "Decimal"), ("uuid", "UUID")):
+        if module in sys.modules and issubclass(kind, getattr(sys.modules[module], name, ())):
+            return True
+    return False
 
 
 def _whole(value: int) -> int | str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
-import hashlib
 import logging
 import os
 import pickle
@@ -21,6 +20,7 @@ from .backends import Backend, HttpBackend, registry
 from .backends.jkool import JKool
 from .backends.trakerr import Trakerr
 from .errors import ConfigurationError
+from .fingerprint import fingerprint
 from .limits import Batching, Retry, Spooling, check_seconds, check_whole
 from .queue import OVERFLOW_SIZE
 from .redact import Redact
@@ -107,7 +107,7 @@ class Settings:
         """The same for equal settings in any process; a running process with another one is replaced."""
         parts = [__version__, self.app, *sorted(map(_canonical, self.backends)), repr(sorted(self.joined))]
         parts += [repr(each) for each in (self.batching, self.retry, self.spooling, self.redact, self.grace)]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return fingerprint("\n".join(parts).encode())
 
     def for_process(self) -> bytes:
         """What goes through the shipper process's stdin; ConfigurationError when a backend does not pickle."""
@@ -136,7 +136,7 @@ def _canonical(backend: Any) -> str:
 
 def identity(backend: Any) -> str:
     """Eight digits that are the same for equal backends, whatever their names."""
-    return hashlib.sha256(_canonical(dataclasses.replace(backend, name="x")).encode()).hexdigest()[:8]
+    return fingerprint(_canonical(dataclasses.replace(backend, name="x")).encode())[:8]
 
 
 def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -303,7 +303,7 @@ def default_app() -> str:
 
 
 def _named(stem: str, identity: list[str]) -> str:
-    return f"{stem[:60]}-{hashlib.sha256(chr(0).join(identity).encode(errors='surrogateescape')).hexdigest()[:8]}"
+    return f"{stem[:60]}-{fingerprint(chr(0).join(identity).encode(errors='surrogateescape'))[:8]}"
 
 
 def _program() -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import ConfigurationError
+from .fingerprint import fingerprint
 
 PADDED = 4096  # bytes, a block: files grow in steps, so that a longer text still fits in place when the disk is full
 _SEAL = re.compile(rb'\{"crc": (\d{1,10}), ')
@@ -47,7 +47,7 @@ class Spool:
         ours = f"/dev/shm/shipper-{os.geteuid()}"
         if not os.access("/dev/shm", os.W_OK | os.X_OK) or not _is_ours_or_free(ours):
             return os.path.join(self.path, "overflow")
-        return os.path.join(ours, hashlib.sha256(os.path.realpath(self.path).encode()).hexdigest()[:16])
+        return os.path.join(ours, fingerprint(os.path.realpath(self.path).encode())[:16])
 
     def prepare(self) -> None:
         """Make what is missing, with modes 0700 and 0600; ConfigurationError for anything that is not ours alone."""

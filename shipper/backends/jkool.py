@@ -6,7 +6,6 @@ import functools
 import linecache
 import logging
 import os
-import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -129,6 +128,8 @@ class JKool:
         return parts._replace(path=parts.path or "/", query="", fragment="").geturl()
 
     def headers(self, site: Site) -> Mapping[str, str]:
+        import platform  # the application has no use for it
+
         own = {
             "Content-Type": "application/x-ndjson" if self.batch == "lines" else "application/json",
             "X-API-Key": self.token,

@@ -6,7 +6,6 @@ import bisect
 import functools
 import logging
 import os
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
@@ -372,6 +371,8 @@ def _properties(properties: Any) -> Iterable[tuple[str, Any]]:
 @functools.lru_cache(maxsize=1)
 def environment() -> Mapping[str, str]:
     """Interpreter and operating system; the shipper process has those of its application."""
+    import platform  # the application has no use for it
+
     windows = platform.system() == "Windows"
     return {
         "contextEnvName": platform.python_implementation(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 from collections.abc import Sequence
@@ -43,7 +42,11 @@ def readable(value: Any) -> str:
 def body(events: Sequence[Any], batch: str | None, compress: bool, special_numbers: str = ENQUOTE) -> bytes:
     """One object, a JSON array, or one object a line (ended by a newline), as ``batch`` says."""
     plain = _joined(events, batch, special_numbers).encode("ascii")
-    return gzip.compress(plain, compresslevel=3, mtime=0) if compress else plain
+    if not compress:
+        return plain
+    import gzip  # the application has no use for it
+
+    return gzip.compress(plain, compresslevel=3, mtime=0)
 
 
 def _joined(events: Sequence[Any], batch: str | None, special_numbers: str) -> str:
