@@ -31,7 +31,12 @@ def ask(question: str, *, core: int | None = None, timeout: float = LONGEST, **o
         prefix = [] if core is None else ["taskset", "-c", str(core)]
         # A session of its own: peers leave processes behind when they hang.
         process = subprocess.Popen(
-            [*prefix, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            [*prefix, *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=_environment(),
         )
         try:
             out, err = process.communicate(timeout=timeout)
@@ -47,6 +52,11 @@ def ask(question: str, *, core: int | None = None, timeout: float = LONGEST, **o
                 answer: dict[str, Any] = json.loads(line)
                 return answer
         return {"error": err.strip().splitlines()[-1] if err.strip() else f"exit code {process.returncode}"}
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with bytecode: an installed package has it, and compiling would count as time and memory of its user."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 @contextlib.contextmanager
