@@ -231,9 +231,21 @@ def test_a_status_decides_what_becomes_of_the_event(status: int, kind: type[Deli
         assert sent(sender) is None, "the connection, or a new one, is usable"
 
 
-def test_an_interim_answer_is_not_taken_for_the_next_requests_answer() -> None:
-    """103 comes before the real answer, which must not be left on the connection."""
-    early = Reply(raw=b"HTTP/1.1 103 Early Hints\r\n\r\n")
+@pytest.mark.parametrize("status", ["100 Continue", "102 Processing", "103 Early Hints"])
+@pytest.mark.parametrize("times", [1, 3])
+def test_what_precedes_an_answer_is_skipped(status: str, times: int) -> None:
+    early = f"HTTP/1.1 {status}\r\nLink: </x>\r\n\r\n".encode() * times
+    replies = [Reply(raw=early + f"HTTP/1.1 {each} X\r\nContent-Length: 0\r\n\r\n".encode()) for each in (200, 400)]
+    with Server(replies) as server, Opened(Plain(server.url)) as sender:
+        first, second = sent(sender), sent(sender)
+
+        assert first is None
+        assert type(second) is RejectedError
+        assert len(server.connections) == 1
+
+
+def test_an_answer_that_only_has_been_announced_is_none() -> None:
+    early = Reply(raw=b"HTTP/1.1 103 Early Hints\r\n\r\n", then="close")
     with Server([early, Reply(400)]) as server, Opened(Plain(server.url)) as sender:
         first, second = sent(sender), sent(sender)
 
@@ -242,10 +254,14 @@ def test_an_interim_answer_is_not_taken_for_the_next_requests_answer() -> None:
         assert len(server.connections) == 2
 
 
-def test_a_100_continue_is_skipped() -> None:
-    reply = Reply(raw=b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-    with Server([reply]) as server, Opened(Plain(server.url)) as sender:
-        assert sent(sender) is None
+def test_an_upgrade_that_nobody_asked_for_is_no_answer() -> None:
+    upgrade = Reply(raw=b"HTTP/1.1 101 Upgraded\r\n\r\n")
+    with Server([upgrade, Reply(400)]) as server, Opened(Plain(server.url)) as sender:
+        first, second = sent(sender), sent(sender)
+
+        assert type(first) is RetryableError
+        assert type(second) is RejectedError
+        assert len(server.connections) == 2
 
 
 def test_the_backends_own_rules_come_before_the_status() -> None:
@@ -556,7 +572,7 @@ def test_every_connection_begins_with_a_handshake_however_the_last_one_ended() -
             b"close": Reply(then="close"),
             b"reset": RESET,
             b"half": HALF,
-            b"early": Reply(raw=b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+            b"early": Reply(raw=b"HTTP/1.1 101 Upgraded\r\n\r\n"),
             b"large": Reply(body=b"x" * (MAX_ANSWER + 5000)),
         }.get(request.body)
 
@@ -595,7 +611,7 @@ def test_parallel_connections_are_each_greeted() -> None:
         (Reply(413), UnauthorisedError),
         (Reply(503), RetryableError),
         (Reply(429), RetryableError),
-        (Reply(raw=b"HTTP/1.1 103 Early Hints\r\n\r\n"), RetryableError),
+        (Reply(raw=b"HTTP/1.1 101 Upgraded\r\n\r\n"), RetryableError),
         (HALF, RetryableError),
         (RESET, RetryableError),
     ],

@@ -229,6 +229,14 @@ class _TimedResponse(http.client.HTTPResponse):
         self._source = _TimedSocket(self.fp.detach(), sock, deadline)
         self.fp = io.BufferedReader(self._source)
 
+    def _read_status(self) -> tuple[str, int, str]:
+        # http.client knows 100 alone; 102 and 103 precede the real answer just so.
+        while True:
+            found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            if not 102 <= found[1] < 200:
+                return found
+            http.client.parse_headers(self.fp)
+
     def begin(self) -> None:
         super().begin()
         # http.client takes a head that was cut for a whole one.
