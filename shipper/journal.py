@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import errno
+import mmap
 import os
 import time
 from collections.abc import Callable
@@ -324,3 +325,19 @@ def release(folder: str, before: int) -> int:
                 os.unlink(segment_path(folder, number))
                 deleted += 1
     return deleted
+
+
+def punch(folder: str, before: Position) -> None:
+    """Give back the room that is taken, in the segment that still grows, by what every cursor has passed: there is no
+    other room on a disk that is full. It reads as zeros. OSError where the file system can't."""
+    stop = before.offset - before.offset % mmap.ALLOCATIONGRANULARITY
+    if not stop:
+        return
+    fd = open_file(segment_path(folder, before.segment), os.O_RDWR)
+    try:
+        with mmap.mmap(fd, stop) as passed:
+            passed.madvise(mmap.MADV_REMOVE)
+    except (ValueError, AttributeError) as error:  # shorter by now, or not on this system
+        raise OSError(errno.EINVAL, str(error)) from error
+    finally:
+        os.close(fd)

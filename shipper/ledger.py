@@ -112,6 +112,7 @@ class Ledger:
         self._reader = Reader(folder, self._load())
         self._reader.clamp()
         self._saved: Position | None = None
+        self.durable = self.position  # up to where a crash has nothing counted again
 
     @property
     def position(self) -> Position:
@@ -240,7 +241,7 @@ class Ledger:
         if self.position == self._saved:
             return
         write_atomically(self._path, {**self.position._asdict(), **self.summary(), **self._memory()})
-        self._saved = self.position
+        self._saved = self.durable = self.position
 
     def summary(self) -> dict[str, Any]:
         return {

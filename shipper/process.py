@@ -23,7 +23,7 @@ from .cursor import Cursor, saved_positions
 from .errors import ConfigurationError
 from .handover import tell
 from .intake import Intake
-from .journal import Position, Writer, release, rescue, segments, size_on_disk
+from .journal import Position, Writer, punch, release, rescue, segments, size_on_disk
 from .ledger import Ledger
 from .lock import read_note, write_note
 from .overflow import Drops, leave, living_drops, spilt
@@ -216,12 +216,15 @@ class Shipper:
             self._keep_quota()
 
     def _release(self) -> None:
-        positions = [deliverer.position.segment for deliverer in self._deliverers]
-        positions.append(self._ledger.position.segment)
+        positions = [deliverer.position for deliverer in self._deliverers]
+        positions.append(self._ledger.position)
         for name, saved in saved_positions(self._spool.cursors).items():
             if f"{name}.json" not in self._mine and self._is_remembered(name):
-                positions.append(_segment(saved))
-        release(self._spool.journal, min(positions))
+                positions.append(Position(_segment(saved), 0))
+        least = min(positions)
+        release(self._spool.journal, least.segment)
+        if self._intake.trouble:
+            punch(self._spool.journal, min(least, self._ledger.durable))
 
     def _is_remembered(self, name: str) -> bool:
         changed = os.stat(os.path.join(self._spool.cursors, f"{name}.json")).st_mtime

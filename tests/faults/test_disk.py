@@ -68,14 +68,17 @@ def _everything_is_accounted_for(scene: Scene, *services: str) -> None:
         scene.ids_are_the_same_at_every_retry(service)
 
 
-def test_a_full_disk_holds_the_pipe_and_lets_go_without_a_restart(small_disk: Path, oracle: Oracle) -> None:
+@pytest.mark.parametrize("segment", [64 * 1024, 16 * MIB], ids=["many segments", "one that never gets full"])
+def test_a_full_disk_holds_the_pipe_and_lets_go_without_a_restart(
+    small_disk: Path, oracle: Oracle, segment: int
+) -> None:
     oracle.down()
     with Scene(small_disk / "spool", oracle) as scene:
         (small_disk / "spool").mkdir(mode=0o700)
         scene.start(
             scene.trakerr("a", batch="array"),
             scene.jkool("b", batch="array"),
-            spooling=shipper.Spooling(segment=64 * 1024, quota=1 << 30),
+            spooling=shipper.Spooling(segment=segment, quota=1 << 30),
             overflow=512 * 1024,
         )
         pid = scene.pid
