@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from . import log
 from .cursor import Cursor, saved_positions
 from .errors import ConfigurationError
-from .handover import tell
+from .handover import asked, tell
 from .intake import Intake
 from .journal import Position, Writer, punch, release, rescue, segments, size_on_disk
 from .ledger import Ledger
@@ -48,9 +48,11 @@ _log = logging.getLogger(log.NAME)
 class Shipper:
     """One app's shipper process: starts the parts, watches over them, says how they do, and ends when nobody writes."""
 
-    def __init__(self, settings: Settings, pipe: int) -> None:
+    def __init__(self, settings: Settings, pipe: int, joins: int, note: Note) -> None:
         self._settings = settings
         self._pipe = pipe
+        self._joins = joins
+        self._note = note
         self._spool = Spool(settings.spool)
         self._started = time.time()
         self._terminated = False
@@ -67,6 +69,7 @@ class Shipper:
         self._sampled_at = 0.0
         self._kept_at = 0.0
         self._load: Any = None
+        self._site: Any = None
         self._mine = {f"{backend.name}.json" for backend in settings.backends}
         self._ledger = Ledger(self._spool.ledger, self._spool.journal, self._spool.damaged)
         self._cursors = self._open_cursors()
@@ -119,7 +122,7 @@ class Shipper:
         self._open_backends()
         self._intake.adopting.set()
         _log.info("started, pid %d", os.getpid())
-        while not self._is_over():
+        while not self._is_over() or self._take_in_joined():
             self._look_after()
             self._bell.wait(PROMPT if self._is_awaited() else TICK)
             self._bell.clear()
@@ -147,34 +150,59 @@ class Shipper:
         from .machine import Load, address, host
 
         self._load = Load()  # before the others: the first sample tells of the time since then
-        from .backends import HttpBackend, Site
+        from .backends import Site
+
+        settings = self._settings
+        self._sample()
+        mask = Redactor(settings.redact).text
+        self._site = Site(settings.app, settings.cwd, host(), address(), self._load, mask)
+        for description in settings.backends:
+            self._open_backend(description)
+
+    def _open_backend(self, description: Any) -> None:
+        from .backends import HttpBackend
         from .backends.http import Sender
         from .dead import DeadLetters
         from .delivery import Deliverer
         from .encoding import Encoder, Guarded
 
         settings = self._settings
-        self._sample()
-        mask = Redactor(settings.redact).text
-        site = Site(settings.app, settings.cwd, host(), address(), self._load, mask)
-        for description in settings.backends:
-            backend = Sender(description) if isinstance(description, HttpBackend) else description
-            backend.open(site)
-            notes = os.path.join(self._spool.cursors, f"{backend.name}.encoding")
-            deliverer = Deliverer(
-                self._cursors[backend.name],
-                Guarded(backend, notes) if isinstance(backend, Encoder) else backend,
-                DeadLetters(self._spool.dead, backend.name, limit=settings.spooling.dead),
-                batching=settings.batching,
-                retry=settings.retry,
-                settled=self._bell.set,
-                # In another process a client may have joined it, whose key is not for the records of this one.
-                takes_all=backend.name not in settings.joined,
-            )
-            self._deliverers.append(deliverer)
-            self._start(backend.name, deliverer.run)
+        backend = Sender(description) if isinstance(description, HttpBackend) else description
+        backend.open(self._site)
+        notes = os.path.join(self._spool.cursors, f"{backend.name}.encoding")
+        deliverer = Deliverer(
+            self._cursors[backend.name],
+            Guarded(backend, notes) if isinstance(backend, Encoder) else backend,
+            DeadLetters(self._spool.dead, backend.name, limit=settings.spooling.dead),
+            batching=settings.batching,
+            retry=settings.retry,
+            settled=self._bell.set,
+            # In another process a client may have joined it, whose key is not for the records of this one.
+            takes_all=backend.name not in settings.joined,
+        )
+        self._deliverers.append(deliverer)
+        self._start(backend.name, deliverer.run)
+
+    def _take_in_joined(self) -> bool:
+        """Deliver to what clients have joined since; whether there was anything. Looked for once more when nobody
+        writes any longer: whoever did may have asked, written and ended since the last look."""
+        if self._handed_over:  # it is for the next process
+            return False
+        is_new = False
+        for backend in asked(self._joins):
+            if f"{backend.name}.json" in self._mine:
+                continue
+            self._mine.add(f"{backend.name}.json")
+            self._settings = self._settings.with_joined([backend])
+            self._cursors[backend.name] = self._cursor(backend)
+            self._open_backend(backend)
+            is_new = True
+        if is_new:
+            self._note.tell(self._settings)
+        return is_new
 
     def _look_after(self) -> None:
+        self._take_in_joined()
         self._sample()
         with contextlib.suppress(OSError):
             self._ledger.follow()
@@ -397,6 +425,21 @@ class Shipper:
         }
 
 
+class Note:
+    """What the lock file says of us: our pid, and our settings."""
+
+    def __init__(self, lock: int) -> None:
+        self._lock = lock
+        self._told = 0
+
+    def tell(self, settings: Settings) -> None:
+        before, self._told = self._told, tell(settings)
+        said = {"pid": os.getpid(), "digest": settings.digest, "settings": self._told}
+        write_note(self._lock, {**read_note(self._lock), **said})
+        if before:
+            os.close(before)
+
+
 def _segment(saved: dict[str, Any]) -> int:
     """Where a cursor that is none of ours stands; the first segment, when its file does not say."""
     segment = saved.get("segment")
@@ -424,7 +467,7 @@ def _settings() -> Settings | None:
     return settings if isinstance(settings, Settings) else None
 
 
-def main(pipe: int, lock: int) -> NoReturn:
+def main(pipe: int, lock: int, joins: int) -> NoReturn:
     """The life of the process, from its settings on stdin to `_exit`."""
     os.umask(0o077)
     os.chdir("/")
@@ -437,12 +480,13 @@ def main(pipe: int, lock: int) -> NoReturn:
     os.close(null)
     log.set_up(Spool(settings.spool).log, settings.app)
     grow(pipe)
-    write_note(lock, {**read_note(lock), "pid": os.getpid(), "settings": tell(settings)})
+    note = Note(lock)
+    note.tell(settings)
     sys.setswitchinterval(0.001)  # intake must not wait long for its turn: the pipe holds 1 MiB
     gc.set_threshold(50_000, 20, 100)  # events have no cycles, and looking for some in thousands of them is dear
     code = 0
     try:
-        Shipper(settings, pipe).run()
+        Shipper(settings, pipe, joins, note).run()
     except BaseException:
         _log.exception("the shipper process failed")
         code = 70

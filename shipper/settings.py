@@ -98,14 +98,25 @@ class Settings:
     def joined_too(self, other: Settings) -> Settings:
         """These settings, and what clients have joined in others; itself when that is all there."""
         known = {backend.name for backend in self.backends}
-        return self.with_joined(
-            [each for each in other.backends if each.name in other.joined and each.name not in known]
-        )
+        return self.with_joined([each for each in other.joined_backends if each.name not in known])
+
+    @property
+    def joined_backends(self) -> list[Any]:
+        return [each for each in self.backends if each.name in self.joined]
 
     @property
     def digest(self) -> str:
-        """The same for equal settings in any process; a running process with another one is replaced."""
-        parts = [__version__, self.app, *sorted(map(_canonical, self.backends)), repr(sorted(self.joined))]
+        """The same for equal settings in any process."""
+        return self._digest_with(self.backends)
+
+    @property
+    def own_digest(self) -> str:
+        """The same without what clients have joined; a running process with an older one of another is replaced."""
+        return self._digest_with([each for each in self.backends if each.name not in self.joined])
+
+    def _digest_with(self, backends: Sequence[Any]) -> str:
+        joined = sorted(each.name for each in backends if each.name in self.joined)
+        parts = [__version__, self.app, *sorted(map(_canonical, backends)), repr(joined)]
         parts += [repr(each) for each in (self.batching, self.retry, self.spooling, self.redact, self.grace)]
         return fingerprint("\n".join(parts).encode())
 

@@ -29,6 +29,7 @@ class Spool:
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(os.path.expanduser(path))
         self.queue = os.path.join(self.path, "queue")
+        self.joins = os.path.join(self.path, "joins")
         self.lock = os.path.join(self.path, "lock")
         self.journal = os.path.join(self.path, "journal")
         self.cursors = os.path.join(self.path, "cursors")
@@ -56,7 +57,8 @@ class Spool:
         try:
             os.makedirs(self.path, mode=0o700, exist_ok=True)
             self.prepare_folders()
-            self._prepare_queue()
+            for fifo in (self.queue, self.joins):
+                self._prepare_fifo(fifo)
         except OSError as error:
             raise ConfigurationError("spool", self.path, f"a folder that this user can write to ({error})") from error
 
@@ -80,12 +82,12 @@ class Spool:
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
             raise ConfigurationError("spool", path, "a folder that this user can write to")
 
-    def _prepare_queue(self) -> None:
+    def _prepare_fifo(self, path: str) -> None:
         with contextlib.suppress(FileExistsError):
-            os.mkfifo(self.queue, 0o600)
-        found = os.lstat(self.queue)
+            os.mkfifo(path, 0o600)
+        found = os.lstat(path)
         if not stat.S_ISFIFO(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-            raise ConfigurationError("spool", self.queue, "a FIFO of this user with mode 0600")
+            raise ConfigurationError("spool", path, "a FIFO of this user with mode 0600")
 
 
 def _is_ours_or_free(path: str) -> bool:

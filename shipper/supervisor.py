@@ -21,7 +21,7 @@ from typing import Any
 from . import native
 from .cursor import saved_positions
 from .handler import say
-from .handover import told
+from .handover import ask, close, open_joins, told
 from .journal import Writer, rescue, size_on_disk
 from .lock import number, read_note, read_pid, running, write_note
 from .queue import PIPE_SIZE
@@ -43,7 +43,7 @@ _BOOT = (
     "os.fork() and os._exit(0)\n"
     "sys.path[:]={path!r}\n"
     "from shipper.process import main\n"
-    "main({pipe},{lock})"
+    "main({pipe},{lock},{joins})"
 )
 
 
@@ -202,21 +202,22 @@ class Supervisor:
         return True
 
     def _launch(self, lock: int) -> None:
-        pipe = os.open(self._spool.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
+        with contextlib.ExitStack() as opened:
+            pipe = os.open(self._spool.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+            opened.callback(os.close, pipe)
             self._save(pipe)
-            boot = _BOOT.format(path=_import_path(), pipe=pipe, lock=lock)
+            joins = open_joins(self._spool.joins)
+            opened.callback(close, joins)
+            boot = _BOOT.format(path=_import_path(), pipe=pipe, lock=lock, joins=joins)
             title = f"{TITLE}{self._settings.app} {self._spool.path}"
             process = native.popen()(
                 [interpreter(self._settings.python), "-c", boot, title],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                pass_fds=(pipe, lock),
+                pass_fds=[each for each in (pipe, lock, joins) if each >= 0],
                 start_new_session=True,
                 env={name: value for name, value in os.environ.items() if not name.startswith("SHIPPER_")},
             )
-        finally:
-            os.close(pipe)
         assert process.stdin is not None
         self._started.append(process)
         with contextlib.suppress(BrokenPipeError):
@@ -255,31 +256,25 @@ class Supervisor:
         say("the shipper process can't be started; events wait in memory", str(error))
 
     def _replace_if_other(self) -> None:
-        """Ask a process that runs with other settings than are wanted now to hand over; its journal stays."""
+        """Ask a process that runs with other, older settings to hand over; its journal stays, and what clients have
+        joined. One that only lacks what our clients have joined is asked to take it in."""
         holder = self.holder()
         if holder is None or holder.get("digest") == self._digest:
             return
-        is_newer = number(holder, "since") > self._since
-        replaces = self._takes_the_place_of(told(holder)) if not is_newer else self._adds_to(told(holder))
+        theirs, since = told(holder), number(holder, "since")
+        known = () if theirs is None else [each.name for each in theirs.backends]
+        missing = [each for each in self._settings.joined_backends if each.name not in known]
+        if missing:
+            ask(self._spool.joins, missing)
+        is_older = since <= self._since
+        replaces = is_older and (theirs is None or theirs.own_digest != self._settings.own_digest)
+        if theirs is not None:
+            first, second = (self._settings, theirs) if is_older else (theirs, self._settings)
+            self._take(first.joined_too(second), max(since, self._since))
         pid = int(number(holder, "pid"))
         if replaces and _is_ours(pid):
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGUSR1)
-
-    def _takes_the_place_of(self, older: Settings | None) -> bool:
-        """Ours are newer. What clients of other processes have joined stays; False when nothing else differs."""
-        if older is None:
-            return True
-        self._take(self._settings.joined_too(older), self._since)
-        return self._digest != older.digest
-
-    def _adds_to(self, newer: Settings | None) -> bool:
-        """Ours are older: only what our clients have joined is still wanted. False when that is all there."""
-        wanted = None if newer is None else newer.joined_too(self._settings)
-        if wanted is None or wanted is newer:
-            return False
-        self._take(wanted, time.time())
-        return True
 
     def holder(self) -> dict[str, Any] | None:
         """What the running process wrote into the lock file, or None when none runs."""

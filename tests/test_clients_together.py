@@ -43,12 +43,16 @@ class Worker:
 
     def do(self, *lines: str) -> None:
         """Run each line of Python in it; AssertionError when one fails."""
-        assert self._process.stdin is not None
         assert self._process.stdout is not None
         for line in lines:
-            self._process.stdin.write(f"{line}\n")
-            self._process.stdin.flush()
+            self.command(line)
             assert self._process.stdout.readline() == "done\n", line
+
+    def command(self, line: str) -> None:
+        """Have it run a line that it need not live to the end of."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
 
 
 class Together:
@@ -165,6 +169,30 @@ def test_clients_are_served_again_after_the_shipper_process_was_killed(together:
         worker.do("client.log({'eventmessage': 'after'}, exc_info=False)")
 
     together.wait_for(k0={"after"}, k1={"after"}, k2={"after"})
+
+
+def test_a_process_that_is_killed_as_soon_as_it_has_joined_has_its_events_delivered(together: Together) -> None:
+    """The shipper process is still about to start then, for the first of the clients."""
+    worker = together.worker()
+
+    worker.command(
+        "first, client = TrakerrClient('k1'), TrakerrClient('k2');"
+        "client.log({'eventmessage': 'last words'}, exc_info=False);"
+        "os.kill(os.getpid(), 9)"
+    )
+
+    together.wait_for(k2={"last words"})
+
+
+def test_a_client_that_joins_does_not_restart_the_shipper_process(together: Together) -> None:
+    worker = together.worker()
+    worker.do("client = TrakerrClient('k1')", "assert client.shutdown()")
+    before = together.shippers()
+
+    worker.do("logging.getLogger('a').addHandler(streaming.jKoolHandler('t'))", "logging.getLogger('a').error('x')")
+
+    together.wait_for(t={"x"})
+    assert together.shippers() == before
 
 
 def test_a_process_that_knows_fewer_clients_does_not_replace_the_one_that_runs(together: Together) -> None:
