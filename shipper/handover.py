@@ -79,7 +79,8 @@ def told(holder: Mapping[str, Any]) -> Settings | None:
     if pid <= 0 or file <= 0:
         return None
     with contextlib.suppress(Exception):  # it ends; or a backend's module can't be imported here
-        with open(f"/proc/{pid}/fd/{file}", "rb") as opened:
-            found = pickle.load(opened)
+        # Neither waits when the process is gone and its number is somebody else's.
+        with open(os.open(f"/proc/{pid}/fd/{file}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+            found = pickle.load(opened) if stat.S_ISREG(os.fstat(opened.fileno()).st_mode) else None
         return found if isinstance(found, Settings) else None
     return None

@@ -433,11 +433,14 @@ class Note:
         self._told = 0
 
     def tell(self, settings: Settings) -> None:
-        before, self._told = self._told, tell(settings)
+        file = tell(settings)
+        if file and self._told:
+            # Under the same number, or who has just read it would open something else.
+            os.dup2(file, self._told, inheritable=False)
+            os.close(file)
+        self._told = self._told or file
         said = {"pid": os.getpid(), "digest": settings.digest, "settings": self._told}
         write_note(self._lock, {**read_note(self._lock), **said})
-        if before:
-            os.close(before)
 
 
 def _segment(saved: dict[str, Any]) -> int:
