@@ -19,16 +19,17 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from . import log
-from .cursor import Cursor, saved_positions
+from .cursor import Cursor
 from .errors import ConfigurationError
 from .handover import asked, tell
 from .intake import Intake
-from .journal import Position, Writer, punch, release, rescue, segments, size_on_disk
+from .journal import Position, Writer, rescue
 from .ledger import Ledger
 from .lock import read_note, write_note
 from .overflow import Drops, leave, living_drops, spilt
 from .queue import grow
 from .redact import Redactor
+from .retention import Retention
 from .settings import Settings
 from .spool import Spool, write_atomically
 
@@ -40,7 +41,6 @@ HEARTBEAT = 1.0  # seconds between two status files when nothing happens
 PROGRESS = 0.2  # ... and when something does
 PATIENT = 10.0  # seconds after which whoever still waits for a flush is told at leisure
 PARTING = 3.0  # seconds that requests under way get to end
-FORGOTTEN = 7 * 24 * 3600.0  # seconds that the journal is kept for a backend that is no longer configured
 
 _log = logging.getLogger(log.NAME)
 
@@ -72,15 +72,15 @@ class Shipper:
         self._site: Any = None
         self._mine = {f"{backend.name}.json" for backend in settings.backends}
         self._ledger = Ledger(self._spool.ledger, self._spool.journal, self._spool.damaged)
-        self._cursors = self._open_cursors()
+        self._cursors = {backend.name: self._cursor(backend) for backend in settings.backends}
         newest = max([self._ledger.position.segment, *(cursor.position.segment for cursor in self._cursors.values())])
         writer = Writer(self._spool.journal, segment_bytes=settings.spooling.segment, first=newest)
         self._intake = Intake(
             pipe, writer, self._spool.overflow, fsync=settings.spooling.fsync, grown=self._journal_has_grown
         )
-
-    def _open_cursors(self) -> dict[str, Cursor]:
-        return {backend.name: self._cursor(backend) for backend in self._settings.backends}
+        self._retention = Retention(
+            self._spool, settings.spooling, self._ledger, self._intake, self._deliverers, self._mine
+        )
 
     def _cursor(self, backend: Any) -> Cursor:
         path = os.path.join(self._spool.cursors, f"{backend.name}.json")
@@ -240,51 +240,8 @@ class Shipper:
         with contextlib.suppress(OSError):
             self._ledger.save()
         with contextlib.suppress(OSError):
-            self._release()
-            self._keep_quota()
-
-    def _release(self) -> None:
-        positions = [deliverer.position for deliverer in self._deliverers]
-        positions.append(self._ledger.position)
-        for name, saved in saved_positions(self._spool.cursors).items():
-            if f"{name}.json" not in self._mine and self._is_remembered(name):
-                positions.append(Position(_segment(saved), 0))
-        least = min(positions)
-        release(self._spool.journal, least.segment)
-        if self._intake.trouble:
-            punch(self._spool.journal, min(least, self._ledger.durable))
-
-    def _is_remembered(self, name: str) -> bool:
-        changed = os.stat(os.path.join(self._spool.cursors, f"{name}.json")).st_mtime
-        return time.time() - changed < FORGOTTEN
-
-    def _keep_quota(self) -> None:
-        spooling = self._settings.spooling
-        size = size_on_disk(self._spool.journal)
-        floor = segments(self._spool.journal)[0] + 1 if size >= spooling.quota else 0
-        self._give_up_removed_backends(floor)
-        if spooling.when_full == "newest":
-            (self._intake.paused.set if size >= spooling.quota else self._intake.paused.clear)()
-            return
-        if size < spooling.quota:
-            return
-        _log.warning("the journal has used up its quota: its oldest segment is given up, and its events are counted")
-        for deliverer in self._deliverers:
-            deliverer.floor = max(deliverer.floor, floor)
-            deliverer.wake.set()
-
-    def _give_up_removed_backends(self, floor: int) -> None:
-        """What is kept for a backend that is no longer configured goes first."""
-        for name, saved in saved_positions(self._spool.cursors).items():
-            if f"{name}.json" in self._mine or _segment(saved) >= floor:
-                continue
-            path = os.path.join(self._spool.cursors, f"{name}.json")
-            changed = os.stat(path).st_mtime
-            cursor = Cursor(path, self._spool.journal)
-            cursor.skip_to(floor)
-            cursor.commit()
-            cursor.close()
-            os.utime(path, (changed, changed))  # it is not remembered any longer for that
+            self._retention.release()
+            self._retention.keep_quota()
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -332,7 +289,7 @@ class Shipper:
             self._ledger.follow(10_000)
             self._account_for_the_dead()
             self._ledger.save()
-            self._release()
+            self._retention.release()
         self._tell(last=True)
         with contextlib.suppress(OSError):
             os.rmdir(self._spool.overflow)
@@ -441,12 +398,6 @@ class Note:
         self._told = self._told or file
         said = {"pid": os.getpid(), "digest": settings.digest, "settings": self._told}
         write_note(self._lock, {**read_note(self._lock), **said})
-
-
-def _segment(saved: dict[str, Any]) -> int:
-    """Where a cursor that is none of ours stands; the first segment, when its file does not say."""
-    segment = saved.get("segment")
-    return segment if isinstance(segment, int) else 1
 
 
 def _let_go_of_stderr() -> None:
