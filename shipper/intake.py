@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import logging
 import os
 import queue
@@ -32,7 +33,12 @@ class Intake:
     """The only writer of the journal. `run` is its thread; everything public may be read from another one."""
 
     def __init__(
-        self, pipe: int, writer: Writer, overflow: str, *, fsync: float = 0.0, grown: Callable[[], None] = lambda: None
+        self,
+        pipe: int,
+        writer: Writer,
+        *overflows: str,
+        fsync: float = 0.0,
+        grown: Callable[[], None] = lambda: None,
     ) -> None:
         self.stopping = threading.Event()
         self.eof = threading.Event()  # no process has the queue open for writing, and it is empty
@@ -44,7 +50,7 @@ class Intake:
         self._known: set[str] = set()
         self._pipe = pipe
         self._writer = writer
-        self._overflow = overflow
+        self._overflows = overflows
         self._fsync = fsync
         self._grown = grown
         self._looked = 0.0
@@ -127,7 +133,7 @@ class Intake:
         self._looked = time.monotonic()
         if not self._is_at_border():  # the rest of a frame comes with the next splice
             return
-        for found in abandoned(self._overflow, self._known):
+        for found in itertools.chain(*(abandoned(folder, self._known) for folder in self._overflows)):
             try:
                 self._catch_up()
                 self._writer.append(found.frames)

@@ -72,9 +72,11 @@ def prepare_folder(folder: str) -> None:
 class Overflow:
     """The overflow of one process. Threads of that process share it; no other process writes to it."""
 
-    def __init__(self, folder: str, *, token: bytes, pid: int, limit: int) -> None:
+    def __init__(self, folder: str, *, token: bytes, pid: int, limit: int, second: str = "") -> None:
+        """``second`` is the folder for when `folder` has no room for a file."""
         self.busy = False  # frames are waiting here, so later ones must queue up behind them
         self._folder = folder
+        self._second = second
         self._path = ""
         self._token = token
         self._pid = pid
@@ -196,11 +198,19 @@ class Overflow:
         if self._fd >= 0:
             return
         try:
-            prepare_folder(self._folder)
-            fd = self._new_file()
+            self._open_in(self._folder)
+        except OSError:
+            if self._second in ("", self._folder):
+                raise
+            self._open_in(self._second)
+
+    def _open_in(self, folder: str) -> None:
+        try:
+            prepare_folder(folder)
+            fd = self._new_file(folder)
         except FileNotFoundError:  # a shipper process that ended has just removed the empty folder
-            prepare_folder(self._folder)
-            fd = self._new_file()
+            prepare_folder(folder)
+            fd = self._new_file(folder)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.posix_fallocate(fd, 0, HEAD)
@@ -211,10 +221,10 @@ class Overflow:
             raise
         self._fd = fd
 
-    def _new_file(self) -> int:
+    def _new_file(self, folder: str) -> int:
         for attempt in itertools.count():  # one that was closed before may still be there, for the shipper process
             name = f"{self._token.hex()}-{attempt}"
-            self._path = os.path.join(self._folder, name)
+            self._path = os.path.join(folder, name)
             with contextlib.suppress(FileExistsError):
                 return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         raise AssertionError("unreachable")

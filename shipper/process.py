@@ -71,12 +71,13 @@ class Shipper:
         self._load: Any = None
         self._site: Any = None
         self._mine = {f"{backend.name}.json" for backend in settings.backends}
+        self._overflows = tuple({self._spool.overflow, self._spool.overflow_on_disk})
         self._ledger = Ledger(self._spool.ledger, self._spool.journal, self._spool.damaged)
         self._cursors = {backend.name: self._cursor(backend) for backend in settings.backends}
         newest = max([self._ledger.position.segment, *(cursor.position.segment for cursor in self._cursors.values())])
         writer = Writer(self._spool.journal, segment_bytes=settings.spooling.segment, first=newest)
         self._intake = Intake(
-            pipe, writer, self._spool.overflow, fsync=settings.spooling.fsync, grown=self._journal_has_grown
+            pipe, writer, *self._overflows, fsync=settings.spooling.fsync, grown=self._journal_has_grown
         )
         self._retention = Retention(
             self._spool, settings.spooling, self._ledger, self._intake, self._deliverers, self._mine
@@ -292,6 +293,8 @@ class Shipper:
             self._retention.release()
         self._tell(last=True)
         with contextlib.suppress(OSError):
+            os.rmdir(self._spool.overflow_on_disk)
+        with contextlib.suppress(OSError):
             os.rmdir(self._spool.overflow)
             os.rmdir(os.path.dirname(self._spool.overflow))
         _log.info("ended")
@@ -363,8 +366,9 @@ class Shipper:
         }
 
     def _dropped(self) -> Drops:
-        for name, drops in living_drops(self._spool.overflow).items():
-            self._ledger.note_drops(name, 0, drops)
+        for folder in self._overflows:
+            for name, drops in living_drops(folder).items():
+                self._ledger.note_drops(name, 0, drops)
         return self._ledger.drops
 
     def _backend_state(self, deliverer: Any) -> dict[str, Any]:

@@ -100,7 +100,13 @@ class RecordQueue(_Base):
         pid, token = os.getpid(), new_token()
         self._sequence = itertools.count()
         self._marks = itertools.count(1)
-        self._overflow = Overflow(self._folder, token=token, pid=pid, limit=self._overflow_size)
+        self._overflow = Overflow(
+            self._folder,
+            token=token,
+            pid=pid,
+            limit=self._overflow_size,
+            second=os.path.join(os.path.dirname(self._path), "overflow"),
+        )
         self._helping = False
         # Last: another thread that finds our pid here must find nothing of the parent's with it, or ids come twice.
         self._token = token

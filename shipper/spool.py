@@ -40,6 +40,11 @@ class Spool:
         self.log = os.path.join(self.path, "shipper.log")
 
     @property
+    def overflow_on_disk(self) -> str:
+        """The folder of overflows for which memory has no room."""
+        return os.path.join(self.path, "overflow")
+
+    @property
     def overflow(self) -> str:
         """The folder of the processes' overflows, made when it is needed: in memory where there is a place for that.
 
@@ -47,7 +52,7 @@ class Spool:
         """
         ours = f"/dev/shm/shipper-{os.geteuid()}"
         if not os.access("/dev/shm", os.W_OK | os.X_OK) or not _is_ours_or_free(ours):
-            return os.path.join(self.path, "overflow")
+            return self.overflow_on_disk
         return os.path.join(ours, fingerprint(os.path.realpath(self.path).encode())[:16])
 
     def prepare(self) -> None:

@@ -316,6 +316,20 @@ def test_memory_without_room_for_a_file_costs_no_descriptors(small_memory: Path)
     assert overflow.drops == {"queue_full": {"ERROR": 20}}
 
 
+def test_without_room_for_a_file_in_memory_it_is_in_the_second_folder(small_memory: Path, folder: str) -> None:
+    with open(small_memory / "ballast", "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"." * 4096) == 4096:
+            pass
+    overflow = Overflow(str(small_memory / "o"), token=TOKEN, pid=os.getpid(), limit=10**6, second=folder)
+
+    assert overflow.append(frames(0), 20)
+    overflow.count("queue_full", 40)
+
+    assert drained(overflow, Pipe()) == [0]
+    assert list(living_drops(folder).values()) == [{"queue_full": {"ERROR": 1}}]
+    overflow.close()
+
+
 @pytest.mark.parametrize("mode", [0o755, 0o777])
 def test_a_folder_that_others_can_enter_is_refused(folder: str, mode: int) -> None:
     os.mkdir(folder)

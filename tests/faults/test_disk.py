@@ -21,6 +21,7 @@ import shipper
 from shipper import frame
 from shipper.event import Event, pack
 from shipper.journal import segment_path
+from shipper.overflow import Overflow
 from shipper.status import total
 
 from ..needs import need
@@ -96,6 +97,25 @@ def test_a_full_disk_holds_the_pipe_and_lets_go_without_a_restart(
         assert scene.pid == pid
         _everything_is_accounted_for(scene, "a", "b")
         assert oracle.accepted("a").keys() >= set(errors), "the last quarter of the overflow is for them"
+
+
+def test_what_memory_had_no_room_for_is_taken_over_from_the_disk(scene: Scene) -> None:
+    """A process was killed whose overflow could not be in memory."""
+    scene.place.prepare()
+    payload = pack(Event(message="id:left", level=20))
+    token = secrets.token_bytes(8)
+    owner = Overflow(scene.place.overflow_on_disk, token=token, pid=2**22 + 1, limit=10**6)
+    owner.append(frame.encode(payload, token=token, seq=0, pid=2**22 + 1, level=20), 20)
+    owner.count("queue_full", 20)
+    owner.close()
+
+    scene.start(scene.trakerr("a"))
+
+    wait_until(lambda: "left" in scene.oracle.accepted("a"), 10)
+    wait_until(lambda: shipper.status().dropped == {"queue_full": {"INFO": 1}}, 10)
+    scene.stop()
+    scene.ends()
+    assert not os.path.exists(scene.place.overflow_on_disk)
 
 
 def _seconds(scene: Scene) -> float:
