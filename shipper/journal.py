@@ -31,14 +31,10 @@ class Position(NamedTuple):
 
 
 def segments(folder: str) -> list[int]:
-    """The numbers of the segments that are there, oldest first. Foreign files are none; a missing folder has none."""
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return []
+    """The numbers of the segments that are there, oldest first; foreign files are none."""
     return sorted(
         int(name[: -len(_SUFFIX)])
-        for name in names
+        for name in os.listdir(folder)
         if name.endswith(_SUFFIX) and name[: -len(_SUFFIX)].isascii() and name[: -len(_SUFFIX)].isdigit()
     )
 

@@ -20,7 +20,6 @@ from typing import Any, NoReturn
 
 from . import log
 from .cursor import Cursor
-from .errors import ConfigurationError
 from .handover import asked, tell
 from .intake import Intake
 from .journal import Position, Writer, rescue
@@ -236,8 +235,6 @@ class Shipper:
         if now - self._kept_at < 1.0:
             return
         self._kept_at = now
-        with contextlib.suppress(OSError, ConfigurationError):
-            self._spool.prepare_folders()  # somebody may have removed one
         with contextlib.suppress(OSError):
             self._ledger.save()
         with contextlib.suppress(OSError):

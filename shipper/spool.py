@@ -61,19 +61,15 @@ class Spool:
             raise ConfigurationError("spool", self.path, f"a path of at most {_LONGEST} bytes")
         try:
             os.makedirs(self.path, mode=0o700, exist_ok=True)
-            self.prepare_folders()
+            self._check_folder(self.path)
+            for folder in (self.journal, self.cursors, self.dead, self.damaged):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(folder, 0o700)
+                self._check_folder(folder)
             for fifo in (self.queue, self.joins):
                 self._prepare_fifo(fifo)
         except OSError as error:
             raise ConfigurationError("spool", self.path, f"a folder that this user can write to ({error})") from error
-
-    def prepare_folders(self) -> None:
-        """Make those that are missing in the app's folder, which is there. Errors as of `prepare`, and OSError."""
-        self._check_folder(self.path)
-        for folder in (self.journal, self.cursors, self.dead, self.damaged):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(folder, 0o700)
-            self._check_folder(folder)
 
     def _check_folder(self, path: str) -> None:
         found = os.lstat(path)

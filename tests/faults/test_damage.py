@@ -9,7 +9,6 @@ import os
 import random
 import re
 import shutil
-import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -41,7 +40,9 @@ def _packed(message: str) -> bytes:
 def _frames(count: int, *, size: int = 40, first: int = 0) -> list[bytes]:
     """The bytes of so many events, each as a whole."""
     return [
-        b"".join(frame.encode(_packed(f"id:d{seq} {'x' * size}"), token=TOKEN, seq=seq, pid=1, level=20))
+        b"".join(
+            frame.encode(_packed(f"id:d{seq} {'x' * size}"), token=TOKEN, seq=seq, pid=1, level=20)
+        )
         for seq in range(first, first + count)
     ]
 
@@ -312,29 +313,6 @@ def test_a_process_starts_whatever_happened_to_its_files(scene: Scene, damage: s
     wait_until(lambda: scene.backend("a").left == 0 or damage == "the cursor is far ahead", 5, damage)
     scene.stop()
     scene.ends()
-
-
-@pytest.mark.parametrize("killed", [False, True], ids=["it goes on", "it is killed"])
-@pytest.mark.parametrize(
-    "names",
-    [("journal",), ("cursors",), ("journal", "cursors"), ("dead", "damaged"), ("lock", "status.json", "ledger.json")],
-)
-def test_what_is_removed_while_it_runs_is_made_anew(scene: Scene, names: tuple[str, ...], killed: bool) -> None:
-    scene.start(scene.trakerr("a"))
-    scene.log_many(10)
-    scene.all_arrive("a")
-    pid = scene.pid
-    for name in names:
-        path = scene.spool / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if killed:
-        os.kill(pid, signal.SIGKILL)
-
-    scene.log_many(20)
-
-    scene.all_arrive("a")
-    assert shipper.flush(10)
-    scene.ids_are_the_same_at_every_retry("a")
 
 
 def _pieces() -> st.SearchStrategy[list[bytes | int]]:
