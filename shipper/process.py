@@ -70,7 +70,7 @@ class Shipper:
         self._load: Any = None
         self._site: Any = None
         self._mine = {f"{backend.name}.json" for backend in settings.backends}
-        self._overflows = tuple({self._spool.overflow, self._spool.overflow_on_disk})
+        self._overflows = tuple(dict.fromkeys((self._spool.overflow, self._spool.overflow_on_disk)))
         self._ledger = Ledger(self._spool.ledger, self._spool.journal, self._spool.damaged)
         self._cursors = {backend.name: self._cursor(backend) for backend in settings.backends}
         newest = max([self._ledger.position.segment, *(cursor.position.segment for cursor in self._cursors.values())])
