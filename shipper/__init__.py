@@ -1,5 +1,7 @@
 """shipper - ships every log record of a Python application to Trakerr and jKool, and loses none."""
 
+from typing import TYPE_CHECKING, Any
+
 from ._version import __version__
 from .app import flush, running, start, status, stop
 from .backends import Backend, HttpBackend, Site
@@ -19,7 +21,9 @@ from .event import Event
 from .handler import QueueHandler
 from .limits import Batching, Retry, Spooling
 from .redact import Redact
-from .status import BackendStatus, Report, Status
+
+if TYPE_CHECKING:
+    from .report import BackendStatus, Report, Status
 
 __all__ = [
     "Backend",
@@ -51,3 +55,12 @@ __all__ = [
     "status",
     "stop",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What only those need who ask how an app does is loaded when they ask."""
+    if name not in ("BackendStatus", "Report", "Status"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import report
+
+    return getattr(report, name)

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .event import Event, pack
 from .hook import Hook, P, R, RestingError
-from .queue import RecordQueue
 from .record import from_record
 from .redact import Redact, Redactor
 from .straight import straight
+
+if TYPE_CHECKING:
+    from .queue import RecordQueue
 
 BeforeSend = Callable[[Event], "Event | None"]
 Context = Callable[[], Mapping[str, object]]

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from .errors import ConfigurationError
 
+OVERFLOW_SIZE = 8 * 1024 * 1024  # bytes that may wait in one process when the pipe is full
+
 
 def check_whole(setting: str, value: object, *, least: int) -> None:
     """ConfigurationError unless `value` is a whole number of at least `least`."""

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import frame, native
 from .event import EventId
+from .limits import OVERFLOW_SIZE
 from .native import new_rlock, start_thread
 from .overflow import Drops, Overflow
 
 PIPE_SIZE = 1024 * 1024
-OVERFLOW_SIZE = 8 * 1024 * 1024
 _READ_SIZE = 256 * 1024
 _F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
 _POLL_MS = 50

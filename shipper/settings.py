@@ -8,7 +8,6 @@ import logging
 import os
 import pickle
 import re
-import shutil
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +20,7 @@ from .backends.jkool import JKool
 from .backends.trakerr import Trakerr
 from .errors import ConfigurationError
 from .fingerprint import fingerprint
-from .limits import Batching, Retry, Spooling, check_seconds, check_whole
-from .queue import OVERFLOW_SIZE
+from .limits import OVERFLOW_SIZE, Batching, Retry, Spooling, check_seconds, check_whole
 from .redact import Redact
 from .spool import default_folder
 
@@ -182,7 +180,7 @@ def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mappin
         # The shipper process works elsewhere; and in a variable that no shell has set, ~ comes as it is.
         values["spool"] = os.path.join(_cwd(), os.path.expanduser(values["spool"]))
     python = values.get("python")
-    if python and isinstance(python, str) and not shutil.which(python):
+    if python and isinstance(python, str) and not _is_program(python):
         raise ConfigurationError("python", python, "must be the path of a Python interpreter that can be run")
     values["level"] = level_number("level", values.get("level", logging.NOTSET))
     return Settings(backends=found, cwd=_cwd(), **values)
@@ -340,3 +338,9 @@ def _is_installed(program: str) -> bool:
 def _names_a_loaded_module(word: str) -> bool:
     name = word.partition(":")[0].removesuffix(".py")
     return bool(_MODULE.fullmatch(name)) and name in sys.modules
+
+
+def _is_program(name: str) -> bool:
+    import shutil
+
+    return shutil.which(name) is not None

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import stat
-import tempfile
 import time
 import zlib
 from collections.abc import Mapping
@@ -214,11 +213,25 @@ def _unsealed(text: bytes) -> bytes:
     return found
 
 
+def part(said: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The object of that name, empty when there is none: a file may be damaged, or another release's."""
+    value = said.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def whole(said: Mapping[str, Any], name: str) -> int:
+    """The whole number of that name, 0 when there is none."""
+    value = said.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
 def default_folder(app: str) -> str:
     """`$XDG_STATE_HOME/shipper/<app>`, by default `~/.local/state/shipper/<app>`; homeless, in the temp folder."""
     home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
     if os.path.isabs(home) and _can_be_made(home):
         return os.path.join(home, "shipper", app)
+    import tempfile  # only for the homeless
+
     return os.path.join(tempfile.gettempdir(), f"shipper-{os.geteuid()}", app)
 
 

@@ -26,8 +26,7 @@ from .journal import Writer, rescue, size_on_disk
 from .lock import number, read_note, read_pid, running, write_note
 from .queue import PIPE_SIZE
 from .settings import Settings
-from .spool import Spool, open_cleared, open_file, read_json
-from .status import whole
+from .spool import Spool, open_cleared, open_file, read_json, whole
 
 TITLE = "shipper: "  # in `ps`, before the app's name and its spool
 LOOK = 1.0  # seconds between two looks at a process whose end would be told

@@ -20,8 +20,8 @@ import pytest
 from shipper.cli import COMMANDS, main
 from shipper.cli.status import as_object
 from shipper.cli.statusview import duration, sentences, size
+from shipper.report import read_status
 from shipper.spool import Spool
-from shipper.status import read_status
 
 from .command import lines_of, running
 from .waiting import wait_until

@@ -7,10 +7,12 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from typing import TypeVar
-from urllib.parse import SplitResult, urlsplit
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
 
 Value = TypeVar("Value")
 
@@ -99,7 +101,7 @@ def url(setting: str, value: object) -> str:
     if not isinstance(value, str) or _CONTROL.search(value) or " " in value:
         raise ConfigurationError(setting, value, allowed)
     try:
-        parts = urlsplit(value)
+        parts = split(value)
         host, port = parts.hostname, parts.port
     except ValueError as exc:
         raise ConfigurationError(setting, _shown(value), f"{allowed} ({exc})") from None
@@ -112,6 +114,8 @@ def url(setting: str, value: object) -> str:
 
 def split(value: str) -> SplitResult:
     """The parts of an address that `url` has let through."""
+    from urllib.parse import urlsplit  # not before there is an address
+
     return urlsplit(value)
 
 

@@ -23,8 +23,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Protocol
 
+from ..report import Status, read_status, total
 from ..spool import Spool
-from ..status import Status, read_status, total
 from ..supervisor import TITLE
 from . import BAD_NEWS, OK, complain
 from .demoapp import LINE, WORKERS, Task

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from . import BAD_NEWS, INTERRUPTED, NOT_TRIED, OK, complain
 
 if TYPE_CHECKING:
-    from ..app import App
+    from ..application import App
     from ..settings import Settings
     from .lines import Lines, Reading
     from .spill import Spill

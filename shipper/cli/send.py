@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import BAD_NEWS, NOT_TRIED, OK, complain
 
 if TYPE_CHECKING:
-    from ..app import App
+    from ..application import App
     from ..event import Event
     from ..settings import Settings
 
@@ -68,8 +68,8 @@ def _seconds(text: str) -> float:
 
 
 def run(given: argparse.Namespace) -> int:
+    from ..report import read_status
     from ..spool import Spool
-    from ..status import read_status
     from .starting import begin, settings_for
 
     settings = settings_for(given.app, given.spool)

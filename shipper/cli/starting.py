@@ -6,12 +6,16 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+from typing import TYPE_CHECKING
 
-from ..app import App, current, start
+from ..app import current, start
 from ..errors import ConfigurationError
 from ..lock import running
 from ..settings import Settings, identity, resolve
 from ..spool import Spool
+
+if TYPE_CHECKING:
+    from ..application import App
 
 
 def settings_for(app: str | None, spool: str | None) -> Settings:

@@ -12,8 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from ..report import Status, apps, read_status
 from ..spool import Spool, default_folder
-from ..status import Status, apps, read_status
 from . import BAD_NEWS, OK, complain
 
 Look = Callable[[], list[Status]]

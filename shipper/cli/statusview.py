@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ..status import BackendStatus, Status, total
+from ..report import BackendStatus, Status, total
 
 CALM = ("idle", "delivering", "stopped")
 _NARROW = 100  # columns that a table gets when nobody says how many there are

@@ -24,8 +24,8 @@ import shipper
 from shipper.cursor import Cursor
 from shipper.event import unpack
 from shipper.lock import read_pid, running
+from shipper.report import Status, read_status
 from shipper.spool import Spool, read_json
-from shipper.status import Status, read_status
 from tests.waiting import wait_until
 
 from .oracle import NAMED, Oracle

@@ -22,7 +22,7 @@ from shipper import frame
 from shipper.event import Event, pack
 from shipper.journal import segment_path
 from shipper.overflow import Overflow
-from shipper.status import total
+from shipper.report import total
 
 from ..needs import need
 from ..waiting import wait_until

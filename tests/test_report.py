@@ -16,8 +16,8 @@ from rich.console import Console
 
 from shipper.cli.status import as_object
 from shipper.cli.statusview import one
+from shipper.report import BackendStatus, Report, Status, read_status
 from shipper.spool import Spool, write_atomically
-from shipper.status import BackendStatus, Report, Status, read_status
 
 
 @pytest.fixture

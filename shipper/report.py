@@ -13,7 +13,7 @@ from .cursor import saved_positions
 from .journal import segments, size_on_disk
 from .lock import number, running
 from .overflow import Drops
-from .spool import Spool, read_json
+from .spool import Spool, part, read_json, whole
 
 
 @dataclass(frozen=True)
@@ -83,18 +83,6 @@ class Report:
 
 def total(drops: Drops) -> int:
     return sum(sum(levels.values()) for levels in drops.values())
-
-
-def part(said: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The object of that name, empty when there is none: a file may be damaged, or another release's."""
-    value = said.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def whole(said: Mapping[str, Any], name: str) -> int:
-    """The whole number of that name, 0 when there is none."""
-    value = said.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def _text(said: Mapping[str, Any], name: str, default: str = "") -> str:
