@@ -72,7 +72,7 @@ class Shipper:
         self._mine = {f"{backend.name}.json" for backend in settings.backends}
         self._overflows = tuple(dict.fromkeys((self._spool.overflow, self._spool.overflow_on_disk)))
         self._ledger = Ledger(self._spool.ledger, self._spool.journal, self._spool.damaged)
-        self._cursors = {backend.name: self._cursor(backend) for backend in settings.backends}
+        self._cursors = self._open_cursors()
         newest = max([self._ledger.position.segment, *(cursor.position.segment for cursor in self._cursors.values())])
         writer = Writer(self._spool.journal, segment_bytes=settings.spooling.segment, first=newest)
         self._intake = Intake(
@@ -81,6 +81,9 @@ class Shipper:
         self._retention = Retention(
             self._spool, settings.spooling, self._ledger, self._intake, self._deliverers, self._mine
         )
+
+    def _open_cursors(self) -> dict[str, Cursor]:
+        return {backend.name: self._cursor(backend) for backend in self._settings.backends}
 
     def _cursor(self, backend: Any) -> Cursor:
         path = os.path.join(self._spool.cursors, f"{backend.name}.json")

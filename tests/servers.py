@@ -219,9 +219,10 @@ def _next_request(stream: Iterable[bytes]) -> Request | None:
             break
     if not head.endswith(b"\r\n\r\n"):
         return None
-    length = _LENGTH.search(head.replace(b"\r\n", b"\n"))
-    body = stream.read(int(length[1])) if length else b""  # type: ignore[attr-defined]
-    return Request(head[:-4], body)
+    found = _LENGTH.search(head.replace(b"\r\n", b"\n"))
+    length = int(found[1]) if found else 0
+    body = stream.read(length) if length else b""  # type: ignore[attr-defined]
+    return Request(head[:-4], body) if len(body) == length else None  # its client was killed in the middle
 
 
 def _shut(connection: socket.socket) -> None:

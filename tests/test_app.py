@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,10 @@ def test_what_is_logged_arrives_and_the_report_says_so(app: App) -> None:
 
 
 def test_the_very_first_event_says_how_busy_the_machine_is(app: App) -> None:
-    """The shipper process itself was busy starting."""
-    begin(app)
-    LOG.info("x")
-    shipper.stop(5)
+    with app.running(sys.executable, "-c", "while True: pass"):
+        begin(app)
+        LOG.info("x")
+        shipper.stop(5)
 
     assert json.loads(app.server.requests[0].body)["contextCpuPercentage"] > 0
 

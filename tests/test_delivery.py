@@ -8,7 +8,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
 
@@ -26,6 +26,7 @@ from shipper.journal import Writer, segments
 from shipper.limits import Batching, Retry
 from shipper.queue import new_token
 
+from .disks import tmpfs
 from .waiting import wait_until
 
 AT_ONCE = Retry(initial=0.0, maximum=0.0, max_retry_after=0.0, unauthorised=0.0, poison_after=0.0)
@@ -761,26 +762,33 @@ def test_a_full_disk_at_a_dead_letter_leaves_no_event_in_two_hands(way: MakeWay,
 
 def test_a_cursor_that_can_not_be_saved_is_saved_later(way: MakeWay, spool: Path) -> None:
     one = way(Memory(max_events=1))
-    (spool / "cursor.json.new").mkdir()  # in the way of the file that would replace the cursor's
     one.log("a")
-    with one.running():
-        wait_until(lambda: one.deliverer.last_error.startswith("spool: "))
-        assert one.deliverer.counts == {}
-        (spool / "cursor.json.new").rmdir()
-        wait_until(lambda: one.counts == {"delivered": 1})
+    with ExitStack() as obstacle:
+        obstacle.enter_context(_in_the_way(spool / "cursor.json.new"))
+        with one.running():
+            wait_until(lambda: one.deliverer.last_error.startswith("spool: "))
+            assert one.deliverer.counts == {}
+            obstacle.close()
+            wait_until(lambda: one.counts == {"delivered": 1})
 
     assert one.sent == ["a"]
 
 
 def test_the_end_comes_even_when_the_cursor_can_not_be_saved(way: MakeWay, spool: Path) -> None:
     one = way(Memory(max_events=1))
-    (spool / "cursor.json.new").mkdir()
     one.log("a")
-    with one.running() as thread:
+    with _in_the_way(spool / "cursor.json.new"), one.running() as thread:
         wait_until(lambda: one.sent == ["a"])
 
     assert not thread.is_alive()
-    (spool / "cursor.json.new").rmdir()
+
+
+@contextmanager
+def _in_the_way(path: Path) -> Iterator[None]:
+    """A folder that can't get another name, in the place of the file that would replace the cursor's."""
+    path.mkdir()
+    with tmpfs(path, "64k"):
+        yield
 
 
 def test_what_the_quota_gave_up_is_counted_and_not_sent(way: MakeWay, spool: Path) -> None:
