@@ -150,13 +150,11 @@ class Shipper:
 
     def _open_backends(self) -> None:
         # Only now: intake has been at work while requests, the largest of our imports, was loaded.
+        from .backends import Site
         from .machine import Load, address, host
 
-        self._load = Load()  # before the others: the first sample tells of the time since then
-        from .backends import Site
-
         settings = self._settings
-        self._sample()
+        self._load = Load()
         mask = Redactor(settings.redact).text
         self._site = Site(settings.app, settings.cwd, host(), address(), self._load, mask)
         for description in settings.backends:
@@ -169,6 +167,7 @@ class Shipper:
         from .delivery import Deliverer
         from .encoding import Encoder, Guarded
 
+        self._sample()  # the first one tells of the time that these imports took, and not of none
         settings = self._settings
         backend = Sender(description) if isinstance(description, HttpBackend) else description
         backend.open(self._site)
