@@ -66,7 +66,7 @@ def serve_and_check(app: App, *command: str, port: int) -> None:
             assert fetched(f"http://127.0.0.1:{port}/{n}")
         assert len(shippers_of(app.spool)) == 1
         process.send_signal(signal.SIGTERM)
-        process.wait(15)
+        process.wait(40)  # gunicorn gives a worker 30 s to end
 
     paths = [f"/{n} by" for n in range(40)]
     assert holds(lambda: all(any(m.startswith(path) for m in app.messages()) for path in paths), 15)
