@@ -76,7 +76,9 @@ def test_nothing_is_missing_after_a_storm_of_two_hundred_kills(case: Case, metho
 
     case.wait_for_end(600)  # 200,000 requests, to servers on the same cores
     assert len(case.emitted.returned) >= 100_000
-    case.check()
+    # The last kill may have left all of it to the next start, which takes its time for 100,000 events.
+    case.check_that_a_record_flows(600)
+    case.check(fresh=False)
 
 
 def test_a_killed_run_says_nothing_on_stderr(case: Case) -> None:
