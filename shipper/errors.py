@@ -18,7 +18,6 @@ _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 200  # characters of a value that an error shows
 
 
-
 class ShipperError(Exception):
     """The root of everything that shipper raises on purpose."""
 

@@ -13,7 +13,7 @@ from .cursor import saved_positions
 from .journal import segments, size_on_disk
 from .lock import number, running
 from .overflow import Drops
-from .spool import Spool, part, read_json, whole
+from .spool import Spool, default_folder, part, read_json, whole
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,6 @@ def _segments(spool: Spool) -> int:
 
 def apps() -> list[str]:
     """The names of the apps that have a spool in the default place."""
-    from .spool import default_folder
-
     folder = os.path.dirname(default_folder("x"))
     try:
         return sorted(name for name in os.listdir(folder) if os.path.exists(os.path.join(folder, name, "queue")))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 from typing import TYPE_CHECKING
 
 from ..app import current, start
 from ..errors import ConfigurationError
+from ..fingerprint import fingerprint
 from ..lock import running
 from ..settings import Settings, identity, resolve
 from ..spool import Spool
@@ -28,7 +28,7 @@ def settings_for(app: str | None, spool: str | None) -> Settings:
     settings = resolve((), {"app": app, "spool": spool})
     if app is None:
         words = " ".join(identity(backend) for backend in settings.backends)
-        settings = resolve((), {"app": f"command-{hashlib.sha256(words.encode()).hexdigest()[:8]}", "spool": spool})
+        settings = resolve((), {"app": f"command-{fingerprint(words.encode())[:8]}", "spool": spool})
     holder = running(Spool(settings.spool))
     if holder is not None and holder.get("digest") not in (None, settings.digest):
         allowed = "runs with other settings, which would be replaced: give another name with --app"
