@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import itertools
 import logging
 import os
 import queue
 import select
-import struct
-import termios
 import threading
 import time
 from collections.abc import Callable
 
 from .journal import Writer
 from .overflow import Abandoned, abandoned
+from .trail import waiting_in
 
 _log = logging.getLogger("shipper.process")
 
@@ -102,11 +100,12 @@ class Intake:
 
     def _is_at_border(self) -> bool:
         """Whether the journal ends with a whole frame: not so after the disk took a part, or an intake was killed."""
-        return self._waiting() == 0 or self._writer.ends_whole()
+        return waiting_in(self._pipe) == 0 or self._writer.ends_whole()
 
-    def _waiting(self) -> int:
-        """Bytes in the pipe."""
-        return int(struct.unpack("i", fcntl.ioctl(self._pipe, termios.FIONREAD, b"\0" * 4))[0])
+    @property
+    def taken(self) -> int:
+        """Bytes that have come out of the pipe."""
+        return self._writer.spliced
 
     def rest(self) -> bytes:
         """What the disk did not take, of writers that are gone, once `run` has ended. Nobody else has it then."""
@@ -135,8 +134,9 @@ class Intake:
             return
         for found in itertools.chain(*(abandoned(folder, self._known) for folder in self._overflows)):
             try:
-                self._catch_up()
+                self.catch_up()
                 self._writer.append(found.frames)
+                found.pass_over()
             except OSError:
                 found.close()
                 raise
@@ -144,11 +144,15 @@ class Intake:
             self.adopted.put(found)
             self._grown()
 
-    def _catch_up(self) -> None:
+    def catch_up(self) -> None:
         """What a process that is gone put last may still be in the pipe; the rest of that event must not come first."""
-        waiting = self._waiting()
+        waiting = waiting_in(self._pipe)
         while waiting > 0 and (moved := self._writer.splice(self._pipe, waiting)):
             waiting -= moved
+
+    def put_back(self, frames: bytes) -> None:
+        """What the pipe lost. Before `run`; OSError when the disk does not take it."""
+        self._writer.append(frames)
 
     def _sync(self) -> None:
         if self._fsync and time.monotonic() - self._synced >= self._fsync:

@@ -61,6 +61,7 @@ class Writer:
         self._fd = -1
         self._offset = 0
         self._unsynced = False
+        self.spliced = 0  # bytes, in all
 
     @property
     def position(self) -> Position:
@@ -92,6 +93,7 @@ class Writer:
         self.open()
         moved = _move(pipe, self._fd, most, self._offset)
         self._offset += moved
+        self.spliced += moved
         self._unsynced = self._unsynced or moved > 0
         return moved
 

@@ -6,9 +6,11 @@ the reason. Position and counts are one file, so that nothing is counted twice a
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import itertools
 import os
+from operator import itemgetter
 from typing import Any
 
 from . import frame
@@ -19,13 +21,14 @@ from .spool import open_file, read_json, write_atomically
 MOST_PROCESSES = 512  # remembered one by one; older ones are added up
 MOST_TOLD = 128  # processes that the status speaks of
 MOST_RANGES = 2048  # per process
+MOST_OPEN = 64  # events of which some frames have come, per process
 MOST_DAMAGE = 64 * 1024 * 1024  # bytes of damage kept aside
 
 
 class _Process:
     """What is known of one writing process: which sequence numbers were seen, as sorted ranges [first, end)."""
 
-    __slots__ = ("drops", "folded", "mark", "pid", "ranges", "seen")
+    __slots__ = ("drops", "folded", "mark", "open", "pid", "ranges", "seen")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -34,6 +37,7 @@ class _Process:
         self.folded = 0  # missing numbers in ranges that were too many to remember one by one
         self.drops: Drops = {}
         self.mark: tuple[int, int, int] | None = None
+        self.open: dict[int, set[int]] = {}  # the parts that have come, of events that are not whole
 
     @classmethod
     def of(cls, saved: dict[str, Any]) -> _Process:
@@ -43,6 +47,7 @@ class _Process:
         process.drops = _drops(saved["drops"])
         process.folded = int(saved["folded"])
         process.seen = int(saved["seen"])
+        process.open = {int(seq): set(map(int, parts)) for seq, parts in saved.get("open", {}).items()}
         if saved.get("mark"):
             number, segment, offset = map(int, saved["mark"])
             process.mark = (number, segment, offset)
@@ -67,6 +72,22 @@ class _Process:
         if len(ranges) > MOST_RANGES:
             self._fold()
         return True
+
+    def see_part(self, view: frame.FrameView) -> None:
+        """Note a frame of an event that has several."""
+        if view.part and view.seq not in self.open:
+            return
+        parts = self.open.setdefault(view.seq, set())
+        parts.add(view.part)
+        if len(parts) == view.parts:
+            del self.open[view.seq]
+        elif len(self.open) > MOST_OPEN:
+            del self.open[next(iter(self.open))]
+
+    def has(self, seq: int) -> bool:
+        """Whether the whole event has come."""
+        at = bisect.bisect_right(self.ranges, seq, key=itemgetter(0))
+        return at > 0 and self.ranges[at - 1][1] > seq and seq not in self.open
 
     def _fold(self) -> None:
         """Forget where the older half of the gaps lay, and keep how many numbers they were."""
@@ -155,10 +176,12 @@ class Ledger:
         process = None
         levels: dict[int, int] = {}
         for view in stretch.scan.frames:
-            if view.part:
-                continue
             if process is None or view.token != token:
                 token, process = view.token, self._process(view.token.hex(), view.pid)
+            if view.parts > 1:
+                process.see_part(view)
+            if view.part:
+                continue
             if view.flags and view.flags != frame.MARK:
                 continue
             if view.flags == frame.MARK:
@@ -232,6 +255,11 @@ class Ledger:
         last = list(self._processes.items())[-MOST_TOLD:]
         return {token: process.seen for token, process in last if process.seen}
 
+    def has(self, token: bytes, seq: int) -> bool:
+        """Whether a process's event is in the journal, or was, with all of its frames."""
+        process = self._processes.get(token.hex())
+        return process is not None and process.has(seq)
+
     def gaps(self) -> dict[str, list[tuple[int, int]]]:
         """Token → the ranges of sequence numbers that never came."""
         return {token: process.gaps for token, process in self._processes.items() if process.gaps}
@@ -261,6 +289,7 @@ class Ledger:
                 "folded": known.folded,
                 "seen": known.seen,
                 "mark": known.mark,
+                "open": {seq: sorted(parts) for seq, parts in known.open.items()},
             }
             for token, known in self._processes.items()
         }

@@ -1,10 +1,10 @@
 """Frames that the pipe had no room for, in a file in memory that outlives its process.
 
 One file per process that ever needed one, in a folder on tmpfs (`/dev/shm`): an append there is a copy in memory, waits
-for no disk, and survives a SIGKILL. The owner holds an exclusive `flock` on it; the shipper process takes over the file
-of an owner that is gone. The file also carries what its process dropped, so that a killed process is accounted for.
+for no disk, and survives a SIGKILL. The shipper process takes over the file of an owner that is gone. It also carries
+what its process dropped, so that a killed process is accounted for.
 
-    head 4096 bytes:  magic 8 · pid 8 · token 8 · read offset 8 · drops: one u64 per reason and level
+    head, see `owned.py`: its number is the read offset, then drops: one u64 per reason and level
     then frames, back to back
 """
 
@@ -12,27 +12,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import itertools
 import mmap
 import os
-import stat
 import struct
 import time
 from collections import deque
 from collections.abc import Callable, Container, Iterator
 
-from . import frame
+from . import frame, owned
 from .native import new_rlock
+from .owned import HEAD, NUMBER_AT, Owner
 
 MAGIC = b"shpover1"
-HEAD = 4096
 REASONS = ("queue_full", "spool_full", "before_send", "redact", "after_stop", "failed", "not_started")
 LEVELS = ("NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 RESERVED_FROM = 30  # the last quarter of the room is kept for WARNING and above
 
-_WHO = struct.Struct("<8sQ8sQ")
-_READ_AT = 24
 _DROPS_AT = 64
 _DROPS = struct.Struct(f"<{len(REASONS) * len(LEVELS)}Q")
 _CHUNK = 64 * 1024
@@ -57,16 +53,6 @@ def _named(cells: tuple[int, ...] | list[int]) -> Drops:
         if count:
             drops.setdefault(REASONS[index // len(LEVELS)], {})[LEVELS[index % len(LEVELS)]] = count
     return drops
-
-
-def prepare_folder(folder: str) -> None:
-    """Make it, mode 0700 and ours; OSError when that is not so."""
-    for each in (os.path.dirname(folder), folder):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(each, 0o700)
-    found = os.lstat(folder)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise PermissionError(f"{folder} is not a folder of ours with mode 0700")
 
 
 class Overflow:
@@ -160,7 +146,7 @@ class Overflow:
                 break
             at += size
             self._read += size
-            os.pwrite(self._fd, self._read.to_bytes(8, "little"), _READ_AT)
+            os.pwrite(self._fd, self._read.to_bytes(8, "little"), NUMBER_AT)
         if self._read >= self._end:
             self._empty()
         elif self._read - self._punched >= _PUNCH:
@@ -168,7 +154,7 @@ class Overflow:
 
     def _empty(self) -> None:
         os.ftruncate(self._fd, HEAD)
-        os.pwrite(self._fd, HEAD.to_bytes(8, "little"), _READ_AT)
+        os.pwrite(self._fd, HEAD.to_bytes(8, "little"), NUMBER_AT)
         self._read = self._end = HEAD
         self._punched = _FIRST_HOLE
         self.busy = False
@@ -205,29 +191,9 @@ class Overflow:
             self._open_in(self._second)
 
     def _open_in(self, folder: str) -> None:
-        try:
-            prepare_folder(folder)
-            fd = self._new_file(folder)
-        except FileNotFoundError:  # a shipper process that ended has just removed the empty folder
-            prepare_folder(folder)
-            fd = self._new_file(folder)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.posix_fallocate(fd, 0, HEAD)
-            os.pwrite(fd, _WHO.pack(MAGIC, self._pid, self._token, HEAD), 0)
-        except OSError:  # no room in memory, and the next event tries again: leave neither descriptor nor file behind
-            os.close(fd)
-            os.unlink(self._path)
-            raise
-        self._fd = fd
-
-    def _new_file(self, folder: str) -> int:
-        for attempt in itertools.count():  # one that was closed before may still be there, for the shipper process
-            name = f"{self._token.hex()}-{attempt}"
-            self._path = os.path.join(folder, name)
-            with contextlib.suppress(FileExistsError):
-                return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        raise AssertionError("unreachable")
+        # One that was closed before may still be there, for the shipper process.
+        names = (f"{self._token.hex()}-{attempt}" for attempt in itertools.count())
+        self._fd, self._path = owned.create(folder, names, MAGIC, Owner(self._pid, self._token, HEAD))
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's file, which stays the parent's."""
@@ -298,6 +264,10 @@ class Abandoned:
         found = b"".join(pieces)
         return found[: frame.scan(found, growing=True).consumed]
 
+    def pass_over(self) -> None:
+        """The frames are in the journal: whoever takes the file over next, should we be killed, must not add them."""
+        os.pwrite(self._fd, os.fstat(self._fd).st_size.to_bytes(8, "little"), NUMBER_AT)
+
     def remove(self) -> None:
         with contextlib.suppress(OSError):
             os.unlink(self.path)
@@ -310,11 +280,12 @@ class Abandoned:
 def living_drops(folder: str) -> dict[str, Drops]:
     """What the processes that have an overflow say they dropped: name of the file → drops."""
     drops: dict[str, Drops] = {}
-    for path in _files(folder):
+    for path in owned.files(folder):
         with contextlib.suppress(OSError, struct.error):
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                drops[os.path.basename(path)] = _named(_DROPS.unpack(os.pread(fd, _DROPS.size, _DROPS_AT)))
+                if os.pread(fd, len(MAGIC), 0) == MAGIC:
+                    drops[os.path.basename(path)] = _named(_DROPS.unpack(os.pread(fd, _DROPS.size, _DROPS_AT)))
             finally:
                 os.close(fd)
     return drops
@@ -322,37 +293,11 @@ def living_drops(folder: str) -> dict[str, Drops]:
 
 def abandoned(folder: str, known: Container[str]) -> Iterator[Abandoned]:
     """The overflows whose owners are gone, save the `known` paths; each is locked for us until closed or removed."""
-    for path in _files(folder):
+    for path in owned.files(folder):
         if path in known:
             continue
         with contextlib.suppress(OSError):
-            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-            found = _take(path, fd)
-            if found is None:
-                os.close(fd)
-                continue
-            yield found
-
-
-def _take(path: str, fd: int) -> Abandoned | None:
-    head = os.pread(fd, _WHO.size, 0)
-    if len(head) < _WHO.size:
-        return None
-    magic, pid, token, _ = _WHO.unpack(head)
-    if magic != MAGIC:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        # A forked child that never logged may still hold its dead parent's lock.
-        if os.path.exists(f"/proc/{pid}"):
-            return None
-    # What the owner wrote before it let go is only certain now.
-    return Abandoned(path, fd, token, pid, _WHO.unpack(os.pread(fd, _WHO.size, 0))[3])
-
-
-def _files(folder: str) -> list[str]:
-    try:
-        return sorted(os.path.join(folder, name) for name in os.listdir(folder))
-    except OSError:
-        return []
+            taken = owned.take(path, MAGIC)
+            if taken is not None:
+                fd, (pid, token, read) = taken
+                yield Abandoned(path, fd, token, pid, read)

@@ -27,6 +27,7 @@ from .ledger import Ledger
 from .lock import read_note, write_note
 from .overflow import Drops, leave, living_drops, spilt
 from .queue import grow
+from .recovery import Recovery
 from .redact import Redactor
 from .retention import Retention
 from .settings import Settings
@@ -78,6 +79,7 @@ class Shipper:
         self._intake = Intake(
             pipe, writer, *self._overflows, fsync=settings.spooling.fsync, grown=self._journal_has_grown
         )
+        self._recovery = Recovery(self._spool.overflow, pipe, self._intake, self._ledger)
         self._retention = Retention(
             self._spool, settings.spooling, self._ledger, self._intake, self._deliverers, self._mine
         )
@@ -121,6 +123,7 @@ class Shipper:
         self._listen()
         if not os.path.exists(self._spool.status):
             self._tell()  # while there is room for it: on a full disk only a file that is there can be written over
+        self._recovery.begin()
         self._start("intake", self._intake.run)
         self._open_backends()
         self._intake.adopting.set()
@@ -242,6 +245,8 @@ class Shipper:
         with contextlib.suppress(OSError):
             self._retention.release()
             self._retention.keep_quota()
+        with contextlib.suppress(OSError):
+            self._recovery.look()
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -291,15 +296,18 @@ class Shipper:
             self._ledger.save()
             self._retention.release()
         self._tell(last=True)
+        if not intake.is_alive():  # what somebody wrote who has come, and gone, since
+            with contextlib.suppress(OSError):
+                self._recovery.look()
+            rescue(self._pipe, self._spool.journal)
+            self._leave_the_rest()
+            self._recovery.end()
         with contextlib.suppress(OSError):
             os.rmdir(self._spool.overflow_on_disk)
         with contextlib.suppress(OSError):
             os.rmdir(self._spool.overflow)
             os.rmdir(os.path.dirname(self._spool.overflow))
         _log.info("ended")
-        if not intake.is_alive():  # what somebody wrote who has come, and gone, since
-            rescue(self._pipe, self._spool.journal)
-            self._leave_the_rest()
 
     def _leave_the_rest(self) -> None:
         """What a full disk did not take has no place but the pipe, which goes with us when nobody else has it open."""

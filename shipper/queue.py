@@ -27,6 +27,7 @@ from .event import EventId
 from .limits import OVERFLOW_SIZE
 from .native import new_rlock, start_thread
 from .overflow import Drops, Overflow
+from .trail import Trail
 
 PIPE_SIZE = 1024 * 1024
 _READ_SIZE = 256 * 1024
@@ -69,6 +70,7 @@ class RecordQueue(_Base):
     def __init__(self, path: str, *, overflow: str, overflow_size: int = OVERFLOW_SIZE) -> None:
         self._path = path
         self._folder = overflow
+        self._second = os.path.join(os.path.dirname(path), "overflow")
         self._overflow_size = overflow_size
         self.closed = False
         self._successor: RecordQueue | None = None
@@ -77,6 +79,8 @@ class RecordQueue(_Base):
         self._parts: dict[tuple[bytes, int], list[bytes]] = {}
         self._whole: deque[bytes] = deque()
         self._fd = -1
+        self._trail: Trail | None = None
+        self._note: Callable[[bytes], None] = self._begin_trail
         self.on_new_process: Callable[[], None] | None = None
         """Called once in a forked child, before its first put: what its parent's threads did, it must do itself."""
         self._is_new = False
@@ -87,6 +91,7 @@ class RecordQueue(_Base):
     def open(self) -> None:
         """Open the pipe now rather than at the first put. OSError when it can't be."""
         self._writing()
+        self._note(b"")
 
     @property
     def path(self) -> str:
@@ -105,7 +110,7 @@ class RecordQueue(_Base):
             token=token,
             pid=pid,
             limit=self._overflow_size,
-            second=os.path.join(os.path.dirname(self._path), "overflow"),
+            second=self._second,
         )
         self._helping = False
         # Last: another thread that finds our pid here must find nothing of the parent's with it, or ids come twice.
@@ -114,6 +119,10 @@ class RecordQueue(_Base):
 
     def _begin_in_child(self) -> None:
         self._overflow.forget()
+        if self._trail is not None:
+            self._trail.forget()
+        self._trail = None
+        self._note = self._begin_trail
         # What the parent has read is the parent's.
         self._unread = b""
         self._parts = {}
@@ -187,9 +196,11 @@ class RecordQueue(_Base):
         if self._fd >= 0 and len(frames) == 1 and not self._overflow.busy:
             try:  # what `_offer` comes to in the end: nearly every event goes this way, and each call less is felt
                 native.write(self._fd, frames[0])
-                return seq
             except OSError:  # full, or closed meanwhile
                 pass
+            else:
+                self._note(frames[0])
+                return seq
         if not self._offer(frames, level):
             if self.closed:  # meanwhile, by another thread
                 return self.put_quickly(obj, level)
@@ -248,7 +259,19 @@ class RecordQueue(_Base):
             native.write(self._fd if self._fd >= 0 else self._open_pipe(), piece)
         except OSError:  # BlockingIOError: full. Anything else (no descriptor left, no folder): try again later.
             return False
+        self._note(piece)
         return True
+
+    def _begin_trail(self, piece: bytes) -> None:
+        """Note the first frame that is in the pipe. Without memory for a trail we do without."""
+        with self._births.setdefault(os.getpid(), new_rlock()):
+            if self._note == self._begin_trail:
+                self._note = _forget_about  # of a signal handler that logs right now
+                if self._folder != self._second:  # on a disk a touch could wait
+                    with contextlib.suppress(OSError, ValueError):
+                        self._trail = Trail(self._folder, self._fd, token=self._token, pid=self._pid)
+                        self._note = self._trail.note
+        self._note(piece)
 
     def _writing(self) -> int:
         return self._fd if self._fd >= 0 else self._open_pipe()
@@ -402,6 +425,8 @@ class RecordQueue(_Base):
         self._successor = successor
         self.closed = True
         self._overflow.close()
+        if self._trail is not None:
+            self._trail.close()
         _open_queues.discard(self)
         if self._fd >= 0:
             # Its number stays taken for as long as we are: another thread may be about to write to it, and must not
@@ -417,6 +442,10 @@ class RecordQueue(_Base):
 
     def cancel_join_thread(self) -> None:
         """Nothing to cancel."""
+
+
+def _forget_about(piece: bytes) -> None:
+    """Where there is no trail."""
 
 
 _open_queues: weakref.WeakSet[RecordQueue] = weakref.WeakSet()

@@ -125,7 +125,8 @@ def _target(descriptor: int, found: os.stat_result) -> str:
 def _folders() -> set[Path]:
     """What is in the temporary directory, and in this user's folders of the shared memory.
 
-    An empty one there is no left-over: a shipper process that was killed could not remove it, and the next one does.
+    An empty one there is no left-over, nor is one with trails: a shipper process that was killed could not remove it,
+    and the next one does.
     """
     overflows = {path for path in SHARED.glob(f"shipper-{os.getuid()}*/*") if not path.is_dir() or _has_files(path)}
     return {*Path(tempfile.gettempdir()).iterdir(), *overflows}
@@ -133,7 +134,7 @@ def _folders() -> set[Path]:
 
 def _has_files(folder: Path) -> bool:
     with contextlib.suppress(OSError):
-        return any(folder.iterdir())
+        return any(path.suffix != ".trail" for path in folder.iterdir())
     return False
 
 

@@ -265,6 +265,20 @@ def test_an_overflow_without_an_owner_is_journaled_and_handed_on(place: Place, s
     put.close()
 
 
+def test_an_overflow_that_is_journaled_is_not_journaled_again_by_the_next(place: Place, start: Start) -> None:
+    """Its process was killed before it had accounted for the drops."""
+    left_behind(place, 1, 2, 3)
+    put = place.record_queue()
+    start().adopted.get(timeout=5).close()
+
+    found = start().adopted.get(timeout=5)
+
+    assert found.drops == {"queue_full": {"DEBUG": 1}}
+    assert Journal(place.journal).seqs == [1, 2, 3]
+    found.remove()
+    put.close()
+
+
 def test_nothing_is_adopted_before_somebody_can_account_for_it(place: Place) -> None:
     left_behind(place, 1)
     put = place.record_queue()

@@ -14,15 +14,14 @@ from hypothesis import strategies as st
 
 from shipper import frame
 from shipper.overflow import (
-    HEAD,
     LEVELS,
     Abandoned,
     Overflow,
     abandoned,
     level_name,
     living_drops,
-    prepare_folder,
 )
+from shipper.owned import HEAD, prepare_folder
 
 from .disks import tmpfs
 from .waiting import wait_until

@@ -62,6 +62,13 @@ ADOPTING = [
     Failpoint("before an overflow is removed", "shipper.overflow:Abandoned.remove"),
     Failpoint("after an overflow was removed", "shipper.overflow:Abandoned.remove", "after"),
 ]
+RECOVERING = [
+    Failpoint("before trails are looked for", "shipper.recovery:Recovery.begin"),
+    Failpoint("before what the pipe lost is put back", "shipper.journal:Writer.append"),
+    Failpoint("after what the pipe lost was put back", "shipper.journal:Writer.append", "after"),
+    Failpoint("before a trail is removed", "shipper.trail:Left.remove"),
+    Failpoint("after a trail was removed", "shipper.trail:Left.remove", "after"),
+]
 ENDING = [
     Failpoint("when told to hand over", "shipper.process:Shipper._on_hand_over"),
     Failpoint("before the end", "shipper.process:Shipper._end"),
@@ -226,6 +233,33 @@ def test_nothing_is_missing_when_it_is_killed_twice_while_it_adopts_an_overflow(
         shipper.stop(5)
     case.wait_for_end()
     case.check(fresh=False)
+
+
+@pytest.mark.parametrize("point", named(RECOVERING))
+def test_nothing_is_missing_or_doubled_when_it_is_killed_while_it_puts_back_what_the_pipe_lost(
+    case: Case, tmp_path: Path, point: Failpoint
+) -> None:
+    app = case.app("obey")
+    app.line()
+    pid = case.wait_for_shipper()
+    os.kill(pid, signal.SIGSTOP)
+    app.order("300 0")
+    app.line()
+    os.kill(pid, signal.SIGKILL)
+    app.kill()
+    app.process.wait()
+    failing = Failpoints(tmp_path / "python", point)
+    runner = Logging(case, failing)
+    try:
+        runner.start(spooling=shipper.Spooling())
+        wait_until(lambda: failing.fired == 1, 20, "a kill")
+        runner.log(20)
+        assert shipper.flush(20), case.story()
+    finally:
+        runner.close()
+        shipper.stop(5)
+    case.wait_for_end()
+    case.check(fresh=False, doubles=0)
 
 
 @pytest.mark.parametrize("point", named(ENDING))

@@ -260,6 +260,47 @@ def test_the_shipper_process_drains_and_ends_when_the_whole_application_is_kille
     case.check(doubles=0)
 
 
+@pytest.mark.parametrize(("count", "padding"), [(1, 0), (4000, 0), (400, 9000), (1500, 3000)])
+def test_nothing_is_missing_when_everything_is_killed_at_the_same_moment(
+    case: Case, count: int, padding: int
+) -> None:
+    """All of it is in the pipe, which goes with the last who holds it, or in the overflow."""
+    app = case.app("obey")
+    app.line()
+    app.order("10 0")
+    app.line()
+    pid = case.wait_for_shipper()
+    wait_until(lambda: case.oracle.accepted_count("jkool") == 10, 10)
+    os.kill(pid, signal.SIGSTOP)
+    app.order(f"{count} {padding}")
+    app.line()
+
+    os.kill(pid, signal.SIGKILL)
+    app.kill()
+    app.process.wait()
+
+    assert len(case.emitted.returned) == 10 + count
+    case.check(doubles=10)  # of which the answers were there, and not yet noted
+    assert case.status.missing == 0
+    assert not Path(case.spool.overflow).exists()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_nothing_is_missing_when_everything_is_killed_again_and_again(case: Case, workers: int) -> None:
+    chance = random.Random(workers)
+    for _ in range(5):
+        app = case.app("group", workers=workers)
+        pids = json.loads(app.line())
+        holds(lambda: False, 0.1 + chance.random() * 0.5)  # in a start, at work, or between two
+        for pid in [*(process.pid for process in case.shippers()), *pids]:
+            os.kill(pid, signal.SIGKILL)
+        app.process.wait()
+
+    case.wait_for_end()
+    case.check_that_a_record_flows(60)
+    case.check(fresh=False)
+
+
 def refuse(oracle: Oracle) -> None:
     oracle.down()
 

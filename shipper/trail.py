@@ -1,0 +1,164 @@
+"""What a process wrote into the pipe last, in a file in memory: should everybody who holds the pipe be killed at once,
+which takes away what is in it, the next start finds here what did not get into the journal.
+
+    head, see `owned.py`
+    then blocks of 32 KiB: whole frames, and behind them what was there before
+
+A block is written over only when everything in it has left the pipe. Two are enough as long as the pipe is emptied;
+when it fills, there are as many as the pipe holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+import struct
+import termios
+from collections.abc import Callable, Iterator
+
+from . import frame, owned
+from .native import new_rlock
+from .owned import HEAD, Owner
+
+MAGIC = b"shptrail"
+SUFFIX = ".trail"
+BLOCK = 32 * 1024
+FEW = 2  # blocks that are kept when more are not wanted any longer
+MOST = 64 * BLOCK  # a pipe's 1 MiB, and more than what is lost at the ends of blocks
+
+
+def waiting_in(pipe: int) -> int:
+    """Bytes in a pipe."""
+    return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))[0])
+
+
+class Trail:
+    """The trail of one process. Its threads share it; no other process writes to it."""
+
+    def __init__(self, folder: str, pipe: int, *, token: bytes, pid: int) -> None:
+        """``pipe`` is a descriptor of what the frames are written to. OSError when memory has no room."""
+        self._pipe = pipe
+        self._lock = new_rlock()
+        self._filled: list[int] = []  # for each block that has memory: how much had been written when it was full
+        self._written = 0
+        self._current = self._at = self._end = 0
+        fd, self._path = owned.create(folder, [f"{token.hex()}{SUFFIX}"], MAGIC, Owner(pid, token, 0))
+        try:
+            os.ftruncate(fd, HEAD + MOST)
+            self._turn_to(self._allocate())
+            self._memory = mmap.mmap(fd, HEAD + MOST)  # has a descriptor of its own, which holds the lock on
+        except (OSError, ValueError):
+            self._remove()
+            raise
+        finally:
+            os.close(fd)
+
+    def note(self, piece: bytes) -> None:
+        """Keep a frame that is in the pipe."""
+        size = len(piece)
+        # From here on nothing is called, so that no other thread and no signal handler comes between.
+        at = self._at
+        end = at + size
+        if end > self._end:
+            self._note_in_next(piece)
+            return
+        self._at = end
+        try:
+            self._memory[at:end] = piece
+        except ValueError:  # closed by another thread
+            return
+
+    def _note_in_next(self, piece: bytes) -> None:
+        with self._lock, contextlib.suppress(ValueError, OSError):
+            if self._at + len(piece) > self._end:
+                self._turn_to(self._next())
+            at = self._at
+            self._at = at + len(piece)
+            self._memory[at : at + len(piece)] = piece
+
+    def _turn_to(self, block: int) -> None:
+        self._current = block
+        self._at = HEAD + block * BLOCK
+        self._end = self._at + BLOCK
+
+    def _next(self) -> int:
+        """A block that may be written over, else a new one, else that which was full first."""
+        self._written += self._at - (self._end - BLOCK)
+        self._filled[self._current] = self._written
+        waiting = waiting_in(self._pipe)
+        free = [block for block, filled in enumerate(self._filled) if self._written - filled >= waiting]
+        if len(free) > FEW and len(free) >= len(self._filled) - 1 and self._current < FEW:
+            self._give_back()
+        if free:
+            return free[0]
+        if len(self._filled) < MOST // BLOCK:
+            with contextlib.suppress(OSError):
+                return self._allocate()
+        return self._filled.index(min(self._filled))
+
+    def _allocate(self) -> int:
+        """One more block, with its memory: where there is none, touching it would kill the process."""
+        block = len(self._filled)
+        fd = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.posix_fallocate(fd, HEAD + block * BLOCK, BLOCK)
+        finally:
+            os.close(fd)
+        self._filled.append(0)
+        return block
+
+    def _give_back(self) -> None:
+        """The memory of all blocks but a few."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._memory.madvise(mmap.MADV_REMOVE, HEAD + FEW * BLOCK, MOST - FEW * BLOCK)
+            del self._filled[FEW:]
+
+    def forget(self) -> None:
+        """In a forked child: let go of the parent's file, which stays the parent's."""
+        self._memory.close()
+
+    def close(self) -> None:
+        """Remove the file when nothing of ours is in the pipe, else leave it to the shipper process."""
+        with self._lock, contextlib.suppress(OSError):
+            self._memory.close()
+            if not waiting_in(self._pipe):
+                self._remove()
+
+    def _remove(self) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
+
+
+class Left:
+    """The trail of a process that is gone, in our hands."""
+
+    def __init__(self, path: str, fd: int, token: bytes) -> None:
+        self.token = token
+        self.path = path
+        self._fd = fd
+
+    def lost(self, journaled: Callable[[int], bool]) -> bytes:
+        """The frames of events that are not, or not in whole, in the journal; `journaled` says it of their numbers."""
+        data = os.pread(self._fd, MOST, HEAD)
+        views = [view for view in frame.scan(data, complete=True).frames if not view.flags and not journaled(view.seq)]
+        views.sort(key=lambda view: (view.seq, view.part))
+        return b"".join(data[view.start : view.end] for view in views)
+
+    def remove(self) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+        self.close()
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def left(*folders: str) -> Iterator[Left]:
+    """The trails whose owners are gone; each is locked for us until closed or removed."""
+    for path in (path for folder in folders for path in owned.files(folder) if path.endswith(SUFFIX)):
+        with contextlib.suppress(OSError):
+            taken = owned.take(path, MAGIC)
+            if taken is not None:
+                yield Left(path, taken[0], taken[1].token)

@@ -1,0 +1,224 @@
+"""What the pipe lost, because all who held it were killed at once, is put back once; nothing else is."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shipper import frame
+from shipper.intake import Intake
+from shipper.journal import Position, Reader, Writer
+from shipper.ledger import Ledger
+from shipper.queue import RecordQueue, grow
+from shipper.recovery import Recovery
+
+from .disks import tmpfs
+from .forks import in_a_child
+
+
+class Place:
+    """A spool, and one shipper process's parts that take it over."""
+
+    def __init__(self, folder: Path) -> None:
+        self.queue = str(folder / "queue")
+        self.memory = folder / "memory"
+        self.journal = folder / "journal"
+        self._folder = folder
+        os.mkfifo(self.queue, 0o600)
+        self.journal.mkdir(0o700)
+        (folder / "damaged").mkdir(0o700)
+        self.pipe = -1
+        self.begin()
+
+    def begin(self) -> None:
+        """As a new process does."""
+        self.pipe = os.open(self.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        grow(self.pipe)
+        self.writer = Writer(str(self.journal), segment_bytes=1 << 20)
+        self.intake = Intake(self.pipe, self.writer, str(self.memory))
+        self.ledger = Ledger(str(self._folder / "ledger.json"), str(self.journal), str(self._folder / "damaged"))
+        self.recovery = Recovery(str(self.memory), self.pipe, self.intake, self.ledger)
+
+    def end(self) -> None:
+        """As one that is killed."""
+        self.writer.close()
+        self.ledger.close()
+        os.close(self.pipe)
+
+    def restart(self) -> None:
+        self.end()
+        self.begin()
+
+    def killed(self, work: Callable[[RecordQueue], None]) -> None:
+        """A process that does the work and is killed."""
+
+        def life() -> None:
+            queue = RecordQueue(self.queue, overflow=str(self.memory))
+            queue.open()
+            work(queue)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        assert in_a_child(life) == -signal.SIGKILL
+
+    @property
+    def journaled(self) -> list[tuple[int, int]]:
+        """Number and part of every frame in the journal."""
+        found = []
+        reader = Reader(str(self.journal), Position(1, 0))
+        while (stretch := reader.read()) is not None:
+            assert not stretch.scan.damage
+            found += [(view.seq, view.part) for view in stretch.scan.frames]
+        reader.close()
+        return found
+
+
+@pytest.fixture
+def place(spool: Path) -> Iterator[Place]:
+    made = Place(spool)
+    yield made
+    made.end()
+
+
+def put_three(queue: RecordQueue) -> None:
+    for _ in range(3):
+        queue.put_nowait(b"." * 100)
+
+
+def test_what_was_in_the_pipe_when_all_were_killed_is_put_back(place: Place) -> None:
+    place.end()
+    place.killed(put_three)
+    place.begin()
+    assert place.intake.taken == 0
+
+    place.recovery.begin()
+
+    assert place.journaled == [(0, 0), (1, 0), (2, 0)]
+    assert os.listdir(place.memory) == []
+
+
+def test_what_is_still_in_the_pipe_is_not_put_back_as_well(place: Place) -> None:
+    place.killed(put_three)
+
+    place.recovery.begin()
+
+    assert place.journaled == [(0, 0), (1, 0), (2, 0)]
+    assert place.intake.taken > 300
+    assert os.listdir(place.memory) == []
+
+
+def test_what_is_in_the_journal_is_not_put_back(place: Place) -> None:
+    def work(queue: RecordQueue) -> None:
+        put_three(queue)
+        place.intake.catch_up()
+        put_three(queue)
+
+    place.killed(work)
+    place.restart()
+
+    place.recovery.begin()
+
+    assert place.journaled == [(seq, 0) for seq in range(6)]
+
+
+def test_an_event_of_which_the_journal_has_some_frames_is_put_back_in_whole(place: Place) -> None:
+    def work(queue: RecordQueue) -> None:
+        put_three(queue)
+        queue.put_nowait(b"." * 9000)
+        place.writer.splice(place.pipe, 3 * (frame.HEADER.size + 100) + frame.MAX_FRAME)
+
+    place.killed(work)
+    place.restart()
+
+    place.recovery.begin()
+
+    place.ledger.follow()
+    (token,) = place.ledger.seen()
+    assert all(place.ledger.has(bytes.fromhex(token), seq) for seq in range(4))
+    assert set(place.journaled) == {(0, 0), (1, 0), (2, 0), (3, 0), (3, 1), (3, 2)}
+
+
+def test_the_trail_of_a_process_that_lives_stays(place: Place) -> None:
+    queue = RecordQueue(place.queue, overflow=str(place.memory))
+    put_three(queue)
+
+    place.recovery.begin()
+    for _ in range(3):
+        place.recovery.look()
+
+    assert len(os.listdir(place.memory)) == 1
+    place.intake.catch_up()
+    queue.close()
+
+
+def test_the_trail_of_a_process_that_ended_goes_once_intake_is_past_it(place: Place) -> None:
+    place.recovery.begin()
+    place.killed(put_three)
+
+    for _ in range(3):
+        place.recovery.look()
+    assert len(os.listdir(place.memory)) == 1
+    place.intake.catch_up()
+    place.recovery.look()
+
+    assert os.listdir(place.memory) == []
+    assert place.journaled == [(0, 0), (1, 0), (2, 0)]
+
+
+def test_the_end_of_the_process_takes_the_trails_along_unless_something_is_in_the_pipe(place: Place) -> None:
+    place.recovery.begin()
+    place.killed(put_three)
+    place.recovery.look()
+
+    place.recovery.end()
+    assert len(os.listdir(place.memory)) == 1
+    place.intake.catch_up()
+    place.recovery.end()
+
+    assert os.listdir(place.memory) == []
+
+
+def test_a_full_disk_leaves_the_trails_to_the_next_process(place: Place) -> None:
+    place.end()
+    place.killed(put_three)
+    with tmpfs(place.journal, "4k") as disk:
+        (disk / "ballast").write_bytes(b"." * 4096)
+        place.begin()
+        place.recovery.begin()
+        place.recovery.look()
+        place.end()
+    assert len(os.listdir(place.memory)) == 1
+
+    place.begin()
+    place.recovery.begin()
+
+    assert place.journaled == [(0, 0), (1, 0), (2, 0)]
+    assert os.listdir(place.memory) == []
+
+
+def test_trails_are_put_back_in_the_order_of_logging(place: Place) -> None:
+    def work(queue: RecordQueue) -> None:
+        for size in range(2000):
+            queue.put_nowait(b"." * (size % 700))
+
+    place.end()
+    place.killed(work)
+    place.begin()
+
+    place.recovery.begin()
+
+    assert place.journaled == [(seq, 0) for seq in range(2000)]
+
+
+def test_a_foreign_file_among_the_trails_is_left_alone(place: Place) -> None:
+    place.memory.mkdir(0o700)
+    (place.memory / "mine.trail").write_bytes(b"hello")
+    (place.memory / "folder.trail").mkdir()
+
+    place.recovery.begin()
+    place.recovery.look()
+
+    assert sorted(os.listdir(place.memory)) == ["folder.trail", "mine.trail"]
