@@ -79,6 +79,7 @@ def _save(path: Path, facts: dict[str, object], plan: Plan, found: list[Row]) ->
         "command": f"tests/benchmarks/run --rounds {plan.rounds} --scale {plan.scale:g}",
         "rows": [row.as_dict() for row in found],
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
 
 
