@@ -68,6 +68,15 @@ def test_captured_output_ends_with_the_application(spool: Path, tmp_path: Path) 
         app.wait_for_end()
 
 
+def test_it_wakes_up_without_interrupting_who_is_at_work(app: App) -> None:
+    script = app.write("begin(); log.info('x'); sys.stdin.read()")
+    with app.running(sys.executable, str(script), stdin=True):
+        process = psutil.Process(app.wait_for_shipper())
+        app.wait_for("x")
+
+        assert {os.sched_getscheduler(thread.id) for thread in process.threads()} == {os.SCHED_BATCH}
+
+
 def test_its_command_line_names_the_app_and_neither_it_nor_its_environment_holds_a_secret(app: App) -> None:
     script = app.write("begin(); log.info('x'); sys.stdin.read()")
     app.environment["SHIPPER_TRAKERR_API_KEY"] = "another-secret"
