@@ -367,7 +367,7 @@ def endless() -> None:
     number = 0
     folder = OPTIONS["ledger"]
     while not os.path.exists(os.path.join(folder, "stop")):
-        log(f"endless-{os.getpid()}-{number}")
+        log(f"endless-{os.getpid()}-{number}", padding=OPTIONS.get("padding", 0))
         number += 1
         time.sleep(OPTIONS.get("pause", 0.001))
 

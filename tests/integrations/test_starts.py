@@ -20,6 +20,7 @@ from ..waiting import holds
 
 WSGI = """
 begin(app=None)
+log.info("loaded by %d", os.getpid())
 def app(environ, start_response):
     log.info("%s", environ["PATH_INFO"] + " by %d" % os.getpid())
     start_response("200 OK", [("Content-Length", "2")])
@@ -58,15 +59,17 @@ def fetched(url: str) -> bool:
         return False
 
 
-def serve_and_check(app: App, *command: str, port: int) -> None:
+def serve_and_check(app: App, *command: str, port: int, loads: int = 0) -> None:
     """Every request's line arrives, from two workers, through one shipper process."""
     with app.running(sys.executable, "-m", *command, cwd=app.folder) as process:
         assert holds(lambda: fetched(f"http://127.0.0.1:{port}/up"), 20), "it did not come up"
         for n in range(40):
             assert fetched(f"http://127.0.0.1:{port}/{n}")
         assert len(shippers_of(app.spool)) == 1
+        # A gunicorn worker that has not got so far forgets a SIGTERM, and is killed after 30 seconds.
+        assert holds(lambda: sum(m.startswith("loaded by") for m in app.messages()) >= loads, 15)
         process.send_signal(signal.SIGTERM)
-        process.wait(40)  # gunicorn gives a worker 30 s to end
+        process.wait(15)
 
     paths = [f"/{n} by" for n in range(40)]
     assert holds(lambda: all(any(m.startswith(path) for m in app.messages()) for path in paths), 15)
@@ -94,6 +97,7 @@ def test_gunicorn(app: App, options: list[str]) -> None:
         *options,
         "site_of_test:app",
         port=port,
+        loads=1 if "--preload" in options else 2,
     )
 
 

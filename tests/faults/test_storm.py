@@ -1,0 +1,101 @@
+"""Anything is killed in any order, one process or all at the same moment, while the services are in trouble too."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.waiting import holds, wait_until
+
+from .ledger import SERVICES, App, Case
+from .oracle import Step
+
+TROUBLES = [
+    Step(503, times=20),
+    Step(429, seconds=0.3),
+    Step(how="reset", times=5),
+    Step(how="cut in body", times=3),
+    Step(delay=0.02, times=50),
+]
+
+
+class Storm:
+    """Up to two applications, each a main process and its workers, and what befalls them."""
+
+    def __init__(self, case: Case, chance: random.Random) -> None:
+        self._case = case
+        self._chance = chance
+        self._apps: list[App] = []
+        self._pids: set[int] = set()
+
+    def turn(self) -> None:
+        self._apps = [app for app in self._apps if app.process.poll() is None]
+        if len(self._apps) < 2:
+            self._start()
+        shippers = [process.pid for process in self._case.shippers()]
+        harm = self._chance.choice([self._trouble, self._stop, self._kill, self._kill, self._kill])
+        harm(shippers)
+        holds(lambda: False, self._chance.random() * 0.4)
+
+    def _start(self) -> None:
+        padding = self._chance.choice([0, 0, 100, 3000, 9000])
+        app = self._case.app("group", workers=self._chance.randrange(1, 4), pause=0.005, padding=padding)
+        self._apps.append(app)
+        self._pids.update(json.loads(app.line()))
+
+    def _trouble(self, shippers: Sequence[int]) -> None:
+        self._case.oracle.script(self._chance.choice(SERVICES), [self._chance.choice(TROUBLES)])
+
+    def _stop(self, shippers: Sequence[int]) -> None:
+        send(signal.SIGSTOP, shippers)
+        holds(lambda: False, self._chance.random() * 0.5)
+        if self._chance.random() < 0.5:
+            self._kill(shippers)
+        send(signal.SIGCONT, shippers)
+
+    def _kill(self, shippers: Sequence[int]) -> None:
+        alive = [pid for pid in sorted(self._pids) if psutil.pid_exists(pid)]
+        some = self._chance.sample(alive, self._chance.randrange(len(alive) + 1))
+        victims = [shippers, some, [*some, *shippers], [*shippers, *alive], [*alive, *shippers]]
+        send(signal.SIGKILL, self._chance.choice(victims))
+
+    def end(self) -> None:
+        for service in SERVICES:
+            self._case.oracle.script(service, [])
+        Path(self._case.options["ledger"], "stop").touch()
+        for app in self._apps:
+            app.end(code=None)
+        wait_until(lambda: not any(psutil.pid_exists(pid) for pid in self._pids), 20, "the end of the workers")
+
+
+def send(number: int, pids: Sequence[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+@pytest.mark.parametrize(
+    "seconds", [20.0, pytest.param(600.0, marks=[pytest.mark.long, pytest.mark.timeout(1800)])]
+)
+def test_nothing_is_missing_whatever_is_killed_in_whatever_order(case: Case, seconds: float) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    storm = Storm(case, random.Random(seed))
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        storm.turn()
+    storm.end()
+
+    case.check_that_a_record_flows(60 + seconds)
+    case.check(fresh=False)
+    assert case.status.missing == 0
+    assert case.status.dropped == {}
