@@ -65,9 +65,9 @@ def serve_and_check(app: App, *command: str, port: int, loads: int = 0) -> None:
         assert holds(lambda: fetched(f"http://127.0.0.1:{port}/up"), 20), "it did not come up"
         for n in range(40):
             assert fetched(f"http://127.0.0.1:{port}/{n}")
-        assert len(shippers_of(app.spool)) == 1
         # A gunicorn worker that has not got so far forgets a SIGTERM, and is killed after 30 seconds.
         assert holds(lambda: sum(m.startswith("loaded by") for m in app.messages()) >= loads, 15)
+        assert holds(lambda: len(shippers_of(app.spool)) == 1)
         process.send_signal(signal.SIGTERM)
         process.wait(15)
 
