@@ -16,6 +16,7 @@ import mmap
 import os
 import struct
 import termios
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from . import frame, owned
@@ -27,6 +28,7 @@ SUFFIX = ".trail"
 BLOCK = 32 * 1024
 FEW = 2  # blocks that are kept when more are not wanted any longer
 MOST = 64 * BLOCK  # a pipe's 1 MiB, and more than what is lost at the ends of blocks
+_LEAST = BLOCK - frame.MAX_FRAME  # bytes of frames in a full block
 
 
 def waiting_in(pipe: int) -> int:
@@ -41,9 +43,11 @@ class Trail:
         """``pipe`` is a descriptor of what the frames are written to. OSError when memory has no room."""
         self._pipe = pipe
         self._lock = new_rlock()
-        self._filled: list[int] = []  # for each block that has memory: how much had been written when it was full
-        self._written = 0
+        self._filled: list[int] = []  # for each block that has memory: how many had been begun when it was full
+        self._begun = 0
         self._current = self._at = self._end = 0
+        self._turning = False
+        self._late: deque[bytes] = deque()  # for the next block
         fd, self._path = owned.create(folder, [f"{token.hex()}{SUFFIX}"], MAGIC, Owner(pid, token, 0))
         try:
             os.ftruncate(fd, HEAD + MOST)
@@ -58,37 +62,47 @@ class Trail:
     def note(self, piece: bytes) -> None:
         """Keep a frame that is in the pipe."""
         size = len(piece)
-        # From here on nothing is called, so that no other thread and no signal handler comes between.
+        # Until the place is ours nothing is called or decided (Python 3.10 lets others run after an `if` too), so that
+        # no other thread and no signal handler comes between.
         at = self._at
-        end = at + size
+        self._at = end = at + size
         if end > self._end:
             self._note_in_next(piece)
             return
-        self._at = end
         try:
             self._memory[at:end] = piece
         except ValueError:  # closed by another thread
             return
 
     def _note_in_next(self, piece: bytes) -> None:
-        with self._lock, contextlib.suppress(ValueError, OSError):
-            if self._at + len(piece) > self._end:
+        with self._lock:
+            self._late.append(piece)
+            if self._turning:  # a signal handler logs while this thread is in here
+                return
+            self._turning = True
+            try:
+                while self._late:
+                    self._note_late(self._late.popleft())
+            finally:
+                self._turning = False
+
+    def _note_late(self, piece: bytes) -> None:
+        with contextlib.suppress(ValueError, OSError):
+            if self._at > self._end:  # else another thread has turned while we waited
                 self._turn_to(self._next())
-            at = self._at
-            self._at = at + len(piece)
-            self._memory[at : at + len(piece)] = piece
+            self.note(piece)
 
     def _turn_to(self, block: int) -> None:
+        self._begun += 1
         self._current = block
         self._at = HEAD + block * BLOCK
         self._end = self._at + BLOCK
 
     def _next(self) -> int:
         """A block that may be written over, else a new one, else that which was full first."""
-        self._written += self._at - (self._end - BLOCK)
-        self._filled[self._current] = self._written
+        self._filled[self._current] = self._begun
         waiting = waiting_in(self._pipe)
-        free = [block for block, filled in enumerate(self._filled) if self._written - filled >= waiting]
+        free = [block for block, filled in enumerate(self._filled) if (self._begun - filled) * _LEAST >= waiting]
         if len(free) > FEW and len(free) >= len(self._filled) - 1 and self._current < FEW:
             self._give_back()
         if free:

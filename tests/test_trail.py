@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import random
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -182,6 +185,78 @@ def test_it_grows_while_nobody_reads_and_gives_that_back(make: Make, pipe: Pipe,
 
     assert seq * 1000 < grown <= HEAD + MOST
     assert memory_of(folder) < HEAD + (FEW + 1) * BLOCK
+
+
+def kept(written: Trail) -> set[int]:
+    """Numbers of the frames in a trail."""
+    data = Path(written._path).read_bytes()[HEAD:]
+    return {view.seq for view in frame.scan(data, complete=True).frames}
+
+
+def fired(moment: int, handler: Callable[[], None], work: Callable[[], None]) -> bool:
+    """Do the work, and the handler's at a moment of it, one of its calls and returns; whether it has that many."""
+    moments = iter(range(moment + 1))
+
+    def look(*event: object) -> None:
+        if next(moments, moment) == moment:
+            sys.setprofile(None)
+            handler()
+
+    before = sys.getprofile()
+    sys.setprofile(look)
+    try:
+        work()
+    finally:
+        came = sys.getprofile() is not look
+        sys.setprofile(before)
+    return came
+
+
+@pytest.mark.parametrize("seen", [0, 1, 20, 36])
+def test_a_signal_handler_may_log_at_any_moment(folder: str, pipe: Pipe, seen: int) -> None:
+    """Python looks for signals where something is called; most is when a block is full."""
+    for moment in itertools.count():
+        written = Trail(folder, pipe.writing, token=TOKEN, pid=os.getpid())
+        for seq in range(seen * 8):
+            written.note(framed(1000 + seq, 3950)[0])
+        assert pipe.write(b"." * 4096)  # so that no block may be written over at once
+        for seq in range(10):
+            written.note(framed(seq, 3000)[0])
+
+        def handler(written: Trail = written) -> None:
+            for seq in range(100, 105):
+                written.note(framed(seq, 50)[0])
+
+        came = fired(moment, handler, lambda written=written: written.note(framed(10, 3000)[0]))  # type: ignore[misc]
+        written.note(framed(11, 20)[0])
+
+        assert kept(written) >= {*range(12), *(range(100, 105) if came else ())}
+        pipe.take(1 << 20)
+        written.close()
+        if not came:
+            return
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 11), reason="from 3.11 on a jump forward lets nobody else run")
+def test_what_many_threads_note_has_a_place_of_its_own(make: Make) -> None:
+    written = make()
+    written._end = 1 << 62
+    written._memory.close()
+    before, interval = written._at, sys.getswitchinterval()
+
+    def work() -> None:
+        for _ in range(50_000):
+            written.note(b".")
+
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+
+    assert written._at == before + 200_000
 
 
 def test_closing_removes_it_when_nothing_is_in_the_pipe(make: Make, pipe: Pipe, folder: str) -> None:
