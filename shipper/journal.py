@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from . import frame
+from .owned import WANTING
 from .spool import open_file
 
 CHUNK = 256 * 1024
 _SUFFIX = ".seg"
 _BLOCK = 4096  # bytes that a disk can't read at once
-_WANTING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)  # the file is there, we can't open it now
 _TAIL = 4 * frame.MAX_FRAME
 MOST_FOREIGN = 100  # numbers in a row that are passed over because somebody else's files have them
 HALF_FRAME = 1.0  # seconds for the rest of a frame whose beginning is at the journal's end
@@ -288,7 +288,7 @@ class Reader:
             try:
                 self._fd = open_file(segment_path(self._folder, self.position.segment), os.O_RDONLY)
             except OSError as error:
-                if error.errno in _WANTING:
+                if error.errno in WANTING:
                     raise
                 return b""  # missing or foreign
         try:

@@ -8,6 +8,7 @@ The owner holds an exclusive `flock` on its file, which nothing but its end take
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -18,6 +19,7 @@ from typing import NamedTuple
 HEAD = 4096
 WHO = struct.Struct("<8sQ8sQ")
 NUMBER_AT = 24
+WANTING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)  # a file may be there, we can't open it now
 
 
 class Owner(NamedTuple):
@@ -70,11 +72,13 @@ def take(path: str, magic: bytes) -> tuple[int, Owner] | None:
     """The file, locked for us until its descriptor is closed, and whose it was; None while its owner lives, and for a
     file of another kind. OSError when it can't be opened."""
     fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    owner = _taken(fd, magic)
-    if owner is None:
-        os.close(fd)
-        return None
-    return fd, owner
+    owner = None
+    try:
+        owner = _taken(fd, magic)
+    finally:
+        if owner is None:  # OSError: no plain file
+            os.close(fd)
+    return None if owner is None else (fd, owner)
 
 
 def _taken(fd: int, magic: bytes) -> Owner | None:

@@ -20,13 +20,18 @@ class Recovery:
         self._intake = intake
         self._ledger = ledger
         self._kept: set[str] = set()  # of these, what the pipe lost is not in the journal yet
+        self._knows = True  # who was gone before we held the pipe
         self._passed: list[Left] = []  # these will go, once intake is past their last frame
         self._passed_at = 0
 
     def begin(self) -> None:
         """Before intake runs. When all who held the pipe were killed at once, it lost what was in it."""
         # First who is gone: by now all that they wrote is in the journal, or in the pipe, or lost.
-        trails = list(left(self._folder))
+        try:
+            trails = list(left(self._folder))
+        except OSError:  # no descriptor is to be had: they are left to the next process
+            self._knows = False
+            return
         if not trails:
             return
         try:
@@ -36,12 +41,13 @@ class Recovery:
                 self._intake.put_back(trail.lost(partial(self._ledger.has, trail.token)))
         except OSError:  # the disk is full: the next process puts it back
             self._kept = {trail.path for trail in trails}
+            return
         for trail in trails:
-            trail.remove() if trail.path not in self._kept else trail.close()
+            trail.remove()
 
     def look(self) -> None:
         """Who has gone since we hold the pipe has lost nothing of it: the trail goes, once it is in the journal."""
-        if self._passed and self._intake.taken < self._passed_at:
+        if not self._knows or (self._passed and self._intake.taken < self._passed_at):
             return
         self._remove()
         self._passed = [trail for trail in left(self._folder) if trail.path not in self._kept]

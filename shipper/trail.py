@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 
 from . import frame, owned
 from .native import new_rlock
-from .owned import HEAD, Owner
+from .owned import HEAD, WANTING, Owner
 
 MAGIC = b"shptrail"
 SUFFIX = ".trail"
@@ -146,16 +146,20 @@ class Trail:
 
 
 class Left:
-    """The trail of a process that is gone, in our hands."""
+    """The trail of a process that is gone. Of many it takes no descriptors."""
 
-    def __init__(self, path: str, fd: int, token: bytes) -> None:
+    def __init__(self, path: str, token: bytes) -> None:
         self.token = token
         self.path = path
-        self._fd = fd
 
     def lost(self, journaled: Callable[[int], bool]) -> bytes:
-        """The frames of events that are not, or not in whole, in the journal; `journaled` says it of their numbers."""
-        data = os.pread(self._fd, MOST, HEAD)
+        """The frames of events that are not, or not in whole, in the journal; `journaled` says it of their numbers.
+        OSError when it can't be read now."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            data = os.pread(fd, MOST, HEAD)
+        finally:
+            os.close(fd)
         views = [view for view in frame.scan(data, complete=True).frames if not view.flags and not journaled(view.seq)]
         views.sort(key=lambda view: (view.seq, view.part))
         return b"".join(data[view.start : view.end] for view in views)
@@ -163,16 +167,22 @@ class Left:
     def remove(self) -> None:
         with contextlib.suppress(OSError):
             os.unlink(self.path)
-        self.close()
-
-    def close(self) -> None:
-        os.close(self._fd)
 
 
-def left(*folders: str) -> Iterator[Left]:
-    """The trails whose owners are gone; each is locked for us until closed or removed."""
-    for path in (path for folder in folders for path in owned.files(folder) if path.endswith(SUFFIX)):
-        with contextlib.suppress(OSError):
+def left(folder: str) -> Iterator[Left]:
+    """The trails whose owners are gone. OSError when that can't be found out now, for want of a descriptor or so."""
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return
+    for path in (os.path.join(folder, name) for name in names if name.endswith(SUFFIX)):
+        try:
             taken = owned.take(path, MAGIC)
-            if taken is not None:
-                yield Left(path, taken[0], taken[1].token)
+        except OSError as error:
+            if error.errno in WANTING:
+                raise
+            continue  # somebody else's, or gone
+        if taken is not None:
+            fd, owner = taken
+            os.close(fd)
+            yield Left(path, owner.token)

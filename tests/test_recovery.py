@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -213,12 +214,71 @@ def test_trails_are_put_back_in_the_order_of_logging(place: Place) -> None:
     assert place.journaled == [(seq, 0) for seq in range(2000)]
 
 
+def few_descriptors(more: int, work: Callable[[], None]) -> None:
+    """Do the work while no more than so many can be opened."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + more, before[1]))
+    try:
+        work()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_more_trails_than_descriptors_are_put_back(place: Place) -> None:
+    place.end()
+    for _ in range(8):
+        place.killed(put_three)
+    place.begin()
+
+    few_descriptors(5, place.recovery.begin)
+    place.recovery.look()
+
+    assert place.journaled == [(0, 0), (1, 0), (2, 0)] * 8
+    assert os.listdir(place.memory) == []
+
+
+def test_the_trails_of_many_that_ended_take_no_descriptors(place: Place) -> None:
+    """They would be wanting for requests and segments."""
+    for _ in range(5):
+        place.killed(put_three)
+    before = len(os.listdir("/dev/fd"))
+
+    place.recovery.look()
+
+    assert len(os.listdir("/dev/fd")) == before
+    place.intake.catch_up()
+    place.recovery.look()
+    assert os.listdir(place.memory) == []
+
+
+@pytest.mark.parametrize("more", [0, 1, 2])
+def test_without_a_descriptor_the_trails_are_left_to_the_next_process(place: Place, more: int) -> None:
+    place.end()
+    place.killed(put_three)
+    place.begin()
+
+    few_descriptors(more, place.recovery.begin)
+    for _ in range(3):
+        place.recovery.look()
+    place.restart()
+    place.recovery.begin()
+
+    assert place.journaled == [(0, 0), (1, 0), (2, 0)]
+    assert os.listdir(place.memory) == []
+
+
 def test_a_foreign_file_among_the_trails_is_left_alone(place: Place) -> None:
     place.memory.mkdir(0o700)
     (place.memory / "mine.trail").write_bytes(b"hello")
     (place.memory / "folder.trail").mkdir()
+    (place.memory / "link.trail").symlink_to(place.memory / "mine.trail")
+    os.mkfifo(place.memory / "pipe.trail", 0o600)
+    before = len(os.listdir("/dev/fd"))
 
     place.recovery.begin()
     place.recovery.look()
 
-    assert sorted(os.listdir(place.memory)) == ["folder.trail", "mine.trail"]
+    assert sorted(os.listdir(place.memory)) == ["folder.trail", "link.trail", "mine.trail", "pipe.trail"]
+    assert len(os.listdir("/dev/fd")) == before

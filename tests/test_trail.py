@@ -41,7 +41,6 @@ def found(folder: str, journaled: Callable[[int], bool] = none) -> list[tuple[in
         scan = frame.scan(each.lost(journaled), complete=True)
         assert not scan.damage
         views += [(view.seq, view.part) for view in scan.frames]
-        each.close()
     return views
 
 
