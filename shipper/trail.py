@@ -11,6 +11,7 @@ when it fills, there are as many as the pipe holds.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
@@ -28,6 +29,7 @@ SUFFIX = ".trail"
 BLOCK = 32 * 1024
 FEW = 2  # blocks that are kept when more are not wanted any longer
 MOST = 64 * BLOCK  # a pipe's 1 MiB, and more than what is lost at the ends of blocks
+SPARED = 64 * 1024 * 1024  # bytes of the memory, or half of it, that are left to the overflows
 _LEAST = BLOCK - frame.MAX_FRAME  # bytes of frames in a full block
 
 
@@ -117,6 +119,8 @@ class Trail:
         block = len(self._filled)
         fd = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
+            if block >= FEW and _is_scarce(fd):
+                raise OSError(errno.ENOSPC, "the rest is for the overflows", self._path)
             os.posix_fallocate(fd, HEAD + block * BLOCK, BLOCK)
         finally:
             os.close(fd)
@@ -143,6 +147,12 @@ class Trail:
     def _remove(self) -> None:
         with contextlib.suppress(OSError):
             os.unlink(self._path)
+
+
+def _is_scarce(fd: int) -> bool:
+    """Whether the memory's room is better left to overflows, whose events are nowhere else: ours are in the pipe."""
+    room = os.fstatvfs(fd)
+    return room.f_bavail * room.f_frsize < min(SPARED, room.f_blocks * room.f_frsize // 2)
 
 
 class Left:

@@ -158,6 +158,28 @@ def test_marks_and_what_was_being_written_are_no_events(folder: str, pipe: Pipe)
     assert found(folder) == [(0, 0)]
 
 
+@pytest.mark.parametrize("trails", [1, 3])
+def test_they_leave_half_of_the_memory_to_what_has_no_other_place(spool: Path, pipe: Pipe, trails: int) -> None:
+    """Docker gives 64 MB to all workers and all of their overflows."""
+    (spool / "m").mkdir()
+    with tmpfs(spool / "m", "1m") as memory:
+        made = []
+        for number in range(trails):
+            written = Trail(str(memory / "t"), pipe.writing, token=b"tokento%d" % number, pid=os.getpid())
+            made.append(written)
+            for seq in range(1000):
+                written.note(framed(seq, 1000)[0])
+            while pipe.write(b"." * 4096):
+                pass
+            for seq in range(1000):
+                written.note(framed(seq, 1000)[0])
+        room = os.statvfs(memory)
+        for written in made:
+            written.close()
+
+    assert room.f_bavail >= room.f_blocks // 2 - BLOCK // room.f_frsize * FEW * trails
+
+
 def test_while_the_pipe_is_emptied_it_stays_small(make: Make, pipe: Pipe, folder: str) -> None:
     written = make()
     for seq in range(20_000):
