@@ -170,9 +170,14 @@ class Left:
             data = os.pread(fd, MOST, HEAD)
         finally:
             os.close(fd)
-        views = [view for view in frame.scan(data, complete=True).frames if not view.flags and not journaled(view.seq)]
+        views = [view for view in frame.scan(data, complete=True).frames if self._is_event(view)]
+        views = [view for view in views if not journaled(view.seq)]
         views.sort(key=lambda view: (view.seq, view.part))
         return b"".join(data[view.start : view.end] for view in views)
+
+    def _is_event(self, view: frame.FrameView) -> bool:
+        # Of another process's token is what an event carries whose head was written over.
+        return not view.flags and view.token == self.token
 
     def remove(self) -> None:
         with contextlib.suppress(OSError):

@@ -158,6 +158,21 @@ def test_marks_and_what_was_being_written_are_no_events(folder: str, pipe: Pipe)
     assert found(folder) == [(0, 0)]
 
 
+def test_a_frame_inside_an_event_is_none_of_the_process(folder: str, pipe: Pipe) -> None:
+    """An event may carry bytes that look like one, and its head may be written over."""
+    inside = frame.encode(b"x", token=b"someelse", seq=7, pid=1)[0]
+
+    def work() -> None:
+        written = Trail(folder, pipe.writing, token=TOKEN, pid=os.getpid())
+        written.note(inside)
+        written.note(framed(0, 10)[0])
+        os._exit(0)
+
+    in_a_child(work)
+
+    assert found(folder) == [(0, 0)]
+
+
 @pytest.mark.parametrize("trails", [1, 3])
 def test_they_leave_half_of_the_memory_to_what_has_no_other_place(spool: Path, pipe: Pipe, trails: int) -> None:
     """Docker gives 64 MB to all workers and all of their overflows."""
