@@ -210,6 +210,7 @@ class RecordQueue(_Base):
     def put(self, obj: bytes, block: bool = True, timeout: float | None = None, *, level: int = 0) -> None:
         """Like `put_nowait`; with `block`, first wait up to `timeout` seconds (None: for ever) for the overflow."""
         if block:
+            self.be_this_process()
             self._wait_for_room(timeout)
         self.put_nowait(obj, level=level)
 
@@ -422,6 +423,8 @@ class RecordQueue(_Base):
         without one they are dropped and counted as `after_stop`. May be called twice."""
         if self.closed:
             return
+        if self._pid != os.getpid():  # a forked child that never put anything: the files are the parent's
+            self._begin_in_child()
         self._successor = successor
         self.closed = True
         self._overflow.close()

@@ -324,6 +324,44 @@ def test_what_the_parent_has_read_is_not_read_again_in_the_child(pipe: RecordQue
     assert taken(pipe, 4) == [b"1", b"2", b"3", b"4"]
 
 
+@pytest.mark.parametrize("fork", [os.fork, bare_fork])
+def test_a_child_that_waits_for_room_leaves_its_parents_overflow_alone(
+    pipe: RecordQueue, overflow: Path, fork: Callable[[], int]
+) -> None:
+    count = fill(pipe)
+
+    def work() -> None:
+        os.read(pipe._writing(), 500_000)
+        pipe.put(b"child", timeout=0.2)
+
+    with pipe._overflow._lock:  # the parent's helper does not get on
+        (file,) = overflow.iterdir()
+        before = file.read_bytes()
+        code = in_a_child(work, fork)
+        after = file.read_bytes()
+
+    assert code == 0
+    assert after == before
+    assert rest(pipe).count(b"%06d" % (count - 1) + b"." * 2000) == 1
+
+
+@pytest.mark.parametrize("fork", [os.fork, bare_fork])
+def test_a_child_that_closes_leaves_its_parents_files(
+    pipe: RecordQueue, overflow: Path, spool: Path, fork: Callable[[], int]
+) -> None:
+    """Should the parent be killed, what it put is there."""
+    parent = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"))
+    fill(parent)
+    rest(parent)
+    before = sorted(os.listdir(spool / "memory"))
+
+    assert in_a_child(parent.close, fork) == 0
+
+    assert len(before) == 2
+    assert sorted(os.listdir(spool / "memory")) == before
+    parent.close()
+
+
 def test_a_child_forked_while_every_lock_is_held_logs_at_once(pipe: RecordQueue) -> None:
     """H7."""
     fill(pipe)
