@@ -226,15 +226,16 @@ class Reader:
             size = os.stat(segment_path(self._folder, self.position.segment)).st_size
         self.position = Position(self.position.segment, min(self.position.offset, size))
 
-    def read(self) -> Frames | None:
-        """The next stretch with something in it, or None at the end of what is written.
+    def read(self, *, ended: bool = False) -> Frames | None:
+        """The next stretch with something in it, or None at the end of what is written. When that has `ended`, and is
+        not only as far as somebody has come, half a frame there is damage.
 
         OSError when a segment can't be opened for want of something (descriptors, memory): nothing is passed over.
         """
         while True:
             later = self._later()
             buffer = self._chunk()
-            if later is not None and len(buffer) < CHUNK:
+            if (ended or later is not None) and len(buffer) < CHUNK:
                 found = frame.scan(buffer, complete=True)
             else:
                 found = frame.scan(buffer, growing=len(buffer) == CHUNK or not self._is_stuck(buffer))

@@ -158,10 +158,10 @@ class Ledger:
         self._processes = processes
         return position
 
-    def follow(self, most: int = 64) -> bool:
-        """Count what has come since, at most so many stretches; whether anything was there."""
+    def follow(self, most: int = 64, *, ended: bool = False) -> bool:
+        """Count what has come since, at most so many stretches; whether anything was there. `ended`: see `Reader`."""
         for turn in range(most):
-            stretch = self._reader.read()
+            stretch = self._reader.read(ended=ended)
             if stretch is None:
                 return turn > 0
             self._count(stretch)

@@ -36,7 +36,7 @@ class Recovery:
             return
         try:
             self._intake.catch_up()
-            self._ledger.follow(_ALL)
+            self._ledger.follow(_ALL, ended=True)  # of half a frame there, the pipe has no rest any more
             for trail in trails:
                 self._intake.put_back(trail.lost(partial(self._ledger.has, trail.token)))
         except OSError:  # the disk is full: the next process puts it back

@@ -142,6 +142,24 @@ def test_an_event_of_which_the_journal_has_some_frames_is_put_back_in_whole(plac
     assert set(place.journaled) == {(0, 0), (1, 0), (2, 0), (3, 0), (3, 1), (3, 2)}
 
 
+def test_half_a_frame_at_the_end_of_the_journal_has_nothing_behind_it_put_back_twice(place: Place) -> None:
+    """Its rest will not come, and what has come since is short enough to be that."""
+
+    def work(queue: RecordQueue) -> None:
+        queue.put_nowait(b"." * 3900)
+        place.writer.splice(place.pipe, 100)
+
+    place.killed(work)
+    place.restart()
+    place.killed(put_three)
+
+    place.recovery.begin()
+
+    place.ledger.follow()
+    assert (place.ledger.journaled, place.ledger.doubles) == (4, 0)
+    assert (place.ledger.corrupt, place.ledger.corrupt_bytes) == (1, 100)
+
+
 def test_the_trail_of_a_process_that_lives_stays(place: Place) -> None:
     queue = RecordQueue(place.queue, overflow=str(place.memory))
     put_three(queue)
