@@ -16,6 +16,8 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from .spool import open_file
+
 HEAD = 4096
 WHO = struct.Struct("<8sQ8sQ")
 NUMBER_AT = 24
@@ -70,8 +72,8 @@ def _new_file(folder: str, names: Iterable[str]) -> tuple[int, str]:
 
 def take(path: str, magic: bytes) -> tuple[int, Owner] | None:
     """The file, locked for us until its descriptor is closed, and whose it was; None while its owner lives, and for a
-    file of another kind. OSError when it can't be opened."""
-    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    file of another kind. OSError when it can't be opened, or is not ours alone."""
+    fd = open_file(path, os.O_RDWR)
     owner = None
     try:
         owner = _taken(fd, magic)

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from . import frame, owned
 from .native import new_rlock
 from .owned import HEAD, WANTING, Owner
+from .spool import open_file
 
 MAGIC = b"shptrail"
 SUFFIX = ".trail"
@@ -165,7 +166,7 @@ class Left:
     def lost(self, journaled: Callable[[int], bool]) -> bytes:
         """The frames of events that are not, or not in whole, in the journal; `journaled` says it of their numbers.
         OSError when it can't be read now."""
-        fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = open_file(self.path, os.O_RDONLY)
         try:
             data = os.pread(fd, MOST, HEAD)
         finally:

@@ -19,6 +19,7 @@ from shipper.recovery import Recovery
 
 from .disks import tmpfs
 from .forks import in_a_child
+from .needs import need
 
 
 class Place:
@@ -285,6 +286,30 @@ def test_without_a_descriptor_the_trails_are_left_to_the_next_process(place: Pla
 
     assert place.journaled == [(0, 0), (1, 0), (2, 0)]
     assert os.listdir(place.memory) == []
+
+
+def linked_elsewhere(trail: Path) -> None:
+    trail.with_suffix(".linked").hardlink_to(trail)
+
+
+def somebody_elses(trail: Path) -> None:
+    need(os.geteuid() == 0, "the right to give files away")
+    os.chown(trail, 65534, 65534)
+
+
+@pytest.mark.parametrize("change", [linked_elsewhere, somebody_elses])
+def test_a_trail_that_is_not_this_users_alone_is_not_believed(place: Place, change: Callable[[Path], None]) -> None:
+    place.end()
+    place.killed(put_three)
+    place.begin()
+    (trail,) = place.memory.iterdir()
+    change(trail)
+
+    place.recovery.begin()
+    place.recovery.look()
+
+    assert place.journaled == []
+    assert trail.exists()
 
 
 def test_a_foreign_file_among_the_trails_is_left_alone(place: Place) -> None:
