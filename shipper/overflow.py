@@ -23,6 +23,7 @@ from collections.abc import Callable, Container, Iterator
 from . import frame, owned
 from .native import new_rlock
 from .owned import HEAD, NUMBER_AT, Owner
+from .trail import SUFFIX
 
 MAGIC = b"shpover1"
 REASONS = ("queue_full", "spool_full", "before_send", "redact", "after_stop", "failed", "not_started")
@@ -280,7 +281,7 @@ class Abandoned:
 def living_drops(folder: str) -> dict[str, Drops]:
     """What the processes that have an overflow say they dropped: name of the file → drops."""
     drops: dict[str, Drops] = {}
-    for path in owned.files(folder):
+    for path in _files(folder):
         with contextlib.suppress(OSError, struct.error):
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
@@ -293,7 +294,7 @@ def living_drops(folder: str) -> dict[str, Drops]:
 
 def abandoned(folder: str, known: Container[str]) -> Iterator[Abandoned]:
     """The overflows whose owners are gone, save the `known` paths; each is locked for us until closed or removed."""
-    for path in owned.files(folder):
+    for path in _files(folder):
         if path in known:
             continue
         with contextlib.suppress(OSError):
@@ -301,3 +302,7 @@ def abandoned(folder: str, known: Container[str]) -> Iterator[Abandoned]:
             if taken is not None:
                 fd, (pid, token, read) = taken
                 yield Abandoned(path, fd, token, pid, read)
+
+
+def _files(folder: str) -> list[str]:
+    return [path for path in owned.files(folder) if not path.endswith(SUFFIX)]
