@@ -22,24 +22,21 @@ from . import log
 from .cursor import Cursor
 from .handover import asked, tell
 from .intake import Intake
-from .journal import Position, Writer, rescue
+from .journal import Writer, rescue
 from .ledger import Ledger
 from .lock import read_note, write_note
-from .overflow import Drops, leave, living_drops, spilt
+from .overflow import leave, spilt
 from .queue import grow
 from .recovery import Recovery
 from .redact import Redactor
 from .retention import Retention
 from .settings import Settings
-from .spool import Spool, write_atomically
+from .spool import Spool
+from .telling import Telling
 
 HAND_OVER = signal.SIGUSR1
 TICK = 0.05  # seconds between two looks of the main thread
 PROMPT = 0.01  # the same while somebody flushes
-AWAITED = 0.02  # seconds between two status files then
-HEARTBEAT = 1.0  # seconds between two status files when nothing happens
-PROGRESS = 0.2  # ... and when something does
-PATIENT = 10.0  # seconds after which whoever still waits for a flush is told at leisure
 PARTING = 3.0  # seconds that requests under way get to end
 
 _log = logging.getLogger(log.NAME)
@@ -54,7 +51,6 @@ class Shipper:
         self._joins = joins
         self._note = note
         self._spool = Spool(settings.spool)
-        self._started = time.time()
         self._terminated = False
         self._handed_over = False
         self._bell = threading.Event()
@@ -62,10 +58,6 @@ class Shipper:
         self._threads: list[threading.Thread] = []
         self._ended_at: float | None = None  # since when we are ending without getting on
         self._settled = 0
-        self._said: dict[str, Any] = {}
-        self._said_at = 0.0
-        self._marks: dict[str, tuple[int, int, int]] = {}
-        self._marked_at = 0.0
         self._sampled_at = 0.0
         self._kept_at = 0.0
         self._load: Any = None
@@ -78,6 +70,9 @@ class Shipper:
         writer = Writer(self._spool.journal, segment_bytes=settings.spooling.segment, first=newest)
         self._intake = Intake(
             pipe, writer, *self._overflows, fsync=settings.spooling.fsync, grown=self._journal_has_grown
+        )
+        self._telling = Telling(
+            self._spool, settings, self._ledger, self._intake, self._deliverers, overflows=self._overflows
         )
         self._recovery = Recovery(self._spool.overflow, pipe, self._intake, self._ledger)
         self._retention = Retention(
@@ -122,7 +117,8 @@ class Shipper:
     def run(self) -> None:
         self._listen()
         if not os.path.exists(self._spool.status):
-            self._tell()  # while there is room for it: on a full disk only a file that is there can be written over
+            # While there is room for it: on a full disk only a file that is there can be written over.
+            self._telling.tell()
         self._recovery.begin()
         self._start("intake", self._intake.run)
         self._open_backends()
@@ -130,7 +126,7 @@ class Shipper:
         _log.info("started, pid %d", os.getpid())
         while not self._is_over() or self._take_in_joined():
             self._look_after()
-            self._bell.wait(PROMPT if self._is_awaited() else TICK)
+            self._bell.wait(PROMPT if self._telling.is_awaited else TICK)
             self._bell.clear()
         self._end()
 
@@ -157,7 +153,7 @@ class Shipper:
         from .machine import Load, address, host
 
         settings = self._settings
-        self._load = Load()
+        self._load = self._telling.load = Load()
         mask = Redactor(settings.redact).text
         self._site = Site(settings.app, settings.cwd, host(), address(), self._load, mask)
         for description in settings.backends:
@@ -198,7 +194,7 @@ class Shipper:
             if f"{backend.name}.json" in self._mine:
                 continue
             self._mine.add(f"{backend.name}.json")
-            self._settings = self._settings.with_joined([backend])
+            self._settings = self._telling.settings = self._settings.with_joined([backend])
             self._cursors[backend.name] = self._cursor(backend)
             self._open_backend(backend)
             is_new = True
@@ -214,7 +210,7 @@ class Shipper:
             self._account_for_the_dead()
         self._keep_house()
         self._drain_when_alone()
-        self._tell()
+        self._telling.tell()
 
     def _sample(self) -> None:
         now = time.monotonic()
@@ -295,7 +291,7 @@ class Shipper:
             self._account_for_the_dead()
             self._ledger.save()
             self._retention.release()
-        self._tell(last=True)
+        self._telling.tell(last=True)
         if not intake.is_alive():  # what somebody wrote who has come, and gone, since
             with contextlib.suppress(OSError):
                 self._recovery.look()
@@ -320,77 +316,7 @@ class Shipper:
             _log.error("the disk is full, and memory too: what was in the pipe is lost, and counted (%s)", error)
             with contextlib.suppress(OSError):
                 self._ledger.save()
-            self._tell(last=True)
-
-    # -- status ------------------------------------------------------------------------------------------------------
-
-    def _is_awaited(self) -> bool:
-        """Whether somebody flushes: a mark was seen that a backend has not passed yet, or that was not told yet."""
-        marks = self._ledger.marks()
-        if marks != self._said.get("marks", {}):
-            return True
-        if marks != self._marks:
-            self._marks, self._marked_at = marks, time.monotonic()
-        if time.monotonic() - self._marked_at > PATIENT:
-            return False
-        # What was told counts, not what is: whoever waits reads the file.
-        told = (each["position"] for each in self._said.get("backends", {}).values())
-        behind = min(told, default=self._ledger.position)
-        return any(Position(segment, offset) > behind for _, segment, offset in marks.values())
-
-    def _tell(self, *, last: bool = False) -> None:
-        """Write status.json when it is time to."""
-        now = time.monotonic()
-        pause = 0.0 if last else AWAITED if self._is_awaited() else PROGRESS
-        if now - self._said_at < pause:
-            return
-        state = self._state()
-        if state == self._said and not last and now - self._said_at < HEARTBEAT:
-            return
-        self._said, self._said_at = state, now
-        with contextlib.suppress(OSError):
-            write_atomically(self._spool.status, {**state, "updated": time.time(), "ended": last})
-
-    def _state(self) -> dict[str, Any]:
-        ledger = self._ledger
-        return {
-            "app": self._settings.app,
-            "pid": os.getpid(),
-            "started": self._started,
-            "digest": self._settings.digest,
-            "ledger": {
-                **ledger.summary(),
-                "position": ledger.position,
-                "missing": ledger.missing,
-                "seen": ledger.seen(),
-            },
-            "dropped": self._dropped(),
-            "marks": ledger.marks(),
-            "backends": {each.backend.name: self._backend_state(each) for each in self._deliverers},
-            "journal": {"trouble": self._intake.trouble, "full": self._intake.paused.is_set()},
-            "writers": not self._intake.eof.is_set(),
-            "load": self._load.latest if self._load is not None else None,
-        }
-
-    def _dropped(self) -> Drops:
-        for folder in self._overflows:
-            for name, drops in living_drops(folder).items():
-                self._ledger.note_drops(name, 0, drops)
-        return self._ledger.drops
-
-    def _backend_state(self, deliverer: Any) -> dict[str, Any]:
-        return {
-            "state": deliverer.state,
-            "position": deliverer.position,
-            "base": deliverer.base,
-            "counts": deliverer.counts,
-            "dropped": deliverer.dropped,
-            "settled": deliverer.settled_count,
-            "retried": deliverer.retried,
-            "in_flight": deliverer.in_flight.size,
-            "oldest": deliverer.oldest,
-            "last_error": deliverer.last_error,
-        }
+            self._telling.tell(last=True)
 
 
 class Note:
