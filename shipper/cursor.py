@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 from . import frame
 from .journal import Position, Reader, segment_path, segments
 from .overflow import level_name
+from .owned import process_is_gone
 from .spool import open_file, read_json, sealed, write_atomically
-from .window import DELIVERED, LOST, Entry, Window, process_is_gone, settle
+from .window import DELIVERED, LOST, Entry, Window, settle
 
 BACKLOG = 16 * 1024 * 1024  # bytes not read yet from which on new errors need not wait for them
 LOOK = 0.5  # seconds between two looks at how many there are

@@ -16,6 +16,7 @@ from typing import Any
 from . import frame
 from .journal import Frames, Position, Reader
 from .overflow import Drops, level_name
+from .owned import process_is_gone
 from .spool import open_file, read_json, write_atomically
 
 MOST_PROCESSES = 512  # remembered one by one; older ones are added up
@@ -84,10 +85,12 @@ class _Process:
         elif len(self.open) > MOST_OPEN:
             del self.open[next(iter(self.open))]
 
-    def has(self, seq: int) -> bool:
-        """Whether the whole event has come."""
+    def has(self, seq: int, part: int) -> bool:
+        """Whether this frame of the event has come."""
+        if seq in self.open:
+            return part in self.open[seq]
         at = bisect.bisect_right(self.ranges, seq, key=itemgetter(0))
-        return at > 0 and self.ranges[at - 1][1] > seq and seq not in self.open
+        return at > 0 and self.ranges[at - 1][1] > seq
 
     def _fold(self) -> None:
         """Forget where the older half of the gaps lay, and keep how many numbers they were."""
@@ -209,7 +212,7 @@ class Ledger:
         newest = next(reversed(self._processes))
         for token, process in self._processes.items():
             # An overflow whose process lives (pid 0) says the same again at every look: forgotten, it counts twice.
-            if process.pid and token != newest and not os.path.exists(f"/proc/{process.pid}"):
+            if process.pid and token != newest and process_is_gone(process.pid):
                 self._past_missing += process.missing
                 _add(self._past_drops, process.drops)
                 del self._processes[token]
@@ -255,10 +258,10 @@ class Ledger:
         last = list(self._processes.items())[-MOST_TOLD:]
         return {token: process.seen for token, process in last if process.seen}
 
-    def has(self, token: bytes, seq: int) -> bool:
-        """Whether a process's event is in the journal, or was, with all of its frames."""
+    def has(self, token: bytes, seq: int, part: int) -> bool:
+        """Whether this frame of a process's event is in the journal, or was."""
         process = self._processes.get(token.hex())
-        return process is not None and process.has(seq)
+        return process is not None and process.has(seq, part)
 
     def gaps(self) -> dict[str, list[tuple[int, int]]]:
         """Token → the ranges of sequence numbers that never came."""

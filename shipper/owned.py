@@ -91,11 +91,16 @@ def _taken(fd: int, magic: bytes) -> Owner | None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         # A forked child that never logged may still hold its dead parent's lock.
-        if os.path.exists(f"/proc/{WHO.unpack(head)[1]}"):
+        if not process_is_gone(WHO.unpack(head)[1]):
             return None
     # What the owner wrote before it let go is only certain now.
     _, pid, token, number = WHO.unpack(os.pread(fd, WHO.size, 0))
     return Owner(pid, token, number)
+
+
+def process_is_gone(pid: int) -> bool:
+    """False as well where that can't be seen."""
+    return not os.path.exists(f"/proc/{pid}") if os.path.isdir("/proc/self") else False
 
 
 def files(folder: str) -> list[str]:

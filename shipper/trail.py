@@ -163,16 +163,16 @@ class Left:
         self.token = token
         self.path = path
 
-    def lost(self, journaled: Callable[[int], bool]) -> bytes:
-        """The frames of events that are not, or not in whole, in the journal; `journaled` says it of their numbers.
-        OSError when it can't be read now."""
+    def lost(self, journaled: Callable[[int, int], bool]) -> bytes:
+        """The frames that are not in the journal, in the order of logging; `journaled` says it of an event's number and
+        a part. OSError when it can't be read now."""
         fd = open_file(self.path, os.O_RDONLY)
         try:
             data = os.pread(fd, MOST, HEAD)
         finally:
             os.close(fd)
         views = [view for view in frame.scan(data, complete=True).frames if self._is_event(view)]
-        views = [view for view in views if not journaled(view.seq)]
+        views = [view for view in views if not journaled(view.seq, view.part)]
         views.sort(key=lambda view: (view.seq, view.part))
         return b"".join(data[view.start : view.end] for view in views)
 

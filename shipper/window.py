@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from . import frame
 from .event import MAX_EVENT, EventId
 from .journal import Frames, Position, Reader
+from .owned import process_is_gone
 
 MOST = 16_384  # entries that one window may hold
 MOST_PARTS = MAX_EVENT // frame.MAX_PAYLOAD + 2
@@ -66,10 +66,6 @@ class _Parts:
         self.pieces: dict[int, bytes] = {}
         self.seen = now
         self.until: Position | None = None  # the journal's end when patience ended: given up once that was read
-
-
-def process_is_gone(pid: int) -> bool:
-    return not os.path.exists(f"/proc/{pid}") if os.path.isdir("/proc/self") else False
 
 
 class Window:

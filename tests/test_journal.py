@@ -20,7 +20,8 @@ from shipper import frame, journal
 from shipper.cursor import Cursor, begin_cursor, saved_positions
 from shipper.event import EventId
 from shipper.journal import HALF_FRAME, Position, Reader, Writer, release, segment_path, segments, size_on_disk
-from shipper.window import DEAD, DEAD_WRITER, DELIVERED, MOST_PARTS, SLOW_WRITER, process_is_gone
+from shipper.owned import process_is_gone
+from shipper.window import DEAD, DEAD_WRITER, DELIVERED, MOST_PARTS, SLOW_WRITER
 
 from .disks import tmpfs
 from .model import Model

@@ -114,27 +114,28 @@ def test_marks_say_where_the_journal_stood_and_survive_a_restart(ledger_: Open, 
     assert book.journaled == 2
 
 
-def test_an_event_is_there_when_all_of_its_frames_are_and_a_restart_does_not_change_that(
+def test_it_knows_which_frames_of_an_event_are_there_and_a_restart_does_not_change_that(
     ledger_: Open, write: Write
 ) -> None:
     first, *others = frame.encode(b"." * 9000, token=TOKEN, seq=3, pid=ME)
     write(event(0) + event(2, size=9000) + first + others[0])
     book = followed(ledger_())
-    assert [book.has(TOKEN, seq) for seq in range(5)] == [True, False, True, False, False]
-    assert not book.has(b"otheroth", 0)
+    assert [book.has(TOKEN, seq, 0) for seq in range(5)] == [True, False, True, True, False]
+    assert [book.has(TOKEN, 3, part) for part in range(3)] == [True, True, False]
+    assert not book.has(b"otheroth", 0, 0)
     book.save()
 
     again = ledger_()
-    assert [again.has(TOKEN, seq) for seq in range(5)] == [True, False, True, False, False]
+    assert [again.has(TOKEN, 3, part) for part in range(3)] == [True, True, False]
     write(b"".join(others))
-    assert [followed(again).has(TOKEN, seq) for seq in range(5)] == [True, False, True, True, False]
+    assert all(followed(again).has(TOKEN, 3, part) for part in range(3))
 
 
 def test_of_very_many_unfinished_events_the_last_are_remembered(ledger_: Open, write: Write) -> None:
     write(b"".join(frame.encode(b"." * 5000, token=TOKEN, seq=seq, pid=ME)[0] for seq in range(200)))
     book = followed(ledger_())
 
-    assert not any(book.has(TOKEN, seq) for seq in range(200 - ledger.MOST_OPEN, 200))
+    assert not any(book.has(TOKEN, seq, 1) for seq in range(200 - ledger.MOST_OPEN, 200))
     assert len(book._processes[TOKEN.hex()].open) == ledger.MOST_OPEN
 
 

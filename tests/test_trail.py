@@ -30,11 +30,11 @@ def framed(seq: int, size: int) -> list[bytes]:
     return frame.encode(b"." * size, token=TOKEN, seq=seq, pid=os.getpid())
 
 
-def none(seq: int) -> bool:
+def none(seq: int, part: int) -> bool:
     return False
 
 
-def found(folder: str, journaled: Callable[[int], bool] = none) -> list[tuple[int, int]]:
+def found(folder: str, journaled: Callable[[int, int], bool] = none) -> list[tuple[int, int]]:
     """Number and part of every frame in the trails of those who are gone."""
     views = []
     for each in left(folder):
@@ -142,7 +142,7 @@ def test_a_killed_process_leaves_all_that_is_not_in_the_journal(folder: str, pip
 
     in_a_child(work)
 
-    assert found(folder, lambda seq: seq < 97) == [(97, 0), (97, 1), (98, 0), (98, 1), (99, 0), (99, 1)]
+    assert found(folder, lambda seq, part: seq < 97) == [(97, 0), (97, 1), (98, 0), (98, 1), (99, 0), (99, 1)]
 
 
 def test_marks_and_what_was_being_written_are_no_events(folder: str, pipe: Pipe) -> None:

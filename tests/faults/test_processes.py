@@ -288,7 +288,7 @@ def test_nothing_is_missing_when_everything_is_killed_at_the_same_moment(
 @pytest.mark.parametrize("workers", [1, 3])
 def test_nothing_is_missing_when_everything_is_killed_again_and_again(case: Case, workers: int) -> None:
     chance = random.Random(workers)
-    for _ in range(5):
+    for _ in range(4):
         app = case.app("group", workers=workers)
         pids = json.loads(app.line())
         holds(lambda: False, 0.1 + chance.random() * 0.5)  # in a start, at work, or between two

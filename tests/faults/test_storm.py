@@ -84,7 +84,7 @@ def send(number: int, pids: Sequence[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "seconds", [20.0, pytest.param(600.0, marks=[pytest.mark.long, pytest.mark.timeout(1800)])]
+    "seconds", [8.0, pytest.param(600.0, marks=[pytest.mark.long, pytest.mark.timeout(1800)])]
 )
 def test_nothing_is_missing_whatever_is_killed_in_whatever_order(case: Case, seconds: float) -> None:
     seed = random.randrange(10**6)
