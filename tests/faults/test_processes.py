@@ -260,7 +260,7 @@ def test_the_shipper_process_drains_and_ends_when_the_whole_application_is_kille
     case.check(doubles=0)
 
 
-@pytest.mark.parametrize(("count", "padding"), [(1, 0), (4000, 0), (400, 9000), (1500, 3000)])
+@pytest.mark.parametrize(("count", "padding"), [(1, 0), (1500, 0), (300, 9000), (500, 3000)])
 def test_nothing_is_missing_when_everything_is_killed_at_the_same_moment(
     case: Case, count: int, padding: int
 ) -> None:
