@@ -71,6 +71,8 @@ class Writer:
         """Go on where the last writer stopped; OSError when the segment can't be opened."""
         if self._fd >= 0:
             return
+        # Never one that has a later one behind it: readers do not come back from there.
+        self._number = max([self._number, *segments(self._folder)])
         # Not O_APPEND: splice refuses such a file. The end is taken from the file itself, a crash may have moved it.
         self._fd, self._number = self._opened(self._number)
         self._offset = os.fstat(self._fd).st_size
@@ -133,6 +135,8 @@ class Writer:
         try:
             fd, number = self._opened(self._number + 1)
         except OSError:  # no inode, no descriptor: rather a large segment than none
+            if os.path.lexists(segment_path(self._folder, self._number + 1)):
+                self.close()
             return False
         self.close()
         self._fd, self._number = fd, number

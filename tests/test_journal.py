@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -21,6 +22,7 @@ from shipper.cursor import Cursor, begin_cursor, saved_positions
 from shipper.event import EventId
 from shipper.journal import HALF_FRAME, Position, Reader, Writer, release, segment_path, segments, size_on_disk
 from shipper.owned import process_is_gone
+from shipper.spool import open_file
 from shipper.window import DEAD, DEAD_WRITER, DELIVERED, MOST_PARTS, SLOW_WRITER
 
 from .disks import tmpfs
@@ -591,3 +593,29 @@ def test_a_cursor_file_is_plain_json(writer: Writer, cursor: Open, spool: Path) 
     saved = json.loads((spool / "cursor.json").read_text())
     assert saved["counts"] == {"delivered": 1}
     assert (saved["segment"], saved["offset"]) == writer.position
+
+
+def test_a_rotation_that_fails_when_the_next_segment_is_there_goes_on_in_that_one(
+    spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers do not come back from there."""
+
+    def made_and_failed(path: str, flags: int) -> int:
+        monkeypatch.undo()
+        os.close(open_file(path, flags))
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    one, other = (frame.encode(b"." * 100, token=b"tokentok", seq=seq, pid=os.getpid())[0] for seq in range(2))
+    writer = Writer(str(spool), segment_bytes=100)
+    reader = Reader(str(spool), Position(1, 0))
+    writer.append(one)
+    monkeypatch.setattr("shipper.journal.open_file", made_and_failed)
+
+    assert not writer.rotate_if_due()
+    found = [reader.read(), reader.read()]
+    writer.append(other)
+    found.append(reader.read())
+
+    assert [view.seq for stretch in found if stretch is not None for view in stretch.scan.frames] == [0, 1]
+    reader.close()
+    writer.close()
