@@ -206,6 +206,20 @@ def test_nothing_is_missing_when_it_is_stopped_there_for_a_while(case: Case, tmp
     case.check()
 
 
+def go_on(case: Case, failing: Failpoints, *, fires: int) -> None:
+    """Start after a kill; log once the failpoint was met as often as it should; wait for the end."""
+    runner = Logging(case, failing)
+    try:
+        runner.start(spooling=shipper.Spooling())
+        wait_until(lambda: failing.fired == fires, 20, f"{fires} kills")
+        runner.log(20)
+        assert shipper.flush(20), case.story()
+    finally:
+        runner.close()
+        shipper.stop(5)
+    case.wait_for_end()
+
+
 @pytest.mark.parametrize("point", named(ADOPTING))
 def test_nothing_is_missing_when_it_is_killed_twice_while_it_adopts_an_overflow(
     case: Case, tmp_path: Path, point: Failpoint
@@ -222,16 +236,7 @@ def test_nothing_is_missing_when_it_is_killed_twice_while_it_adopts_an_overflow(
     app.kill()
     app.process.wait()
     os.kill(pid, signal.SIGCONT)
-    runner = Logging(case, failing)
-    try:
-        runner.start(spooling=shipper.Spooling())
-        wait_until(lambda: failing.fired == fires, 20, "two kills")
-        runner.log(20)
-        assert shipper.flush(20), case.story()
-    finally:
-        runner.close()
-        shipper.stop(5)
-    case.wait_for_end()
+    go_on(case, failing, fires=fires)
     case.check(fresh=False)
 
 
@@ -249,16 +254,7 @@ def test_nothing_is_missing_or_doubled_when_it_is_killed_while_it_puts_back_what
     app.kill()
     app.process.wait()
     failing = Failpoints(tmp_path / "python", point)
-    runner = Logging(case, failing)
-    try:
-        runner.start(spooling=shipper.Spooling())
-        wait_until(lambda: failing.fired == 1, 20, "a kill")
-        runner.log(20)
-        assert shipper.flush(20), case.story()
-    finally:
-        runner.close()
-        shipper.stop(5)
-    case.wait_for_end()
+    go_on(case, failing, fires=1)
     case.check(fresh=False, doubles=0)
 
 
