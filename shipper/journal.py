@@ -57,7 +57,7 @@ class Writer:
     def __init__(self, folder: str, *, segment_bytes: int, first: int = 1) -> None:
         self._folder = folder
         self._segment_bytes = segment_bytes
-        self._number = max([first, *segments(folder)])
+        self._number = first
         self._fd = -1
         self._offset = 0
         self._unsynced = False
