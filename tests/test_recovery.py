@@ -251,9 +251,10 @@ def test_trails_are_put_back_in_the_order_of_logging(place: Place) -> None:
 def few_descriptors(more: int, work: Callable[[], None]) -> None:
     """Do the work while no more than so many can be opened."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + more, before[1]))
+    free = [os.dup(0) for _ in range(more + 1)]  # not in a row, where others hold some of the numbers between
+    for fd in free:
+        os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1], before[1]))
     try:
         work()
     finally:
