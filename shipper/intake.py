@@ -11,9 +11,10 @@ import queue
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
-from .journal import Writer
+from .journal import Position, Writer
 from .overflow import Abandoned, abandoned
 from .trail import waiting_in
 
@@ -45,6 +46,7 @@ class Intake:
         self.adopting = threading.Event()  # somebody is there to take `adopted` on: not before, or a crash doubles them
         self.trouble = ""  # what the disk last said, "" when all is well
         self.adopted: queue.SimpleQueue[Abandoned] = queue.SimpleQueue()
+        self._late: deque[tuple[bytes, Callable[[], None]]] = deque()
         self._known: set[str] = set()
         self._pipe = pipe
         self._writer = writer
@@ -62,6 +64,7 @@ class Intake:
             try:
                 self._take(poller)
                 self._sync()
+                self._put_back_late()
                 self._adopt()
             except OSError as error:
                 if not self._moves_on(error):
@@ -107,6 +110,11 @@ class Intake:
         """Bytes that have come out of the pipe."""
         return self._writer.spliced
 
+    @property
+    def position(self) -> Position:
+        """The end of the journal."""
+        return self._writer.position
+
     def rest(self) -> bytes:
         """What the disk did not take, of writers that are gone, once `run` has ended. Nobody else has it then."""
         pieces = []
@@ -136,6 +144,7 @@ class Intake:
             try:
                 self.catch_up()
                 self._writer.append(found.frames)
+                self._all_is_well()
                 found.pass_over()
             except OSError:
                 found.close()
@@ -152,7 +161,26 @@ class Intake:
 
     def put_back(self, frames: bytes) -> None:
         """What the pipe lost. Before `run`; OSError when the disk does not take it."""
-        self._writer.append(frames)
+        if frames:
+            self._writer.append(frames)
+
+    def put_back_later(self, frames: bytes, done: Callable[[], None]) -> None:
+        """The same while `run` is at work, as soon as the disk takes it; then `done` is called, by its thread."""
+        self._late.append((frames, done))
+
+    @property
+    def late(self) -> int:
+        """How many wait for that."""
+        return len(self._late)
+
+    def _put_back_late(self) -> None:
+        while self._late and self._is_at_border():
+            frames, done = self._late[0]
+            self.put_back(frames)
+            self._all_is_well()
+            self._late.popleft()
+            done()
+            self._grown()
 
     def _sync(self) -> None:
         if self._fsync and time.monotonic() - self._synced >= self._fsync:

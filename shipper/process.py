@@ -271,7 +271,7 @@ class Shipper:
         return self._intake.eof.is_set() and self._is_drained()
 
     def _is_drained(self) -> bool:
-        if self._intake.trouble or not self._intake.adopted.empty():
+        if self._intake.trouble or not self._intake.adopted.empty() or self._recovery.is_pending:
             return False
         return all(deliverer.drained.is_set() for deliverer in self._deliverers)
 

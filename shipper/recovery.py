@@ -9,6 +9,7 @@ from .ledger import Ledger
 from .trail import Left, left, waiting_in
 
 _ALL = 1_000_000  # stretches of the journal: it is followed to its end
+_LATE = 8  # trails whose frames are in our memory while the disk does not take them
 
 
 class Recovery:
@@ -19,39 +20,65 @@ class Recovery:
         self._pipe = pipe
         self._intake = intake
         self._ledger = ledger
-        self._kept: set[str] = set()  # of these, what the pipe lost is not in the journal yet
-        self._knows = True  # who was gone before we held the pipe
-        self._passed: list[Left] = []  # these will go, once intake is past their last frame
+        self._knows = False  # who was gone before we held the pipe
+        self._before: list[Left] = []  # theirs: of these, what the pipe lost is not in the journal yet
+        self._before_at = 0  # bytes that intake has taken when it is past their last frame
+        self._kept: set[str] = set()  # these go once what they lost is in the journal
+        self._passed: list[Left] = []  # these go once intake is past their last frame
         self._passed_at = 0
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether something that the pipe lost is not in the journal yet."""
+        return not self._knows or bool(self._before) or self._intake.late > 0
 
     def begin(self) -> None:
         """Before intake runs. When all who held the pipe were killed at once, it lost what was in it."""
-        # First who is gone: by now all that they wrote is in the journal, or in the pipe, or lost.
         try:
-            trails = list(left(self._folder))
-        except OSError:  # no descriptor is to be had: they are left to the next process
-            self._knows = False
-            return
-        if not trails:
-            return
-        try:
-            self._intake.catch_up()
-            self._ledger.follow(_ALL, ended=True)  # of half a frame there, the pipe has no rest any more
-            for trail in trails:
-                self._intake.put_back(trail.lost(partial(self._ledger.has, trail.token)))
-        except OSError:  # the disk is full: the next process puts it back
-            self._kept = {trail.path for trail in trails}
-            return
-        for trail in trails:
-            trail.remove()
+            self._find_out()
+            if self._before:
+                self._intake.catch_up()
+                self._ledger.follow(_ALL, ended=True)  # of half a frame there, the pipe has no rest any more
+            while self._before:
+                self._intake.put_back(self._lost_by(self._before[0]))
+                self._before.pop(0).remove()
+        except OSError:  # no descriptor is to be had, or the disk is full: tried again at every look
+            pass
+        self._kept = {trail.path for trail in self._before}
+
+    def _find_out(self) -> None:
+        """First of all: what they wrote is by now in the journal, or in the pipe, or lost."""
+        self._before = list(left(self._folder))
+        self._before_at = self._end_of_pipe()
+        self._knows = True
+
+    def _end_of_pipe(self) -> int:
+        return waiting_in(self._pipe) + self._intake.taken  # in this order: never too low
+
+    def _lost_by(self, trail: Left) -> bytes:
+        return trail.lost(partial(self._ledger.has, trail.token))
 
     def look(self) -> None:
         """Who has gone since we hold the pipe has lost nothing of it: the trail goes, once it is in the journal."""
-        if not self._knows or (self._passed and self._intake.taken < self._passed_at):
+        if not self._knows:
+            self._find_out()
+            self._kept = {trail.path for trail in self._before}
+        if self._before:
+            self._try_again()
+        if self._passed and self._intake.taken < self._passed_at:
             return
         self._remove()
         self._passed = [trail for trail in left(self._folder) if trail.path not in self._kept]
-        self._passed_at = waiting_in(self._pipe) + self._intake.taken  # in this order: never too low
+        self._passed_at = self._end_of_pipe()
+
+    def _try_again(self) -> None:
+        if self._intake.trouble or self._intake.taken < self._before_at:
+            return
+        end = self._intake.position
+        self._ledger.follow(_ALL)
+        while self._before and self._ledger.position >= end and self._intake.late < _LATE:
+            self._intake.put_back_later(self._lost_by(self._before[0]), self._before[0].remove)
+            self._before.pop(0)
 
     def end(self) -> None:
         """When intake has ended, after a last look, and nobody reads the pipe any more."""

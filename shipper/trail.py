@@ -166,7 +166,10 @@ class Left:
     def lost(self, journaled: Callable[[int, int], bool]) -> bytes:
         """The frames that are not in the journal, in the order of logging; `journaled` says it of an event's number and
         a part. OSError when it can't be read now."""
-        fd = open_file(self.path, os.O_RDONLY)
+        try:
+            fd = open_file(self.path, os.O_RDONLY)
+        except FileNotFoundError:  # somebody has cleaned up
+            return b""
         try:
             data = os.pread(fd, MOST, HEAD)
         finally:

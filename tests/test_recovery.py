@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from shipper.recovery import Recovery
 from .disks import tmpfs
 from .forks import in_a_child
 from .needs import need
+from .waiting import wait_until
 
 
 class Place:
@@ -65,6 +68,22 @@ class Place:
             os.kill(os.getpid(), signal.SIGKILL)
 
         assert in_a_child(life) == -signal.SIGKILL
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """While the intake's thread runs."""
+        thread = threading.Thread(target=self.intake.run)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.intake.stopping.set()
+            thread.join()
+
+    def is_recovered(self) -> bool:
+        """After one more look; nothing is left."""
+        self.recovery.look()
+        return not self.recovery.is_pending and not os.listdir(self.memory)
 
     @property
     def journaled(self) -> list[tuple[int, int]]:
@@ -216,7 +235,32 @@ def test_the_end_of_the_process_takes_the_trails_along_unless_something_is_in_th
     assert os.listdir(place.memory) == []
 
 
-def test_a_full_disk_leaves_the_trails_to_the_next_process(place: Place) -> None:
+def test_a_disk_that_is_full_at_the_start_gets_it_once_it_has_room(place: Place) -> None:
+    place.end()
+    for _ in range(10):
+        place.killed(put_three)
+    with tmpfs(place.journal, "8k") as disk:
+        (disk / "ballast").write_bytes(b"." * 8192)
+        place.begin()
+        place.recovery.begin()
+        with place.at_work():
+            for _ in range(2):
+                place.recovery.look()
+            wait_until(lambda: bool(place.intake.trouble), 5)
+            assert place.recovery.is_pending
+            (disk / "ballast").unlink()
+
+            wait_until(place.is_recovered, 10)
+
+        assert place.intake.trouble == ""
+        assert place.journaled == [(0, 0), (1, 0), (2, 0)] * 10
+        assert os.listdir(place.memory) == []
+        place.restart()
+        place.end()
+    place.begin()
+
+
+def test_a_full_disk_that_stays_full_leaves_the_trails_to_the_next_process(place: Place) -> None:
     place.end()
     place.killed(put_three)
     with tmpfs(place.journal, "4k") as disk:
@@ -232,6 +276,26 @@ def test_a_full_disk_leaves_the_trails_to_the_next_process(place: Place) -> None
 
     assert place.journaled == [(0, 0), (1, 0), (2, 0)]
     assert os.listdir(place.memory) == []
+
+
+def test_what_the_full_disk_left_in_the_pipe_is_not_put_back_as_well(place: Place) -> None:
+    """All but one writer were killed with the process, so the pipe kept all."""
+    place.killed(put_three)
+    with tmpfs(place.journal, "4k") as disk:
+        (disk / "ballast").write_bytes(b"." * 4096)
+        holding = os.open(place.queue, os.O_WRONLY)
+        place.restart()
+        place.recovery.begin()
+        place.recovery.look()
+        with place.at_work():
+            wait_until(lambda: bool(place.intake.trouble), 5)
+            (disk / "ballast").unlink()
+            wait_until(place.is_recovered, 10)
+        os.close(holding)
+
+        assert place.journaled == [(0, 0), (1, 0), (2, 0)]
+        place.end()
+    place.begin()
 
 
 def test_trails_are_put_back_in_the_order_of_logging(place: Place) -> None:
@@ -276,6 +340,7 @@ def test_more_trails_than_descriptors_are_put_back(place: Place) -> None:
 
 def test_the_trails_of_many_that_ended_take_no_descriptors(place: Place) -> None:
     """They would be wanting for requests and segments."""
+    place.recovery.begin()
     for _ in range(5):
         place.killed(put_three)
     before = len(os.listdir("/dev/fd"))
@@ -289,18 +354,18 @@ def test_the_trails_of_many_that_ended_take_no_descriptors(place: Place) -> None
 
 
 @pytest.mark.parametrize("more", [0, 1, 2])
-def test_without_a_descriptor_the_trails_are_left_to_the_next_process(place: Place, more: int) -> None:
+def test_without_a_descriptor_the_trails_are_put_back_when_there_are_some(place: Place, more: int) -> None:
     place.end()
-    place.killed(put_three)
+    for _ in range(3):
+        place.killed(put_three)
     place.begin()
 
     few_descriptors(more, place.recovery.begin)
-    for _ in range(3):
-        place.recovery.look()
-    place.restart()
-    place.recovery.begin()
+    place.killed(put_three)
+    with place.at_work():
+        wait_until(place.is_recovered, 10)
 
-    assert place.journaled == [(0, 0), (1, 0), (2, 0)]
+    assert sorted(place.journaled) == sorted([(0, 0), (1, 0), (2, 0)] * 4)
     assert os.listdir(place.memory) == []
 
 

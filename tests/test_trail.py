@@ -430,3 +430,7 @@ def test_a_trail_that_is_removed_is_gone(folder: str, pipe: Pipe) -> None:
 
     assert os.listdir(folder) == []
     assert list(left(folder)) == []
+
+
+def test_a_trail_that_somebody_has_cleaned_up_has_lost_nothing(tmp_path: Path) -> None:
+    assert Left(str(tmp_path / "gone.trail"), b"12345678").lost(none) == b""
