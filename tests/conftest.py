@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import tempfile
@@ -56,6 +57,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.skip(reason="long: runs with --long"))
+
+
+def pytest_collection_finish() -> None:
+    """After each test the collector is run; what has been imported by now it need not look through every time."""
+    leftovers.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
