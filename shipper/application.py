@@ -91,7 +91,8 @@ class App:
         self._attached = None
 
     def flush(self, deadline: float, *, delivered: bool = True) -> bool:
-        """Wait until what was put so far is settled at every backend, or only journaled; False at the deadline."""
+        """Wait until what was put so far is settled at every backend, or only journaled; False at the deadline, and
+        at once when there is no Python to run the process with."""
         if not self.queue.drain(deadline):
             return False
         number = self._mark(deadline)
@@ -101,7 +102,7 @@ class App:
         pause = threading.Event()
         while not self._is_past(token, number, delivered):
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or self.supervisor.has_no_python:
                 return False
             pause.wait(min(LOOK, left))
         return True

@@ -7,6 +7,7 @@ nobody holds either.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -35,6 +36,8 @@ SOON = 0.05  # ... and at one that is just starting, or can't be watched
 PATIENCE = 1.0  # seconds at most before a process that ended soon is started again ...
 LOOPING = 20  # ... and after so many in a row
 LONG_PATIENCE = 10.0  # ... this many seconds
+
+_NO_PROGRAM = (errno.ENOENT, errno.ENOEXEC, errno.EACCES, errno.ENOTDIR)  # that waiting does not mend
 
 # The first line of the process: out of the starter's family at once, so that it is nobody's child and nobody's zombie.
 _BOOT = (
@@ -117,6 +120,7 @@ class Supervisor:
         self._finished = threading.Event()
         self._finished.set()
         self._started: list[subprocess.Popen[bytes]] = []
+        self.has_no_python = False  # to run the process with, when it was last tried
 
     def _take(self, settings: Settings, since: float) -> None:
         self._settings = settings
@@ -180,7 +184,7 @@ class Supervisor:
             if self._may_start(lock):
                 self._launch(lock)
         except BlockingIOError:  # it runs
-            return
+            self.has_no_python = False
         except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: the interpreter is ending
             self._complain(error)
         finally:
@@ -209,20 +213,29 @@ class Supervisor:
             opened.callback(close, joins)
             boot = _BOOT.format(path=_import_path(), pipe=pipe, lock=lock, joins=joins)
             title = f"{TITLE}{self._settings.app} {self._spool.path}"
-            process = native.popen()(
-                [interpreter(self._settings.python), "-c", boot, title],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[each for each in (pipe, lock, joins) if each >= 0],
-                start_new_session=True,
-                env={name: value for name, value in os.environ.items() if not name.startswith("SHIPPER_")},
-            )
+            process = self._run(boot, title, [each for each in (pipe, lock, joins) if each >= 0])
         assert process.stdin is not None
         self._started.append(process)
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(self._payload)
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
+
+    def _run(self, boot: str, title: str, opened: list[int]) -> subprocess.Popen[bytes]:
+        try:
+            process: subprocess.Popen[bytes] = native.popen()(
+                [interpreter(self._settings.python), "-c", boot, title],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=opened,
+                start_new_session=True,
+                env={name: value for name, value in os.environ.items() if not name.startswith("SHIPPER_")},
+            )
+        except OSError as error:
+            self.has_no_python = error.errno in _NO_PROGRAM
+            raise
+        self.has_no_python = False
+        return process
 
     def _save(self, pipe: int) -> None:
         """Put into the journal what waits in the pipe by now: the process takes a while to begin, and when it is killed

@@ -182,15 +182,17 @@ def check_that_only_counted_drops_are_missing(case: Case, reason: str) -> None:
 
 
 def test_a_shipper_process_that_cannot_be_started_loses_nothing(case: Case, tmp_path: Path) -> None:
-    """Said once. The next start delivers what was logged."""
+    """Said once, and not waited for. The next start delivers what was logged."""
     broken = tmp_path / "no-python"
     broken.write_text("#!/nonexistent/interpreter\n")
     broken.chmod(0o755)
+    began = time.monotonic()
 
     stderr = case.run("flood", count=500, end="return", settings={"python": str(broken)})
 
     assert len(stderr.splitlines()) <= 2, stderr
     assert "can't be started" in stderr
+    assert time.monotonic() - began < 8, "it waited for its process until the deadline, 10 s"
     case.check()
 
 
