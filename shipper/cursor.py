@@ -189,15 +189,20 @@ class Cursor:
         """Say what became of an event: DELIVERED, FILTERED, DEAD, INCOMPLETE or QUOTA."""
         settle(entry, outcome)
 
-    def commit(self) -> None:
-        """Count what is settled without a gap, and make it durable. OSError when the disk is full: try again later."""
+    def commit(self, *, save: bool = True) -> None:
+        """Count what is settled without a gap, and make it durable, or leave that to a later commit: what was not saved
+        is sent again after a crash. OSError when the disk is full: try again later."""
         self._count(self._main)
         self._count_express()
         if self._lane is not None and self._express is None and self.position >= self._lane.end:
             self._lane = None
             self._main.elsewhere = None
-        if self._places != self._saved:
+        if save and not self.is_saved:
             self._save()
+
+    @property
+    def is_saved(self) -> bool:
+        return self._places == self._saved
 
     @property
     def _places(self) -> object:

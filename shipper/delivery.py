@@ -22,6 +22,7 @@ SINGLES = 100  # most requests of one event in a round; a crash re-sends at most
 BATCHES = 4  # most requests of many events in a round
 CUT = 32 * 1024  # bytes a single event is cut to when a server finds it too large
 IDLE = 1.0  # seconds between two looks when nobody rings
+UNSAVED = 0.05  # seconds that less than a round of single events may be settled and not saved yet
 SUSPECT = 5  # attempts in a row that failed before another event is tried as the probe
 OUTAGE = (408, 425, 429, 502, 503, 504)  # answers that no event is to blame for
 POISON_ATTEMPTS = 20
@@ -74,6 +75,7 @@ class Deliverer:
         self.retried = 0
         self.oldest: float | None = None  # time of the oldest unsettled event that was looked at
         self.position = cursor.position
+        self.durable = cursor.position  # up to where a crash has nothing sent again
         self.base = cursor.base
         self.settled_count = cursor.settled
         self.counts = dict(cursor.counts)
@@ -93,6 +95,8 @@ class Deliverer:
         self._since = 0.0
         self._passed = 0  # events delivered so far, to tell a poisonous event from a server that is down
         self._pool: ThreadPoolExecutor | None = None
+        self._saved_at = float("-inf")
+        self._saved_count = cursor.settled
         self._persist = Persistence(self._retry, self.stopping, self._about_to_wait)
 
     def _full_round(self) -> int:
@@ -133,8 +137,9 @@ class Deliverer:
             self._wait_for_more()
             return
         self.drained.clear()
+        self._commit(save=self._is_save_due(len(batch)))
         failure = self._send(batch)
-        self._commit()
+        self._commit(save=failure is not None or self._is_save_due())
         if failure is None:
             self._recover()
             return
@@ -181,15 +186,17 @@ class Deliverer:
         if not self._hand:
             self.state = "idle"
             self.oldest = None
+        self._commit(save=self._is_save_due())
         if self.hurry.is_set() and not self._hand:
             self.drained.set()
-        self._commit()
         self.wake.wait(self._patience())
         self.wake.clear()
 
     def _patience(self) -> float:
         """Seconds until something in hand is due, when nothing new comes."""
         due = [entry.not_before if entry.attempts else self._since + self._batching.max_age for entry in self._hand]
+        if not self._cursor.is_saved:
+            due.append(self._saved_at + UNSAVED)
         return min(max(min(due) - self._clock(), 0.001), IDLE) if due else IDLE
 
     # -- batch -------------------------------------------------------------------------------------------------------
@@ -415,8 +422,19 @@ class Deliverer:
         self.last_error = what
         _log.warning("%s: %s", self.backend.name, what)
 
-    def _commit(self) -> None:
-        self._cursor.commit()
+    def _is_save_due(self, coming: int = 0) -> bool:
+        """Single events are saved some at a time: a crash sends no more of them again than a round has."""
+        if self._per_request > 1 or self.hurry.is_set():
+            return True
+        unsaved = self._cursor.settled - self._saved_count + coming
+        return unsaved >= self._most or self._clock() - self._saved_at >= UNSAVED
+
+    def _commit(self, *, save: bool = True) -> None:
+        self._cursor.commit(save=save)
+        if self._cursor.is_saved and self.durable != self._cursor.position:
+            self.durable = self._cursor.position
+            self._saved_at = self._clock()
+            self._saved_count = self._cursor.settled
         if self.position == self._cursor.position and self.settled_count == self._cursor.settled:
             return
         self.position = self._cursor.position

@@ -20,6 +20,7 @@ _SUFFIX = ".seg"
 _BLOCK = 4096  # bytes that a disk can't read at once
 _TAIL = 4 * frame.MAX_FRAME
 MOST_FOREIGN = 100  # numbers in a row that are passed over because somebody else's files have them
+_SETTLED = 2_000_000_000  # nanoseconds after which a folder's next change certainly bears another time
 HALF_FRAME = 1.0  # seconds for the rest of a frame whose beginning is at the journal's end
 
 
@@ -219,7 +220,8 @@ class Reader:
         self._folder = folder
         self._clock = clock
         self._fd = -1
-        self._known: list[int] = []  # segments, as last seen
+        self._known: list[int] = []  # segments, as last seen ...
+        self._changed = -1  # ... when the folder had changed at this time; -1: it is to be looked at again
         self._half: tuple[Position, float] | None = None  # an unfinished frame at the end, and since when
         self.position = position
 
@@ -237,20 +239,26 @@ class Reader:
         OSError when a segment can't be opened for want of something (descriptors, memory): nothing is passed over.
         """
         while True:
-            later = self._later()
-            buffer = self._chunk()
-            if (ended or later is not None) and len(buffer) < CHUNK:
-                found = frame.scan(buffer, complete=True)
-            else:
-                found = frame.scan(buffer, growing=len(buffer) == CHUNK or not self._is_stuck(buffer))
-            if found.consumed:
-                stretch = Frames(*self.position, buffer, found)
-                self.position = Position(self.position.segment, self.position.offset + found.consumed)
+            stretch = self._stretch(complete=ended)
+            if stretch is not None or (later := self._later()) is None:
                 return stretch
-            # Asked before the read: only then was the segment complete when its end was seen.
-            if later is None:
-                return None
+            # Once more: only now is the segment certain to be complete when its end is seen.
+            stretch = self._stretch(complete=True)
+            if stretch is not None:
+                return stretch
             self.skip_to(later)
+
+    def _stretch(self, *, complete: bool) -> Frames | None:
+        buffer = self._chunk()
+        if complete and len(buffer) < CHUNK:
+            found = frame.scan(buffer, complete=True)
+        else:
+            found = frame.scan(buffer, growing=len(buffer) == CHUNK or not self._is_stuck(buffer))
+        if not found.consumed:
+            return None
+        stretch = Frames(*self.position, buffer, found)
+        self.position = Position(self.position.segment, self.position.offset + found.consumed)
+        return stretch
 
     def _is_stuck(self, buffer: bytes) -> bool:
         """Whether the journal has begun with the same unfinished frame for a while: then its rest will not come."""
@@ -284,9 +292,18 @@ class Reader:
 
     def _later(self) -> int | None:
         if not self._known or self._known[-1] <= self.position.segment:
-            self._known = segments(self._folder)
+            self._look()
         at = bisect.bisect_right(self._known, self.position.segment)
         return self._known[at] if at < len(self._known) else None
+
+    def _look(self) -> None:
+        """See which segments there are, unless the folder is as it was."""
+        changed = os.stat(self._folder).st_mtime_ns
+        if changed == self._changed:
+            return
+        self._known = segments(self._folder)
+        # Of a change just now, the next one may bear the same time.
+        self._changed = changed if time.time_ns() - changed > _SETTLED else -1
 
     def _chunk(self) -> bytes:
         if self._fd < 0:

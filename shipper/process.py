@@ -36,6 +36,7 @@ from .telling import Telling
 
 HAND_OVER = signal.SIGUSR1
 TICK = 0.05  # seconds between two looks of the main thread
+PAUSE = 0.01  # at least, while nobody flushes
 PROMPT = 0.01  # the same while somebody flushes
 PARTING = 3.0  # seconds that requests under way get to end
 
@@ -126,9 +127,16 @@ class Shipper:
         _log.info("started, pid %d", os.getpid())
         while not self._is_over() or self._take_in_joined():
             self._look_after()
-            self._bell.wait(PROMPT if self._telling.is_awaited else TICK)
-            self._bell.clear()
+            self._wait()
         self._end()
+
+    def _wait(self) -> None:
+        """Until something happens. While nobody flushes, the processor is better left to the deliverers."""
+        is_awaited = self._telling.is_awaited
+        if not is_awaited:
+            time.sleep(PAUSE)
+        self._bell.wait(PROMPT if is_awaited else TICK)
+        self._bell.clear()
 
     def _start(self, name: str, run: Callable[[], None]) -> None:
         thread = threading.Thread(target=self._or_die(run), name=name, daemon=True)

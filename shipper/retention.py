@@ -45,7 +45,7 @@ class Retention:
 
     def release(self) -> None:
         """Delete the segments that everybody has passed; on a full disk, what everybody has passed of the last too."""
-        positions = [deliverer.position for deliverer in self._deliverers]
+        positions = [deliverer.durable for deliverer in self._deliverers]
         positions.append(self._ledger.position)
         for name, saved in saved_positions(self._spool.cursors).items():
             if f"{name}.json" not in self._mine and self._is_remembered(name):

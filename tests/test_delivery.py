@@ -18,7 +18,7 @@ from shipper import frame
 from shipper.backends.memory import Memory
 from shipper.cursor import Cursor
 from shipper.dead import DeadLetters
-from shipper.delivery import POISON_ATTEMPTS, POISON_PASSED, Deliverer
+from shipper.delivery import POISON_ATTEMPTS, POISON_PASSED, SINGLES, UNSAVED, Deliverer
 from shipper.errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError
 from shipper.event import Event, pack
 from shipper.in_flight import InFlight
@@ -493,6 +493,64 @@ def test_a_deliverer_that_hurries_says_when_nothing_is_left(way: MakeWay) -> Non
 
     one.round()
     assert one.deliverer.drained.is_set()
+
+
+def _saved(spool: Path) -> int:
+    """How many deliveries a process that starts now would know of."""
+    text = (spool / "cursor.json").read_text() if (spool / "cursor.json").exists() else "{}"
+    return int(json.loads(text).get("counts", {}).get("delivered", 0))
+
+
+def test_single_events_are_saved_some_at_a_time_and_a_crash_never_sends_more_than_a_round_of_them_again(
+    way: MakeWay, spool: Path
+) -> None:
+    saved: list[int] = []
+    unsaved: list[int] = []
+
+    def look(event: Event) -> None:
+        saved.append(_saved(spool))
+        unsaved.append(len(one.sent) - saved[-1])
+
+    one = way(Memory(max_events=1, answers=look))
+    for _ in range(60):
+        one.log(*"abcdefg")
+        one.round()
+
+    assert max(unsaved) <= SINGLES
+    assert len(set(saved)) < 10
+    assert one.counts == {"delivered": 420}
+    one.rounds()
+    assert _saved(spool) == 420
+
+
+def test_single_events_are_saved_soon_even_when_no_more_come(way: MakeWay, spool: Path) -> None:
+    one = way(Memory(max_events=1))
+    assert isinstance(one.clock, Clock)
+    for _ in range(2):
+        one.log("a")
+        one.round()
+    assert (_saved(spool), one.counts) == (1, {"delivered": 2})
+    assert one.deliverer.durable < one.deliverer.position
+
+    one.round()
+    assert _saved(spool) == 1
+    one.clock.now += 2 * UNSAVED
+    one.round()
+
+    assert _saved(spool) == 2
+    assert one.deliverer.durable == one.deliverer.position
+
+
+def test_before_it_waits_for_a_server_a_deliverer_saves(way: MakeWay, spool: Path) -> None:
+    one = way(Memory(max_events=1, answers=[None, None, RetryableError("down")]))
+    for _ in range(2):
+        one.log("a")
+        one.round()
+    one.log("b")
+
+    assert one.round() is not None
+
+    assert _saved(spool) == 2
 
 
 # -- outages ---------------------------------------------------------------------------------------------------------

@@ -304,6 +304,52 @@ def test_missing_empty_and_foreign_segments_are_passed_over(cursor: Open, spool:
     assert segments(str(spool)) == [1, 3, 4, 5, 6, 7, 8, 9, 10, 11]
 
 
+def test_a_folder_that_is_as_it_was_is_not_looked_through_again(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segment(spool, 1, whole(b"x", 0))
+    _changed(spool, time.time() - 10)
+    looks: list[str] = []
+    listdir = os.listdir
+
+    def looking(path: str) -> list[str]:
+        looks.append(path)
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", looking)
+    with contextlib.closing(Reader(str(spool), Position(1, 0))) as reader:
+        assert _read(reader) == [0]
+        for _ in range(5):
+            assert _read(reader) == []
+        assert len(looks) == 1
+
+        segment(spool, 3, whole(b"x", 1))
+
+        assert _read(reader) == [1]
+
+
+@pytest.mark.parametrize("age", [0.0, -3600.0], ids=["just now", "in the future"])
+def test_a_segment_is_seen_that_came_at_the_same_time_as_a_look(spool: Path, age: float) -> None:
+    """A file system's clock may stand still for as long as two seconds."""
+    segment(spool, 1, whole(b"x", 0))
+    now = time.time() - age
+    _changed(spool, now)
+    with contextlib.closing(Reader(str(spool), Position(1, 0))) as reader:
+        assert _read(reader) == [0]
+        assert _read(reader) == []
+        segment(spool, 2, whole(b"x", 1))
+        _changed(spool, now)
+
+        assert _read(reader) == [1]
+
+
+def _changed(folder: Path, at: float) -> None:
+    os.utime(folder, (at, at))
+
+
+def _read(reader: Reader) -> list[int]:
+    stretch = reader.read()
+    return [] if stretch is None else [view.seq for view in stretch.scan.frames]
+
+
 def test_a_segment_that_can_not_be_opened_for_now_is_not_passed_over(spool: Path) -> None:
     """Out of descriptors: an error to wait on, and no reason to lose a segment."""
     segment(spool, 1, whole(b"x", 0))
