@@ -22,7 +22,7 @@ SINGLES = 100  # most requests of one event in a round; a crash re-sends at most
 BATCHES = 4  # most requests of many events in a round
 CUT = 32 * 1024  # bytes a single event is cut to when a server finds it too large
 IDLE = 1.0  # seconds between two looks when nobody rings
-UNSAVED = 0.05  # seconds that less than a round of single events may be settled and not saved yet
+UNSAVED = 0.05  # seconds that a few single events may be settled and not saved yet
 SUSPECT = 5  # attempts in a row that failed before another event is tried as the probe
 OUTAGE = (408, 425, 429, 502, 503, 504)  # answers that no event is to blame for
 POISON_ATTEMPTS = 20
@@ -423,11 +423,12 @@ class Deliverer:
         _log.warning("%s: %s", self.backend.name, what)
 
     def _is_save_due(self, coming: int = 0) -> bool:
-        """Single events are saved some at a time: a crash sends no more of them again than a round has."""
+        """Single events are saved some at a time: a crash sends no more of them again than may be under way at once,
+        or are of one round."""
         if self._per_request > 1 or self.hurry.is_set():
             return True
         unsaved = self._cursor.settled - self._saved_count + coming
-        return unsaved >= self._most or self._clock() - self._saved_at >= UNSAVED
+        return unsaved >= self.backend.max_in_flight or self._clock() - self._saved_at >= UNSAVED
 
     def _commit(self, *, save: bool = True) -> None:
         self._cursor.commit(save=save)
