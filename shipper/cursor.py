@@ -134,15 +134,20 @@ class Cursor:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def read(self, most: int, max_bytes: int) -> list[Entry]:
-        """The next events to deliver, at most so many and about so many bytes. Those below the level settle at once."""
+        """The next events to deliver, at most so many and about so many bytes. Those below the level settle at once.
+        OSError when the journal can't be read now."""
         self._look_at_the_backlog()
         if self._express is None or self._lane is None:
             return self._main.read(most, max_bytes)
         entries = self._read_express(self._express, self._lane, most, max_bytes)
-        entries += self._main.read(most - len(entries), max_bytes, self._lane.end)
-        if self._main.reached >= self._lane.end:
-            self._merge(self._express)
-            entries += self._main.read(most - len(entries), max_bytes)
+        try:
+            entries += self._main.read(most - len(entries), max_bytes, self._lane.end)
+            if self._main.reached >= self._lane.end:
+                self._merge(self._express)
+                entries += self._main.read(most - len(entries), max_bytes)
+        except OSError:
+            if not entries:
+                raise
         return entries
 
     def _read_express(self, express: Window, lane: _Lane, most: int, max_bytes: int) -> list[Entry]:

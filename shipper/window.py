@@ -127,8 +127,19 @@ class Window:
         return self._reader.unread()
 
     def read(self, most: int, max_bytes: int, until: Position | None = None) -> list[Entry]:
-        """The next events to deliver, at most so many and about so many bytes, that begin before ``until``."""
+        """The next events to deliver, at most so many and about so many bytes, that begin before ``until``.
+
+        OSError when there are none because the journal can't be read now.
+        """
         entries: list[Entry] = []
+        try:
+            self._read(entries, most, max_bytes, until)
+        except OSError:
+            if not entries:  # they are taken, and nobody else has them
+                raise
+        return entries
+
+    def _read(self, entries: list[Entry], most: int, max_bytes: int, until: Position | None) -> None:
         size = 0
         if self._unfinished:
             self._give_up_unfinished()
@@ -142,7 +153,6 @@ class Window:
             if entry is not None:
                 entries.append(entry)
                 size += len(entry.payload or b"")
-        return entries
 
     def _has_room(self) -> bool:
         """Whether a full window takes another entry, once what is settled behind an unfinished event is made small."""

@@ -13,6 +13,8 @@ from shipper.cursor import Cursor
 from shipper.journal import Writer, segment_path
 from shipper.window import DELIVERED, Entry
 
+from .descriptors import few_descriptors
+
 INFO, ERROR = 20, 40
 BACKLOG = 50_000  # bytes
 MUCH = 10**9
@@ -125,6 +127,24 @@ def test_errors_that_were_in_the_backlog_keep_their_place(journal: Journal) -> N
     journal.log(100)
 
     assert journal.deliver_all() == list(range(210))
+
+
+def test_an_error_that_was_taken_is_not_forgotten_when_the_backlog_can_not_be_read_just_now(long_one: Journal) -> None:
+    long_one.deliver(long_one.read())
+    (first,) = long_one.log(1, ERROR)
+
+    with few_descriptors(0):
+        entries = long_one.read(100)  # up to the end of a segment
+    assert entries[0].id.seq == first
+    (second,) = long_one.log(1, ERROR)
+    with few_descriptors(0):
+        entries += long_one.read(100)
+        assert entries[-1].id.seq == second
+        with pytest.raises(OSError, match="Too many open files"):
+            long_one.read(100)
+
+    assert sorted(long_one.deliver(entries) + long_one.deliver_all()) == list(range(20, 202))
+    assert long_one.cursor.counts == {DELIVERED: 202}
 
 
 def test_a_flood_of_new_errors_takes_half_of_the_way(long_one: Journal) -> None:

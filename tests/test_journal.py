@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from shipper.owned import process_is_gone
 from shipper.spool import open_file
 from shipper.window import DEAD, DEAD_WRITER, DELIVERED, MOST_PARTS, SLOW_WRITER
 
+from .descriptors import few_descriptors
 from .disks import tmpfs
 from .model import Model
 
@@ -356,20 +356,31 @@ def test_a_segment_that_can_not_be_opened_for_now_is_not_passed_over(spool: Path
     segment(spool, 2, whole(b"x", 1))
     reader = Reader(str(spool), Position(1, 0))
     assert reader._later() == 2
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.open("/", os.O_RDONLY)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
-    try:
-        with pytest.raises(OSError, match="Too many open files"):
-            reader.read()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with few_descriptors(0), pytest.raises(OSError, match="Too many open files"):
+        reader.read()
 
-    stretch = reader.read()
-    assert stretch is not None
-    assert [view.seq for view in stretch.scan.frames] == [0]
+    assert _read(reader) == [0]
     reader.close()
+
+
+def test_events_that_were_taken_are_not_forgotten_when_the_journal_can_not_be_read_on(
+    writer: Writer, cursor: Open
+) -> None:
+    """Out of descriptors just now: a look for the next segment fails, and what stands before it has been read."""
+    reading = cursor()
+    writer.append(whole(b"x", 0))
+    assert deliver(reading) == [0]
+    writer.append(whole(b"x", 1))
+
+    with few_descriptors(0):
+        (entry,) = reading.read(MUCH, MUCH)
+        with pytest.raises(OSError, match="Too many open files"):
+            reading.read(MUCH, MUCH)
+
+    reading.settle(entry, DELIVERED)
+    writer.append(whole(b"x", 2))
+    assert deliver(reading) == [2]
+    assert reading.counts == {DELIVERED: 3}
 
 
 def test_a_half_frame_at_the_end_is_passed_once_its_rest_is_overdue(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from shipper.ledger import Ledger
 from shipper.queue import RecordQueue, grow
 from shipper.recovery import Recovery
 
+from .descriptors import few_descriptors
 from .disks import tmpfs
 from .forks import in_a_child
 from .needs import need
@@ -312,26 +312,14 @@ def test_trails_are_put_back_in_the_order_of_logging(place: Place) -> None:
     assert place.journaled == [(seq, 0) for seq in range(2000)]
 
 
-def few_descriptors(more: int, work: Callable[[], None]) -> None:
-    """Do the work while no more than so many can be opened."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = [os.dup(0) for _ in range(more + 1)]  # not in a row, where others hold some of the numbers between
-    for fd in free:
-        os.close(fd)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1], before[1]))
-    try:
-        work()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
 def test_more_trails_than_descriptors_are_put_back(place: Place) -> None:
     place.end()
     for _ in range(8):
         place.killed(put_three)
     place.begin()
 
-    few_descriptors(5, place.recovery.begin)
+    with few_descriptors(5):
+        place.recovery.begin()
     place.recovery.look()
 
     assert place.journaled == [(0, 0), (1, 0), (2, 0)] * 8
@@ -360,7 +348,8 @@ def test_without_a_descriptor_the_trails_are_put_back_when_there_are_some(place:
         place.killed(put_three)
     place.begin()
 
-    few_descriptors(more, place.recovery.begin)
+    with few_descriptors(more):
+        place.recovery.begin()
     place.killed(put_three)
     with place.at_work():
         wait_until(place.is_recovered, 10)
