@@ -5,6 +5,7 @@ The process is the application: its CPU time, its memory, its logging calls are 
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -146,6 +147,21 @@ def deliver(options: Options) -> Numbers:
     return {"samples": samples, "journal_bytes": size}
 
 
+def bare_batches(options: Options) -> Numbers:
+    """Events a second that a bare script sends to each of so many ``services``, and CPU an event."""
+    from . import backlog
+    from .bare import batch, poster
+
+    payloads = [backlog.payload(number) for number in range(1000)]
+    posts = [poster(options["url"]) for _ in range(options["services"])]
+    begun, before = time.perf_counter(), _cpu()
+    for _ in range(options["batches"]):
+        for post in posts:
+            post(batch(payloads))
+    count = options["batches"] * len(payloads)
+    return {"rate": count / (time.perf_counter() - begun), "cpu": (_cpu() - before) / count * 1e6}
+
+
 def bare(options: Options) -> Numbers:
     """CPU of one request by urllib3 alone, with the body ready: the floor of one event a request."""
     import urllib3
@@ -212,20 +228,32 @@ def _used(pid: int) -> tuple[float, int]:
 
 
 def worker_memory(options: Options) -> Numbers:
-    """RSS of a process that logs through a plain handler, or through shipper as well."""
-    handler = logging.FileHandler(os.path.join(options["folder"], "log"))
+    """RSS of a process that logs through a plain handler, and through one of the peers as well."""
     logger = logging.getLogger("bench")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    logger.addHandler(handler)
+    log = _log_plainly
+    end: Callable[[], object] = bool
     if options["peer"] == "shipper":
         import shipper
 
         backends = _backends(options)
         shipper.start(*backends, app="bench", spool=os.path.join(options["folder"], "spool"), logger="bench")
+    elif options["peer"] != "plain":
+        peer = _peer(options)
+        log, end = peer.log, peer.end
+    logger.addHandler(logging.FileHandler(os.path.join(options["folder"], "plain.log")))
     for number in range(2000):
-        logger.info("order %d processed for %s in %.2f ms", number, "x", 1.0, extra={"amount": 1.0, "region": "eu-1"})
-    return {"rss": _used(os.getpid())[1]}
+        log(number)
+    used = _used(os.getpid())[1]
+    end()
+    return {"rss": used}
+
+
+def _log_plainly(number: int) -> None:
+    logging.getLogger("bench").info(
+        "order %d processed for %s in %.2f ms", number, "x", 1.0, extra={"amount": 1.0, "region": "eu-1"}
+    )
 
 
 def importing(options: Options) -> Numbers:
@@ -236,6 +264,14 @@ def importing(options: Options) -> Numbers:
     assert shipper.__version__
     took = {"wall": (time.perf_counter() - begun) * 1e3, "cpu": (time.process_time() - used) * 1e3}
     return {**took, "strangers": sorted({"requests", "tenacity", "urllib3"} & sys.modules.keys())}
+
+
+def importing_others(options: Options) -> Numbers:
+    """Milliseconds for what `import shipper` imports of the standard library and msgpack."""
+    begun = time.perf_counter()
+    for name in ("logging.handlers", "dataclasses", "typing", "json", "datetime", "zlib", "base64", "msgpack"):
+        importlib.import_module(name)
+    return {"wall": (time.perf_counter() - begun) * 1e3}
 
 
 def start_and_stop(options: Options) -> Numbers:
@@ -312,7 +348,10 @@ def _all_of(pipe: int) -> bytes:
 
 QUESTIONS: dict[str, Callable[[Options], Numbers]] = {
     function.__name__: function
-    for function in (paced, burst, trouble, deliver, bare, worker_memory, importing, start_and_stop, workers)
+    for function in (
+        paced, burst, trouble, deliver, bare, bare_batches, worker_memory, importing, importing_others, start_and_stop,
+        workers,
+    )
 }
 
 if __name__ == "__main__":

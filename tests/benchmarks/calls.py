@@ -10,32 +10,33 @@ from pathlib import Path
 from typing import Any
 
 from .children import ask, folder, median
-from .peers import PEERS
+from .peers import PEERS, POSTED
 from .rows import Plan, Row
 from .servers import Nginx, black_hole
 
 RATE = 1000.0
 SLOW = {"requests": 2000}  # records of a burst for a peer that waits for each answer
 STORM_RATE = 2000.0
-FLOORS = ("nothing", "bare: format, pack, write")
+FLOORS = ("nothing", "bare: format, pack, write", POSTED)
+PACED = [*FLOORS, *(name for name in PEERS if name not in FLOORS)]
 
 
 def cost(plan: Plan, nginx: Nginx) -> Iterator[Row]:
     """CPU of the whole application process per record, at 1000 records a second."""
     question = f"CPU of the application per record, {RATE:,.0f} records/s"
-    seen: dict[str, list[float]] = {name: [] for name in PEERS}
-    ratios: dict[str, list[float]] = {name: [] for name in PEERS}
+    seen: dict[str, list[float]] = {name: [] for name in PACED}
+    ratios: dict[str, list[float]] = {name: [] for name in PACED}
     errors: dict[str, str] = {}
     for _ in range(plan.rounds):
-        for name in PEERS:
+        for name in PACED:
             told = ask("paced", peer=name, url=nginx.good, rate=RATE, seconds=plan.seconds(5.0), timeout=60)
             if "cpu" in told:
                 seen[name].append(told["cpu"])
             errors[name] = told.get("error", "")
-        for name in PEERS:  # of the same round: the machine's mood cancels out
+        for name in PACED:  # of the same round: the machine's mood cancels out
             if seen[name] and seen["nothing"]:
                 ratios[name].append(seen[name][-1] / seen["nothing"][-1])
-    for name in PEERS:
+    for name in PACED:
         promised = name == "shipper"
         ratio = median(ratios[name]) if ratios[name] else None
         yield Row(

@@ -104,7 +104,11 @@ def batches(plan: Plan, nginx: Nginx) -> Iterator[Row]:
     )
     seen: dict[str, list[dict[str, float]]] = {name: [] for name, _, _ in cases}
     exporter: list[float] = []
+    bare: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(max(1, plan.rounds // 2)):
+        for services, rates in bare.items():
+            told = ask("bare_batches", url=nginx.good, services=services, batches=plan.count(100, 2))
+            rates += [told["rate"]] if "rate" in told else []
         for name, settings, _ in cases:
             told = ask(
                 "deliver", urls=dict.fromkeys(settings, nginx.good), events=events, seconds=150.0, settings=settings
@@ -126,6 +130,10 @@ def batches(plan: Plan, nginx: Nginx) -> Iterator[Row]:
             question, name, rate, "/s", ratio, f"≥ {target:,}/s", rate is not None and rate >= target, note,
             {"cpu": cpu, "backends": len(settings)},
         )  # fmt: skip
+    for services, rates in bare.items():
+        rate = _median(rates)
+        name = f"bare: unpack, JSON, gzip, urllib3, to {'one' if services == 1 else 'both'}"
+        yield Row(question, name, rate, "/s", rate / rival if rate and rival else None)
     yield Row(question, "OpenTelemetry's exporter, in the application", rival, "/s", 1.0 if rival else None)
 
 

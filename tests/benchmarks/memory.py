@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .children import ask, median
+from .peers import PACKED
 from .rows import Plan, Row
 from .servers import Nginx
 
 MIB = 1024 * 1024
+BESIDE = (PACKED, "stdlib queue", "loguru", "OpenTelemetry", "sentry-sdk")
 
 
 def memory(plan: Plan, nginx: Nginx) -> Iterator[Row]:
@@ -20,12 +22,20 @@ def memory(plan: Plan, nginx: Nginx) -> Iterator[Row]:
     spooled = plan.count(1_000_000, 20_000)
     waiting = _most("deliver", urls=down, events=spooled, seconds=plan.seconds(20.0, 8.0))
     yield _row(question, f"... {spooled:,} events spooled, both backends down", waiting, 80)
-    more = []
+    more: dict[str, list[float]] = {"shipper": [], **{name: [] for name in BESIDE}}
     for _ in range(max(3, plan.rounds)):
-        told = [ask("worker_memory", peer=peer, urls=urls) for peer in ("plain", "shipper")]
-        if all("rss" in one for one in told):
-            more.append((told[1]["rss"] - told[0]["rss"]) / MIB)
-    yield _row(question, "a worker, more than with plain logging", median(more) if more else None, 3)
+        plain = ask("worker_memory", peer="plain")
+        for peer, found in more.items():
+            told = ask("worker_memory", peer=peer, urls=urls, url=nginx.good)
+            if "rss" in plain and "rss" in told:
+                found.append((told["rss"] - plain["rss"]) / MIB)
+    yield _row(question, "a worker, more than with plain logging", _median(more.pop("shipper")), 3)
+    for peer, found in more.items():
+        yield Row(question, f"... with {peer}", _median(found), "MiB")
+
+
+def _median(values: list[float]) -> float | None:
+    return median(values) if values else None
 
 
 def _most(question: str, **options: object) -> float | None:

@@ -11,8 +11,9 @@ import logging.handlers
 import multiprocessing as mp
 import os
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +71,26 @@ class _Nothing(logging.Handler):
 class Bare(Peer):
     """The least that a serialising handler can do: format, pack with msgpack, one write to a pipe."""
 
+    reader: tuple[str, ...] = ("cat",)
+
     def __init__(self, url: str, folder: Path) -> None:
         super().__init__(url, folder)
-        self.logger.addHandler(_Bare())
+        self.logger.addHandler(_Bare(self.reader))
+
+
+class BarePosted(Bare):
+    """The same, and what reads from the pipe posts each record to two services, as shipper's process does."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.reader = (sys.executable, "-m", "tests.benchmarks.bare", url)
+        super().__init__(url, folder)
 
 
 class _Bare(logging.Handler):
-    def __init__(self) -> None:
+    def __init__(self, reader: Sequence[str]) -> None:
         super().__init__()
         self._pack: Callable[[object], bytes] = importlib.import_module("msgpack").Packer().pack
-        self._reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        self._reader = subprocess.Popen(reader, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         assert self._reader.stdin is not None
         self._fd = self._reader.stdin.fileno()
 
@@ -129,6 +140,17 @@ class StdlibQueue(Peer):
 
     def end(self) -> None:
         self._listener.kill()
+
+
+class PackedQueue(StdlibQueue):
+    """The same with msgpack for pickle: the least that `QueueHandler`, msgpack and `multiprocessing.Queue` come to."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        super().__init__(url, folder)
+        pack: Callable[[object], bytes] = importlib.import_module("msgpack").Packer().pack
+        (handler,) = self.logger.handlers
+        assert isinstance(handler, logging.handlers.QueueHandler)
+        handler.prepare = lambda record: pack([record.created, record.levelno, record.name, record.getMessage()])  # type: ignore[method-assign]
 
 
 class Loguru(Peer):
@@ -322,4 +344,10 @@ PEERS: dict[str, type[Peer]] = {
 }
 """The two floors first, then shipper, then the others."""
 
-EXTRA_PEERS: dict[str, type[Peer]] = {"OpenTelemetry, room for all": OpenTelemetryRoomy}
+POSTED = "bare, and urllib3 posts it to both"
+PACKED = "bare: QueueHandler, msgpack, multiprocessing.Queue"
+EXTRA_PEERS: dict[str, type[Peer]] = {
+    "OpenTelemetry, room for all": OpenTelemetryRoomy,
+    POSTED: BarePosted,
+    PACKED: PackedQueue,
+}

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .peers import PACKED, POSTED
+
 HERE = Path(__file__).parent
 
 
@@ -31,6 +33,12 @@ def _head(bench: dict[str, Any]) -> Iterator[str]:
 _BESIDE = (
     "nothing",
     "bare: format, pack, write",
+    POSTED,
+    f"... with {PACKED}",
+    "... with OpenTelemetry",
+    "... of it the standard library and msgpack",
+    "bare: unpack, JSON, gzip, urllib3, to one",
+    "bare: unpack, JSON, gzip, urllib3, to both",
     "stdlib queue",
     "loguru",
     "OpenTelemetry",

@@ -13,9 +13,12 @@ def start_and_stop(plan: Plan, nginx: Nginx) -> Iterator[Row]:
     question = "Importing, starting, stopping"
     urls = {"trakerr": nginx.good, "jkool": nginx.good}
     imports = [ask("importing") for _ in range(plan.rounds + 2)][1:]  # the first writes bytecode
+    others = [ask("importing_others") for _ in range(plan.rounds + 2)][1:]
     whole = [ask("start_and_stop", urls=urls) for _ in range(plan.rounds)]
     strangers = {name for one in imports for name in one.get("strangers", ())}
     yield _row(question, "import shipper, beyond logging", [one["wall"] for one in imports if "wall" in one], 40)
+    alone = [one["wall"] for one in others if "wall" in one]
+    yield Row(question, "... of it the standard library and msgpack", median(alone) if alone else None, "ms")
     yield Row(question, "... and strangers imported by it", len(strangers), "", None, "0", not strangers)
     yield _row(question, "start()", [one["start"] for one in whole if "start" in one], 50)
     yield _row(question, "stop(), nothing pending", [one["stop"] for one in whole if "stop" in one], 100)
