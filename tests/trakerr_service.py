@@ -64,7 +64,7 @@ def running_service(spool: Path, answers: Iterable[Reply] = (), *, default: Repl
             yield server
         finally:
             _detach_all()
-            shipper.stop()
+            shipper.stop(1.0)
             shipper.app._joined.clear()
             # Nothing is taken away from under a process that is still about to end.
             wait_until(lambda: running(Spool(str(spool))) is None, 10.0, "the shipper process ends")

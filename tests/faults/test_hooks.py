@@ -56,8 +56,9 @@ def test_a_hook_that_sleeps_holds_up_its_own_thread_alone(scene: Scene) -> None:
 
 SLOW_HOOK = """
     import json, logging, os, sys, threading, time
-    import shipper
+    import shipper.hook
 
+    shipper.hook.REST = 3.0  # times 1.2 s, and not ten times
     url, spool = sys.argv[1:]
     log = logging.getLogger("slow")
     log.propagate = False
