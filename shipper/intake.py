@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from .journal import Position, Writer
+from .journal import Writer
 from .overflow import Abandoned, abandoned
 from .trail import waiting_in
 
@@ -43,7 +43,7 @@ class Intake:
         self.eof = threading.Event()  # no process has the queue open for writing, and it is empty
         self.hung_up = threading.Event()  # no process has the queue open for writing; there may be something in it
         self.paused = threading.Event()  # the quota is used up, and the newest are refused
-        self.adopting = threading.Event()  # somebody is there to take `adopted` on: not before, or a crash doubles them
+        self.adopting = threading.Event()  # somebody takes `adopted` on: not before, or a crash doubles them
         self.trouble = ""  # what the disk last said, "" when all is well
         self.adopted: queue.SimpleQueue[Abandoned] = queue.SimpleQueue()
         self._late: deque[tuple[bytes, Callable[[], None]]] = deque()
@@ -109,11 +109,6 @@ class Intake:
     def taken(self) -> int:
         """Bytes that have come out of the pipe."""
         return self._writer.spliced
-
-    @property
-    def position(self) -> Position:
-        """The end of the journal."""
-        return self._writer.position
 
     def rest(self) -> bytes:
         """What the disk did not take, of writers that are gone, once `run` has ended. Nobody else has it then."""

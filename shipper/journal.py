@@ -223,6 +223,7 @@ class Reader:
         self._known: list[int] = []  # segments, as last seen ...
         self._changed = -1  # ... when the folder had changed at this time; -1: it is to be looked at again
         self._half: tuple[Position, float] | None = None  # an unfinished frame at the end, and since when
+        self.is_at_end = False  # the last read found nothing, and only half a frame, whose rest will not come, is left
         self.position = position
 
     def clamp(self) -> None:
@@ -250,10 +251,10 @@ class Reader:
 
     def _stretch(self, *, complete: bool) -> Frames | None:
         buffer = self._chunk()
-        if complete and len(buffer) < CHUNK:
-            found = frame.scan(buffer, complete=True)
-        else:
-            found = frame.scan(buffer, growing=len(buffer) == CHUNK or not self._is_stuck(buffer))
+        complete = complete and len(buffer) < CHUNK
+        growing = not complete and (len(buffer) == CHUNK or not self._is_stuck(buffer))
+        found = frame.scan(buffer, complete=complete, growing=growing)
+        self.is_at_end = not found.consumed and not (buffer and growing)
         if not found.consumed:
             return None
         stretch = Frames(*self.position, buffer, found)

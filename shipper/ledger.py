@@ -142,6 +142,11 @@ class Ledger:
     def position(self) -> Position:
         return self._reader.position
 
+    @property
+    def is_at_end(self) -> bool:
+        """Whether everything was counted, but half a frame whose rest will not come, when `follow` came back."""
+        return self._reader.is_at_end
+
     def _load(self) -> Position:
         saved = read_json(self._path) or {}
         try:

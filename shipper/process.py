@@ -123,7 +123,6 @@ class Shipper:
         self._recovery.begin()
         self._start("intake", self._intake.run)
         self._open_backends()
-        self._intake.adopting.set()
         _log.info("started, pid %d", os.getpid())
         while not self._is_over() or self._take_in_joined():
             self._look_after()
@@ -217,6 +216,8 @@ class Shipper:
             self._ledger.follow()
             self._account_for_the_dead()
         self._keep_house()
+        if not self._recovery.is_pending:  # first the beginning of an event, which may be in a trail, then its rest
+            self._intake.adopting.set()
         self._drain_when_alone()
         self._telling.tell()
 
@@ -279,7 +280,7 @@ class Shipper:
         return self._intake.eof.is_set() and self._is_drained()
 
     def _is_drained(self) -> bool:
-        if self._intake.trouble or not self._intake.adopted.empty() or self._recovery.is_pending:
+        if self._intake.trouble or not self._intake.adopted.empty():
             return False
         return all(deliverer.drained.is_set() for deliverer in self._deliverers)
 

@@ -72,11 +72,10 @@ class Recovery:
         self._passed_at = self._end_of_pipe()
 
     def _try_again(self) -> None:
-        if self._intake.trouble or self._intake.taken < self._before_at:
+        if self._intake.taken < self._before_at:
             return
-        end = self._intake.position
         self._ledger.follow(_ALL)
-        while self._before and self._ledger.position >= end and self._intake.late < _LATE:
+        while self._before and self._ledger.is_at_end and self._intake.late < _LATE:
             self._intake.put_back_later(self._lost_by(self._before[0]), self._before[0].remove)
             self._before.pop(0)
 

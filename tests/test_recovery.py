@@ -180,6 +180,49 @@ def test_half_a_frame_at_the_end_of_the_journal_has_nothing_behind_it_put_back_t
     assert (place.ledger.corrupt, place.ledger.corrupt_bytes) == (1, 100)
 
 
+def test_behind_half_a_frame_what_the_journal_has_is_not_put_back_once_there_are_descriptors(place: Place) -> None:
+    """Until the rest of it certainly won't come, what is behind it could be that."""
+
+    def half(queue: RecordQueue) -> None:
+        queue.put_nowait(b"." * 3900)
+        place.writer.splice(place.pipe, 100)
+
+    def whole(queue: RecordQueue) -> None:
+        put_three(queue)
+        place.intake.catch_up()
+
+    for work in (half, whole):
+        place.killed(work)
+        place.restart()
+
+    few_descriptors(0, place.recovery.begin)
+    with place.at_work():
+        wait_until(place.is_recovered, 10)
+
+    place.ledger.follow()
+    assert (place.ledger.journaled, place.ledger.doubles) == (4, 0)
+
+
+def test_half_a_frame_at_the_end_of_the_journal_keeps_nothing_from_being_put_back(place: Place) -> None:
+    """Also when nothing comes behind it that would show that its rest does not come."""
+
+    def work(queue: RecordQueue) -> None:
+        queue.put_nowait(b"." * 3900)
+        place.writer.splice(place.pipe, 100)
+
+    place.killed(work)
+    place.restart()
+    few_descriptors(0, place.recovery.begin)
+    place.writer.open()
+
+    with place.at_work():
+        wait_until(place.is_recovered, 10)
+
+    wait_until(lambda: place.ledger.follow() or place.ledger.journaled, 5)
+    assert (place.ledger.journaled, place.ledger.doubles) == (1, 0)
+    assert (place.ledger.corrupt, place.ledger.corrupt_bytes) == (1, 100)
+
+
 def test_an_event_that_was_never_whole_is_not_journaled_again(place: Place) -> None:
     """Its process was killed while it put the second frame, and the shipper process had not begun yet."""
 

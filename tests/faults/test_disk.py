@@ -9,6 +9,7 @@ import logging
 import os
 import resource
 import secrets
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -22,8 +23,10 @@ from shipper import frame
 from shipper.event import Event, pack
 from shipper.journal import segment_path
 from shipper.overflow import Overflow
+from shipper.queue import RecordQueue
 from shipper.report import total
 
+from ..forks import in_a_child
 from ..needs import need
 from ..waiting import wait_until
 from .oracle import Oracle, Step
@@ -163,6 +166,49 @@ def test_what_a_full_disk_did_not_take_outlives_the_application_and_its_shipper_
         scene.all_arrive("a")
         _everything_is_accounted_for(scene, "a")
         assert scene.gaps() == set()
+
+
+def test_an_event_that_is_half_in_a_trail_and_half_in_an_overflow_survives_a_disk_that_is_full_at_the_start(
+    small_disk: Path, oracle: Oracle
+) -> None:
+    """Its beginning was in the pipe when all were killed. Its rest comes behind that, however many trails there are."""
+    with Scene(small_disk / "spool", oracle) as scene:
+        (small_disk / "spool").mkdir(mode=0o700)
+        scene.start(scene.trakerr("a"))
+        scene.a_fresh_record_flows("a")
+        scene.stop()
+        scene.ends()
+        pipe = os.open(scene.place.queue, os.O_RDONLY | os.O_NONBLOCK)
+        for number in range(20):
+            _killed_after_putting(scene, [f"small-{number}"], "x" * 9000)
+        _killed_after_putting(scene, [f"large-{number}" for number in range(130)], "x" * 9000)
+        os.close(pipe)
+        filling = small_disk / "others"
+        _fill(filling)
+        scene.start(scene.trakerr("a"))
+        scene.log("more")
+        wait_until(lambda: _in_trouble(scene), 10)
+        filling.unlink()
+
+        scene.all_arrive("a")
+        scene.stop()
+        scene.ends()
+        assert not os.path.exists(scene.place.overflow)
+
+
+def _killed_after_putting(scene: Scene, names: list[str], text: str) -> None:
+    """A process that has put events of these names; the more names, the later comes its trail."""
+
+    def life() -> None:
+        queue = RecordQueue(scene.place.queue, overflow=scene.place.overflow)
+        while (queue.token[0] < 0xF0) == (len(names) > 1):
+            queue = RecordQueue(scene.place.queue, overflow=scene.place.overflow)
+        for name in names:
+            queue.put_nowait(pack(Event(message=f"id:{name} {text}", level=logging.INFO)), level=logging.INFO)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_a_child(life) == -signal.SIGKILL
+    scene.emitted.update(dict.fromkeys(names, logging.INFO))
 
 
 def _log_says(scene: Scene, text: str) -> bool:
