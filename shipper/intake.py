@@ -138,9 +138,8 @@ class Intake:
         for found in itertools.chain(*(abandoned(folder, self._known) for folder in self._overflows)):
             try:
                 self.catch_up()
-                self._writer.append(found.frames)
+                self._append(found.frames, found.pass_over)
                 self._all_is_well()
-                found.pass_over()
             except OSError:
                 found.close()
                 raise
@@ -155,9 +154,15 @@ class Intake:
             waiting -= moved
 
     def put_back(self, frames: bytes) -> None:
-        """What the pipe lost. Before `run`; OSError when the disk does not take it."""
-        if frames:
-            self._writer.append(frames)
+        """What the pipe lost. Before `run`; OSError when the disk does not take all of it."""
+        self._append(frames, lambda taken: None)
+
+    def _append(self, frames: bytes, note: Callable[[int], None]) -> None:
+        """`note` is told how many bytes are in the journal, and must not come again, also when not all of them are."""
+        while frames:
+            taken = self._writer.append(frames)
+            note(taken)
+            frames = frames[taken:]
 
     def put_back_later(self, frames: bytes, done: Callable[[], None]) -> None:
         """The same while `run` is at work, as soon as the disk takes it; then `done` is called, by its thread."""
@@ -170,12 +175,14 @@ class Intake:
 
     def _put_back_late(self) -> None:
         while self._late and self._is_at_border():
-            frames, done = self._late[0]
-            self.put_back(frames)
+            self._append(self._late[0][0], self._note_late)
             self._all_is_well()
-            self._late.popleft()
-            done()
+            self._late.popleft()[1]()
             self._grown()
+
+    def _note_late(self, taken: int) -> None:
+        frames, done = self._late[0]
+        self._late[0] = frames[taken:], done
 
     def _sync(self) -> None:
         if self._fsync and time.monotonic() - self._synced >= self._fsync:

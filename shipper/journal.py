@@ -110,19 +110,23 @@ class Writer:
         tail = os.pread(self._fd, _TAIL, max(0, self._offset - _TAIL))
         return tail[frame.scan(tail).consumed :]
 
-    def append(self, data: bytes) -> None:
-        """Write whole frames that came another way; all of them or, with an OSError, none. Only at a frame's border."""
+    def append(self, data: bytes) -> int:
+        """Write whole frames that came another way, at a frame's border; how many bytes of them the disk took, OSError
+        when none. Those stay: readers may have come to them already."""
         self.open()
+        written = 0
         try:
-            written = os.pwrite(self._fd, data, self._offset)
-            if written != len(data):
-                raise OSError(errno.ENOSPC, "the disk took a part")
+            while written < len(data):
+                written += os.pwrite(self._fd, data[written:], self._offset + written)
         except OSError:
+            written = frame.scan(data[:written], growing=True).consumed
             with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self._offset)
-            raise
-        self._offset += len(data)
+                os.ftruncate(self._fd, self._offset + written)
+            if not written:
+                raise
+        self._offset += written
         self._unsynced = True
+        return written
 
     @property
     def is_full(self) -> bool:

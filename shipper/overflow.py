@@ -265,9 +265,10 @@ class Abandoned:
         found = b"".join(pieces)
         return found[: frame.scan(found, growing=True).consumed]
 
-    def pass_over(self) -> None:
-        """The frames are in the journal: whoever takes the file over next, should we be killed, must not add them."""
-        os.pwrite(self._fd, os.fstat(self._fd).st_size.to_bytes(8, "little"), NUMBER_AT)
+    def pass_over(self, size: int) -> None:
+        """So much is in the journal: whoever takes the file over next, should we be killed, must not add that."""
+        self._read += size
+        os.pwrite(self._fd, self._read.to_bytes(8, "little"), NUMBER_AT)
 
     def remove(self) -> None:
         with contextlib.suppress(OSError):

@@ -368,6 +368,27 @@ def test_a_full_disk_stops_nobody_and_loses_nothing(small_disk: Place, start: St
     put.close()
 
 
+def test_an_overflow_of_which_a_full_disk_took_a_part_comes_once(small_disk: Place, start: Start) -> None:
+    """Also when the shipper process is killed then."""
+    ballast = small_disk.journal / "ballast"
+    ballast.write_bytes(b"." * 60_000)
+    left_behind(small_disk, *range(800))
+    put = small_disk.record_queue()
+    first = start()
+    wait_until(lambda: first.trouble)
+    first.stopping.set()
+    wait_until(lambda: first._writer._fd < 0)
+    assert 0 < len(Journal(small_disk.journal).seqs) < 800
+
+    second = start()
+    wait_until(lambda: second.trouble)
+    ballast.unlink()
+
+    wait_until(lambda: not second.adopted.empty(), 10)
+    assert Journal(small_disk.journal).seqs == list(range(800))
+    put.close()
+
+
 def test_a_writer_stopped_in_the_middle_of_an_event_holds_nobody_up(place: Place, start: Start) -> None:
     """H18."""
     start()

@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -545,6 +546,42 @@ def small_disk(spool: Path) -> Iterator[Path]:
     folder.mkdir(0o700)
     with tmpfs(folder, "256k"):
         yield folder
+
+
+def test_of_what_a_full_disk_took_a_part_whole_frames_stay(small_disk: Path) -> None:
+    """A reader may have come to them: cut off, they would have others come in a place that it has passed."""
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"." * 150_000)
+    left = b"".join(whole(b"x" * 2000, seq) for seq in range(100))
+    with contextlib.closing(Writer(str(small_disk), segment_bytes=1 << 30)) as writer:
+        reading = Reader(str(small_disk), Position(1, 0))
+        done = threading.Event()
+        seen: list[int] = []
+
+        def follow() -> None:
+            while not done.is_set():
+                seen.extend(_read(reading))
+
+        following = threading.Thread(target=follow)
+        following.start()
+        while left:
+            try:
+                left = left[writer.append(left) :]
+            except OSError:
+                for _ in range(100):
+                    with contextlib.suppress(OSError):
+                        left = left[writer.append(left) :]
+                ballast.unlink()
+                writer.append(whole(b"y", 100))
+        writer.append(whole(b"y", 101))
+        done.set()
+        following.join()
+        while more := _read(reading):
+            seen += more
+
+        assert sorted(seen) == list(range(102))
+        assert reading.position == writer.position
+        reading.close()
 
 
 def test_a_real_full_disk_is_recovered_from_without_a_restart(small_disk: Path) -> None:
