@@ -21,6 +21,7 @@ from .spool import Spool, part, read_json, whole
 from .supervisor import Supervisor
 
 LOOK = 0.005  # seconds between two looks at status.json during a flush
+MENDING = 1.5  # seconds that a Python that is missing has to be back: the process is tried once more meanwhile
 
 
 class App:
@@ -92,7 +93,8 @@ class App:
 
     def flush(self, deadline: float, *, delivered: bool = True) -> bool:
         """Wait until what was put so far is settled at every backend, or only journaled; False at the deadline, and
-        at once when there is no Python to run the process with."""
+        soon when there is no Python to run the process with."""
+        give_up_at = time.monotonic() + MENDING
         if not self.queue.drain(deadline):
             return False
         number = self._mark(deadline)
@@ -102,7 +104,7 @@ class App:
         pause = threading.Event()
         while not self._is_past(token, number, delivered):
             left = deadline - time.monotonic()
-            if left <= 0 or self.supervisor.has_no_python:
+            if left <= 0 or (self.supervisor.has_no_python and time.monotonic() >= give_up_at):
                 return False
             pause.wait(min(LOOK, left))
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -317,6 +318,29 @@ def test_a_shipper_that_can_not_start_keeps_the_application_going_and_says_so_on
     assert "can't be started" in done.stderr
     assert str(broken) in done.stderr
     app.wait_for("now", *(f"waiting {n}" for n in range(50)))
+
+
+def test_a_python_that_is_missing_for_a_moment_makes_no_flush_give_up(app: App) -> None:
+    """While its environment is made anew, say."""
+    python, away = app.folder / "python", app.folder / "away"
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    python.chmod(0o755)
+
+    done = app.run(f"""
+        begin(python={str(python)!r})
+        log.info("early")
+        assert shipper.flush(10)
+        os.rename({str(python)!r}, {str(away)!r})
+        os.kill(shipper.status().pid, signal.SIGKILL)
+        while not shipper.app.current().supervisor.has_no_python:
+            time.sleep(0.001)
+        log.info("late")
+        os.rename({str(away)!r}, {str(python)!r})
+        print(shipper.flush(10), shipper.stop(10).flushed)
+    """)
+
+    assert done.stdout == "True True\n"
+    app.wait_for("early", "late")
 
 
 def test_settings_that_can_not_be_read_leave_every_event_in_the_journal(app: App) -> None:
