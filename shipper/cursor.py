@@ -122,10 +122,12 @@ class Cursor:
         for window in self._windows:
             window.urgent = value
 
-    def hurry_up(self, alone: bool) -> None:
-        """Whether nobody is left who could finish an event."""
+    def hurry_up(self, alone: bool, *, held_up: bool = False) -> None:
+        """Whether nobody is left who could finish an event, and whether the rest of one can't get into the journal."""
         for window in self._windows:
             window.nobody_writes = alone
+            if held_up:
+                window.held_up_at = self._clock()
 
     @property
     def _windows(self) -> tuple[Window, ...]:
@@ -181,6 +183,7 @@ class Cursor:
         self._express = self._window(lane.end)
         self._express.elsewhere = lambda position, level: level < lane.level
         self._express.nobody_writes = self._main.nobody_writes
+        self._express.held_up_at = self._main.held_up_at
 
     def _merge(self, express: Window) -> None:
         """The backlog is read up to where the lane is: one window goes on with what both have in hand."""

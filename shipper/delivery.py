@@ -145,9 +145,10 @@ class Deliverer:
             return
         self._slow_down(failure)
 
-    def hurry_up(self, hurry: bool, *, alone: bool) -> None:
-        """Whether every batch is due at once, and whether nobody is left who could finish an event."""
-        self._cursor.hurry_up(alone)
+    def hurry_up(self, hurry: bool, *, alone: bool, held_up: bool = False) -> None:
+        """Whether every batch is due at once, whether nobody is left who could finish an event, and whether the rest of
+        one can't get into the journal for now."""
+        self._cursor.hurry_up(alone, held_up=held_up)
         if hurry:
             self.hurry.set()
             return

@@ -267,8 +267,9 @@ class Shipper:
         elif self._ended_at is None or settled != self._settled:
             self._ended_at = time.monotonic()
         self._settled = settled
+        held_up = bool(self._intake.trouble) or self._recovery.is_pending
         for deliverer in self._deliverers:
-            deliverer.hurry_up(ending, alone=alone)
+            deliverer.hurry_up(ending, alone=alone, held_up=held_up)
 
     def _is_over(self) -> bool:
         if self._handed_over:

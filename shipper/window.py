@@ -86,6 +86,7 @@ class Window:
     ) -> None:
         self.elsewhere = elsewhere
         self.nobody_writes = False  # nobody is left who could finish an event
+        self.held_up_at = float("-inf")  # when the rest of an event could last not get into the journal
         self.urgent = False  # a mark was read: somebody waits for what stands before it
         self._level = level
         self._clock = clock
@@ -231,10 +232,12 @@ class Window:
         return parts.entry
 
     def _give_up_unfinished(self, *, at_the_end: bool = False) -> None:
-        """The rest of an event whose writer is gone, or stopped for long, will not come behind the journal's end."""
+        """The rest of an event whose writer is gone, or stopped for long, will not come behind the journal's end. While
+        a disk is full it may: that of a dead writer is in the pipe, then, in a trail or in an overflow."""
         now = self._clock()
         for id, parts in list(self._unfinished.items()):
-            patience = DEAD_WRITER if self._gone(parts.entry.pid) else SLOW_WRITER
+            is_moving = now - self.held_up_at >= DEAD_WRITER
+            patience = DEAD_WRITER if is_moving and self._gone(parts.entry.pid) else SLOW_WRITER
             if self.nobody_writes:
                 patience = 0.0
             if now - parts.seen < patience:

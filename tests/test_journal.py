@@ -167,6 +167,40 @@ def test_an_unfinished_event_is_given_up_after_a_while(
     assert reading.dropped == {"incomplete": {"ERROR": 1}}
 
 
+def test_a_dead_writers_unfinished_event_is_not_given_up_for_a_full_disk(
+    writer: Writer, cursor: Open, clock: Clock
+) -> None:
+    first, second = frames(b"x" * 5000, 0)
+    writer.append(first)
+    reading = cursor(gone=True)
+    deliver(reading)
+    for _ in range(10):
+        clock.now += DEAD_WRITER
+        reading.hurry_up(alone=False, held_up=True)
+        assert deliver(reading) == []
+    clock.now += DEAD_WRITER - 0.1
+
+    writer.append(second)
+
+    assert deliver(reading) == [0]
+    assert reading.counts == {"delivered": 1}
+
+
+def test_for_a_full_disk_an_unfinished_event_is_not_waited_for_without_end(
+    writer: Writer, cursor: Open, clock: Clock
+) -> None:
+    """What is behind it could be what fills the disk."""
+    writer.append(frames(b"x" * 5000, 0)[0])
+    reading = cursor(gone=True)
+    deliver(reading)
+    clock.now += SLOW_WRITER
+
+    reading.hurry_up(alone=False, held_up=True)
+    deliver(reading)
+
+    assert reading.counts == {"incomplete": 1}
+
+
 def test_the_rest_of_an_event_may_come_late(writer: Writer, cursor: Open, clock: Clock) -> None:
     first, second, third = frames(b"x" * 9000, 0)
     writer.append(first)

@@ -21,14 +21,15 @@ import pytest
 import shipper
 from shipper import frame
 from shipper.event import Event, pack
-from shipper.journal import segment_path
+from shipper.journal import Writer, segment_path
 from shipper.overflow import Overflow
 from shipper.queue import RecordQueue
 from shipper.report import total
+from shipper.window import DEAD_WRITER
 
 from ..forks import in_a_child
 from ..needs import need
-from ..waiting import wait_until
+from ..waiting import holds, wait_until
 from .oracle import Oracle, Step
 from .scene import Scene, python_with
 
@@ -194,6 +195,33 @@ def test_an_event_that_is_half_in_a_trail_and_half_in_an_overflow_survives_a_dis
         scene.stop()
         scene.ends()
         assert not os.path.exists(scene.place.overflow)
+
+
+@pytest.mark.long
+def test_an_event_that_is_half_in_the_journal_is_not_given_up_while_a_full_disk_has_no_room_for_the_rest(
+    small_disk: Path, oracle: Oracle
+) -> None:
+    with Scene(small_disk / "spool", oracle) as scene:
+        (small_disk / "spool").mkdir(mode=0o700)
+        scene.start(scene.trakerr("a"))
+        scene.a_fresh_record_flows("a")
+        scene.stop()
+        scene.ends()
+        pipe = os.open(scene.place.queue, os.O_RDONLY | os.O_NONBLOCK)
+        _killed_after_putting(scene, ["split"], "x" * 9000)
+        writer = Writer(scene.place.journal, segment_bytes=1 << 30)
+        writer.splice(pipe, frame.MAX_FRAME)
+        writer.close()
+        os.close(pipe)
+        filling = small_disk / "others"
+        _fill(filling)
+        scene.start(scene.trakerr("a"))
+        scene.log("x" * 5000)
+        wait_until(lambda: _in_trouble(scene), 10)
+        assert not holds(lambda: scene.backend("a").dropped, DEAD_WRITER + 2)
+        filling.unlink()
+
+        scene.all_arrive("a")
 
 
 def _killed_after_putting(scene: Scene, names: list[str], text: str) -> None:
