@@ -195,7 +195,8 @@ def test_behind_half_a_frame_what_the_journal_has_is_not_put_back_once_there_are
         place.killed(work)
         place.restart()
 
-    few_descriptors(0, place.recovery.begin)
+    with few_descriptors(0):
+        place.recovery.begin()
     with place.at_work():
         wait_until(place.is_recovered, 10)
 
@@ -212,7 +213,8 @@ def test_half_a_frame_at_the_end_of_the_journal_keeps_nothing_from_being_put_bac
 
     place.killed(work)
     place.restart()
-    few_descriptors(0, place.recovery.begin)
+    with few_descriptors(0):
+        place.recovery.begin()
     place.writer.open()
 
     with place.at_work():
