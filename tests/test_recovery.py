@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,12 @@ def put_three(queue: RecordQueue) -> None:
         queue.put_nowait(b"." * 100)
 
 
+def put_half(place: Place, queue: RecordQueue) -> None:
+    """An event of one frame, half of which gets into the journal."""
+    queue.put_nowait(b"." * 3900)
+    place.writer.splice(place.pipe, 100)
+
+
 def test_what_was_in_the_pipe_when_all_were_killed_is_put_back(place: Place) -> None:
     place.end()
     place.killed(put_three)
@@ -164,12 +171,7 @@ def test_of_an_event_that_the_journal_has_in_part_only_the_rest_is_put_back(plac
 
 def test_half_a_frame_at_the_end_of_the_journal_has_nothing_behind_it_put_back_twice(place: Place) -> None:
     """Its rest will not come, and what has come since is short enough to be that."""
-
-    def work(queue: RecordQueue) -> None:
-        queue.put_nowait(b"." * 3900)
-        place.writer.splice(place.pipe, 100)
-
-    place.killed(work)
+    place.killed(partial(put_half, place))
     place.restart()
     place.killed(put_three)
 
@@ -183,15 +185,11 @@ def test_half_a_frame_at_the_end_of_the_journal_has_nothing_behind_it_put_back_t
 def test_behind_half_a_frame_what_the_journal_has_is_not_put_back_once_there_are_descriptors(place: Place) -> None:
     """Until the rest of it certainly won't come, what is behind it could be that."""
 
-    def half(queue: RecordQueue) -> None:
-        queue.put_nowait(b"." * 3900)
-        place.writer.splice(place.pipe, 100)
-
     def whole(queue: RecordQueue) -> None:
         put_three(queue)
         place.intake.catch_up()
 
-    for work in (half, whole):
+    for work in (partial(put_half, place), whole):
         place.killed(work)
         place.restart()
 
@@ -206,12 +204,7 @@ def test_behind_half_a_frame_what_the_journal_has_is_not_put_back_once_there_are
 
 def test_half_a_frame_at_the_end_of_the_journal_keeps_nothing_from_being_put_back(place: Place) -> None:
     """Also when nothing comes behind it that would show that its rest does not come."""
-
-    def work(queue: RecordQueue) -> None:
-        queue.put_nowait(b"." * 3900)
-        place.writer.splice(place.pipe, 100)
-
-    place.killed(work)
+    place.killed(partial(put_half, place))
     place.restart()
     with few_descriptors(0):
         place.recovery.begin()

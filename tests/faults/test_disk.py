@@ -169,17 +169,21 @@ def test_what_a_full_disk_did_not_take_outlives_the_application_and_its_shipper_
         assert scene.gaps() == set()
 
 
+def _the_pipe_of_an_app_that_has_ended(scene: Scene) -> int:
+    scene.spool.mkdir(mode=0o700)
+    scene.start(scene.trakerr("a"))
+    scene.a_fresh_record_flows("a")
+    scene.stop()
+    scene.ends()
+    return os.open(scene.place.queue, os.O_RDONLY | os.O_NONBLOCK)
+
+
 def test_an_event_that_is_half_in_a_trail_and_half_in_an_overflow_survives_a_disk_that_is_full_at_the_start(
     small_disk: Path, oracle: Oracle
 ) -> None:
     """Its beginning was in the pipe when all were killed. Its rest comes behind that, however many trails there are."""
     with Scene(small_disk / "spool", oracle) as scene:
-        (small_disk / "spool").mkdir(mode=0o700)
-        scene.start(scene.trakerr("a"))
-        scene.a_fresh_record_flows("a")
-        scene.stop()
-        scene.ends()
-        pipe = os.open(scene.place.queue, os.O_RDONLY | os.O_NONBLOCK)
+        pipe = _the_pipe_of_an_app_that_has_ended(scene)
         for number in range(20):
             _killed_after_putting(scene, [f"small-{number}"], "x" * 9000)
         _killed_after_putting(scene, [f"large-{number}" for number in range(130)], "x" * 9000)
@@ -202,12 +206,7 @@ def test_an_event_that_is_half_in_the_journal_is_not_given_up_while_a_full_disk_
     small_disk: Path, oracle: Oracle
 ) -> None:
     with Scene(small_disk / "spool", oracle) as scene:
-        (small_disk / "spool").mkdir(mode=0o700)
-        scene.start(scene.trakerr("a"))
-        scene.a_fresh_record_flows("a")
-        scene.stop()
-        scene.ends()
-        pipe = os.open(scene.place.queue, os.O_RDONLY | os.O_NONBLOCK)
+        pipe = _the_pipe_of_an_app_that_has_ended(scene)
         _killed_after_putting(scene, ["split"], "x" * 9000)
         writer = Writer(scene.place.journal, segment_bytes=1 << 30)
         writer.splice(pipe, frame.MAX_FRAME)
