@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -137,7 +138,8 @@ class Deliverer:
             self._wait_for_more()
             return
         self.drained.clear()
-        self._commit(save=self._is_save_due(len(batch)))
+        with contextlib.suppress(OSError):  # raised after the round, should it still be so: events get on all the same
+            self._commit(save=self._is_save_due(len(batch)))
         failure = self._send(batch)
         self._commit(save=failure is not None or self._is_save_due())
         if failure is None:

@@ -832,6 +832,19 @@ def test_a_cursor_that_can_not_be_saved_is_saved_later(way: MakeWay, spool: Path
     assert one.sent == ["a"]
 
 
+def test_events_get_on_while_the_cursor_can_not_be_saved(way: MakeWay, spool: Path) -> None:
+    one = way(Memory(max_events=1, max_in_flight=16))
+    with _in_the_way(spool / "cursor.json.new"):
+        for message in "abc":
+            one.log(message)
+            with pytest.raises(OSError, match=r"cursor\.json"):
+                one.deliverer._round()
+
+    assert one.sent == ["a", "b", "c"]
+    one.rounds()
+    assert one.counts == {"delivered": 3}
+
+
 def test_the_end_comes_even_when_the_cursor_can_not_be_saved(way: MakeWay, spool: Path) -> None:
     one = way(Memory(max_events=1))
     one.log("a")
