@@ -148,7 +148,7 @@ class Cursor:
                 self._merge(self._express)
                 entries += self._main.read(most - len(entries), max_bytes)
         except OSError:
-            if not entries:
+            if not entries:  # they are taken, and nobody else has them
                 raise
         return entries
 

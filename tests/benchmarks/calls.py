@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .children import ask, folder, median
+from .children import ask, folder, median_if_any
 from .peers import PEERS, POSTED
 from .rows import Plan, Row
 from .servers import Nginx, black_hole
@@ -38,9 +38,9 @@ def cost(plan: Plan, nginx: Nginx) -> Iterator[Row]:
                 ratios[name].append(seen[name][-1] / seen["nothing"][-1])
     for name in PACED:
         promised = name == "shipper"
-        ratio = median(ratios[name]) if ratios[name] else None
+        ratio = median_if_any(ratios[name])
         yield Row(
-            question, name, median(seen[name]) if seen[name] else None, "µs", ratio,
+            question, name, median_if_any(seen[name]), "µs", ratio,
             "≤ 1.35 × nothing" if promised else "", bool(ratio and ratio <= 1.35) if promised else None, errors[name],
             {"rounds": seen[name]},
         )  # fmt: skip
@@ -94,7 +94,7 @@ def _calls(more: dict[str, Any], dropped: int | None, records: int) -> str:
 
 def _median_of(told: list[dict[str, Any]], key: str) -> float | None:
     values = [one[key] for one in told if one.get(key) is not None]
-    return median(values) if values else None
+    return median_if_any(values)
 
 
 def trouble(plan: Plan, nginx: Nginx) -> Iterator[Row]:

@@ -87,6 +87,10 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values) if values else float("nan")
 
 
+def median_if_any(values: Sequence[float]) -> float | None:
+    return median(values) if values else None
+
+
 def percentile(ordered: Sequence[float], share: float) -> float:
     """Of sorted values; 0.999 is the value that one in a thousand exceeds."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")

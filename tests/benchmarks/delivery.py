@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .children import ask, median
+from .children import ask, median_if_any
 from .rows import Plan, Row
 from .servers import Nginx, delayed
 
@@ -32,13 +32,13 @@ def singles(plan: Plan, nginx: Nginx) -> Iterator[Row]:
             costs.append(speed["cpu"] / 2 * 1e6)
         if told.get("samples") and asked < 2 * events:
             yield Row(question, "requests that nginx counted", asked, "", met=False, note="too few")
-    rate = _median(rates)
-    cpu = _median(costs)
+    rate = median_if_any(rates)
+    cpu = median_if_any(costs)
     whole = "" if not cpu else f"a core that nobody else uses would do {1e6 / 2 / cpu:,.0f}/s"
     yield Row(question, "events/s to both", rate, "/s", None, "≥ 1,500/s", rate is not None and rate >= 1500, whole)
     reached = cpu is not None and cpu <= 330
     yield Row(question, "CPU of the shipper process a request", cpu, "µs", None, "≤ 330 µs", reached)
-    floor = _median([bare for _ in range(plan.rounds) for bare in _bare(plan, nginx)])
+    floor = median_if_any([bare for _ in range(plan.rounds) for bare in _bare(plan, nginx)])
     ratio = cpu / floor if cpu and floor else None
     name = "urllib3 alone with the body ready, CPU a request"
     yield Row(question, name, floor, "µs", ratio, note="× is shipper's against it")
@@ -58,9 +58,9 @@ def far(plan: Plan, nginx: Nginx) -> Iterator[Row]:
         alone += _rates_far(nginx, ROUND_TRIP, {"max_in_flight": 1}).values()
         for backend, answers in _rates_far(nginx, ROUND_TRIP, {}).items():
             seen.setdefault(backend, []).append(answers)
-    one = _median(alone)
+    one = median_if_any(alone)
     for backend in BOTH:
-        rate = _median(seen.get(backend, []))
+        rate = median_if_any(seen.get(backend, []))
         ratio = rate / one if rate and one else None
         met = None if ratio is None else ratio >= 8
         yield Row(question, backend, rate, "/s", ratio, "≥ 8 × one connection", met, more={"one": one})
@@ -120,10 +120,10 @@ def batches(plan: Plan, nginx: Nginx) -> Iterator[Row]:
         told = ask("burst", peer="OpenTelemetry, room for all", url=nginx.good, records=count, threads=1)
         if "settled_in" in told:
             exporter.append(count / told["settled_in"])
-    rival = _median(exporter)
+    rival = median_if_any(exporter)
     for name, settings, target in cases:
-        rate = _median([one["rate"] for one in seen[name]])
-        cpu = _median([one["cpu"] * 1e6 for one in seen[name]])
+        rate = median_if_any([one["rate"] for one in seen[name]])
+        cpu = median_if_any([one["cpu"] * 1e6 for one in seen[name]])
         note = "" if cpu is None else f"{cpu:.1f} µs of CPU an event"
         ratio = rate / rival if rate and rival else None
         yield Row(
@@ -131,7 +131,7 @@ def batches(plan: Plan, nginx: Nginx) -> Iterator[Row]:
             {"cpu": cpu, "backends": len(settings)},
         )  # fmt: skip
     for services, rates in bare.items():
-        rate = _median(rates)
+        rate = median_if_any(rates)
         name = f"bare: unpack, JSON, gzip, urllib3, to {'one' if services == 1 else 'both'}"
         yield Row(question, name, rate, "/s", rate / rival if rate and rival else None)
     yield Row(question, "OpenTelemetry's exporter, in the application", rival, "/s", 1.0 if rival else None)
@@ -150,7 +150,3 @@ def _speed(told: dict[str, Any], events: int) -> dict[str, float] | None:
         "cpu": (last[1] - first[1]) / done,
         "rss": max(one[2] for one in samples),
     }
-
-
-def _median(values: Sequence[float]) -> float | None:
-    return median(values) if values else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .children import ask, median
+from .children import ask, median, median_if_any
 from .rows import Plan, Row
 from .servers import Nginx
 
@@ -32,7 +32,7 @@ def _workers(plan: Plan, urls: dict[str, str]) -> Iterator[Row]:
                 dropped += told["dropped"]
     first = median(seen.get(1, []))
     for count in WORKERS:
-        value = median(seen[count]) if seen.get(count) else None
+        value = median_if_any(seen.get(count, []))
         ratio = value / first if value else None
         met = None if ratio is None else ratio <= 1.2
         yield Row(question, f"{count} worker{'s' if count > 1 else ''}", value, "µs", ratio, "flat within 20 %", met)
@@ -49,7 +49,7 @@ def _sizes(plan: Plan, urls: dict[str, str]) -> Iterator[Row]:
             if "cpu" in told:
                 values.append(told["cpu"])
                 dropped += told["dropped"]
-        value = median(values) if values else None
+        value = median_if_any(values)
         note = (
             "" if value is None else f"{value / size * 1000:.1f} µs a kB" + (f", {dropped} dropped" if dropped else "")
         )

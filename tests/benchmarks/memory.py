@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .children import ask, median
+from .children import ask, median_if_any
 from .peers import PACKED
 from .rows import Plan, Row
 from .servers import Nginx
@@ -29,13 +29,9 @@ def memory(plan: Plan, nginx: Nginx) -> Iterator[Row]:
             told = ask("worker_memory", peer=peer, urls=urls, url=nginx.good)
             if "rss" in plain and "rss" in told:
                 found.append((told["rss"] - plain["rss"]) / MIB)
-    yield _row(question, "a worker, more than with plain logging", _median(more.pop("shipper")), 3)
+    yield _row(question, "a worker, more than with plain logging", median_if_any(more.pop("shipper")), 3)
     for peer, found in more.items():
-        yield Row(question, f"... with {peer}", _median(found), "MiB")
-
-
-def _median(values: list[float]) -> float | None:
-    return median(values) if values else None
+        yield Row(question, f"... with {peer}", median_if_any(found), "MiB")
 
 
 def _most(question: str, **options: object) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .children import ask, median
+from .children import ask, median_if_any
 from .rows import Plan, Row
 from .servers import Nginx
 
@@ -18,14 +18,14 @@ def start_and_stop(plan: Plan, nginx: Nginx) -> Iterator[Row]:
     strangers = {name for one in imports for name in one.get("strangers", ())}
     yield _row(question, "import shipper, beyond logging", [one["wall"] for one in imports if "wall" in one], 40)
     alone = [one["wall"] for one in others if "wall" in one]
-    yield Row(question, "... of it the standard library and msgpack", median(alone) if alone else None, "ms")
+    yield Row(question, "... of it the standard library and msgpack", median_if_any(alone), "ms")
     yield Row(question, "... and strangers imported by it", len(strangers), "", None, "0", not strangers)
     yield _row(question, "start()", [one["start"] for one in whole if "start" in one], 50)
     yield _row(question, "stop(), nothing pending", [one["stop"] for one in whole if "stop" in one], 100)
 
 
 def _row(question: str, name: str, values: list[float], most: int) -> Row:
-    value = median(values) if values else None
+    value = median_if_any(values)
     return Row(
         question, name, value, "ms", None, f"≤ {most} ms", value is not None and value <= most, more={"rounds": values}
     )
