@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import dataclasses
 import logging
 import os
 import threading
@@ -19,6 +18,7 @@ from .limits import Batching, Retry, Spooling
 from .redact import Redact
 from .settings import Settings, identity, resolve
 from .spool import default_folder
+from .values import replaced
 
 if TYPE_CHECKING:
     from .application import App
@@ -118,7 +118,7 @@ def _begin(settings: Settings, hooks: Hooks, asked: object = None, *, own: tuple
     if before is not None:
         before.queue.be_this_process()  # a forked child must not ring its parent's supervisor
     place = claimed(settings)
-    settings = dataclasses.replace(settings, spool=place.path)
+    settings = replaced(settings, spool=place.path)
     begin_cursors(settings, place)
     if before is not None and before.spool.path == place.path and before.settings.overflow == settings.overflow:
         queue = before.queue
@@ -155,7 +155,7 @@ def _with_joined(settings: Settings) -> Settings:
 def _with(settings: Settings, backends: list[Any]) -> Settings:
     taken = {known.name for known in settings.backends}
     named = [
-        dataclasses.replace(each, name=f"{each.name}-{identity(each)}") if each.name in taken else each
+        replaced(each, name=f"{each.name}-{identity(each)}") if each.name in taken else each
         for each in backends
     ]
     return settings.with_joined(named)
@@ -168,12 +168,12 @@ def _equal_to(backend: Any, among: tuple[Any, ...]) -> Any | None:
 
 def _resolved_for(backend: Any) -> Settings:
     """Settings of an app that a client begins: of its own, so that programs with other keys keep theirs."""
-    settings = dataclasses.replace(resolve((backend,), {}), joined=(backend.name,))
+    settings = replaced(resolve((backend,), {}), joined=(backend.name,))
     if settings.is_named or os.environ.get("SHIPPER_SPOOL"):
         return settings
     # Not the whole backend: clients that differ in a time-out or a number of threads are still of one program.
     app = f"{settings.app}-{fingerprint(repr(backend.destination).encode())[:8]}"
-    return dataclasses.replace(settings, app=app, spool=default_folder(app))
+    return replaced(settings, app=app, spool=default_folder(app))
 
 
 def join(backend: Any) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +30,7 @@ from .plain import (
     is_plain,
 )
 from .raised import MAX_EXCEPTIONS, RELATIONS, Frame, Raised, mended_exceptions, middle_out
+from .values import Values, field, replaced
 
 if TYPE_CHECKING:
     import uuid
@@ -68,8 +68,7 @@ class EventId(NamedTuple):
         return f"{self.token.hex()}-{self.seq}"
 
 
-@dataclass(slots=True)
-class Event:
+class Event(Values, frozen=False):
     """What travels. Everything in it is plain data: str, int, float, bool, None, bytes, list, dict with str keys."""
 
     kind: str = "log"  # "log", or what the clients put in: "trakerr", "jkool"
@@ -236,9 +235,7 @@ def unpack(payload: bytes, id: EventId | None = None) -> Event:
             Raised(relation, kind, name, message, [Frame(*frame) for frame in frames], notes, parent)
             for relation, kind, name, message, frames, notes, parent in values[16]
         ]
-    event = Event(*values[1:])
-    event.id = id
-    return event
+    return Event(*values[1:], id)  # type: ignore[call-arg] # mypy takes the values for all there are
 
 
 def _refuse(code: int, data: bytes) -> object:
@@ -334,7 +331,7 @@ def cut(event: Event, max_bytes: int) -> Event:
         _packed(event)
     except Exception:
         event = _mended(event)
-    for shorter in (replace, _fewer_frames, _without_extras, _one_exception, _without_data):
+    for shorter in (replaced, _fewer_frames, _without_extras, _one_exception, _without_data):
         event = shorter(event)
         excess = len(_packed(event)) - max_bytes
         if excess <= 0:
@@ -388,7 +385,7 @@ def _shortened(text: Any, most: int) -> Any:
 
 def _with_texts(event: Event, change: Callable[[Any], Any]) -> Event:
     """A copy with every text and every bytes but kind, route and keys changed."""
-    return replace(
+    return replaced(
         event,
         level_name=change(event.level_name),
         logger=change(event.logger),
@@ -400,7 +397,7 @@ def _with_texts(event: Event, change: Callable[[Any], Any]) -> Event:
         task=None if event.task is None else change(event.task),
         stack=None if event.stack is None else change(event.stack),
         exceptions=[
-            replace(
+            replaced(
                 one,
                 type=change(one.type),
                 name=change(one.name),
@@ -427,11 +424,11 @@ def _with_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _fewer_frames(event: Event) -> Event:
-    return replace(event, exceptions=[replace(one, frames=middle_out(one.frames, 20)) for one in event.exceptions])
+    return replaced(event, exceptions=[replaced(one, frames=middle_out(one.frames, 20)) for one in event.exceptions])
 
 
 def _without_extras(event: Event) -> Event:
-    return replace(event, extra=_left_out(event.extra), context=_left_out(event.context))
+    return replaced(event, extra=_left_out(event.extra), context=_left_out(event.context))
 
 
 def _one_exception(event: Event) -> Event:
@@ -441,11 +438,11 @@ def _one_exception(event: Event) -> Event:
     notes = [f"[... {len(first.notes)} notes left out ...]"] if first.notes else []
     if others:
         notes.append(f"[... {len(others)} exceptions left out ...]")
-    return replace(event, exceptions=[replace(first, frames=middle_out(first.frames, 5), notes=notes)])
+    return replaced(event, exceptions=[replaced(first, frames=middle_out(first.frames, 5), notes=notes)])
 
 
 def _without_data(event: Event) -> Event:
-    return replace(event, kind=event.kind[:MAX_KEY], route=_route(event.route), data=_left_out(event.data))
+    return replaced(event, kind=event.kind[:MAX_KEY], route=_route(event.route), data=_left_out(event.data))
 
 
 def _left_out(values: dict[str, Any]) -> dict[str, Any]:

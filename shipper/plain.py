@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 MAX_TEXT = 256 * 1024
@@ -179,7 +178,9 @@ class _Walk:
         return view.cast("B")[:most].tobytes() + b"[... %d bytes left out ...]" % (view.nbytes - most)
 
     def container(self, value: Any, kind: type) -> Any:
-        if is_dataclass(kind):
+        if hasattr(kind, "__dataclass_fields__"):
+            from dataclasses import fields  # whoever made it has imported it
+
             return self.mapping({one.name: getattr(value, one.name, None) for one in fields(value) if one.repr}, value)
         if issubclass(kind, tuple) and hasattr(kind, "_fields"):
             return self.mapping(dict(zip(kind._fields, value, strict=False)), value)

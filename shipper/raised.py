@@ -7,11 +7,11 @@ import itertools
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple
 
 from .plain import MAX_ITEMS, MAX_TEXT, as_integer, as_name, as_text, guarded, type_name
+from .values import Values, field
 
 MAX_EXCEPTIONS = 20
 MAX_FRAMES = 100
@@ -31,8 +31,7 @@ class Frame(NamedTuple):
     function: str
 
 
-@dataclass(slots=True)
-class Raised:
+class Raised(Values, frozen=False):
     """One exception of a chain, as plain data."""
 
     relation: str  # "raised" (the first), "cause", "context" or "group"

@@ -6,18 +6,17 @@ import base64
 import binascii
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from .errors import ConfigurationError
 from .event import Event, mend
+from .values import Values
 
 _WIRE = ("trakerr", "jkool")  # kinds, and extras, whose fields a client sets on purpose
 _VERDICTS = 4096  # keys whose verdict is remembered
 
 
-@dataclass(frozen=True)
-class Redact:
+class Redact(Values):
     """What is masked, and with what.
 
     ``enabled``: False masks nothing. ``keys``: more words that make a key secret. ``patterns``: more regular

@@ -6,7 +6,6 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from .cursor import saved_positions
@@ -14,10 +13,10 @@ from .journal import segments, size_on_disk
 from .lock import number, running
 from .overflow import Drops
 from .spool import Spool, default_folder, part, read_json, whole
+from .values import Values, field
 
 
-@dataclass(frozen=True)
-class BackendStatus:
+class BackendStatus(Values):
     """One backend. ``left`` events are in the journal and not settled; ``lag`` is the age of the oldest, in seconds."""
 
     name: str
@@ -33,8 +32,7 @@ class BackendStatus:
     last_error: str = ""
 
 
-@dataclass(frozen=True)
-class Status:
+class Status(Values):
     """All of an app. `emitted = journaled + dropped`, and per backend
     `journaled = delivered + filtered + dead + dropped + left`."""
 
@@ -65,8 +63,7 @@ class Status:
         return total(self.dropped)
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(Values):
     """What `stop()` has to say. ``flushed``: everything that this process logged is settled at every backend."""
 
     flushed: bool

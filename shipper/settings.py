@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc
-import dataclasses
 import logging
 import os
 import pickle
@@ -11,7 +10,6 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ._version import __version__
@@ -23,6 +21,7 @@ from .fingerprint import fingerprint
 from .limits import OVERFLOW_SIZE, Batching, Retry, Spooling, check_seconds, check_whole
 from .redact import Redact
 from .spool import default_folder
+from .values import Values, field, parts, replaced
 
 T = TypeVar("T")
 PREFIX = "SHIPPER_"
@@ -33,18 +32,17 @@ _KINDS: dict[str, tuple[str, type[Any]]] = {"trakerr": ("api_key", Trakerr), "jk
 """Backends that can come from the environment: prefix → the setting without which there is none, and its class."""
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Values):
     """Everything that the application and the shipper process must agree on. Pickles; `repr` shows no secret."""
 
     backends: tuple[Any, ...]
     app: str
     spool: str
     level: int = logging.NOTSET
-    batching: Batching = dataclasses.field(default_factory=Batching)
-    retry: Retry = dataclasses.field(default_factory=Retry)
-    spooling: Spooling = dataclasses.field(default_factory=Spooling)
-    redact: Redact = dataclasses.field(default_factory=Redact)
+    batching: Batching = field(default_factory=Batching)
+    retry: Retry = field(default_factory=Retry)
+    spooling: Spooling = field(default_factory=Spooling)
+    redact: Redact = field(default_factory=Redact)
     overflow: int = OVERFLOW_SIZE
     grace: float = 30.0
     python: str = ""
@@ -70,7 +68,7 @@ class Settings:
         names = set()
         for backend in self.backends:
             name = getattr(backend, "name", None)
-            if isinstance(backend, type) or not isinstance(backend, Backend | HttpBackend) or not isinstance(name, str):
+            if not _is_backend(backend) or not isinstance(name, str):
                 shown = "***" if isinstance(backend, (str, bytes)) else backend  # a key that was given in its place
                 raise ConfigurationError("backends", shown, "must be a shipper.Trakerr, a shipper.JKool or a Backend")
             check_whole(f"{type(backend).__name__}.level", backend.level, least=0)
@@ -91,7 +89,7 @@ class Settings:
         if not backends:
             return self
         names = (*self.joined, *(backend.name for backend in backends))
-        return dataclasses.replace(self, backends=(*self.backends, *backends), joined=names)
+        return replaced(self, backends=(*self.backends, *backends), joined=names)
 
     def joined_too(self, other: Settings) -> Settings:
         """These settings, and what clients have joined in others; itself when that is all there."""
@@ -126,6 +124,13 @@ class Settings:
             raise ConfigurationError("backends", self.backends, f"must pickle ({error})") from error
 
 
+def _is_backend(value: object) -> bool:
+    # To look through a protocol Python 3.12 imports inspect.
+    return isinstance(value, (Trakerr, JKool)) or (
+        not isinstance(value, type) and isinstance(value, Backend | HttpBackend)
+    )
+
+
 def _can_be_a_path(value: object) -> bool:
     if not isinstance(value, str):
         return False
@@ -137,15 +142,16 @@ def _can_be_a_path(value: object) -> bool:
 
 
 def _canonical(backend: Any) -> str:
-    if not dataclasses.is_dataclass(backend):
+    names = parts(type(backend))
+    if names is None:
         return pickle.dumps(backend).hex()
-    values = {field.name: getattr(backend, field.name) for field in dataclasses.fields(backend)}
+    values = {name: getattr(backend, name) for name in names}
     return f"{type(backend).__module__}.{type(backend).__qualname__} {sorted(values.items())!r}"
 
 
 def identity(backend: Any) -> str:
     """Eight digits that are the same for equal backends, whatever their names."""
-    return fingerprint(_canonical(dataclasses.replace(backend, name="x")).encode())[:8]
+    return fingerprint(_canonical(replaced(backend, name="x")).encode())[:8]
 
 
 def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -223,24 +229,19 @@ def _prefix(name: str) -> str:
 
 def _from_environment(kind: Callable[..., T], prefix: str, environ: Mapping[str, str]) -> T:
     """An instance of a dataclass, with the fields whose variables are set."""
-    described: Any = kind
-    if not dataclasses.is_dataclass(described):  # then it reads its own variables
+    names = parts(kind) if isinstance(kind, type) else None
+    if names is None:  # then it reads its own variables
         return kind()
     hints = {**typing.get_type_hints(kind), "level": int | str}
     values = {}
-    for field in dataclasses.fields(described):
-        variable = f"{prefix}{field.name.upper()}"
+    for name in names:
+        variable = f"{prefix}{name.upper()}"
         if variable in environ:
-            values[field.name] = _parse(variable, environ[variable], hints[field.name])
-    required = [field.name for field in dataclasses.fields(described) if _is_required(field)]
-    missing = [name for name in required if name not in values]
+            values[name] = _parse(variable, environ[variable], hints[name])
+    missing = [name for name, is_required in names.items() if is_required and name not in values]
     if missing:
         raise ConfigurationError(f"{prefix}{missing[0].upper()}", None, "must be set in the environment")
     return kind(**values)
-
-
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.init and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _parse(variable: str, text: str, annotation: Any) -> Any:

@@ -8,18 +8,17 @@ anything else implements `send` itself (`Backend`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from ..errors import DeliveryError
 from ..event import Event
+from ..values import Values
 
 Load = Callable[[float], "tuple[float, float] | None"]
 """(CPU %, memory %) of the machine nearest to a time (seconds since the epoch); None when none was sampled near it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(Values):
     """Where the application runs: what a backend adds to every event that does not say it itself."""
 
     app: str
@@ -62,8 +61,7 @@ class Backend(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Values):
     """What came back for one request: at most 64 KiB of the body, decoded with replacement."""
 
     status: int

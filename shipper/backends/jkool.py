@@ -8,13 +8,13 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from .._version import __version__
 from ..errors import ConfigurationError, DeliveryError, UnauthorisedError
 from ..event import Event
 from ..tracebacks import traceback_text
+from ..values import KW_ONLY, Values, field
 from . import Answer, Site, checks, wire
 
 SOURCE_TYPES = (
@@ -66,8 +66,7 @@ def fqn_problem(text: object) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
-class JKool:
+class JKool(Values):
     """Where jKool is, with which token, and how events are spelled.
 
     ``source_fqn`` in place of ``APPL=<app>#SERVER=<host>#NETADDR=<address>``. ``handshake=False`` leaves out the

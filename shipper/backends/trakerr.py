@@ -7,13 +7,13 @@ import functools
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from .._version import __version__
 from ..errors import DeliveryError
 from ..event import Event
 from ..raised import Frame, Raised
+from ..values import KW_ONLY, Values, field
 from . import Answer, Site, checks, wire
 
 SLOTS = 10
@@ -61,8 +61,7 @@ _NOTHING_SAID: dict[str, Any] = dict.fromkeys(FIELDS)
 LEVELS = ("debug", "info", "warning", "error", "fatal")
 
 
-@dataclass(frozen=True)
-class Trakerr:
+class Trakerr(Values):
     """Where Trakerr is, with which key, and what every event says of its application.
 
     ``timeout``: seconds to connect, seconds until the whole answer is there. ``max_in_flight``: the most requests at

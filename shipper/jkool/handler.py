@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from typing import Any
@@ -12,6 +11,7 @@ from ..event import Event
 from ..handler import Unlocked
 from ..line import Line, LineHandler
 from ..settings import identity, level_number
+from ..values import replaced
 from .scope import FIELDS
 
 URL = "SHIPPER_JKOOL_URL"
@@ -48,7 +48,7 @@ class jKoolHandler(Unlocked):
         # None is no token, and JKool says so. The level is ours to look at, and it may change.
         backend = JKool(token, url, level=logging.NOTSET, max_in_flight=1)  # type: ignore[arg-type]
         # The name tells which token it is: another process of the app may have a handler with another one.
-        backend = dataclasses.replace(backend, name=f"jkool-{identity(backend)}")
+        backend = replaced(backend, name=f"jkool-{identity(backend)}")
         self.token = backend.token
         self.url = backend.url
         self._closed_for_good = False

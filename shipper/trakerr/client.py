@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import platform
@@ -22,6 +21,7 @@ from ..line import Line
 from ..queue import new_token
 from ..settings import identity
 from ..spool import read_json
+from ..values import replaced
 from .errors import ApiException
 from .exceptions import ExcInfo, found, stacktrace, working_directory
 from .models import AppEvent, wire
@@ -336,7 +336,7 @@ class TrakerrClient:
                 able, url=self._url, level=logging.NOTSET, timeout=self._timeout, max_in_flight=self._in_flight
             )
             # The name tells which backend it is, in whatever process and order clients are made.
-            self._lines[able] = Line(dataclasses.replace(backend, name=f"trakerr-{identity(backend)}"))
+            self._lines[able] = Line(replaced(backend, name=f"trakerr-{identity(backend)}"))
         return self._lines[able]
 
     def line(self) -> Line:
