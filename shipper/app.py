@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -112,7 +113,7 @@ def _begin(settings: Settings, hooks: Hooks, asked: object = None, *, own: tuple
     global _current
     # Only now: importing shipper stays cheap for those who never start it, and half of its price is theirs who do.
     from .application import App, begin_cursors, claimed
-    from .queue import RecordQueue
+    from .producer import Producer
 
     before = _current
     if before is not None:
@@ -123,7 +124,7 @@ def _begin(settings: Settings, hooks: Hooks, asked: object = None, *, own: tuple
     if before is not None and before.spool.path == place.path and before.settings.overflow == settings.overflow:
         queue = before.queue
     else:
-        queue = RecordQueue(place.queue, overflow=place.overflow, overflow_size=settings.overflow)
+        queue = Producer(place.queue, overflow=place.overflow, overflow_size=settings.overflow)
     app = App(settings, Pipeline(queue, own, redact=settings.redact, hooks=hooks), place, asked)
 
     def begin_in_child() -> None:
@@ -267,9 +268,9 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 def flush_at_exit_of_child() -> None:
     """The workers of multiprocessing end without atexit, but run their own finalizers; last those of a low priority."""
-    import multiprocessing.util
-
-    multiprocessing.util.Finalize(None, _at_exit, exitpriority=-100)
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:  # else this process is none of its workers
+        util.Finalize(None, _at_exit, exitpriority=-100)
 
 
 def current() -> App | None:

@@ -8,17 +8,20 @@ import os
 import queue
 import threading
 import time
+from typing import TYPE_CHECKING
 
-from .cursor import begin_cursor, saved_positions
 from .errors import ConfigurationError
 from .handler import Pipeline, QueueHandler
-from .journal import segments
 from .lock import claim
-from .queue import RecordQueue
-from .report import Report, Status, read_status, total
+from .positions import begin_cursor, saved_positions
+from .producer import Producer
+from .segments import segments
 from .settings import Settings
 from .spool import Spool, part, read_json, whole
 from .supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from .report import Report, Status
 
 LOOK = 0.005  # seconds between two looks at status.json during a flush
 MENDING = 1.5  # seconds that a Python that is missing has to be back: the process is tried once more meanwhile
@@ -39,7 +42,7 @@ class App:
         self.supervisor = Supervisor(settings, since=self._since)
         self._attached: tuple[logging.Logger, logging.Handler, tuple[int, int] | None] | None = None
     @property
-    def queue(self) -> RecordQueue:
+    def queue(self) -> Producer:
         return self.pipeline.queue
 
     def watch_in_child(self) -> None:
@@ -127,9 +130,13 @@ class App:
         return False
 
     def status(self) -> Status:
+        from .report import read_status  # only those who ask need it
+
         return read_status(self.spool, self.settings.app)
 
     def _report(self, flushed: bool) -> Report:
+        from .report import Report, read_status, total
+
         emitted, dropped = self.queue.emitted, self.queue.drops
         said = read_json(self.spool.status) or {}
         journaled = whole(part(part(said, "ledger"), "seen"), self.queue.token.hex())

@@ -17,10 +17,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from . import frame
-from .journal import Position, Reader, segment_path, segments
+from .journal import Position, Reader
 from .overflow import level_name
 from .owned import process_is_gone
-from .spool import open_file, read_json, sealed, write_atomically
+from .segments import segment_path, segments
+from .spool import read_json, write_atomically
 from .window import DELIVERED, LOST, Entry, Window, settle
 
 BACKLOG = 16 * 1024 * 1024  # bytes not read yet from which on new errors need not wait for them
@@ -274,45 +275,3 @@ def _events_after(folder: str, position: Position) -> int:
         count += sum(not view.part and not view.flags for view in stretch.scan.frames)
     reader.close()
     return count
-
-
-def begin_cursor(path: str, folder: str) -> None:
-    """Let a backend that has no cursor yet begin with what comes from now on. OSError when it can't be written.
-
-    Done by the application at `start()`, before it logs anything, and not by the process, which comes later.
-    """
-    numbers = segments(folder)
-    last = numbers[-1] if numbers else 1
-    offset = os.stat(segment_path(folder, last)).st_size if numbers else 0
-    try:
-        fd = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-    except FileExistsError:
-        return
-    # Not by replacing: another worker may have been here first. Read half-written, it begins with the first segment.
-    text = sealed({"segment": last, "offset": offset, "base": -1, "counts": {}, "dropped": {}})
-    try:
-        os.write(fd, text)
-        # Once in a backend's life: or after a power cut it would begin anew, behind what is left for it.
-        os.fsync(fd)
-        _sync_folder(os.path.dirname(path))
-    finally:
-        os.close(fd)
-
-
-def _sync_folder(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def saved_positions(folder: str) -> dict[str, dict[str, Any]]:
-    """What the cursor files in a folder say: backend's name → its file's content."""
-    found: dict[str, dict[str, Any]] = {}
-    for name in sorted(os.listdir(folder)):
-        if name.endswith(".json"):
-            data = read_json(os.path.join(folder, name))
-            if data is not None:
-                found[name[: -len(".json")]] = data
-    return found

@@ -7,7 +7,6 @@ it is a msgpack extension, every key is text, and it is never longer than `MAX_E
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgpack
 
 from .errors import UndecodableError
+from .expression import Expression
 from .plain import (
     END_OF_TIME,
     FIRST_SECOND,
@@ -315,7 +315,7 @@ def _route(route: object) -> tuple[str, ...] | None:
 
 # Cutting --------------------------------------------------------------------------------------------------------------
 
-_LEFT_OUT = re.compile(r"\[\.\.\. (\d+) characters left out \.\.\.\]\Z")
+_LEFT_OUT = Expression(r"\[\.\.\. (\d+) characters left out \.\.\.\]\Z")
 _MARKER_ROOM = 48  # the longest marker at the end of a text
 _SHORT = 256  # bytes: shorter texts are not cut while anything else helps
 _SHORTEST = 64

@@ -19,7 +19,7 @@ from .redact import Redact, Redactor
 from .straight import straight
 
 if TYPE_CHECKING:
-    from .queue import RecordQueue
+    from .producer import Producer
 
 BeforeSend = Callable[[Event], "Event | None"]
 Context = Callable[[], Mapping[str, object]]
@@ -79,7 +79,7 @@ class Pipeline:
 
     def __init__(
         self,
-        queue: RecordQueue,
+        queue: Producer,
         names: tuple[str, ...] = (),
         *,
         redact: Redact | None = None,
@@ -207,6 +207,19 @@ class QueueHandler(Unlocked, _Base):
         super().__init__(queue)  # type: ignore[arg-type]
         self.setLevel(level)
         self.route = _names(route)
+
+    @property
+    def queue(self) -> Any:
+        """What this process ships through, as a `multiprocessing.Queue`; None before `start()`."""
+        if _running is None:
+            return None
+        from .queue import RecordQueue  # shipping itself does without multiprocessing
+
+        return RecordQueue.of(_running.queue)
+
+    @queue.setter
+    def queue(self, queue: object) -> None:
+        """Not taken: the queue is always the process's."""
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Filter and ship the record; straight into the queue where nobody but us has a hand in it."""

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from . import frame
 from .owned import WANTING
+from .segments import segment_path, segments
 from .spool import open_file
 
 CHUNK = 256 * 1024
-_SUFFIX = ".seg"
 _BLOCK = 4096  # bytes that a disk can't read at once
 _TAIL = 4 * frame.MAX_FRAME
 MOST_FOREIGN = 100  # numbers in a row that are passed over because somebody else's files have them
@@ -29,27 +29,6 @@ class Position(NamedTuple):
 
     segment: int
     offset: int
-
-
-def segments(folder: str) -> list[int]:
-    """The numbers of the segments that are there, oldest first; foreign files are none."""
-    return sorted(
-        int(name[: -len(_SUFFIX)])
-        for name in os.listdir(folder)
-        if name.endswith(_SUFFIX) and name[: -len(_SUFFIX)].isascii() and name[: -len(_SUFFIX)].isdigit()
-    )
-
-
-def segment_path(folder: str, number: int) -> str:
-    return os.path.join(folder, f"{number:012d}{_SUFFIX}")
-
-
-def size_on_disk(folder: str) -> int:
-    total = 0
-    for number in segments(folder):
-        with contextlib.suppress(OSError):
-            total += os.stat(segment_path(folder, number)).st_size
-    return total
 
 
 class Writer:

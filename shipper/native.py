@@ -7,10 +7,8 @@ the operating system.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import posix
-import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -43,6 +41,8 @@ def is_patched() -> bool:
 
 def popen() -> Any:
     """`subprocess.Popen`. gevent's works in the main thread of its event loop alone, and spoils the original."""
+    import subprocess  # who only logs has no use for it
+
     gevent = sys.modules.get("gevent.monkey")
     if gevent is None or not gevent.is_module_patched("subprocess"):
         return subprocess.Popen
@@ -51,6 +51,9 @@ def popen() -> Any:
 
 @functools.cache
 def _another_subprocess(gevent: Any) -> Any:
+    import importlib.util
+    import subprocess
+
     spec = importlib.util.spec_from_file_location("shipper._subprocess", subprocess.__file__)
     assert spec is not None
     assert spec.loader is not None

@@ -26,7 +26,7 @@ from .journal import Writer, rescue
 from .ledger import Ledger
 from .lock import read_note, write_note
 from .overflow import leave, spilt
-from .queue import grow
+from .producer import grow
 from .recovery import Recovery
 from .redact import Redactor
 from .retention import Retention

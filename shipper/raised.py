@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import collections
 import itertools
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import NamedTuple
 
+from .expression import Expression
 from .plain import MAX_ITEMS, MAX_TEXT, as_integer, as_name, as_text, guarded, type_name
 from .values import Values, field
 
@@ -148,7 +148,7 @@ def _frame(traceback: TracebackType) -> Frame:
     return Frame(as_name(code.co_filename), traceback.tb_lineno or 0, as_name(code.co_name))
 
 
-_FRAMES_LEFT_OUT = re.compile(r"\[\.\.\. (\d{1,9}) frames left out \.\.\.\]")
+_FRAMES_LEFT_OUT = Expression(r"\[\.\.\. (\d{1,9}) frames left out \.\.\.\]")
 
 
 def middle_out(frames: list[Frame], most: int) -> list[Frame]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Callable
 from typing import Any
 
 from .errors import ConfigurationError
 from .event import Event, mend
+from .expression import Expression
 from .values import Values
 
 _WIRE = ("trakerr", "jkool")  # kinds, and extras, whose fields a client sets on purpose
@@ -64,37 +63,22 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return compiled
 
 
-class _Expression:
-    """A regular expression, compiled when it is needed first: all of them take longer than to load this room."""
-
-    def __init__(self, pattern: str, flags: int = 0) -> None:
-        self._pattern = pattern, flags
-
-    def __getattr__(self, name: str) -> Any:
-        # Only until then: afterwards what is asked for is found.
-        compiled = re.compile(*self._pattern)
-        self.search, self.match, self.sub, self.finditer = (
-            compiled.search, compiled.match, compiled.sub, compiled.finditer,
-        )  # fmt: skip
-        return getattr(compiled, name)
-
-
 # Keys ----------------------------------------------------------------------------------------------------------------
 
-_SECRET = _Expression(
+_SECRET = Expression(
     r"password|passwd|passphrase|passcode|authori[sz]ation|credential|csrf|xsrf|secret(?!ar)|cookie"
     r"|token(?!i[sz])|session(?!al)|sess_?id"
     r"|(?:api|access|private|secret|signing|encryption|account)_?key(?![a-z])|credit_?card|card_?(?:number|num|no)(?![a-z])"
     r"|pwd(?![a-z])|(?<![a-z])(?:cvv2?|cvc2?|ssn|jwt|otp)(?![a-z])|social_?security"
     r"|\A(?:proxy_|http_|x_)?auth\Z"
 )
-_MEASURE = _Expression(
+_MEASURE = Expression(
     r"(?:\A|_)(?:counts?|total|num|number_of|max|min|maximum|minimum|avg|length|len|size|limit|used|usage|left|remaining"
     r"|budget|rate|index|age|ttl|timeout|lifetime|duration|seconds|minutes|hours|days|ms|expiry|expires?|expiration"
     r"|version)(?:_|\Z)|(?:tokens|sessions|cookies|credentials|secrets|passwords)\Z"
 )
-_NOT_CARD = _Expression(r"(?:\A|_)(?:card_?(?:number|num|no)|credit_?card|cvv2?|cvc2?|ssn)(?:_|\Z)")
-_NUMBER = _Expression(r"[-+]?\d{1,15}(?:\.\d{1,15})?\Z")
+_NOT_CARD = Expression(r"(?:\A|_)(?:card_?(?:number|num|no)|credit_?card|cvv2?|cvc2?|ssn)(?:_|\Z)")
+_NUMBER = Expression(r"[-+]?\d{1,15}(?:\.\d{1,15})?\Z")
 _NOTHING = frozenset({"", "none", "null", "nil", "true", "false", "undefined"})
 
 _OPEN, _COUNTED, _HIDDEN = 0, 1, 2
@@ -122,27 +106,27 @@ def _has_hint(text: str) -> bool:
 
 
 # Each begins at a place where the one before it can't have begun, so that none of them is tried twice on the same text.
-_URL = _Expression(r"(://[^\s/?#@:\"'<>]*:)([^\s/?#\"'<>]+)(?=@)")
-_BEARER = _Expression(r"(?i)(?<![\w])(bearer\s{1,4})(?!tokens?\b|auth)([\w.~+/=-]{6,})")
-_BASIC = _Expression(r"(?i)(?<![\w])(basic\s{1,4})([a-z0-9+/=_-]{4,})")
-_JWT = _Expression(r"(?<![\w-])eyJ[\w-]{4,}\.[\w-]{2,}(?:\.[\w-]*){1,3}")
-_PEM = _Expression(
+_URL = Expression(r"(://[^\s/?#@:\"'<>]*:)([^\s/?#\"'<>]+)(?=@)")
+_BEARER = Expression(r"(?i)(?<![\w])(bearer\s{1,4})(?!tokens?\b|auth)([\w.~+/=-]{6,})")
+_BASIC = Expression(r"(?i)(?<![\w])(basic\s{1,4})([a-z0-9+/=_-]{4,})")
+_JWT = Expression(r"(?<![\w-])eyJ[\w-]{4,}\.[\w-]{2,}(?:\.[\w-]*){1,3}")
+_PEM = Expression(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL
 )
-_AWS = _Expression(r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])")
+_AWS = Expression(r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])")
 # key=value, 'key': 'value', "key": "value", \"key\": \"value\", key => value, --key value
-_PAIR = _Expression(
+_PAIR = Expression(
     r"(?<![\w.-])(?:(?P<option>--[\w-]{1,64})(?:\s{1,4}|=)"
     r"|(?P<key>[\w.-]{1,128})\\{0,4}[\"']?\]?\s{0,4}(?:={1,3}>?|:=?)\s{0,4})"
 )
-_QUOTE = _Expression(r"[bBrRuUfF]{0,2}(\\{0,4}[\"'])")
-_BARE = _Expression(r"(?:[^\s&;\"'<>,]|,(?!\s{0,4}[\w.-]{1,64}[=:]))+")
-_SCHEME = _Expression(r"(?i)(?:bearer|basic|token|apikey|negotiate|ntlm)\s{1,4}")
-_LISTED = _Expression(r"(?i)(?:digest|aws4-hmac-sha256|oauth|signature|hawk)\s[^\r\n]*")
-_COOKIES = _Expression(r"[^\s=;,\"'&]{1,256}=[^\s;\"']*(?:;\s{0,4}[^\s;\"']+)*")
-_BRACKET = _Expression(r"[\[\](){}]")
+_QUOTE = Expression(r"[bBrRuUfF]{0,2}(\\{0,4}[\"'])")
+_BARE = Expression(r"(?:[^\s&;\"'<>,]|,(?!\s{0,4}[\w.-]{1,64}[=:]))+")
+_SCHEME = Expression(r"(?i)(?:bearer|basic|token|apikey|negotiate|ntlm)\s{1,4}")
+_LISTED = Expression(r"(?i)(?:digest|aws4-hmac-sha256|oauth|signature|hawk)\s[^\r\n]*")
+_COOKIES = Expression(r"[^\s=;,\"'&]{1,256}=[^\s;\"']*(?:;\s{0,4}[^\s;\"']+)*")
+_BRACKET = Expression(r"[\[\](){}]")
 _LAST_WORDS = frozenset({"key", "card", "number", "code", "id", "token"})  # of keys written with spaces: "API key: ..."
-_FIRST_WORDS = _Expression(r"(?:[A-Za-z]{1,16}[ \t]){1,2}\Z")
+_FIRST_WORDS = Expression(r"(?:[A-Za-z]{1,16}[ \t]){1,2}\Z")
 
 
 class Redactor:
@@ -328,9 +312,11 @@ class Redactor:
 
     def _basic(self, match: re.Match[str]) -> str:
         """Masked when it decodes to ``user:password``; "basic authentication" does not."""
+        import base64  # seldom comes to that
+
         try:
             decoded = base64.b64decode(match[2].rstrip("=") + "===", altchars=b"-_")
-        except (ValueError, binascii.Error):
+        except ValueError:
             return match[0]
         return match[1] + self._mask if b":" in decoded else match[0]
 

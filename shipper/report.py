@@ -8,10 +8,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from .cursor import saved_positions
-from .journal import segments, size_on_disk
 from .lock import number, running
 from .overflow import Drops
+from .positions import saved_positions
+from .segments import segments, size_on_disk
 from .spool import Spool, default_folder, part, read_json, whole
 from .values import Values, field
 

@@ -9,11 +9,13 @@ from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import log
-from .cursor import Cursor, saved_positions
+from .cursor import Cursor
 from .intake import Intake
-from .journal import Position, punch, release, segments, size_on_disk
+from .journal import Position, punch, release
 from .ledger import Ledger
 from .limits import Spooling
+from .positions import saved_positions
+from .segments import segments, size_on_disk
 from .spool import Spool
 
 if TYPE_CHECKING:

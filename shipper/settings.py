@@ -17,6 +17,7 @@ from .backends import Backend, HttpBackend, registry
 from .backends.jkool import JKool
 from .backends.trakerr import Trakerr
 from .errors import ConfigurationError
+from .expression import Expression
 from .fingerprint import fingerprint
 from .limits import OVERFLOW_SIZE, Batching, Retry, Spooling, check_seconds, check_whole
 from .redact import Redact
@@ -26,7 +27,7 @@ from .values import Values, field, parts, replaced
 T = TypeVar("T")
 PREFIX = "SHIPPER_"
 _APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_MODULE = re.compile(r"[A-Za-z_][\w.]*")
+_MODULE = Expression(r"[A-Za-z_][\w.]*")
 
 _KINDS: dict[str, tuple[str, type[Any]]] = {"trakerr": ("api_key", Trakerr), "jkool": ("token", JKool)}
 """Backends that can come from the environment: prefix → the setting without which there is none, and its class."""

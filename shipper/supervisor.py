@@ -11,23 +11,24 @@ import errno
 import fcntl
 import os
 import select
-import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import native
-from .cursor import saved_positions
 from .handler import say
 from .handover import ask, close, open_joins, told
-from .journal import Writer, rescue, size_on_disk
 from .lock import number, read_note, read_pid, running, write_note
-from .queue import PIPE_SIZE
+from .positions import saved_positions
+from .producer import PIPE_SIZE
+from .segments import size_on_disk
 from .settings import Settings
 from .spool import Spool, open_cleared, open_file, read_json, whole
+
+if TYPE_CHECKING:
+    import subprocess
 
 TITLE = "shipper: "  # in `ps`, before the app's name and its spool
 LOOK = 1.0  # seconds between two looks at a process whose end would be told
@@ -60,6 +61,8 @@ def interpreter(wanted: str) -> str:
         for each in (f"python{sys.version_info[0]}.{sys.version_info[1]}", "python3", "python"):
             if os.access(os.path.join(folder, each), os.X_OK):
                 return os.path.join(folder, each)
+    import shutil  # seldom comes to that
+
     return shutil.which("python3") or sys.executable
 
 
@@ -153,6 +156,8 @@ class Supervisor:
     def rescue(self) -> bool:
         """When no process runs, put what is in the pipe into the journal ourselves: it does not outlive us elsewhere.
         False when one runs, which then has the pipe, or when it can't be done."""
+        from .journal import rescue  # seldom comes to that
+
         with contextlib.ExitStack() as opened, contextlib.suppress(OSError):
             lock = open_file(self._spool.lock, os.O_RDWR | os.O_CREAT)
             opened.callback(os.close, lock)
@@ -222,6 +227,8 @@ class Supervisor:
             process.stdin.close()
 
     def _run(self, boot: str, title: str, opened: list[int]) -> subprocess.Popen[bytes]:
+        import subprocess  # most workers find that a process runs
+
         try:
             process: subprocess.Popen[bytes] = native.popen()(
                 [interpreter(self._settings.python), "-c", boot, title],
@@ -245,6 +252,8 @@ class Supervisor:
         waits = any(event & select.POLLIN for _, event in poller.poll(0))
         if not waits or size_on_disk(self._spool.journal) >= self._settings.spooling.quota:
             return
+        from .journal import Writer  # seldom comes to that
+
         writer = Writer(self._spool.journal, segment_bytes=sys.maxsize, first=self._newest())
         with contextlib.suppress(OSError):  # the disk is full: it stays in the pipe
             writer.splice(pipe, PIPE_SIZE)

@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
+from .expression import Expression
 from .plain import as_name
 from .raised import MAX_EXCEPTIONS, MAX_FRAMES, Frame, Raised, middle_out
 
@@ -108,8 +109,8 @@ def _ending(exc: Raised) -> str:
 
 # Text → exceptions ----------------------------------------------------------------------------------------------------
 
-_FRAME_LINE = re.compile(r'^  File "([^"\n]*)", line (\d{1,9}), in (\S[^\n]*)$', re.MULTILINE)
-_LAST_LINE = re.compile(r"^([A-Za-z_][\w.<>]*)(?:: (.*))?\Z", re.MULTILINE | re.DOTALL)
+_FRAME_LINE = Expression(r'^  File "([^"\n]*)", line (\d{1,9}), in (\S[^\n]*)$', re.MULTILINE)
+_LAST_LINE = Expression(r"^([A-Za-z_][\w.<>]*)(?:: (.*))?\Z", re.MULTILINE | re.DOTALL)
 
 
 def from_text(text: str) -> list[Raised]:

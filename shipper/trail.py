@@ -96,10 +96,17 @@ class Trail:
             self.note(piece)
 
     def _turn_to(self, block: int) -> None:
+        if self._begun:
+            self._let_go_of(self._current)
         self._begun += 1
         self._current = block
         self._at = HEAD + block * BLOCK
         self._end = self._at + BLOCK
+
+    def _let_go_of(self, block: int) -> None:
+        """The file has it; this process's share of the memory would only grow."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._memory.madvise(mmap.MADV_DONTNEED, HEAD + block * BLOCK, BLOCK)
 
     def _next(self) -> int:
         """A block that may be written over, else a new one, else that which was full first."""

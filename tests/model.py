@@ -10,7 +10,8 @@ from pathlib import Path
 from shipper import frame
 from shipper.cursor import Cursor
 from shipper.event import EventId
-from shipper.journal import Position, Writer, release, segment_path, segments
+from shipper.journal import Position, Writer, release
+from shipper.segments import segment_path, segments
 from shipper.window import DELIVERED, SLOW_WRITER, Entry
 
 LEVELS = (10, 20, 30, 40)

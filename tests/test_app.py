@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,6 +61,23 @@ def test_the_very_first_event_says_how_busy_the_machine_is(app: App) -> None:
         shipper.stop(5)
 
     assert json.loads(app.server.requests[0].body)["contextCpuPercentage"] > 0
+
+
+LEAN = """
+import logging, sys, shipper
+shipper.start(shipper.Trakerr("key", url=sys.argv[1]), app="lean", spool=sys.argv[2])
+logging.error("order %d failed", 17, extra={"amount": 12.5})
+print(*{"ast", "dataclasses", "inspect", "multiprocessing", "tempfile", "shutil"} & sys.modules.keys())
+shipper.stop()
+"""
+
+
+def test_a_worker_that_ships_loads_neither_multiprocessing_nor_dataclasses(app: App) -> None:
+    command = [sys.executable, "-c", LEAN, app.server.url, str(app.spool)]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+
+    assert told.stdout.split() == []
+    assert [json.loads(each.body)["eventMessage"] for each in app.server.requests] == ["order 17 failed"]
 
 
 def test_starting_twice_changes_nothing(app: App) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from shipper import frame
 from shipper.cursor import Cursor
-from shipper.journal import Writer, segment_path
+from shipper.journal import Writer
+from shipper.segments import segment_path
 from shipper.window import DELIVERED, Entry
 
 from .descriptors import few_descriptors

@@ -22,9 +22,10 @@ from shipper.delivery import POISON_ATTEMPTS, POISON_PASSED, UNSAVED, Deliverer
 from shipper.errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError
 from shipper.event import Event, pack
 from shipper.in_flight import InFlight
-from shipper.journal import Writer, segments
+from shipper.journal import Writer
 from shipper.limits import Batching, Retry
-from shipper.queue import new_token
+from shipper.producer import new_token
+from shipper.segments import segments
 
 from .disks import tmpfs
 from .waiting import wait_until

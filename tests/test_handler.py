@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing.queues
 import pickle
 import queue
 import shutil
@@ -258,3 +259,24 @@ def test_many_threads_lose_none(site: Site) -> None:
 
     assert len(site.events()) == 800
     assert site.queue.emitted == 800
+
+
+def test_the_queue_of_a_handler_is_the_processs_own_as_a_multiprocessing_queue(site: Site) -> None:
+    handler = QueueHandler(queue.Queue())
+    handler.handle(record("paid"))
+
+    assert isinstance(handler.queue, multiprocessing.queues.Queue)
+    found: Any = handler.queue
+    assert (found.path, found.token) == (site.queue.path, site.queue.token)
+    assert unpack(found.get(timeout=5.0)).message == "paid"
+    found.put_nowait(b"by hand", level=20)
+    assert (site.queue.emitted, site.queue.get(timeout=5.0)) == (2, b"by hand")
+
+
+def test_a_handler_has_no_queue_before_start() -> None:
+    before = running()
+    run_with(None)
+    try:
+        assert QueueHandler().queue is None
+    finally:
+        run_with(before)

@@ -16,9 +16,11 @@ import pytest
 
 from shipper import frame
 from shipper.intake import Intake
-from shipper.journal import Position, Reader, Writer, segment_path, segments
+from shipper.journal import Position, Reader, Writer
 from shipper.overflow import Overflow
-from shipper.queue import RecordQueue, grow
+from shipper.producer import grow
+from shipper.queue import RecordQueue
+from shipper.segments import segment_path, segments
 
 from .disks import tmpfs
 from .forks import forked
@@ -184,7 +186,7 @@ INTAKE = """
 import os, sys
 from shipper.intake import Intake
 from shipper.journal import Writer
-from shipper.queue import grow
+from shipper.producer import grow
 queue, journal, overflow = sys.argv[1:]
 pipe = os.open(queue, os.O_RDONLY | os.O_NONBLOCK)
 grow(pipe)

@@ -18,10 +18,12 @@ from pathlib import Path
 import pytest
 
 from shipper import frame, journal
-from shipper.cursor import Cursor, begin_cursor, saved_positions
+from shipper.cursor import Cursor
 from shipper.event import EventId
-from shipper.journal import HALF_FRAME, Position, Reader, Writer, release, segment_path, segments, size_on_disk
+from shipper.journal import HALF_FRAME, Position, Reader, Writer, release
 from shipper.owned import process_is_gone
+from shipper.positions import begin_cursor, saved_positions
+from shipper.segments import segment_path, segments, size_on_disk
 from shipper.spool import open_file
 from shipper.window import DEAD, DEAD_WRITER, DELIVERED, MOST_PARTS, SLOW_WRITER
 

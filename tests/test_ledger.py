@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipper import frame, ledger
-from shipper.journal import segment_path
 from shipper.ledger import Ledger, _Process
+from shipper.segments import segment_path
 
 TOKEN = b"tokentok"
 ME = os.getpid()

@@ -22,7 +22,8 @@ import pytest
 
 from shipper import frame
 from shipper.event import EventId
-from shipper.queue import RecordQueue, grow
+from shipper.producer import grow
+from shipper.queue import RecordQueue
 
 from .forks import in_a_child
 from .waiting import wait_until

@@ -16,7 +16,8 @@ from shipper import frame
 from shipper.intake import Intake
 from shipper.journal import Position, Reader, Writer
 from shipper.ledger import Ledger
-from shipper.queue import RecordQueue, grow
+from shipper.producer import grow
+from shipper.queue import RecordQueue
 from shipper.recovery import Recovery
 
 from .descriptors import few_descriptors

@@ -17,7 +17,8 @@ import pytest
 
 from shipper import frame, trail
 from shipper.owned import HEAD
-from shipper.queue import RecordQueue, grow
+from shipper.producer import grow
+from shipper.queue import RecordQueue
 from shipper.trail import BLOCK, FEW, MOST, Left, Trail, left
 
 from .disks import tmpfs
@@ -434,3 +435,31 @@ def test_a_trail_that_is_removed_is_gone(folder: str, pipe: Pipe) -> None:
 
 def test_a_trail_that_somebody_has_cleaned_up_has_lost_nothing(tmp_path: Path) -> None:
     assert Left(str(tmp_path / "gone.trail"), b"12345678").lost(none) == b""
+
+
+def resident(path: str) -> int:
+    """Bytes of a file that this process has mapped in."""
+    sizes, mine = [], False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        words = line.split()
+        if "-" in words[0] and not words[0].endswith(":"):
+            mine = words[-1] == path
+        elif mine and words[0] == "Rss:":
+            sizes.append(int(words[1]) * 1024)
+    return sum(sizes)
+
+
+def test_a_long_trail_takes_memory_once_and_not_in_its_process_too(folder: str, pipe: Pipe) -> None:
+    """The file is as long as what waits in the pipe; a worker's RSS is not."""
+    trail = Trail(folder, pipe.writing, token=TOKEN, pid=os.getpid())
+    for seq in range(200):
+        for piece in framed(seq, 3000):
+            assert pipe.write(piece)
+            trail.note(piece)
+    (path,) = Path(folder).iterdir()
+
+    assert os.stat(path).st_blocks * 512 > 600_000
+    assert resident(str(path)) <= 2 * BLOCK + HEAD
+    while pipe.take(1 << 20):
+        pass
+    trail.close()

@@ -13,6 +13,7 @@ from typing import Any
 from .._version import __version__
 from ..errors import ConfigurationError, DeliveryError, UnauthorisedError
 from ..event import Event
+from ..expression import Expression
 from ..tracebacks import traceback_text
 from ..values import KW_ONLY, Values, field
 from . import Answer, Site, checks, wire
@@ -200,10 +201,10 @@ class JKool(Values):
         }
 
 
-_ACCESS_RESPONSE = re.compile(r"\s*(<\?xml[^>]*>\s*)?<access-resp\b", re.IGNORECASE)
-_SUCCESS = re.compile(r"<success>([^<]*)</success>", re.IGNORECASE)
-_REASON = re.compile(r"<reason>([^<]*)</reason>", re.IGNORECASE)
-_FQN_SIGNS = re.compile(r"[#=]")
+_ACCESS_RESPONSE = Expression(r"\s*(<\?xml[^>]*>\s*)?<access-resp\b", re.IGNORECASE)
+_SUCCESS = Expression(r"<success>([^<]*)</success>", re.IGNORECASE)
+_REASON = Expression(r"<reason>([^<]*)</reason>", re.IGNORECASE)
+_FQN_SIGNS = Expression(r"[#=]")
 
 
 @functools.lru_cache(maxsize=16)
@@ -322,7 +323,7 @@ def as_property(name: str, value: Any) -> dict[str, Any]:
 
 
 # An event has plain data only: dates became ISO 8601 texts when it was made.
-_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d(:\d\d)?)?)?")
+_DATE = Expression(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d(:\d\d)?)?)?")
 
 
 def _renamed(fields: dict[str, Any]) -> dict[str, Any]:

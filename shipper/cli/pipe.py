@@ -70,7 +70,7 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    from ..queue import grow
+    from ..producer import grow
 
     try:
         os.fstat(0)

@@ -18,7 +18,7 @@ from ..errors import ConfigurationError
 from ..event import Event, EventId, unpack
 from ..handler import running, say
 from ..line import Line
-from ..queue import new_token
+from ..producer import new_token
 from ..settings import identity
 from ..spool import read_json
 from ..values import replaced

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from shipper import frame
 from shipper.event import pack
-from shipper.journal import segment_path
-from shipper.queue import new_token
+from shipper.producer import new_token
 from shipper.record import from_record
+from shipper.segments import segment_path
 from shipper.spool import Spool
 
 from .peers import NAME, TEXT

@@ -194,7 +194,7 @@ def log_late() -> None:
 
 def no_thread() -> None:
     """The first thread of ours that empties the overflow can't be started."""
-    stranger: Any = importlib.import_module("shipper.queue")
+    stranger: Any = importlib.import_module("shipper.producer")
     failures: list[str] = []
     start_thread = stranger.start_thread
 
@@ -216,7 +216,7 @@ def no_thread() -> None:
 
 def small_pipe() -> None:
     """The system grants no larger pipe than it gives by default."""
-    stranger: Any = importlib.import_module("shipper.queue")
+    stranger: Any = importlib.import_module("shipper.producer")
     stranger.PIPE_SIZE = -1
     begin()
     for number in range(500):

@@ -22,8 +22,9 @@ import shipper
 from shipper import frame
 from shipper.cursor import Cursor
 from shipper.event import Event, pack, unpack
-from shipper.journal import Position, Reader, segment_path
+from shipper.journal import Position, Reader
 from shipper.ledger import Ledger
+from shipper.segments import segment_path
 from shipper.spool import Spool
 
 from ..waiting import wait_until

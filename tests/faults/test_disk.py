@@ -21,10 +21,11 @@ import pytest
 import shipper
 from shipper import frame
 from shipper.event import Event, pack
-from shipper.journal import Writer, segment_path
+from shipper.journal import Writer
 from shipper.overflow import Overflow
 from shipper.queue import RecordQueue
 from shipper.report import total
+from shipper.segments import segment_path
 from shipper.window import DEAD_WRITER
 
 from ..forks import in_a_child

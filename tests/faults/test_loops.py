@@ -16,7 +16,7 @@ from ..needs import need
 from ..waiting import wait_until
 from .scene import Scene
 
-BEFORE_IT = "import logging, shipper, shipper.queue"
+BEFORE_IT = "import logging, shipper, shipper.producer"
 PATCHED = {
     "gevent early": ("gevent", "from gevent import monkey; monkey.patch_all()", "import gevent"),
     "gevent late": ("gevent", BEFORE_IT, "import gevent; from gevent import monkey; monkey.patch_all()"),
