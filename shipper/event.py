@@ -147,21 +147,20 @@ def _packed(event: Event) -> bytes:
     """Raises when anything in the event is not what `unpack` would take."""
     values = _values(event)
     _check(values)
-    packer = _taken_packer()
-    payload: bytes = packer.pack(values)
-    _idle_packers.append(packer)
-    return payload
+    return parts(values)
 
 
-def _taken_packer() -> Any:
-    """One that nobody else has: another thread, or a finalizer that logs in the middle of packing, takes the next."""
-    try:
-        return _idle_packers.pop()
-    except IndexError:
-        return msgpack.Packer(unicode_errors=SURROGATES)
+Pack = Callable[[Any], bytes]
+
+idle_packs: list[Pack] = []
+"""What packs a value, and is nobody's at this moment: making one costs more than packing an event. Whoever packs takes
+one out, or a `new_pack`, and puts it back: another thread, or a finalizer that logs in the middle of packing, must not
+have the same."""
 
 
-_idle_packers: list[Any] = []  # making one costs more than packing an event
+def new_pack() -> Pack:
+    pack: Pack = msgpack.Packer(unicode_errors=SURROGATES).pack
+    return pack
 
 
 def begun(kind: str) -> bytes:
@@ -172,39 +171,13 @@ def begun(kind: str) -> bytes:
 
 def parts(*values: Any) -> bytes:
     """Values that follow each other in an event, as they are packed there."""
-    packer = _taken_packer()
-    packed = b"".join(map(packer.pack, values))
-    _idle_packers.append(packer)
+    try:
+        pack = idle_packs.pop()
+    except IndexError:
+        pack = new_pack()
+    packed = b"".join(map(pack, values))
+    idle_packs.append(pack)
     return packed
-
-
-_UNRAISED = parts([], None)  # neither exceptions nor stack
-_NO_DATA = parts({}, {})
-
-
-def joined(
-    begin: bytes,
-    time: float,
-    place: tuple[bytes, bytes],
-    message: str,
-    thread: bytes,
-    task: str | None,
-    extra: dict[str, Any],
-) -> bytes:
-    """What `pack` makes of an event without exceptions, stack, context and data; ValueError when it is too long.
-
-    `begin` and `thread` are packed, and so is `place`: what stands before and after the message.
-    """
-    packer = _taken_packer()
-    pack = packer.pack
-    before, after = place
-    payload = b"".join((
-        begin, pack(time), before, pack(message), after, thread, pack(task), _UNRAISED, pack(extra), _NO_DATA,
-    ))  # fmt: skip
-    _idle_packers.append(packer)
-    if len(payload) > MAX_EVENT:
-        raise ValueError
-    return payload
 
 
 def _values(event: Event) -> list[Any]:

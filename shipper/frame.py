@@ -67,14 +67,12 @@ def encode(payload: bytes, *, token: bytes, seq: int, pid: int, level: int = 0, 
     """The frames of one event, in order; they carry the level as far as it fits (see `clip`)."""
     if not 0 <= level <= MAX_LEVEL:
         level = clip(level)
-    if len(payload) <= MAX_PAYLOAD:  # as `_frame` does it: nearly every event is one frame, and each call less is felt
-        head = _BEFORE_CRC.pack(MAGIC, VERSION, flags, level, 0, 1, len(payload), token, seq, pid)
-        return [b"".join((head, _CRC.pack(zlib.crc32(payload, zlib.crc32(head))), payload))]
-    pieces = [payload[i : i + MAX_PAYLOAD] for i in range(0, len(payload), MAX_PAYLOAD)]
-    return [_frame(piece, flags, level, i, len(pieces), token, seq, pid) for i, piece in enumerate(pieces)]
+    pieces = [payload[i : i + MAX_PAYLOAD] for i in range(0, len(payload), MAX_PAYLOAD)] or [payload]
+    return [single(piece, flags, level, i, len(pieces), token, seq, pid) for i, piece in enumerate(pieces)]
 
 
-def _frame(payload: bytes, flags: int, level: int, part: int, parts: int, token: bytes, seq: int, pid: int) -> bytes:
+def single(payload: bytes, flags: int, level: int, part: int, parts: int, token: bytes, seq: int, pid: int) -> bytes:
+    """One frame; nothing is checked."""
     head = _BEFORE_CRC.pack(MAGIC, VERSION, flags, level, part, parts, len(payload), token, seq, pid)
     return b"".join((head, _CRC.pack(zlib.crc32(payload, zlib.crc32(head))), payload))
 

@@ -56,6 +56,10 @@ def say(what: str, detail: str = "") -> None:
         return
 
 
+def _say_full(full: queue.Full) -> None:
+    say(f"events are dropped ({full}); `shipper status` counts them")
+
+
 class Hooks(NamedTuple):
     """The application's own functions: `before_send` sees every event, `context` is asked at every record."""
 
@@ -114,7 +118,7 @@ class Pipeline:
         try:
             now.queue.put_quickly(payload, level)
         except queue.Full as full:
-            say(f"events are dropped ({full}); `shipper status` counts them")
+            _say_full(full)
             return False
         return True
 
@@ -239,7 +243,12 @@ class QueueHandler(Unlocked, _Base):
             return super().handle(record)
         try:
             record.__dict__[SENT] = pipeline.sent
-            pipeline.put_packed(payload, record.levelno)
+            if pipeline.queue.closed:
+                pipeline.put_packed(payload, record.levelno)
+            else:  # as it does, with a call less
+                pipeline.queue.put_quickly(payload, record.levelno)
+        except queue.Full as full:
+            _say_full(full)
         except Exception:
             self.handleError(record)
         return True

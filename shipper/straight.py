@@ -11,9 +11,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from operator import itemgetter
+from sys import modules
 from typing import Any
 
-from .event import begun, joined, parts
+from .event import MAX_EVENT, begun, idle_packs, new_pack, parts
 from .plain import END_OF_TIME, FIRST_SECOND, MAX_KEY, MAX_NAME, MAX_TEXT
 from .record import task_name
 from .redact import Redactor
@@ -26,11 +27,21 @@ _HAS_TASK = "taskName" in _MADE  # since Python 3.12
 _ADDED = frozenset({"message", "asctime"})  # by formatters: no extras
 _SHORT = frozenset({int, float, bool, type(None)})
 _MOST = 50  # extras
-_KNOWN = 1000  # places, threads and keys that are remembered, each
+_KNOWN = 1000  # origins and keys that are remembered, each
 
-_rest_of = itemgetter("created", "exc_info", "exc_text", "stack_info")
-_place_of = itemgetter("levelno", "levelname", "name", "pathname", "lineno", "funcName")
-_thread_of = itemgetter("process", "processName", "thread", "threadName")
+_rest_of = itemgetter("created", "exc_info", "exc_text", "stack_info", "msg", "args")
+_origin_of = itemgetter(
+    "levelno", "levelname", "name", "pathname", "lineno", "funcName", "process", "processName", "thread", "threadName"
+)
+_KINDS = (int, str, str, str, int, str, int, str, int, str)  # of an origin
+
+_get_message = logging.LogRecord.getMessage
+_is_usual = _get_message.__module__ == logging.__name__  # and nobody's other way of formatting
+
+_NO_TASK = parts(None)
+_UNRAISED = parts([], None)  # neither exceptions nor stack
+_NO_EXTRA = parts({})
+_NO_DATA = parts({}, {})
 
 
 class UnusualError(Exception):
@@ -41,22 +52,20 @@ def straight(redactor: Redactor) -> Way:
     """What packs a usual record, masked, for all backends. For any other record it raises, whatever the exception, and
     has done nothing then."""
     begin = begun("log")
-    places: dict[object, tuple[bytes, bytes]] = {}
-    threads: dict[object, bytes] = {}
+    origins: dict[object, tuple[bytes, bytes]] = {}
     keys: dict[object, bool] = {}  # whether it is an extra's
     is_suspicious = redactor.suspicion()
 
     def way(record: logging.LogRecord) -> bytes:
         values = record.__dict__
         names = [*values]
-        time, exc_info, exc_text, stack = _rest_of(values)
+        time, exc_info, exc_text, stack, message, args = _rest_of(values)
         if names[:_COUNT] != _MADE or exc_info is not None or exc_text is not None or stack is not None:
             raise UnusualError
-        task = values["taskName"] if _HAS_TASK else task_name()
+        task = values["taskName"] if _HAS_TASK else task_name() if "asyncio" in modules else None
         if task is not None and (type(task) is not str or len(task) > MAX_NAME):
             raise UnusualError
-        place = places.get(_place_of(values)) or _new_place(places, values)
-        thread = threads.get(_thread_of(values)) or _new_thread(threads, values)
+        before, after = origins.get(_origin_of(values)) or _new_origin(origins, values)
         extra: dict[str, Any] = {}
         text = ""
         for name in names[_COUNT:]:
@@ -71,28 +80,39 @@ def straight(redactor: Redactor) -> Way:
                     raise UnusualError
         if type(time) is not float or not FIRST_SECOND <= time < END_OF_TIME or len(extra) > _MOST:
             raise UnusualError
-        message = record.getMessage()
+        if type(message) is not str or type(record).getMessage is not _get_message or not _is_usual:
+            message = record.getMessage()
+        elif args:
+            message = message % args
         if type(message) is not str or len(message) > MAX_TEXT or len(text) > MAX_NAME:
             raise UnusualError
         if is_suspicious(f"{message}{text}"):
             message = _mask(redactor, message, extra)
-        return joined(begin, time, place, message, thread, task, extra)
+        try:
+            pack = idle_packs.pop()
+        except IndexError:
+            pack = new_pack()
+        payload = b"".join((
+            begin, pack(time), before, pack(message), after, _NO_TASK if task is None else pack(task), _UNRAISED,
+            pack(extra) if extra else _NO_EXTRA, _NO_DATA,
+        ))  # fmt: skip
+        idle_packs.append(pack)
+        if len(payload) > MAX_EVENT:
+            raise UnusualError
+        return payload
 
     return way
 
 
-def _new_place(known: dict[object, tuple[bytes, bytes]], values: dict[str, Any]) -> tuple[bytes, bytes]:
-    key = level, level_name, logger, path, line, function = _place_of(values)
-    _check(key, (int, str, str, str, int, str))
-    found = parts(level, level_name, logger), parts(path, line, function)
-    _remember(known, key, found)
-    return found
-
-
-def _new_thread(known: dict[object, bytes], values: dict[str, Any]) -> bytes:
-    key = _thread_of(values)
-    _check(key, (int, str, int, str))
-    found = parts(*key)
+def _new_origin(known: dict[object, tuple[bytes, bytes]], values: dict[str, Any]) -> tuple[bytes, bytes]:
+    """What stands before the message, and behind it, in the events of one place in the program and one thread."""
+    key = _origin_of(values)
+    if tuple(map(type, key)) != _KINDS:
+        raise UnusualError
+    for value in key:
+        if len(value) > MAX_NAME if type(value) is str else not 0 <= value < 2**63:
+            raise UnusualError
+    found = parts(*key[:3]), parts(*key[3:])
     _remember(known, key, found)
     return found
 
@@ -105,15 +125,6 @@ def _new_key(known: dict[object, bool], name: object, redactor: Redactor) -> boo
     found = name not in _ADDED
     _remember(known, name, found)
     return found
-
-
-def _check(values: tuple[Any, ...], kinds: tuple[type, ...]) -> None:
-    """Raise unless the values travel as they are."""
-    if tuple(map(type, values)) != kinds:
-        raise UnusualError
-    for value in values:
-        if len(value) > MAX_NAME if type(value) is str else not 0 <= value < 2**63:
-            raise UnusualError
 
 
 def _remember(known: dict[Any, Any], key: object, found: object) -> None:

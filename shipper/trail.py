@@ -96,7 +96,7 @@ class Trail:
             self.note(piece)
 
     def _turn_to(self, block: int) -> None:
-        if self._begun:
+        if self._current >= FEW:  # the first are used again and again
             self._let_go_of(self._current)
         self._begun += 1
         self._current = block
