@@ -20,7 +20,8 @@ import pytest
 
 from shipper.backends import Answer, Backend, HttpBackend, Site
 from shipper.backends.answers import MAX_RETRY_AFTER, decision, retry_after
-from shipper.backends.http import MAX_ANSWER, Sender
+from shipper.backends.exchange import MAX_ANSWER
+from shipper.backends.http import Sender
 from shipper.errors import (
     DeliveryError,
     RejectedError,

@@ -1,18 +1,16 @@
 """Sends what an `HttpBackend` describes; the only room that knows requests and urllib3.
 
-The pool, TLS and proxies are those of requests' transport adapter. `requests.Session` is left out: it would add
-cookies, redirects and netrc, which nobody wants here, and doubles the CPU time of a request.
+They find the way and open connections: pools, TLS and proxies are those of requests' transport adapter. What then
+happens on a connection is `exchange.py`'s. `requests.Session` is left out: it would add cookies, redirects and netrc,
+which nobody wants here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.client
-import io
-import math
 import os
 import re
-import socket
 import ssl
 import threading
 import time
@@ -27,7 +25,6 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     ClosedPoolError,
     ConnectTimeoutError,
-    IncompleteRead,
     LocationValueError,
     MaxRetryError,
     NameResolutionError,
@@ -36,21 +33,15 @@ from urllib3.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
-from urllib3.util import SKIP_HEADER
 
 from ..errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError
 from ..event import Event
 from . import Answer, HttpBackend, Site
 from .answers import CREDENTIALS, decision
-
-MAX_ANSWER = 64 * 1024
-"""The most bytes of an answer's body that are read; a connection with more of them is dropped."""
+from .exchange import Line
 
 IDLE = 240.0
 """Seconds without a request after which a connection is opened anew; jKool's server closes its side after 300."""
-
-Greet = Callable[["_Connection", str, Mapping[str, str | bytes]], None]
-
 
 class Sender:
     """A `Backend` made of an `HttpBackend`: keep-alive connections, one request a send, one answer for all its events.
@@ -109,43 +100,39 @@ class Sender:
         refusal: DeliveryError
         try:
             body = self._backend.body(events, route.site)
-            headers = {**route.headers, **_encoded(self._backend.request_headers(events))}
+            head = route.head_with(self._backend.request_headers(events))
+            request = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
         except MemoryError:
             refusal = RetryableError("out of memory")
             return lambda: [refusal] * len(events)
         except Exception as exc:
             refusal = RejectedError(f"{self.name} can't express this event: {type(exc).__name__}: {exc}")
             return lambda: [refusal] * len(events)
-        return lambda: [self._exchange(route, headers, body)] * len(events)
+        return lambda: [self._exchange(route, request)] * len(events)
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when their answer is there. May be called twice."""
         with self._lock:
-            adapter, self._adapter = self._adapter, None
+            self._leave()
             self._route = RetryableError("closed")
-        if adapter is not None:
-            adapter.close()
 
-    def _exchange(self, route: _Route, headers: dict[str, str | bytes], body: bytes) -> DeliveryError | None:
-        headers["Content-Length"] = str(len(body))
+    def _leave(self) -> None:
+        if isinstance(self._route, _Route):
+            while self._route.idle:
+                self._route.idle.pop().close()
+        if self._adapter is not None:
+            self._adapter.close()
+        self._adapter = None
+
+    def _exchange(self, route: _Route, request: bytes) -> DeliveryError | None:
         try:
-            response = route.pool.urlopen(
-                "POST",
-                route.target,
-                body=body,
-                headers=headers,  # type: ignore[arg-type] # bytes are fine for http.client
-                retries=_NO_RETRIES,
-                redirect=False,
-                assert_same_host=False,
-                timeout=route.timeout,
-                preload_content=False,
-                decode_content=False,
-            )
-            answer = _read(response, drop=response.close)
+            line = self._idle(route) or self._greeted(route)
+            answer = line.exchange(request)
         except DeliveryError as exc:
             return exc
         except Exception as exc:
             return _failure(exc, _place(self._backend.endpoint))
+        self._keep(line, route)
         return self._judged(answer)
 
     def _judged(self, answer: Answer) -> DeliveryError | None:
@@ -155,209 +142,189 @@ class Sender:
             return RetryableError(f"{self.name} can't read the answer: {exc}", status=answer.status, body=answer.body)
         return verdict or decision(answer, self._wall_clock())
 
+    # -- connections -------------------------------------------------------------------------------------------------
+
+    def _idle(self, route: _Route) -> Line | None:
+        """The connection that was used last, when it can be used again."""
+        try:
+            line = route.idle.pop()
+        except IndexError:
+            return None
+        if self._clock() - line.used < IDLE and line.is_quiet:
+            return line
+        line.close()
+        return None
+
+    def _keep(self, line: Line, route: _Route) -> None:
+        if not line.is_open:
+            return
+        line.used = self._clock()
+        with self._lock:
+            if self._route is route and len(route.idle) < self._backend.max_in_flight:
+                route.idle.append(line)
+                return
+        line.close()
+
+    def _greeted(self, route: _Route) -> Line:
+        """A new connection, after its handshake. Raises DeliveryError when the service refuses that."""
+        line = route.open()
+        if route.greeting is None:
+            return line
+        refusal = self._judged(line.exchange(route.greeting))
+        if refusal is None:
+            # A server of one request a connection has accepted us too, and sees our key again.
+            return line if line.is_open else route.open()
+        line.close()
+        if isinstance(refusal, (RejectedError, TooLargeError)):
+            # It is not the event that was refused, so no event may be thrown away for it.
+            raise UnauthorisedError(f"handshake: {refusal.reason}", status=refusal.status, body=refusal.body)
+        raise refusal
+
     def _found_route(self, site: Site) -> _Route:
         endpoint = self._backend.endpoint
         verify = _ca_bundle(getattr(self._backend, "ca_bundle", None), os.environ, site.cwd)
         proxies = requests.utils.get_environ_proxies(endpoint)
         request = requests.PreparedRequest()
         request.prepare("POST", endpoint, headers={}, auth=None)  # takes user:password@ out of the URL
-        if self._adapter is not None:
-            self._adapter.close()
-        self._adapter = adapter = _Adapter(self._backend.max_in_flight, self._connection_classes())
+        self._leave()
+        self._adapter = adapter = _Adapter(pool_connections=1, pool_maxsize=1, max_retries=_NO_RETRIES)
         pool = adapter.get_connection_with_tls_context(request, verify, proxies)
-        connect, read = self._backend.timeout
-        own = {"User-Agent": SKIP_HEADER, **_basic(request.headers)}
+        target = adapter.request_url(request, proxies)
+        # A forwarding proxy, and a gateway with a password, want them with every request, also with the handshake.
+        passes = {**_basic(request.headers), **({} if target.startswith("/") else pool.proxy_headers)}
+        headers = {**passes, **self._backend.headers(site)}
+        spelling = _Spelling(pool, target)
         return _Route(
             site=site,
             pool=pool,
-            target=adapter.request_url(request, proxies),
-            headers={**own, **_encoded(self._backend.headers(site))},
-            timeout=urllib3.Timeout(connect=connect, read=read),
+            target=target,
+            timeout=self._backend.timeout,
+            spelling=spelling,
+            headers=headers,
+            head=spelling.head(headers),
+            greeting=_greeting(spelling, passes, self._backend.greeting()),
+            idle=[],
         )
-
-    def _connection_classes(self) -> tuple[type[HTTPConnection], type[HTTPSConnection]]:
-        handshake = self._backend.greeting()
-        parts = {
-            "clock": staticmethod(self._clock),
-            "patience": self._backend.timeout[1],
-            "greet": None if handshake is None else staticmethod(self._greeting(*handshake)),
-        }
-        return (
-            type("PlainConnection", (_Connection,), parts),
-            type("TlsConnection", (_Connection, HTTPSConnection), parts),
-        )
-
-    def _greeting(self, headers: Mapping[str, str], body: bytes) -> Greet:
-        """What sends the handshake and judges its answer; raises DeliveryError when the service refuses it."""
-        own = {"User-Agent": SKIP_HEADER, **_encoded(headers), "Content-Length": str(len(body))}
-
-        def greet(connection: _Connection, target: str, event_headers: Mapping[str, str | bytes]) -> None:
-            # For a forwarding proxy, and for a gateway with a password, the first request needs them too.
-            passes = {name: value for name, value in event_headers.items() if name.lower() in _PASSES}
-            answer = connection.exchange(target, {**passes, **own}, body)
-            refusal = self._judged(answer)
-            if isinstance(refusal, (RejectedError, TooLargeError)):
-                # It is not the event that was refused, so no event may be thrown away for it.
-                raise UnauthorisedError(f"handshake: {refusal.reason}", status=refusal.status, body=refusal.body)
-            if refusal is not None:
-                raise refusal
-
-        return greet
 
 
 class _Route(NamedTuple):
-    """Everything about a request that does not depend on its events."""
+    """Everything about a request that does not depend on its events, and the connections that wait for one."""
 
     site: Site
     pool: urllib3.HTTPConnectionPool
     target: str
-    headers: dict[str, str | bytes]
-    timeout: urllib3.Timeout
+    timeout: tuple[float, float]
+    spelling: _Spelling
+    headers: dict[str, str]
+    head: bytes
+    greeting: bytes | None
+    idle: list[Line]
+
+    def head_with(self, own: Mapping[str, str]) -> bytes:
+        """The head of a request that has headers of its own, up to its length. ValueError when one can't be."""
+        if own.keys().isdisjoint(self.headers):
+            return self.head + b"".join(map(_header, own.items())) if own else self.head
+        return self.spelling.head({**self.headers, **own})
+
+    def open(self) -> Line:
+        """A new connection."""
+        connect, patience = self.timeout
+        # Only by way of a request does a pool connect, through proxies too, and say what failed.
+        response = self.pool.urlopen(
+            "POST",
+            self.target,
+            retries=_NO_RETRIES,
+            redirect=False,
+            assert_same_host=False,
+            timeout=urllib3.Timeout(connect=connect, read=patience),
+            preload_content=False,
+        )
+        assert isinstance(response, _Opened)
+        return Line(response.by.sock, patience, response.by.close)
 
 
 _NO_RETRIES = urllib3.Retry(0, read=False, redirect=False)
-_PASSES = frozenset({"proxy-authorization", "authorization"})
 
 
-class _TimedResponse(http.client.HTTPResponse):
-    """An answer that must be there, whole, when the socket's timeout has passed once; not once for every byte."""
-
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        limit = sock.gettimeout()
-        deadline = math.inf if limit is None else time.monotonic() + limit
-        self._source = _TimedSocket(self.fp.detach(), sock, deadline)
-        self.fp = io.BufferedReader(self._source)
-
-    def _read_status(self) -> tuple[str, int, str]:
-        # http.client knows 100 alone; 102 and 103 precede the real answer just so.
-        while True:
-            found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
-            if not 102 <= found[1] < 200:
-                return found
-            http.client.parse_headers(self.fp)
-
-    def begin(self) -> None:
-        super().begin()
-        # http.client takes a head that was cut for a whole one.
-        if self._source.ended:
-            raise http.client.IncompleteRead(b"")
+def _greeting(
+    spelling: _Spelling, passes: Mapping[str, str], handshake: tuple[Mapping[str, str], bytes] | None
+) -> bytes | None:
+    if handshake is None:
+        return None
+    headers, body = handshake
+    return b"%bContent-Length: %d\r\n\r\n%b" % (spelling.head({**passes, **headers}), len(body), body)
 
 
-class _TimedSocket(io.RawIOBase):
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: float) -> None:
-        self._raw = raw
-        self._sock = sock
-        self._deadline = deadline
-        self.ended = False
+class _Spelling(HTTPConnection):
+    """Spells the heads of requests as http.client does: its line, Host, checked headers. Connects to nothing."""
 
-    def readable(self) -> bool:
-        return True
+    def __init__(self, pool: urllib3.HTTPConnectionPool, target: str) -> None:
+        super().__init__(pool.host, pool.port)
+        self.default_port = 443 if pool.scheme == "https" else 80  # type: ignore[misc]
+        self._target = target if target.startswith("/") else urllib3.util.parse_url(target).url
+        self._spelled = b""
 
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer is not complete in time")
-        self._sock.settimeout(min(left, 86_400))
-        count = self._raw.readinto(buffer)
-        self.ended = count == 0
-        return count
+    def send(self, data: Any) -> None:
+        self._spelled = data
+
+    def head(self, headers: Mapping[str, str]) -> bytes:
+        """A head without its last, empty line. ValueError when a header can't be one."""
+        given = {name.lower() for name in headers}
+        self.putrequest(
+            "POST", self._target, skip_host="host" in given, skip_accept_encoding="accept-encoding" in given
+        )
+        for name, value in headers.items():
+            self.putheader(name, value.encode())  # type: ignore[arg-type] # text would go as Latin-1; ours is UTF-8
+        self.endheaders()
+        self.close()
+        return self._spelled.removesuffix(b"\r\n")
+
+
+def _header(header: tuple[str, str]) -> bytes:
+    """The line of a header that is of one request alone."""
+    name, value = header
+    if not _NAME.fullmatch(name) or _ENDS.search(value):
+        raise ValueError(f"no header: {name!r}: {value!r}")
+    return b"%b: %b\r\n" % (name.encode(), value.encode())
+
+
+_NAME = re.compile(r"[!-9;-~]+")
+_ENDS = re.compile(r"[\r\n\0]")
+
+
+class _Opened(urllib3.HTTPResponse):
+    """No answer: says which connection was opened."""
+
+    def __init__(self, by: HTTPConnection) -> None:
+        super().__init__(status=200, preload_content=False)
+        self.by = by
 
     def close(self) -> None:
-        if not self.closed:
-            self._raw.close()
-        super().close()
+        """The connection goes on without it."""
 
 
 class _Connection(HTTPConnection):
-    """A connection that greets first, is not used again when it was idle too long, and gives its answers a deadline."""
+    """Connects, and leaves it at that."""
 
-    clock: Callable[[], float]
-    patience: float  # seconds for sending a request, and for its whole answer
-    greet: Greet | None
-
-    response_class = _TimedResponse
-    _greeted = False
-    _used = 0.0
-
-    @property
-    def is_connected(self) -> bool:
-        # The pool asks before each use, and opens a connection anew (through its proxy, too) that says no.
-        return self.clock() - self._used < IDLE and super().is_connected
-
-    def close(self) -> None:
-        super().close()
-        self._greeted = False
-
-    def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
+    def request(self, *args: Any, **options: Any) -> None:
         if self.sock is None:
             self.connect()
-        if self.greet is not None and not self._greeted:
-            self.greet(self, url, headers or {})
-            if self.sock is None:  # a server of one request a connection: it has accepted us, and sees our key again
-                self.connect()
-            self._greeted = True
-        self._used = self.clock()
-        # What is left of the timeout to connect is too short for a large body on a slow line.
-        self.timeout = self.patience
-        super().request(method, url, body=body, headers=headers, **options)
 
-    def exchange(self, target: str, headers: Mapping[str, str | bytes], body: bytes) -> Answer:
-        """One request and its whole answer on this connection alone, past the pool."""
-        self.timeout = self.patience
-        super().request(
-            "POST",
-            target,
-            body=body,
-            headers=headers,  # type: ignore[arg-type] # bytes are fine for http.client
-            preload_content=False,
-            decode_content=False,
-        )
-        response = self.getresponse()
-        return _read(response, drop=self.close)
+    def getresponse(self) -> _Opened:  # type: ignore[override]
+        return _Opened(self)
+
+
+class _TlsConnection(_Connection, HTTPSConnection):
+    pass
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
     """requests' transport adapter, whose pools make our connections."""
 
-    def __init__(self, size: int, classes: tuple[type[HTTPConnection], type[HTTPSConnection]]) -> None:
-        self._plain, self._tls = classes
-        super().__init__(pool_connections=1, pool_maxsize=size, max_retries=_NO_RETRIES)
-
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        pool.ConnectionCls = self._tls if pool.scheme == "https" else self._plain
+        pool.ConnectionCls = _TlsConnection if pool.scheme == "https" else _Connection
         return pool
-
-
-def _read(response: urllib3.BaseHTTPResponse, drop: Callable[[], None]) -> Answer:
-    """The answer with at most MAX_ANSWER bytes of its body. Leaves the connection usable, or closed by ``drop``."""
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    if response.status < 200:
-        # The real answer is still to come, and would be taken for that of the next request.
-        drop()
-        response.release_conn()
-        return Answer(response.status, headers, "")
-    try:
-        body = _bounded_body(response)
-    except BaseException:
-        drop()
-        raise
-    if len(body) > MAX_ANSWER:
-        drop()
-    response.release_conn()
-    return Answer(response.status, headers, body[:MAX_ANSWER].decode("utf-8", "replace"))
-
-
-def _bounded_body(response: urllib3.BaseHTTPResponse) -> bytes:
-    """The body, or more than MAX_ANSWER bytes of it."""
-    body = b""
-    while len(body) <= MAX_ANSWER:
-        piece = response.read(MAX_ANSWER + 1 - len(body), decode_content=False)
-        body += piece
-        if not piece or response.length_remaining == 0:
-            break
-    return body
 
 
 def _failure(exc: BaseException, place: str) -> DeliveryError:
@@ -377,7 +344,7 @@ def _failure(exc: BaseException, place: str) -> DeliveryError:
         return RetryableError(f"{place}: no whole answer in time")
     if isinstance(cause, (SSLError, ssl.SSLError)):
         return RetryableError(f"{place}: TLS: {_inner(cause)}")
-    if isinstance(cause, (IncompleteRead, http.client.IncompleteRead)):
+    if isinstance(cause, http.client.IncompleteRead):
         return RetryableError(f"{place}: the answer was cut")
     if isinstance(cause, ClosedPoolError):
         return RetryableError("closed")
@@ -430,10 +397,5 @@ def _ca_bundle(own: str | None, environ: Mapping[str, str], cwd: str) -> str:
     return found
 
 
-def _basic(headers: Mapping[str, str]) -> dict[str, str | bytes]:
+def _basic(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name.lower() == "authorization"}
-
-
-def _encoded(headers: Mapping[str, str]) -> dict[str, str | bytes]:
-    """http.client takes text as Latin-1 and fails for the rest; ours travels as UTF-8."""
-    return {name: value.encode() for name, value in headers.items()}
