@@ -159,13 +159,24 @@ class _Response(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        # http.client takes a head that was cut for a whole one, and the first of several lengths.
+        # http.client takes a head that was cut for a whole one.
         if self._source.ended:
             raise http.client.IncompleteRead(b"")
+        if not self.chunked:
+            self._agree_on_length()
+
+    def _agree_on_length(self) -> None:
+        """Several lengths must be one; http.client takes the first of several headers, and none of a list."""
         given = ",".join(self.headers.get_all("content-length", []))
-        lengths = {length.strip() for length in given.split(",")}
+        try:
+            lengths = {int(length) for length in given.split(",")}
+        except ValueError:
+            return
         if len(lengths) > 1:
             raise http.client.HTTPException(f"contradictory lengths: {given[:100]}")
+        (length,) = lengths
+        if self.length is None and length >= 0:
+            self.length = length
 
     def bounded_body(self) -> bytes:
         """The body, or more than MAX_ANSWER bytes of it."""
