@@ -50,12 +50,13 @@ class Plain:
     greeted: bool = False
     ca_bundle: str | None = None
     own_headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "text/x"})
+    more_headers: Mapping[str, str] = field(default_factory=dict)  # of each request
 
     def headers(self, site: Site) -> Mapping[str, str]:
         return self.own_headers
 
     def request_headers(self, events: Sequence[Event]) -> Mapping[str, str]:
-        return {"X-Count": str(len(events))}
+        return {"X-Count": str(len(events)), **self.more_headers}
 
     def body(self, events: Sequence[Event], site: Site) -> bytes:
         return "\n".join(event.message for event in events).encode()
@@ -143,6 +144,27 @@ def test_header_values_travel_as_utf8() -> None:
         assert sent(sender) is None
 
         assert server.requests[0].headers["x-host"] == "Zürich €"
+
+
+def test_a_header_of_one_request_takes_the_place_of_one_that_all_share() -> None:
+    backend = Plain("", own_headers={"X-A": "all"}, more_headers={"X-A": "one"})
+    with Server() as server, Opened(replace(backend, endpoint=server.url)) as sender:
+        assert sent(sender) is None
+
+        assert server.requests[0].headers["x-a"] == "one"
+        assert server.requests[0].head.count(b"X-A") == 1
+
+
+@pytest.mark.parametrize("header", [("X-A", "a\r\nX-B: b"), ("X-A", "a\nb"), ("X-A: a\r\nX-B", "b")])
+@pytest.mark.parametrize(("place", "kind"), [("more_headers", RejectedError), ("own_headers", UnauthorisedError)])
+def test_a_header_that_would_be_two_is_never_sent(header: tuple[str, str], place: str, kind: type[object]) -> None:
+    """One of a request is the event's fault; one of all requests is a setting that a person has to mend."""
+    with Server() as server:
+        backend = replace(Plain(server.url), **{place: dict([header])})  # type: ignore[arg-type]
+        with Opened(backend) as sender:
+            assert type(sent(sender)) is kind
+
+        assert server.requests == []
 
 
 def test_a_user_and_password_in_the_address_become_basic_authorization() -> None:
@@ -487,6 +509,40 @@ def test_a_chunked_answer_is_read() -> None:
         assert answer.body == "abcde"
         assert sent(sender) is None
         assert len(server.connections) == 1
+
+
+def test_an_answer_whose_length_is_given_twice_the_same_is_read() -> None:
+    raw = b"HTTP/1.1 400 No\r\nContent-Length: 3, 3\r\n\r\nabc"
+    with Server([Reply(raw=raw)]) as server, Opened(Plain(server.url)) as sender:
+        answer = sent(sender)
+
+        assert isinstance(answer, RejectedError)
+        assert answer.body == "abc"
+
+
+def test_an_answer_that_comes_in_pieces_is_read() -> None:
+    """The head alone, then the body, then the next answer, on one connection."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def trickle() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for _ in range(2):
+                connection.recv(65536)
+                for byte in b"HTTP/1.1 400 No\r\nContent-Length: 3\r\n\r\nabc":
+                    connection.sendall(bytes([byte]))
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    try:
+        with Opened(Plain(f"http://127.0.0.1:{listener.getsockname()[1]}")) as sender:
+            answers = [sent(sender), sent(sender)]
+    finally:
+        thread.join()
+        listener.close()
+
+    assert [answer.body for answer in answers if isinstance(answer, RejectedError)] == ["abc", "abc"]
 
 
 def test_an_answer_without_length_ends_with_its_connection() -> None:

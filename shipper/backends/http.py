@@ -43,6 +43,7 @@ from .exchange import Line
 IDLE = 240.0
 """Seconds without a request after which a connection is opened anew; jKool's server closes its side after 300."""
 
+
 class Sender:
     """A `Backend` made of an `HttpBackend`: keep-alive connections, one request a send, one answer for all its events.
 
