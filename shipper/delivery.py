@@ -23,6 +23,7 @@ SINGLES = 100  # most requests of one event in a round; a crash re-sends at most
 BATCHES = 4  # most requests of many events in a round
 CUT = 32 * 1024  # bytes a single event is cut to when a server finds it too large
 IDLE = 1.0  # seconds between two looks when nobody rings
+REST = 0.04  # seconds between two looks while nobody waits: some events a look, instead of a look for each
 UNSAVED = 0.05  # seconds that a few single events may be settled and not saved yet
 SUSPECT = 5  # attempts in a row that failed before another event is tried as the probe
 OUTAGE = (408, 425, 429, 502, 503, 504)  # answers that no event is to blame for
@@ -63,12 +64,14 @@ class Deliverer:
         retry: Retry | None = None,
         settled: Callable[[], None] = lambda: None,
         takes_all: bool = True,
+        rest: float = REST,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.backend = backend
         self.stopping = threading.Event()
         self.wake = threading.Event()
         self.hurry = threading.Event()
+        self.prompt = threading.Event()  # somebody waits for events to be settled
         self.drained = threading.Event()  # while hurrying: nothing readable is left
         self.floor = 0  # segments before it were given up by the quota
         self.state = "idle"
@@ -94,6 +97,8 @@ class Deliverer:
         self._most = self._full_round()
         self._allowance = self._most
         self._since = 0.0
+        self._rest = rest
+        self._looked = float("-inf")
         self._passed = 0  # events delivered so far, to tell a poisonous event from a server that is down
         self._pool: ThreadPoolExecutor | None = None
         self._saved_at = float("-inf")
@@ -147,10 +152,11 @@ class Deliverer:
             return
         self._slow_down(failure)
 
-    def hurry_up(self, hurry: bool, *, alone: bool, held_up: bool = False) -> None:
-        """Whether every batch is due at once, whether nobody is left who could finish an event, and whether the rest of
-        one can't get into the journal for now."""
+    def hurry_up(self, hurry: bool, *, alone: bool, held_up: bool = False, awaited: bool = False) -> None:
+        """Whether every batch is due at once, whether nobody is left who could finish an event, whether the rest of one
+        can't get into the journal for now, and whether somebody flushes."""
         self._cursor.hurry_up(alone, held_up=held_up)
+        (self.prompt.set if hurry or awaited else self.prompt.clear)()
         if hurry:
             self.hurry.set()
             return
@@ -193,7 +199,9 @@ class Deliverer:
         if self.hurry.is_set() and not self._hand:
             self.drained.set()
         self.wake.wait(self._patience())
+        self.prompt.wait(max(0.0, self._looked + self._rest - self._clock()))
         self.wake.clear()
+        self._looked = self._clock()
 
     def _patience(self) -> float:
         """Seconds until something in hand is due, when nothing new comes."""

@@ -36,7 +36,7 @@ from .telling import Telling
 
 HAND_OVER = signal.SIGUSR1
 TICK = 0.05  # seconds between two looks of the main thread
-PAUSE = 0.01  # at least, while nobody flushes
+PAUSE = 0.02  # at least, while nobody flushes
 PROMPT = 0.01  # the same while somebody flushes
 PARTING = 3.0  # seconds that requests under way get to end
 
@@ -268,8 +268,9 @@ class Shipper:
             self._ended_at = time.monotonic()
         self._settled = settled
         held_up = bool(self._intake.trouble) or self._recovery.is_pending
+        awaited = self._telling.is_awaited
         for deliverer in self._deliverers:
-            deliverer.hurry_up(ending, alone=alone, held_up=held_up)
+            deliverer.hurry_up(ending, alone=alone, held_up=held_up, awaited=awaited)
 
     def _is_over(self) -> bool:
         if self._handed_over:

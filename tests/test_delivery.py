@@ -55,6 +55,7 @@ class Way:
         retry: Retry = AT_ONCE,
         clock: Callable[[], float] | None = None,
         dead: DeadLetters | None = None,
+        rest: float = 0.0,
     ) -> None:
         self.folder = folder
         self.backend = backend
@@ -64,7 +65,9 @@ class Way:
         self._writer = Writer(str(folder), segment_bytes=1 << 30)
         self.cursor = Cursor(str(folder / "cursor.json"), str(folder), level=backend.level, clock=self.clock)
         self.dead = dead or DeadLetters(str(folder), backend.name, limit=1 << 20)
-        self.deliverer = Deliverer(self.cursor, backend, self.dead, batching=batching, retry=retry, clock=self.clock)
+        self.deliverer = Deliverer(
+            self.cursor, backend, self.dead, batching=batching, retry=retry, rest=rest, clock=self.clock
+        )
 
     def log(self, *messages: str, route: tuple[str, ...] | None = None, size: int = 0) -> None:
         for message in messages:
@@ -463,6 +466,19 @@ def test_no_request_has_more_bytes_than_a_batch_may_have(way: MakeWay) -> None:
 
     assert one.counts == {"delivered": 20}
     assert max(sum(len(pack(event)) for event in batch) for batch in one.backend.batches) <= 5000
+
+
+def test_events_that_come_one_by_one_are_looked_for_some_at_a_time_until_somebody_waits(way: MakeWay) -> None:
+    one = way(Memory(), batching=Batching(max_age=0.0), rest=3600.0)
+    one.log("first")
+    with one.running():
+        wait_until(lambda: one.counts == {"delivered": 1} and one.deliverer.oldest is None, 10)
+        one.log("second")
+        one.log("third")
+        one.deliverer.hurry_up(False, alone=False, awaited=True)
+        wait_until(lambda: one.counts == {"delivered": 3}, 10)
+
+    assert [[event.message for event in batch] for batch in one.backend.batches] == [["first"], ["second", "third"]]
 
 
 def test_a_flush_makes_a_batch_due_at_once(way: MakeWay) -> None:
