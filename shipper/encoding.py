@@ -129,8 +129,9 @@ class Guarded:
         return encoded
 
     def _note(self, notes: mmap.mmap, slot: int, events: Sequence[Event]) -> None:
+        suspects = self._suspects
         ids = [event.id for event in events[: self._capacity] if event.id is not None]
-        _write(notes, slot, [(id, self._suspects.get(id, 0)) for id in ids])
+        _write(notes, slot, [(id, suspects.get(id, 0) if suspects else 0) for id in ids])
 
     def _keep(self) -> None:
         """Note the suspects until they are acquitted: this process may die of something else, or of another one."""
@@ -144,7 +145,7 @@ _KEPT = _COUNT.size + _NOTED.size * MOST_NOTED  # bytes at the beginning of the 
 
 
 def _write(notes: mmap.mmap, at: int, ids: Sequence[tuple[EventId, int]]) -> None:
-    text = b"".join(_NOTED.pack(id.token, id.seq, deaths) for id, deaths in ids)
+    text = b"".join([_NOTED.pack(*id, deaths) for id, deaths in ids])
     start = at + _COUNT.size
     notes[start : start + len(text)] = text
     notes[at:start] = _COUNT.pack(len(ids))  # last: who is killed before it has noted nothing

@@ -6,6 +6,7 @@ it is a msgpack extension, every key is text, and it is never longer than `MAX_E
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable
 from operator import attrgetter
@@ -27,6 +28,7 @@ from .plain import (
     as_seconds,
     as_text,
     guarded,
+    is_flat,
     is_plain,
 )
 from .raised import MAX_EXCEPTIONS, RELATIONS, Frame, Raised, mended_exceptions, middle_out
@@ -61,11 +63,17 @@ class EventId(NamedTuple):
     @property
     def uuid_text(self) -> str:
         """``str(self.uuid)``, without the way over the object: every event that is sent needs it."""
-        high, low = self.token.hex(), f"{self.seq & 0x3FFFFFFFFFFFFFFF | 0x8000000000000000:016x}"
-        return f"{high[:8]}-{high[8:12]}-4{high[13:]}-{low[:4]}-{low[4:]}"
+        token, seq = self
+        return f"{_uuid_start(token, seq >> 48)}{seq & 0xFFFFFFFFFFFF:012x}"
 
     def __str__(self) -> str:
         return f"{self.token.hex()}-{self.seq}"
+
+
+@functools.lru_cache(maxsize=64)
+def _uuid_start(token: bytes, high: int) -> str:
+    digits = token.hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:]}-{high & 0x3FFF | 0x8000:04x}-"
 
 
 class Event(Values, frozen=False):
@@ -114,6 +122,7 @@ def _shapes() -> frozenset[tuple[Any, ...]]:
 
 
 _SHAPES = _shapes()
+_USUAL_TYPES = max(map(list, _SHAPES), key=lambda types: types.count(type(None)))  # neither route, task nor stack
 _RAISED_SHAPE = (str, str, str, str, list, list, int)
 _FRAME_SHAPE = (str, int, str)
 
@@ -219,7 +228,8 @@ def _check(values: list[Any]) -> None:
     """Raise ValueError unless the values have the types, the order and the bounds of an event."""
     if type(values) is not list or not values or values[0] != SCHEMA:
         raise ValueError(f"schema version {values[0] if type(values) is list and values else None}")
-    if tuple(map(type, values)) not in _SHAPES:
+    types = [*map(type, values)]
+    if types != _USUAL_TYPES and tuple(types) not in _SHAPES:
         raise ValueError("fields of the wrong type")
     if not FIRST_SECOND <= values[3] < END_OF_TIME:
         raise ValueError("a time that no calendar has")
@@ -228,7 +238,7 @@ def _check(values: list[Any]) -> None:
     if values[16]:
         _check_exceptions(values[16])
     for fields_ in values[18:]:
-        if fields_ and not is_plain(fields_):
+        if fields_ and not is_flat(fields_) and not is_plain(fields_):
             raise ValueError("a value that is no plain data")
 
 

@@ -11,8 +11,10 @@ The CRC covers everything before it and the payload.
 
 from __future__ import annotations
 
+import functools
 import select
 import struct
+import sys
 import zlib
 from typing import NamedTuple
 
@@ -95,12 +97,7 @@ def scan(buffer: bytes, *, complete: bool = False, growing: bool = False) -> Sca
     damage: list[tuple[int, int]] = []
     position = 0
     end = len(buffer)
-    while position < end:
-        view = _frame_at(buffer, position)
-        if view is not None:
-            frames.append(view)
-            position = view.end
-            continue
+    while (position := _whole_frames(buffer, position, frames)) < end:
         if growing and _may_become_a_frame(buffer, position):
             break
         found = _next_frame(buffer, position + 1, growing)
@@ -112,26 +109,31 @@ def scan(buffer: bytes, *, complete: bool = False, growing: bool = False) -> Sca
     return Scan(frames, _joined(damage), position)
 
 
-def _frame_at(buffer: bytes, start: int) -> FrameView | None:
-    if len(buffer) - start < HEADER.size:
-        return None
-    magic, version, flags, level, part, parts, size, token, seq, pid, crc = HEADER.unpack_from(buffer, start)
-    if magic != MAGIC or version != VERSION or size > MAX_PAYLOAD or part >= parts:
-        return None
-    body = start + HEADER.size
-    stop = body + size
-    if stop > len(buffer):
-        return None
-    if zlib.crc32(buffer[body:stop], zlib.crc32(buffer[start : start + _COVERED])) != crc:
-        return None
-    return FrameView(start, stop, flags, level, part, parts, token, seq, pid)
+def _whole_frames(buffer: bytes, start: int, found: list[FrameView], most: int = sys.maxsize) -> int:
+    """Where the whole, valid frames end that follow each other from there on; they are added to what was `found`.
+
+    Every event comes by here once for each reader, so it is one loop that calls little.
+    """
+    end, before_body, covered = len(buffer), HEADER.size, _COVERED
+    unpack, crc32, view = HEADER.unpack_from, zlib.crc32, functools.partial(tuple.__new__, FrameView)
+    while start <= end - before_body and len(found) < most:
+        magic, version, flags, level, part, parts, size, token, seq, pid, crc = unpack(buffer, start)
+        body = start + before_body
+        stop = body + size
+        if magic != MAGIC or version != VERSION or size > MAX_PAYLOAD or part >= parts or stop > end:
+            break
+        if crc32(buffer[body:stop], crc32(buffer[start : start + covered])) != crc:
+            break
+        found.append(view((start, stop, flags, level, part, parts, token, seq, pid)))
+        start = stop
+    return start
 
 
 def _next_frame(buffer: bytes, start: int, growing: bool) -> int | None:
     """Where the next whole, valid frame begins. Asked only after damage, so it may cost something."""
     at = buffer.find(MAGIC, start)
     while at >= 0:
-        if _frame_at(buffer, at) is not None or (growing and _may_become_a_frame(buffer, at)):
+        if _whole_frames(buffer, at, [], most=1) > at or (growing and _may_become_a_frame(buffer, at)):
             return at
         at = buffer.find(MAGIC, at + 1)
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import math
 import platform
 import socket
 
@@ -39,10 +40,11 @@ class Load:
         """The sample nearest to `time` (seconds since the epoch), or None when there is none within 5 s."""
         times, values = self._samples
         at = bisect.bisect_left(times, time)
-        near = [(abs(times[i] - time), i) for i in (at - 1, at) if 0 <= i < len(times)]
-        if not near or min(near)[0] > NEAR:
+        before = time - times[at - 1] if at > 0 else math.inf
+        after = times[at] - time if at < len(times) else math.inf
+        if min(before, after) > NEAR:
             return None
-        return values[min(near)[1]]
+        return values[at - 1 if before <= after else at]
 
 
 def host() -> str:

@@ -298,6 +298,14 @@ def as_dict(values: Mapping[str, object]) -> dict[str, Any]:
     return result if type(result) is dict else {"[...]": result}
 
 
+def is_flat(values: dict[Any, Any]) -> bool:
+    """Whether it is plain, small, and without containers: then that is seen at once."""
+    for key, value in values.items():
+        if type(key) is not str or type(value) not in _SCALARS:
+            return False
+    return len(values) <= MAX_ITEMS
+
+
 def is_plain(value: object) -> bool:
     """Nothing in it is anything but plain data, no deeper and no larger than `plain` makes it (roughly)."""
     depth, visited = 0, 0

@@ -12,6 +12,7 @@ from .journal import Frames, Position, Reader
 from .owned import process_is_gone
 
 MOST = 16_384  # entries that one window may hold
+_BEFORE_PAYLOAD = frame.HEADER.size
 MOST_PARTS = MAX_EVENT // frame.MAX_PAYLOAD + 2
 DEAD_WRITER = 5.0  # seconds for the rest of a killed writer's event to turn up, out of its overflow too
 SLOW_WRITER = 300.0  # seconds that a living but stopped writer may take between two frames of an event
@@ -148,12 +149,19 @@ class Window:
             if not self._views and not self._look_ahead():
                 self._give_up_unfinished(at_the_end=True)
                 break
-            if until is not None and self.reached >= until:
+            if until is not None and not self._is_before(until):
                 break
             entry = self._take(self._views.popleft())
             if entry is not None:
                 entries.append(entry)
                 size += len(entry.payload or b"")
+
+    def _is_before(self, until: Position) -> bool:
+        """Whether the next frame begins before it: `reached` < ``until``, once for every event."""
+        stretch = self._stretch
+        if stretch.segment != until.segment:
+            return stretch.segment < until.segment
+        return stretch.offset + self._views[0].start < until.offset
 
     def _has_room(self) -> bool:
         """Whether a full window takes another entry, once what is settled behind an unfinished event is made small."""
@@ -175,18 +183,28 @@ class Window:
 
     def _take(self, view: frame.FrameView) -> Entry | None:
         """One frame; the event, when this made it whole and it is ours to deliver."""
-        stretch = self._stretch
-        self._next = stretch.offset + view.end if self._views else -1
-        if view.flags:
-            self.urgent = self.urgent or view.flags == frame.MARK
+        segment, offset, buffer, _ = self._stretch
+        begin, end, flags, level, part, parts, token, seq, pid = view
+        self._next = offset + end if self._views else -1
+        if flags:
+            self.urgent = self.urgent or flags == frame.MARK
             return None
-        start = Position(stretch.segment, stretch.offset + view.start)
-        if self.elsewhere is not None and self.elsewhere(start, view.level):
+        start = Position(segment, offset + begin)
+        if self.elsewhere is not None and self.elsewhere(start, level):
             return None
-        if view.level < self._level:
+        if level < self._level:
             self._filter(start, view)
             return None
-        return self._entry(start, view, stretch.buffer)
+        id = EventId(token, seq)
+        if self._adopted and id in self._adopted and not part:
+            self._take_over(self._adopted.pop(id), start)
+            return None
+        payload = buffer[begin + _BEFORE_PAYLOAD : end]
+        if parts > 1:
+            return self._take_part(start, id, view, payload)
+        entry = Entry(start, id, level, pid, payload)
+        self._entries.append(entry)
+        return entry
 
     def _filter(self, start: Position, view: frame.FrameView) -> None:
         if view.part:
@@ -199,16 +217,8 @@ class Window:
         entry.outcome = FILTERED
         self._entries.append(entry)
 
-    def _entry(self, start: Position, view: frame.FrameView, buffer: bytes) -> Entry | None:
-        payload = buffer[view.payload_start : view.end]
-        id = EventId(view.token, view.seq)
-        if self._adopted and id in self._adopted and not view.part:
-            self._take_over(self._adopted.pop(id), start)
-            return None
-        if view.parts == 1:
-            entry = Entry(start, id, view.level, view.pid, payload)
-            self._entries.append(entry)
-            return entry
+    def _take_part(self, start: Position, id: EventId, view: frame.FrameView, payload: bytes) -> Entry | None:
+        """One frame of several; the event, when this was the last that was missing."""
         parts = self._unfinished.get(id)
         if parts is None:
             if view.part:  # its beginning was damaged, or came before: nothing to add it to

@@ -16,9 +16,10 @@ from typing import Any
 import msgpack
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from shipper.event import MAX_EVENT
-from shipper.plain import MAX_DEPTH, MAX_ITEMS, plain
+from shipper.plain import MAX_DEPTH, MAX_ITEMS, is_flat, is_plain, plain
 from shipper.record import from_record
 
 from .oddities import VALUES, Account, Colour, Mood, Point, Size, Unspeakable, a_record
@@ -169,3 +170,14 @@ def test_what_was_made_plain_is_plain(value: object) -> None:
 
     assert plain(once) == once
     assert msgpack.unpackb(msgpack.packb(once)) == once
+
+
+@given(st.dictionaries(st.text(max_size=3) | st.binary(max_size=3) | st.none(), VALUES | st.just([]) | st.just({})))
+def test_what_is_flat_is_plain_and_holds_no_container(values: dict[Any, Any]) -> None:
+    is_simple = is_plain(values) and not any(isinstance(value, dict | list) for value in values.values())
+
+    assert is_flat(values) == is_simple
+
+
+def test_more_items_than_are_kept_are_not_called_flat() -> None:
+    assert not is_flat({str(number): number for number in range(MAX_ITEMS + 1)})

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import linecache
 import logging
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .._version import __version__
@@ -144,8 +145,9 @@ class JKool(Values):
         return {}
 
     def body(self, events: Sequence[Event], site: Site) -> bytes:
-        spelled = [self.wire_event(event, site) for event in events]
-        return wire.body(spelled, self.batch, bool(self.compress), self.special_numbers)
+        way = straight(self, site)
+        texts = [way(event) or self._text(event, site) for event in events]
+        return wire.body(texts, self.batch, bool(self.compress))
 
     def greeting(self) -> tuple[Mapping[str, str], bytes] | None:
         """The access-request, as the service has wanted it on every connection since 2016."""
@@ -169,6 +171,9 @@ class JKool(Values):
         said = _REASON.search(answer.body)
         reason = html.unescape(said[1].strip()) if said else f"success={success[1].strip()}"
         return UnauthorisedError(f"access refused: {reason}", status=answer.status, body=answer.body)
+
+    def _text(self, event: Event, site: Site) -> str:
+        return wire.json_text(self.wire_event(event, site), self.special_numbers)
 
     def wire_event(self, event: Event, site: Site) -> dict[str, Any]:
         """The event's JSON object. A key that the client set to None stays out."""
@@ -199,6 +204,57 @@ class JKool(Values):
             "location": f"{event.path}:{event.line}" if event.path else None,
             "properties": list(_properties(event, self.special_numbers)) or None,
         }
+
+
+@functools.lru_cache(maxsize=16)
+def straight(backend: JKool, site: Site) -> Callable[[Event], str | None]:
+    """The straight way of a usual event to its JSON text; None for any other. What the event's place in the program
+    says of it is spelled once."""
+    special_numbers = backend.special_numbers
+
+    @functools.lru_cache(maxsize=wire.PLACES)
+    def place(level: int, level_name: str, logger: str, path: str, line: int) -> list[str]:
+        event = Event(level=level, level_name=level_name, logger=logger, path=path, line=line)
+        return wire.cut(backend._of_record(event, site), _OWN)
+
+    def way(event: Event) -> str | None:
+        if event.exceptions or event.data or event.stack is not None or event.id is None:
+            return None
+        extras = {**event.context, **event.extra} if event.context else event.extra
+        if "allTags" in extras or "trakerr" in extras:
+            return None
+        begin, origin, location = place(event.level, event.level_name, event.logger, event.path, event.line)
+        pid = f', "pid": {event.pid}' if event.pid else ""
+        tid = f', "tid": {event.tid}' if event.tid else ""
+        properties = ", ".join(_property_texts(extras, special_numbers)) if extras else ""
+        if properties:
+            properties = f', "properties": [{properties}]'
+        return (
+            f'{{{begin[2:]}, "time-usec": {round(event.time * 1_000_000)}, "msg-text": {wire.quote(event.message)}'
+            f'{origin}, "tracking-id": "{event.id.uuid_text}"{pid}{tid}{location}{properties}}}'
+        )
+
+    return way
+
+
+_OWN = frozenset({"time-usec", "msg-text", "tracking-id", "exception", "pid", "tid", "properties"})
+
+
+def _property_texts(extras: Mapping[str, Any], special_numbers: str) -> list[str]:
+    """The JSON text of each property."""
+    quote = wire.quote
+    texts: list[str] = []
+    for name, value in extras.items():
+        kind = type(value)
+        if kind is str and (value[4:5] != "-" or not _DATE.fullmatch(value)):
+            texts.append(f'{{"name": {quote(name)}, "type": "string", "value": {quote(value)}}}')
+        elif kind is int:
+            texts.append(f'{{"name": {quote(name)}, "type": "int", "value": {value}}}')
+        elif kind is float and math.isfinite(value):
+            texts.append(f'{{"name": {quote(name)}, "type": "float", "value": {value!r}}}')
+        elif kind is not float or special_numbers != wire.SUPPRESS:
+            texts.append(wire.json_text(as_property(name, value), special_numbers))
+    return texts
 
 
 _ACCESS_RESPONSE = Expression(r"\s*(<\?xml[^>]*>\s*)?<access-resp\b", re.IGNORECASE)

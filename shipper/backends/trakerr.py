@@ -6,7 +6,7 @@ import bisect
 import functools
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .._version import __version__
@@ -135,9 +135,9 @@ class Trakerr(Values):
         return {"Idempotency-Key": ids} if ids else {}
 
     def body(self, events: Sequence[Event], site: Site) -> bytes:
-        common = self._common(site)
-        spelled = [self._app_event(event, site, common) for event in events]
-        return wire.body(spelled, self.batch, bool(self.compress))
+        way = straight(self, site)
+        texts = [way(event) or wire.json_text(self.app_event(event, site)) for event in events]
+        return wire.body(texts, self.batch, bool(self.compress))
 
     def greeting(self) -> tuple[Mapping[str, str], bytes] | None:
         return None
@@ -147,16 +147,17 @@ class Trakerr(Values):
 
     def app_event(self, event: Event, site: Site) -> dict[str, Any]:
         """The JSON object. A key that the client set to None stays out; one that it did not set has its default."""
-        return self._app_event(event, site, self._common(site))
+        fields = self._all_fields(event, site, site.load(event.time))
+        return {key: value for key, value in fields.items() if value is not None}
 
-    def _app_event(self, event: Event, site: Site, common: dict[str, Any]) -> dict[str, Any]:
-        fields = common.copy()
+    def _all_fields(self, event: Event, site: Site, load: tuple[float, float] | None) -> dict[str, Any]:
+        fields = self._common(site)
         fields["eventTime"] = milliseconds(event.time)
-        fields["contextCpuPercentage"], fields["contextMemoryPercentage"] = site.load(event.time) or (None, None)
+        fields["contextCpuPercentage"], fields["contextMemoryPercentage"] = load or (None, None)
         fields.update(self._said(event, site))  # keys that we don't know, which its client may have set, come last
         if fields["apiKey"] is None:
             fields["apiKey"] = self.api_key
-        return {key: value for key, value in fields.items() if value is not None}
+        return fields
 
     def _said(self, event: Event, site: Site) -> dict[str, Any]:
         """What the event itself says."""
@@ -205,6 +206,55 @@ class Trakerr(Values):
         if extras:
             fields["customProperties"] = with_extras(fields.get("customProperties"), extras)
         return fields
+
+
+@functools.lru_cache(maxsize=16)
+def straight(backend: Trakerr, site: Site) -> Callable[[Event], str | None]:
+    """The straight way of a usual event to its JSON text; None for any other. What its logger and level, and the
+    backend, say of it is spelled once."""
+
+    @functools.lru_cache(maxsize=wire.PLACES)
+    def place(level: int, logger: str) -> list[str]:
+        return wire.cut(backend._all_fields(Event(level=level, logger=logger), site, None), _OWN)
+
+    def way(event: Event) -> str | None:
+        if event.kind != "log" or event.exceptions or event.data or event.stack is not None:
+            return None
+        extras = {**event.context, **event.extra} if event.context else event.extra
+        if "trakerr" in extras or "allTags" in extras:
+            return None
+        begin, origin, sku, segments = place(event.level, event.logger)
+        sample = site.load(event.time)
+        load = _load_text(*sample) if sample else ""
+        custom = _custom_text(extras) if extras else ""
+        return (
+            f'{{{begin[2:]}, "eventMessage": {wire.quote(event.message)}, "eventTime": {milliseconds(event.time)}'
+            f"{origin}{load}{sku}{custom}{segments}}}"
+        )
+
+    return way
+
+
+_OWN = frozenset({
+    "eventMessage", "eventTime", "contextCpuPercentage", "contextMemoryPercentage", "customProperties",
+})  # fmt: skip
+
+
+@functools.lru_cache(maxsize=100, typed=True)
+def _load_text(cpu: float, memory: float) -> str:
+    (text,) = wire.cut({"contextCpuPercentage": cpu, "contextMemoryPercentage": memory}, ())
+    return text
+
+
+def _custom_text(extras: Mapping[str, Any]) -> str:
+    """The JSON text of custom data that holds extras alone."""
+    if len(extras) > SLOTS:
+        return f', "customProperties": {wire.json_text(with_extras(None, extras))}'
+    texts = [
+        f'"{place}": {wire.quote(f"{name}={spelled(extras[name])}")}'
+        for place, name in zip(_SLOT_NAMES, sorted(extras), strict=False)
+    ]
+    return f', "customProperties": {{"stringData": {{{", ".join(texts)}}}}}'
 
 
 def log_level(level: int) -> str:
@@ -265,11 +315,14 @@ def with_extras(custom: Any, extras: Mapping[str, Any]) -> Any:
 
 def spelled(value: Any) -> str:
     """A value as text in custom data: text as it is, containers as JSON."""
-    if type(value) is str:
-        return value
+    if type(value) in _SIMPLE:
+        return str(value)
     if isinstance(value, (dict, list)):
         return wire.readable(value)
     return wire.spelled(value)
+
+
+_SIMPLE = frozenset({str, int, float})
 
 
 def _attributes_and_extras(event: Event) -> tuple[dict[str, Any], dict[str, Any]]:
