@@ -21,7 +21,7 @@ _BLOCK = 4096  # bytes that a disk can't read at once
 _TAIL = 4 * frame.MAX_FRAME
 MOST_FOREIGN = 100  # numbers in a row that are passed over because somebody else's files have them
 _SETTLED = 2_000_000_000  # nanoseconds after which a folder's next change certainly bears another time
-HALF_FRAME = 1.0  # seconds for the rest of a frame whose beginning is at the journal's end
+HALF_FRAME = 1.0  # seconds for the rest of a frame whose beginning is at the journal's end, or for damage there
 
 
 class Position(NamedTuple):
@@ -237,6 +237,8 @@ class Reader:
         complete = complete and len(buffer) < CHUNK
         growing = not complete and (len(buffer) == CHUNK or not self._is_stuck(buffer))
         found = frame.scan(buffer, complete=complete, growing=growing)
+        if growing:
+            found = _unsettled_left(found, full=len(buffer) == CHUNK)
         self.is_at_end = not found.consumed and not (buffer and growing)
         if not found.consumed:
             return None
@@ -309,6 +311,17 @@ class Reader:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
+
+
+def _unsettled_left(found: frame.Scan, *, full: bool) -> frame.Scan:
+    """What was found, without damage behind which nothing good has come yet: who reads while the end is just being
+    written, or half a frame cut off there, may see zeros in its place. A chunk that is full of it is passed over."""
+    if not found.damage or found.damage[-1][1] < found.consumed:
+        return found
+    start = found.damage[-1][0]
+    if full and not start:
+        return found
+    return frame.Scan(found.frames, found.damage[:-1], start)
 
 
 def rescue(pipe: int, folder: str, *, first: int = 1) -> None:

@@ -620,6 +620,30 @@ def test_of_what_a_full_disk_took_a_part_whole_frames_stay(small_disk: Path) -> 
         reading.close()
 
 
+def test_what_is_no_frame_at_the_end_is_waited_for_before_it_counts_as_damage(
+    spool: Path, writer: Writer, cursor: Open, clock: Clock
+) -> None:
+    """Who reads while half a frame is being cut off there may see zeros in its place."""
+    writer.append(whole(b"x", 0))
+    reading = cursor()
+    assert deliver(reading) == [0]
+    path = Path(segment_path(str(spool), 1))
+    good = path.stat().st_size
+
+    os.truncate(path, good + 100)
+    clock.now += HALF_FRAME - 0.1
+    assert deliver(reading) == []
+    os.truncate(path, good)
+    writer.append(whole(b"y", 1))
+    assert deliver(reading) == [1]
+
+    os.truncate(path, path.stat().st_size + 100)
+    assert deliver(reading) == []
+    clock.now += HALF_FRAME
+    assert deliver(reading) == []
+    assert reading.position.offset == path.stat().st_size
+
+
 def test_a_real_full_disk_is_recovered_from_without_a_restart(small_disk: Path) -> None:
     pipe, end = os.pipe2(os.O_NONBLOCK)
     with contextlib.closing(Writer(str(small_disk), segment_bytes=1 << 30)) as writer:
