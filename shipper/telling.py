@@ -42,6 +42,7 @@ class Telling:
         self._deliverers = deliverers
         self._overflows = overflows
         self._started = time.time()
+        self._known: tuple[Settings | None, str] = (None, "")  # settings, and their digest
         self._said: dict[str, Any] = {}
         self._said_at = 0.0
         self._marks: dict[str, tuple[int, int, int]] = {}
@@ -81,7 +82,7 @@ class Telling:
             "app": self.settings.app,
             "pid": os.getpid(),
             "started": self._started,
-            "digest": self.settings.digest,
+            "digest": self._digest(),
             "ledger": {
                 **ledger.summary(),
                 "position": ledger.position,
@@ -95,6 +96,13 @@ class Telling:
             "writers": not self._intake.eof.is_set(),
             "load": self.load.latest if self.load is not None else None,
         }
+
+    def _digest(self) -> str:
+        settings, digest = self._known
+        if settings is not self.settings:  # once for each: it was a tenth of what a quiet process did
+            digest = self.settings.digest
+            self._known = self.settings, digest
+        return digest
 
     def _dropped(self) -> Drops:
         for folder in self._overflows:

@@ -155,3 +155,24 @@ def test_an_object_is_cut_where_the_gaps_are() -> None:
     fields = {"a": 1, "b": "ü", "gap": 0, "c": None, "other": 0, "gap2": 0, "d": [1]}
 
     assert cut(fields, {"gap", "other", "gap2"}) == [', "a": 1, "b": "\\u00fc"', "", ', "d": [1]']
+
+
+class Tagged(JKool):
+    """A user's own, which says more."""
+
+    def wire_event(self, event: Event, site: Site) -> dict[str, Any]:
+        return {**super().wire_event(event, site), "msg-tag": "ours"}
+
+
+class Named(Trakerr):
+    """A user's own, which says it otherwise."""
+
+    def app_event(self, event: Event, site: Site) -> dict[str, Any]:
+        return {**super().app_event(event, site), "contextEnvName": "ours"}
+
+
+@pytest.mark.parametrize(("backend", "key"), [(Tagged("t"), "msg-tag"), (Named("k"), "contextEnvName")])
+def test_a_class_of_a_users_own_is_asked_for_every_event(backend: JKool | Trakerr, key: str) -> None:
+    event = Event(level=20, level_name="INFO", logger="shop", message="paid", time=1764190000.0, id=ID)
+
+    assert json.loads(backend.body([event], SITE))[key] == "ours"
