@@ -8,6 +8,7 @@ a fifth of a worker's memory, and a third of the time to import shipper. Nothing
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ class _Answer:
         self._known: Any = _MISSING
 
     def __get__(self, instance: object, kind: type[Values]) -> Any:
-        if kind is Values:
-            raise AttributeError
+        if self._of is _signature and kind.__init__ is not Values.__init__:
+            raise AttributeError  # a class that was derived, and has a way of its own to be made
         if self._known is _MISSING:
             self._known = self._of(_dataclass_like(kind))
         return self._known
@@ -89,8 +90,12 @@ def _signature(kind: Any) -> Any:
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 class Values:
     """The base of such classes: annotate the values, with defaults, `field` or `KW_ONLY`; check them in
-    `__post_init__`. Frozen unless ``frozen=False``; then the values can be set, and nothing else."""
+    `__post_init__`. Frozen unless ``frozen=False``; then the values can be set, and nothing else.
 
+    What is derived from such a class is a class as any: it may be made a dataclass, or have attributes of its own."""
+
+    _whole: ClassVar[type]
+    _read: ClassVar[Any]
     _fields: ClassVar[dict[str, Field]] = {}
     _positional: ClassVar[tuple[str, ...]] = ()
     _is_frozen: ClassVar[bool] = True
@@ -105,18 +110,26 @@ class Values:
             self.__post_init__()
 
         def __setattr__(self, name, value):  # a type checker finds what is wrong by itself
-            if self._is_frozen:
+            is_field = name in self._fields
+            if not is_field and type(self) is not self._whole:
+                object.__setattr__(self, name, value)
+            elif self._is_frozen:
                 raise _frozen(f"cannot assign to field {name!r}")
-            if name not in self._fields:
+            elif not is_field:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            self.__dict__[name] = value
+            else:
+                self.__dict__[name] = value
 
     def __init_subclass__(cls, *, frozen: bool = True) -> None:
         super().__init_subclass__()
+        if Values not in cls.__bases__:
+            return
         cls._is_frozen = frozen
         if not frozen:
             cls.__hash__ = None  # type: ignore[assignment]
-        cls._fields = {**cls._fields, **_own_fields(cls)}
+        cls._whole = cls
+        cls._fields = _own_fields(cls)
+        cls._read = attrgetter(*cls._fields)
         cls._positional = tuple(name for name, each in cls._fields.items() if not each.kw_only)
         found = {"__match_args__": cls._positional, **{name: _Answer(of) for name, of in _ANSWERS.items()}}
         for name, value in found.items():
@@ -146,13 +159,15 @@ class Values:
         """Check the values; ``object.__setattr__`` changes one."""
 
     def __delattr__(self, name: str) -> None:
-        raise _frozen(f"cannot delete field {name!r}")
+        if name in self._fields or type(self) is self._whole:
+            raise _frozen(f"cannot delete field {name!r}")
+        object.__delattr__(self, name)
 
     def __eq__(self, other: object) -> bool:
-        return self.__dict__ == other.__dict__ if type(other) is type(self) else NotImplemented
+        return bool(self._read(self) == other._read(other)) if type(other) is type(self) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(tuple(map(self.__dict__.get, self._fields)))
+        return hash(self._read(self))
 
     def __repr__(self) -> str:
         shown = (f"{name}={getattr(self, name)!r}" for name, each in self._fields.items() if each.repr)
@@ -196,7 +211,7 @@ def _frozen(what: str) -> Exception:
 def parts(kind: type) -> dict[str, bool] | None:
     """The names of the values that a class of this kind, or a dataclass, is made of → whether it can't be made without;
     None for any other class."""
-    if isinstance(kind.__dict__.get("__dataclass_fields__"), _Answer):
+    if _is_of_values(kind):
         return {name: each.is_required for name, each in kind._fields.items()}  # type: ignore[attr-defined]
     if not hasattr(kind, "__dataclass_fields__"):
         return None
@@ -211,8 +226,14 @@ def parts(kind: type) -> dict[str, bool] | None:
 
 def replaced(whole: T, /, **changes: Any) -> T:
     """A copy with other values, of one of this kind or of a dataclass; checked as a new one is."""
-    if isinstance(whole, Values):
-        return whole.__replace__(**changes)
+    if _is_of_values(type(whole)):
+        return whole.__replace__(**changes)  # type: ignore[attr-defined, no-any-return]
     import dataclasses
 
     return dataclasses.replace(whole, **changes)  # type: ignore[type-var]
+
+
+def _is_of_values(kind: type) -> bool:
+    """Whether it is such a class, or derived from one and no dataclass."""
+    found = (each.__dict__.get("__dataclass_fields__") for each in kind.__mro__)
+    return isinstance(next(filter(None, found), None), _Answer)

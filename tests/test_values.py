@@ -129,13 +129,50 @@ def test_a_dataclass_can_be_made_of_one() -> None:
     assert parts(Named) == {"x": True, "y": False, "notes": False, "secret": False, "name": False}
 
 
-def test_a_class_made_of_one_has_all_values_of_both() -> None:
-    class Longer(Point):
-        z: int = 7
+def test_a_dataclass_made_of_one_may_have_slots_and_values_that_are_not_given() -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Named(Point):
+        name: str  # type: ignore[misc] # by keyword
+        size: int = dataclasses.field(init=False, default=3)
 
-    assert repr(Longer(1, notes=[])).endswith("Longer(x=1, y=0, notes=[], z=7)")
-    assert [each.name for each in dataclasses.fields(Longer)][-1] == "z"
-    assert [each.name for each in dataclasses.fields(Point)][-1] == "secret"
+    named = Named(x=1, name="b")
+
+    assert replaced(named, x=2) == Named(x=2, name="b") != named
+    assert [*inspect.signature(Named).parameters] == ["x", "y", "notes", "secret", "name"]
+    assert parts(Named) == {"x": True, "y": False, "notes": False, "secret": False, "name": True, "size": False}
+
+
+def test_a_class_made_of_one_may_have_attributes_of_its_own() -> None:
+    class Placed(Point):
+        place: str  # type: ignore[misc] # no value
+
+        def __init__(self, place: str) -> None:
+            super().__init__(1)
+            self.place = place  # type: ignore[misc]
+
+    placed = Placed("here")
+
+    assert (placed.x, placed.place) == (1, "here")
+    assert copy.copy(placed).place == "here"
+    assert placed == Placed("there")  # as it is with dataclasses
+    assert [*inspect.signature(Placed).parameters] == ["place"]
+    assert parts(Placed) == parts(Point)
+    with pytest.raises(dataclasses.FrozenInstanceError, match="'x'"):
+        placed.x = 2  # type: ignore[misc]
+    del placed.place
+    assert not hasattr(placed, "place")
+
+
+def test_a_class_made_of_one_that_is_not_frozen_is_not_either() -> None:
+    class Labelled(Loose):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__("a")
+            self.label = "b"
+
+    labelled = Labelled()
+    labelled.name = "c"  # type: ignore[misc]
+
+    assert (labelled.name, labelled.label) == ("c", "b")
 
 
 def test_parts_tell_what_a_class_can_not_do_without() -> None:
