@@ -8,7 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
-__all__ = ["ENQUOTE", "SUPPRESS", "body", "cut", "is_special", "json_text", "quote", "quoted", "readable", "spelled"]
+__all__ = [
+    "ENQUOTE", "SUPPRESS", "body", "cut", "is_special", "json_text", "no_way", "quote", "quoted", "readable", "spelled",
+]  # fmt: skip
 
 SUPPRESS = "suppress"
 ENQUOTE = "enquote"
@@ -43,6 +45,10 @@ def readable(value: Any) -> str:
         return _encode_readable(value)
     except ValueError:
         return _encode_readable(_plain_numbers(value, ENQUOTE))
+
+
+def no_way(event: object) -> None:
+    """No event has a straight way."""
 
 
 def cut(fields: Mapping[str, Any], gaps: Collection[str]) -> list[str]:
