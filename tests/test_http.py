@@ -146,13 +146,32 @@ def test_header_values_travel_as_utf8() -> None:
         assert server.requests[0].headers["x-host"] == "Zürich €"
 
 
-def test_a_header_of_one_request_takes_the_place_of_one_that_all_share() -> None:
-    backend = Plain("", own_headers={"X-A": "all"}, more_headers={"X-A": "one"})
+@pytest.mark.parametrize("name", ["X-A", "x-a", "Host", "Accept-Encoding"])
+def test_a_header_of_one_request_takes_the_place_of_one_that_all_share(name: str) -> None:
+    backend = Plain("", own_headers={"X-A": "all"}, more_headers={name: "one"})
     with Server() as server, Opened(replace(backend, endpoint=server.url)) as sender:
         assert sent(sender) is None
 
-        assert server.requests[0].headers["x-a"] == "one"
-        assert server.requests[0].head.count(b"X-A") == 1
+        assert server.requests[0].headers[name.lower()] == "one"
+        assert server.requests[0].head.lower().count(f"\r\n{name}:".lower().encode()) == 1
+
+
+class Meeting(str):
+    """A header's value that two threads spell at the same moment."""
+
+    both = threading.Barrier(2)
+
+    def encode(self, *args: str, **options: str) -> bytes:
+        self.both.wait(5)
+        return super().encode(*args, **options)
+
+
+def test_threads_spell_their_headers_each_for_itself() -> None:
+    backend = Plain("", own_headers={"X-A": "all"}, more_headers={"X-A": Meeting("one")})
+    with Server() as server, Opened(replace(backend, endpoint=server.url)) as sender, ThreadPoolExecutor(2) as threads:
+        assert [*threads.map(sent, [sender, sender])] == [None, None]
+
+        assert [request.headers["x-a"] for request in server.requests] == ["one", "one"]
 
 
 @pytest.mark.parametrize("header", [("X-A", "a\r\nX-B: b"), ("X-A", "a\nb"), ("X-A: a\r\nX-B", "b")])
@@ -518,6 +537,15 @@ def test_an_answer_whose_length_is_given_twice_the_same_is_read() -> None:
 
         assert isinstance(answer, RejectedError)
         assert answer.body == "abc"
+
+
+@pytest.mark.parametrize("behind", [b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", b"d"])
+def test_a_connection_that_says_more_than_its_answer_is_not_used_again(behind: bytes) -> None:
+    """Should the rest of it come later, it would be taken for the answer to the next request."""
+    raw = b"HTTP/1.1 200 Yes\r\nContent-Length: 3\r\n\r\nabc" + behind
+    with Server([Reply(raw=raw)]) as server, Opened(Plain(server.url)) as sender:
+        assert [sent(sender), sent(sender)] == [None, None]
+        assert len(server.connections) == 2
 
 
 def test_an_answer_that_comes_in_pieces_is_read() -> None:

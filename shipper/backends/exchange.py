@@ -38,12 +38,13 @@ class Line:
         self._close = close
         self._poller = select.poll()
         self._poller.register(sock, select.POLLIN)
+        self._decrypted: Callable[[], int] = getattr(sock, "pending", int)  # bytes that TLS has taken from the socket
         sock.settimeout(self._patience)
 
     @property
     def is_quiet(self) -> bool:
         """Whether the server has neither closed it nor said anything that nobody asked for."""
-        return not self._poller.poll(0)
+        return not self._poller.poll(0) and not self._decrypted()
 
     def close(self) -> None:
         self.is_open = False
@@ -81,7 +82,7 @@ class Line:
             self.close()
             return Answer(response.status, _lowered(response.headers), "")
         body = response.bounded_body()
-        if response.will_close or len(body) > MAX_ANSWER:
+        if response.will_close or response.has_company or len(body) > MAX_ANSWER:
             self.close()
         return Answer(response.status, _lowered(response.headers), body[:MAX_ANSWER].decode("utf-8", "replace"))
 
@@ -119,6 +120,7 @@ class _Rest(io.RawIOBase):
         self._begun = begun
         self._sock = sock
         self._deadline = deadline
+        self._is_over = False
         self.ended = False
 
     def makefile(self, mode: str) -> io.BufferedReader:
@@ -127,7 +129,14 @@ class _Rest(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def stop(self) -> bytes:
+        """Read no more from the socket; what is left of what was read of it before."""
+        self._is_over = True
+        return self._begun
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._is_over:
+            return None
         if self._begun:
             count = min(len(buffer), len(self._begun))
             buffer[:count] = self._begun[:count]
@@ -148,6 +157,13 @@ class _Response(http.client.HTTPResponse):
     def __init__(self, source: _Rest) -> None:
         super().__init__(source, method="POST")  # type: ignore[arg-type] # all that it asks of a socket is makefile
         self._source = source
+        self.has_company = False  # bytes behind it that nobody asked for: the next answer would be out of place
+
+    def _close_conn(self) -> None:
+        if self.fp is not None:
+            behind = self._source.stop() + self.fp.peek()
+            self.has_company = bool(behind.strip(b"\r\n"))
+        super()._close_conn()  # type: ignore[misc]
 
     def _read_status(self) -> tuple[str, int, str]:
         # http.client knows 100 alone; 102 and 103 precede the real answer just so.

@@ -200,8 +200,8 @@ class Sender:
             pool=pool,
             target=target,
             timeout=self._backend.timeout,
-            spelling=spelling,
             headers=headers,
+            taken=frozenset({"host", "accept-encoding", *map(str.lower, headers)}),
             head=spelling.head(headers),
             greeting=_greeting(spelling, passes, self._backend.greeting()),
             idle=[],
@@ -215,17 +215,19 @@ class _Route(NamedTuple):
     pool: urllib3.HTTPConnectionPool
     target: str
     timeout: tuple[float, float]
-    spelling: _Spelling
     headers: dict[str, str]
+    taken: frozenset[str]  # names of headers that a head has once
     head: bytes
     greeting: bytes | None
     idle: list[Line]
 
     def head_with(self, own: Mapping[str, str]) -> bytes:
         """The head of a request that has headers of its own, up to its length. ValueError when one can't be."""
-        if own.keys().isdisjoint(self.headers):
+        given = {name.lower() for name in own}
+        if given.isdisjoint(self.taken):
             return self.head + b"".join(map(_header, own.items())) if own else self.head
-        return self.spelling.head({**self.headers, **own})
+        shared = {name: value for name, value in self.headers.items() if name.lower() not in given}
+        return _Spelling(self.pool, self.target).head({**shared, **own})
 
     def open(self) -> Line:
         """A new connection."""
