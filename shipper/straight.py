@@ -36,7 +36,7 @@ _origin_of = itemgetter(
 _KINDS = (int, str, str, str, int, str, int, str, int, str)  # of an origin
 
 _get_message = logging.LogRecord.getMessage
-_is_usual = _get_message.__module__ == logging.__name__  # and nobody's other way of formatting
+_is_usual = getattr(_get_message, "__globals__", None) is vars(logging)  # and nobody's other way of formatting
 
 _NO_TASK = parts(None)
 _UNRAISED = parts([], None)  # neither exceptions nor stack

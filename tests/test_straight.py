@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import string
+import subprocess
+import sys
 import tracemalloc
 from typing import Any
 
@@ -150,3 +152,19 @@ def test_records_from_ever_new_threads_and_places_do_not_pile_up() -> None:
 def test_a_record_that_is_none_does_not_go_straight() -> None:
     with pytest.raises((AttributeError, UnusualError, KeyError)):
         straight(Redactor(Redact()))(object())  # type: ignore[arg-type]
+
+
+def test_messages_are_formatted_as_whoever_replaced_getmessage_before_the_import_has_it() -> None:
+    program = """
+import functools, logging, sys
+plain = logging.LogRecord.getMessage
+logging.LogRecord.getMessage = functools.wraps(plain)(lambda record: record.msg.format(*record.args))
+from shipper.event import unpack
+from shipper.redact import Redact, Redactor
+from shipper.straight import straight
+record = logging.LogRecord("shop", 20, "/a.py", 1, "order {}", (17,), None, "f")
+print(unpack(straight(Redactor(Redact()))(record)).message)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert run.stdout == "order 17\n"
