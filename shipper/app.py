@@ -268,9 +268,9 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 def flush_at_exit_of_child() -> None:
     """The workers of multiprocessing end without atexit, but run their own finalizers; last those of a low priority."""
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:  # else this process is none of its workers
-        util.Finalize(None, _at_exit, exitpriority=-100)
+    finalize = getattr(sys.modules.get("multiprocessing.util"), "Finalize", None)
+    if finalize is not None:  # else this process is none of its workers
+        finalize(None, _at_exit, exitpriority=-100)
 
 
 def current() -> App | None:

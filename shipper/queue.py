@@ -6,6 +6,7 @@ queue to another process, or reads one.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing.queues
 import os
 import queue
@@ -40,6 +41,8 @@ class RecordQueue(Producer, _Base):  # type: ignore[misc] # put_nowait tells the
     @classmethod
     def of(cls, producer: Producer) -> RecordQueue:
         """The same queue, as its producer's process sees it: one state, two faces."""
+        with contextlib.suppress(OSError):
+            producer.open()  # by itself: what a face of it has opened would be closed with that face
         made = cls.__new__(cls)
         made.__dict__ = producer.__dict__
         if "_reading" not in made.__dict__:
