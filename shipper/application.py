@@ -41,6 +41,7 @@ class App:
         self._since = time.time()
         self.supervisor = Supervisor(settings, since=self._since)
         self._attached: tuple[logging.Logger, logging.Handler, tuple[int, int] | None] | None = None
+
     @property
     def queue(self) -> Producer:
         return self.pipeline.queue

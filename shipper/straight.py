@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from operator import itemgetter
-from sys import modules
 from typing import Any
 
 from .event import MAX_EVENT, begun, idle_packs, new_pack, parts
@@ -35,8 +34,8 @@ _origin_of = itemgetter(
 )
 _KINDS = (int, str, str, str, int, str, int, str, int, str)  # of an origin
 
-_get_message = logging.LogRecord.getMessage
-_is_usual = getattr(_get_message, "__globals__", None) is vars(logging)  # and nobody's other way of formatting
+_format = logging.LogRecord.getMessage
+_usual = _format if getattr(_format, "__globals__", None) is vars(logging) else None  # and nobody's other way
 
 _NO_TASK = parts(None)
 _UNRAISED = parts([], None)  # neither exceptions nor stack
@@ -62,7 +61,7 @@ def straight(redactor: Redactor) -> Way:
         time, exc_info, exc_text, stack, message, args = _rest_of(values)
         if names[:_COUNT] != _MADE or exc_info is not None or exc_text is not None or stack is not None:
             raise UnusualError
-        task = values["taskName"] if _HAS_TASK else task_name() if "asyncio" in modules else None
+        task = values["taskName"] if _HAS_TASK else task_name()
         if task is not None and (type(task) is not str or len(task) > MAX_NAME):
             raise UnusualError
         before, after = origins.get(_origin_of(values)) or _new_origin(origins, values)
@@ -80,7 +79,7 @@ def straight(redactor: Redactor) -> Way:
                     raise UnusualError
         if type(time) is not float or not FIRST_SECOND <= time < END_OF_TIME or len(extra) > _MOST:
             raise UnusualError
-        if type(message) is not str or type(record).getMessage is not _get_message or not _is_usual:
+        if type(message) is not str or type(record).getMessage is not _usual:
             message = record.getMessage()
         elif args:
             message = message % args

@@ -101,8 +101,7 @@ class Sender:
         refusal: DeliveryError
         try:
             body = self._backend.body(events, route.site)
-            head = route.head_with(self._backend.request_headers(events))
-            request = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+            request = _whole(route.head_with(self._backend.request_headers(events)), body)
         except MemoryError:
             refusal = RetryableError("out of memory")
             return lambda: [refusal] * len(events)
@@ -255,7 +254,12 @@ def _greeting(
     if handshake is None:
         return None
     headers, body = handshake
-    return b"%bContent-Length: %d\r\n\r\n%b" % (spelling.head({**passes, **headers}), len(body), body)
+    return _whole(spelling.head({**passes, **headers}), body)
+
+
+def _whole(head: bytes, body: bytes) -> bytes:
+    """A request, of a head that lacks its end."""
+    return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
 
 
 class _Spelling(HTTPConnection):

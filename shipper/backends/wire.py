@@ -9,7 +9,8 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
 __all__ = [
-    "ENQUOTE", "SUPPRESS", "body", "cut", "is_special", "json_text", "no_way", "quote", "quoted", "readable", "spelled",
+    "ENQUOTE", "PLACES", "SUPPRESS", "body", "cut", "is_special", "json_text", "no_way", "quote", "quoted", "readable",
+    "spelled",
 ]  # fmt: skip
 
 SUPPRESS = "suppress"

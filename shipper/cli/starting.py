@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from ..fingerprint import fingerprint
 from ..lock import running
 from ..settings import Settings, identity, resolve
 from ..spool import Spool
+from ..values import parts
 
 if TYPE_CHECKING:
     from ..application import App
@@ -48,7 +48,7 @@ def _owner(spool: str | None) -> str | None:
 
 def begin(settings: Settings) -> App:
     """Start the app; nothing is attached to logging."""
-    names = {field.name for field in dataclasses.fields(Settings)} - {"backends", "cwd", "is_named", "joined"}
+    names = (parts(Settings) or {}).keys() - {"backends", "cwd", "is_named", "joined"}
     given = {name: getattr(settings, name) for name in names}
     start(*settings.backends, attach=False, **given)
     app = current()
