@@ -3,10 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
-from .app import flush, running, start, status, stop
-from .backends import Backend, HttpBackend, Site
+from .application.api import flush, running, start, status, stop
+from .application.handler import QueueHandler
 from .backends.jkool import JKool
+from .backends.protocol import Backend, HttpBackend, Site
 from .backends.trakerr import Trakerr
+from .config.limits import Batching, Retry, Spooling
 from .errors import (
     ConfigurationError,
     DeliveryError,
@@ -17,10 +19,8 @@ from .errors import (
     UnauthorisedError,
     UndecodableError,
 )
-from .event import Event
-from .handler import QueueHandler
-from .limits import Batching, Retry, Spooling
-from .redact import Redact
+from .event.model import Event
+from .event.redact import Redact
 
 if TYPE_CHECKING:
     from .report import BackendStatus, Report, Status

@@ -8,12 +8,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from .lock import number, running
-from .overflow import Drops
-from .positions import saved_positions
-from .segments import segments, size_on_disk
-from .spool import Spool, default_folder, part, read_json, whole
-from .values import Values, field
+from ._support.values import Values, field
+from .config.state_folder import default_folder
+from .journal.cursor_files import saved_positions
+from .journal.segments import segments, size_on_disk
+from .spool.layout import Spool, part, read_json, whole
+from .spool.lock import number, running
+from .transport.overflow import Drops
 
 
 class BackendStatus(Values):

@@ -16,8 +16,8 @@ import hypothesis
 import psutil
 import pytest
 
-from . import leftovers
-from .waiting import holds
+from .support import leftovers
+from .support.waiting import holds
 
 GRACE = 5.0
 """Seconds that stragglers have to go after a test."""

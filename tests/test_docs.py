@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 import pytest
 
-from .leftovers import Scene
+from .support.leftovers import Scene
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BLOCK = re.compile(
@@ -216,7 +216,7 @@ def settings_of_the_readme() -> list[str]:
 def settings_of_the_code() -> set[str]:
     """Names of start()'s keywords, and of the fields of every dataclass that the door or the settings show."""
     door: Any = importlib.import_module("shipper")
-    shown = [*vars(door).values(), *vars(importlib.import_module("shipper.settings")).values()]
+    shown = [*vars(door).values(), *vars(importlib.import_module("shipper.config.settings")).values()]
     kinds = [kind for kind in shown if inspect.isclass(kind) and dataclasses.is_dataclass(kind)]
     kinds += [getattr(door, name) for name in BACKENDS]
     names = set(inspect.signature(door.start).parameters)

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from shipper.cli.status import as_object
-from shipper.cli.statusview import one
+from shipper.cli.status.command import as_object
+from shipper.cli.status.view import one
 from shipper.report import BackendStatus, Report, Status, read_status
-from shipper.spool import Spool, write_atomically
+from shipper.spool.layout import Spool, write_atomically
 
 
 @pytest.fixture

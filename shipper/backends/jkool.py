@@ -11,13 +11,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from .._support.lazy_pattern import Expression
+from .._support.values import KW_ONLY, Values, field
 from .._version import __version__
 from ..errors import ConfigurationError, DeliveryError, UnauthorisedError
-from ..event import Event
-from ..expression import Expression
-from ..tracebacks import traceback_text
-from ..values import KW_ONLY, Values, field
-from . import Answer, Site, checks, wire
+from ..event.model import Event
+from ..event.tracebacks import traceback_text
+from . import json_body, validators
+from .protocol import Answer, Site
 
 SOURCE_TYPES = (
     "GENERIC", "USER", "APPL", "PROCESS", "APPSERVER", "SERVER", "RUNTIME", "VIRTUAL", "NETWORK", "DEVICE",
@@ -87,7 +88,7 @@ class JKool(Values):
     handshake: bool = True
     level: int = logging.INFO
     keys: str = "2016"
-    special_numbers: str = wire.SUPPRESS
+    special_numbers: str = json_body.SUPPRESS
     timeout: tuple[float, float] = (10, 10)
     max_in_flight: int = 16
     batch: str | None = None
@@ -96,22 +97,22 @@ class JKool(Values):
     compress: bool | None = None
 
     def __post_init__(self) -> None:
-        checks.secret("JKool.token", self.token)
-        checks.url("JKool.url", self.url)
+        validators.secret("JKool.token", self.token)
+        validators.url("JKool.url", self.url)
         problem = None if self.source_fqn is None else fqn_problem(self.source_fqn)
         if problem is not None:
             raise ConfigurationError("JKool.source_fqn", self.source_fqn, f"TYPE=name#TYPE=name…; {problem}")
-        checks.flag("JKool.handshake", self.handshake)
-        checks.one_of("JKool.keys", self.keys, ("2016", "tnt4j"))
-        checks.one_of("JKool.special_numbers", self.special_numbers, (wire.SUPPRESS, wire.ENQUOTE))
-        checks.in_flight("JKool.max_in_flight", self.max_in_flight)
-        checks.one_of("JKool.batch", self.batch, (None, "array", "lines"))
-        checks.name("JKool.name", self.name)
+        validators.flag("JKool.handshake", self.handshake)
+        validators.one_of("JKool.keys", self.keys, ("2016", "tnt4j"))
+        validators.one_of("JKool.special_numbers", self.special_numbers, (json_body.SUPPRESS, json_body.ENQUOTE))
+        validators.in_flight("JKool.max_in_flight", self.max_in_flight)
+        validators.one_of("JKool.batch", self.batch, (None, "array", "lines"))
+        validators.name("JKool.name", self.name)
         compress = self.batch is not None if self.compress is None else self.compress
-        object.__setattr__(self, "compress", checks.flag("JKool.compress", compress))
-        object.__setattr__(self, "ca_bundle", checks.readable_path("JKool.ca_bundle", self.ca_bundle))
-        object.__setattr__(self, "level", checks.level("JKool.level", self.level))
-        object.__setattr__(self, "timeout", checks.timeout("JKool.timeout", self.timeout))
+        object.__setattr__(self, "compress", validators.flag("JKool.compress", compress))
+        object.__setattr__(self, "ca_bundle", validators.readable_path("JKool.ca_bundle", self.ca_bundle))
+        object.__setattr__(self, "level", validators.level("JKool.level", self.level))
+        object.__setattr__(self, "timeout", validators.timeout("JKool.timeout", self.timeout))
 
     @property
     def max_events(self) -> int:
@@ -125,7 +126,7 @@ class JKool(Values):
     @property
     def endpoint(self) -> str:
         """The address itself; without query and fragment, as the old client has it."""
-        parts = checks.split(self.url)
+        parts = validators.split(self.url)
         return parts._replace(path=parts.path or "/", query="", fragment="").geturl()
 
     def headers(self, site: Site) -> Mapping[str, str]:
@@ -146,9 +147,9 @@ class JKool(Values):
 
     def body(self, events: Sequence[Event], site: Site) -> bytes:
         # A class derived from it may spell events in its own way, or not hash.
-        way = straight(self, site) if type(self) is JKool else wire.no_way
+        way = straight(self, site) if type(self) is JKool else json_body.no_way
         texts = [way(event) or self._text(event, site) for event in events]
-        return wire.body(texts, self.batch, bool(self.compress))
+        return json_body.body(texts, self.batch, bool(self.compress))
 
     def greeting(self) -> tuple[Mapping[str, str], bytes] | None:
         """The access-request, as the service has wanted it on every connection since 2016."""
@@ -174,7 +175,7 @@ class JKool(Values):
         return UnauthorisedError(f"access refused: {reason}", status=answer.status, body=answer.body)
 
     def _text(self, event: Event, site: Site) -> str:
-        return wire.json_text(self.wire_event(event, site), self.special_numbers)
+        return json_body.json_text(self.wire_event(event, site), self.special_numbers)
 
     def wire_event(self, event: Event, site: Site) -> dict[str, Any]:
         """The event's JSON object. A key that the client set to None stays out."""
@@ -213,10 +214,10 @@ def straight(backend: JKool, site: Site) -> Callable[[Event], str | None]:
     says of it is spelled once."""
     special_numbers = backend.special_numbers
 
-    @functools.lru_cache(maxsize=wire.PLACES)
+    @functools.lru_cache(maxsize=json_body.PLACES)
     def place(level: int, level_name: str, logger: str, path: str, line: int) -> list[str]:
         event = Event(level=level, level_name=level_name, logger=logger, path=path, line=line)
-        return wire.cut(backend._of_record(event, site), _OWN)
+        return json_body.cut(backend._of_record(event, site), _OWN)
 
     def way(event: Event) -> str | None:
         if event.exceptions or event.data or event.stack is not None or event.id is None:
@@ -231,7 +232,7 @@ def straight(backend: JKool, site: Site) -> Callable[[Event], str | None]:
         if properties:
             properties = f', "properties": [{properties}]'
         return (
-            f'{{{begin[2:]}, "time-usec": {round(event.time * 1_000_000)}, "msg-text": {wire.quote(event.message)}'
+            f'{{{begin[2:]}, "time-usec": {round(event.time * 1_000_000)}, "msg-text": {json_body.quote(event.message)}'
             f'{origin}, "tracking-id": "{event.id.uuid_text}"{pid}{tid}{location}{properties}}}'
         )
 
@@ -243,7 +244,7 @@ _OWN = frozenset({"time-usec", "msg-text", "tracking-id", "exception", "pid", "t
 
 def _property_texts(extras: Mapping[str, Any], special_numbers: str) -> list[str]:
     """The JSON text of each property."""
-    quote = wire.quote
+    quote = json_body.quote
     texts: list[str] = []
     for name, value in extras.items():
         kind = type(value)
@@ -253,8 +254,8 @@ def _property_texts(extras: Mapping[str, Any], special_numbers: str) -> list[str
             texts.append(f'{{"name": {quote(name)}, "type": "int", "value": {value}}}')
         elif kind is float and math.isfinite(value):
             texts.append(f'{{"name": {quote(name)}, "type": "float", "value": {value!r}}}')
-        elif kind is not float or special_numbers != wire.SUPPRESS:
-            texts.append(wire.json_text(as_property(name, value), special_numbers))
+        elif kind is not float or special_numbers != json_body.SUPPRESS:
+            texts.append(json_body.json_text(as_property(name, value), special_numbers))
     return texts
 
 
@@ -360,7 +361,7 @@ def _properties(event: Event, special_numbers: str) -> Iterator[dict[str, Any]]:
     for name, value in extras.items():
         if isinstance(named, list) and name in named:
             continue
-        if wire.is_special(value) and special_numbers == wire.SUPPRESS:
+        if json_body.is_special(value) and special_numbers == json_body.SUPPRESS:
             continue
         yield as_property(name, value)
 
@@ -374,8 +375,8 @@ def as_property(name: str, value: Any) -> dict[str, Any]:
     if isinstance(value, float):
         return {"name": name, "type": "float", "value": value}
     if isinstance(value, (dict, list)):
-        return {"name": name, "type": "string", "value": wire.readable(value)}
-    text = wire.spelled(value)
+        return {"name": name, "type": "string", "value": json_body.readable(value)}
+    text = json_body.spelled(value)
     return {"name": name, "type": "date" if _DATE.fullmatch(text) else "string", "value": text}
 
 

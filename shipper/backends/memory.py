@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from ..errors import DeliveryError
-from ..event import Event
-from . import Site
+from ..event.model import Event
+from .protocol import Site
 
 Answers = Callable[[Event], "DeliveryError | None"]
 

@@ -9,12 +9,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from .._support.values import KW_ONLY, Values, field
 from .._version import __version__
 from ..errors import DeliveryError
-from ..event import Event
-from ..raised import Frame, Raised
-from ..values import KW_ONLY, Values, field
-from . import Answer, Site, checks, wire
+from ..event.exceptions import Frame, Raised
+from ..event.model import Event
+from . import json_body, validators
+from .protocol import Answer, Site
 
 SLOTS = 10
 """Custom data has ten places, customData1 to customData10."""
@@ -90,22 +91,22 @@ class Trakerr(Values):
     compress: bool | None = None
 
     def __post_init__(self) -> None:
-        checks.secret("Trakerr.api_key", self.api_key)
-        checks.text("Trakerr.app_version", self.app_version)
-        checks.text("Trakerr.deployment_stage", self.deployment_stage)
-        checks.text("Trakerr.app_sku", self.app_sku)
+        validators.secret("Trakerr.api_key", self.api_key)
+        validators.text("Trakerr.app_version", self.app_version)
+        validators.text("Trakerr.deployment_stage", self.deployment_stage)
+        validators.text("Trakerr.app_sku", self.app_sku)
         for setting in ("data_center", "data_center_region", "app_browser", "app_browser_version"):
-            checks.text_or_none(f"Trakerr.{setting}", getattr(self, setting))
-        checks.url("Trakerr.url", self.url)
-        checks.in_flight("Trakerr.max_in_flight", self.max_in_flight)
-        checks.one_of("Trakerr.batch", self.batch, (None, "array"))
-        checks.name("Trakerr.name", self.name)
+            validators.text_or_none(f"Trakerr.{setting}", getattr(self, setting))
+        validators.url("Trakerr.url", self.url)
+        validators.in_flight("Trakerr.max_in_flight", self.max_in_flight)
+        validators.one_of("Trakerr.batch", self.batch, (None, "array"))
+        validators.name("Trakerr.name", self.name)
         compress = self.batch is not None if self.compress is None else self.compress
-        object.__setattr__(self, "compress", checks.flag("Trakerr.compress", compress))
-        object.__setattr__(self, "tags", checks.texts("Trakerr.tags", self.tags))
-        object.__setattr__(self, "ca_bundle", checks.readable_path("Trakerr.ca_bundle", self.ca_bundle))
-        object.__setattr__(self, "level", checks.level("Trakerr.level", self.level))
-        object.__setattr__(self, "timeout", checks.timeout("Trakerr.timeout", self.timeout))
+        object.__setattr__(self, "compress", validators.flag("Trakerr.compress", compress))
+        object.__setattr__(self, "tags", validators.texts("Trakerr.tags", self.tags))
+        object.__setattr__(self, "ca_bundle", validators.readable_path("Trakerr.ca_bundle", self.ca_bundle))
+        object.__setattr__(self, "level", validators.level("Trakerr.level", self.level))
+        object.__setattr__(self, "timeout", validators.timeout("Trakerr.timeout", self.timeout))
 
     @property
     def max_events(self) -> int:
@@ -119,7 +120,7 @@ class Trakerr(Values):
 
     @property
     def endpoint(self) -> str:
-        parts = checks.split(self.url)
+        parts = validators.split(self.url)
         return parts._replace(path=parts.path.rstrip("/") + "/events", fragment="").geturl()
 
     def headers(self, site: Site) -> Mapping[str, str]:
@@ -136,9 +137,9 @@ class Trakerr(Values):
 
     def body(self, events: Sequence[Event], site: Site) -> bytes:
         # A class derived from it may spell events in its own way, or not hash.
-        way = straight(self, site) if type(self) is Trakerr else wire.no_way
+        way = straight(self, site) if type(self) is Trakerr else json_body.no_way
         texts = [way(event) or self._text(event, site) for event in events]
-        return wire.body(texts, self.batch, bool(self.compress))
+        return json_body.body(texts, self.batch, bool(self.compress))
 
     def greeting(self) -> tuple[Mapping[str, str], bytes] | None:
         return None
@@ -147,7 +148,7 @@ class Trakerr(Values):
         return None
 
     def _text(self, event: Event, site: Site) -> str:
-        return wire.json_text(self.app_event(event, site))
+        return json_body.json_text(self.app_event(event, site))
 
     def app_event(self, event: Event, site: Site) -> dict[str, Any]:
         """The JSON object. A key that the client set to None stays out; one that it did not set has its default."""
@@ -217,9 +218,9 @@ def straight(backend: Trakerr, site: Site) -> Callable[[Event], str | None]:
     """The straight way of a usual event to its JSON text; None for any other. What its logger and level, and the
     backend, say of it is spelled once."""
 
-    @functools.lru_cache(maxsize=wire.PLACES)
+    @functools.lru_cache(maxsize=json_body.PLACES)
     def place(level: int, logger: str) -> list[str]:
-        return wire.cut(backend._all_fields(Event(level=level, logger=logger), site, None), _OWN)
+        return json_body.cut(backend._all_fields(Event(level=level, logger=logger), site, None), _OWN)
 
     def way(event: Event) -> str | None:
         if event.kind != "log" or event.exceptions or event.data or event.stack is not None:
@@ -232,7 +233,7 @@ def straight(backend: Trakerr, site: Site) -> Callable[[Event], str | None]:
         load = _load_text(*sample) if sample else ""
         custom = _custom_text(extras) if extras else ""
         return (
-            f'{{{begin[2:]}, "eventMessage": {wire.quote(event.message)}, "eventTime": {milliseconds(event.time)}'
+            f'{{{begin[2:]}, "eventMessage": {json_body.quote(event.message)}, "eventTime": {milliseconds(event.time)}'
             f"{origin}{load}{sku}{custom}{segments}}}"
         )
 
@@ -246,16 +247,16 @@ _OWN = frozenset({
 
 @functools.lru_cache(maxsize=100, typed=True)
 def _load_text(cpu: float, memory: float) -> str:
-    (text,) = wire.cut({"contextCpuPercentage": cpu, "contextMemoryPercentage": memory}, ())
+    (text,) = json_body.cut({"contextCpuPercentage": cpu, "contextMemoryPercentage": memory}, ())
     return text
 
 
 def _custom_text(extras: Mapping[str, Any]) -> str:
     """The JSON text of custom data that holds extras alone."""
     if len(extras) > SLOTS:
-        return f', "customProperties": {wire.json_text(with_extras(None, extras))}'
+        return f', "customProperties": {json_body.json_text(with_extras(None, extras))}'
     texts = [
-        f'"{place}": {wire.quote(f"{name}={spelled(extras[name])}")}'
+        f'"{place}": {json_body.quote(f"{name}={spelled(extras[name])}")}'
         for place, name in zip(_SLOT_NAMES, sorted(extras), strict=False)
     ]
     return f', "customProperties": {{"stringData": {{{", ".join(texts)}}}}}'
@@ -322,8 +323,8 @@ def spelled(value: Any) -> str:
     if type(value) in _SIMPLE:
         return str(value)
     if isinstance(value, (dict, list)):
-        return wire.readable(value)
-    return wire.spelled(value)
+        return json_body.readable(value)
+    return json_body.spelled(value)
 
 
 _SIMPLE = frozenset({str, int, float})

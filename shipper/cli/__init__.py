@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from .._version import __version__
 from ..errors import ConfigurationError
 
-COMMANDS = ("demo", "status", "receiver", "send", "pipe")
+COMMANDS = (".demo.command", ".status.command", ".receiver", ".send", ".pipe.command")
 EXTRAS = ("rich", "starlette", "uvicorn")
 """What `pip install shipper` alone does not bring."""
 
@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--version", action="version", version=f"shipper {__version__}")
     commands = made.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        importlib.import_module(f".{name}", __name__).register(commands)
+        importlib.import_module(name, __name__).register(commands)
     return made
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from . import BAD_NEWS, NOT_TRIED, OK, complain
 
 if TYPE_CHECKING:
-    from ..application import App
-    from ..event import Event
-    from ..settings import Settings
+    from ..application.runtime import App
+    from ..config.settings import Settings
+    from ..event.model import Event
 
 LATER = 3
 TIMEOUT = 5.0
@@ -69,7 +69,7 @@ def _seconds(text: str) -> float:
 
 def run(given: argparse.Namespace) -> int:
     from ..report import read_status
-    from ..spool import Spool
+    from ..spool.layout import Spool
     from .starting import begin, settings_for
 
     settings = settings_for(given.app, given.spool)
@@ -92,9 +92,9 @@ def _event(given: argparse.Namespace) -> Event:
     """OSError when the traceback can't be read."""
     import logging
 
-    from ..plain import plain
-    from ..record import from_record
-    from ..settings import level_number
+    from ..application.record import from_record
+    from ..config.settings import level_number
+    from ..event.sanitize import plain
 
     text = None if given.exception_from is None else _read(given.exception_from)
     level = level_number("--level", _number(given.level or ("INFO" if text is None else "ERROR")))
@@ -142,6 +142,6 @@ def _outcome(app: App, timeout: float, before: dict[str, int]) -> int:
 
 
 def _stop() -> None:
-    from ..app import stop
+    from ..application.api import stop
 
     stop(0.0)

@@ -6,16 +6,16 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from ..app import current, start
+from .._support.hashing import fingerprint
+from .._support.values import parts
+from ..application.api import current, start
+from ..config.settings import Settings, identity, resolve
 from ..errors import ConfigurationError
-from ..fingerprint import fingerprint
-from ..lock import running
-from ..settings import Settings, identity, resolve
-from ..spool import Spool
-from ..values import parts
+from ..spool.layout import Spool
+from ..spool.lock import running
 
 if TYPE_CHECKING:
-    from ..application import App
+    from ..application.runtime import App
 
 
 def settings_for(app: str | None, spool: str | None) -> Settings:

@@ -11,8 +11,8 @@ from contextvars import Token
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from ..handler import QueueHandler
-from ..settings import level_number
+from ..application.handler import QueueHandler
+from ..config.settings import level_number
 from .log import Logger, log
 from .metrics import now, spelled
 from .places import everywhere

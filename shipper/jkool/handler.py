@@ -6,12 +6,12 @@ import logging
 import os
 from typing import Any
 
+from .._support.values import replaced
+from ..application.client import Line, LineHandler
+from ..application.handler import Unlocked
 from ..backends.jkool import JKool
-from ..event import Event
-from ..handler import Unlocked
-from ..line import Line, LineHandler
-from ..settings import identity, level_number
-from ..values import replaced
+from ..config.settings import identity, level_number
+from ..event.model import Event
 from .scope import FIELDS
 
 URL = "SHIPPER_JKOOL_URL"

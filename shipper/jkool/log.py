@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Union
 
-from ..plain import plain
-from ..settings import level_number
+from ..config.settings import level_number
+from ..event.sanitize import plain
 from .metrics import spelled
 from .scope import FIELDS, around
 from .warn import about_level, outside

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..plain import MAX_DEPTH, json_key
+from ..event.sanitize import MAX_DEPTH, json_key
 
 
 class Property:

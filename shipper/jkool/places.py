@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..app import current
+from ..application.api import current
 from ..backends.jkool import JKool
 
 

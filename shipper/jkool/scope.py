@@ -7,9 +7,9 @@ import threading
 import uuid
 from contextvars import ContextVar, Token
 
-from ..event import Event
-from ..handler import add_scope
-from ..plain import plain
+from ..application.handler import add_scope
+from ..event.model import Event
+from ..event.sanitize import plain
 from .metrics import spelled
 
 FIELDS = "_shipper_jkool"

@@ -10,18 +10,18 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, overload
 
-from .. import app
-from ..backends import Site
-from ..backends.checks import MOST_IN_FLIGHT
+from .._support.values import replaced
+from ..application import api
+from ..application.client import Line
+from ..application.handler import running, say
+from ..backends.protocol import Site
 from ..backends.trakerr import FIELDS, Trakerr, environment, level_word
+from ..backends.validators import MOST_IN_FLIGHT
+from ..config.settings import identity
 from ..errors import ConfigurationError
-from ..event import Event, EventId, unpack
-from ..handler import running, say
-from ..line import Line
-from ..producer import new_token
-from ..settings import identity
-from ..spool import read_json
-from ..values import replaced
+from ..event.model import Event, EventId, unpack
+from ..spool.layout import read_json
+from ..transport.producer import new_token
 from .errors import ApiException
 from .exceptions import ExcInfo, found, stacktrace, working_directory
 from .models import AppEvent, wire
@@ -167,7 +167,7 @@ class TrakerrClient:
         self._api_key = api_key
         self._patience = PATIENCE
         self._line(api_key)
-        begun = app.current()
+        begun = api.current()
         self._cwd = working_directory() if begun is None else begun.settings.cwd
 
     @property
@@ -308,7 +308,7 @@ class TrakerrClient:
         self._patience = 0.0
         pause = threading.Event()
         while (sample := _latest()) is None or abs(now - sample[0]) > NEAR:
-            if time.time() >= deadline or app.current() is None:
+            if time.time() >= deadline or api.current() is None:
                 return None
             pause.wait(0.02)
         return sample[1:]
@@ -349,7 +349,7 @@ class TrakerrClient:
 
         Nothing is closed: what is sent later is delivered too. What is not delivered yet stays in the journal.
         """
-        return app.current() is None or app.flush(timeout)
+        return api.current() is None or api.flush(timeout)
 
 
 def _carried(line: Line, key: Any) -> dict[str, Any]:
@@ -385,7 +385,7 @@ def _tags(name: str, value: object) -> list[Any]:
 
 def _latest() -> tuple[float, float, float] | None:
     """The shipper process's last sample: when, CPU, memory."""
-    begun = app.current()
+    begun = api.current()
     said = None if begun is None else read_json(begun.spool.status)
     try:
         when, cpu, memory = map(float, (said or {})["load"])

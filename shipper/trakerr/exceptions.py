@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Union
 
 from ..backends.trakerr import relative
-from ..raised import Raised, raised
+from ..event.exceptions import Raised, raised
 from .models import InnerStackTrace, Stacktrace, StackTraceLine, StackTraceLines
 
 ExcInfo = Union[

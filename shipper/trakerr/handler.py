@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from ..handler import Unlocked
-from ..line import Line, LineHandler
+from ..application.client import Line, LineHandler
+from ..application.handler import Unlocked
 from .client import TrakerrClient
 
 

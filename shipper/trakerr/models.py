@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, overload
 
 from ..backends.trakerr import FIELDS, LEVELS, level_word
-from ..plain import json_key
+from ..event.sanitize import json_key
 
 __all__ = [
     "AppEvent",

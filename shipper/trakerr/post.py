@@ -14,7 +14,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from ..backends import Answer
+from ..backends.protocol import Answer
 from .errors import ApiException
 
 MAX_ANSWER = 64 * 1024

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 
-from ..event import Event
-from ..handler import add_scope
+from ..application.handler import add_scope
+from ..event.model import Event
 
 _around: ContextVar[Mapping[str, str]] = ContextVar("shipper_trakerr_context")
 _NOTHING: Mapping[str, str] = {}

@@ -118,7 +118,7 @@ def trouble(options: Options) -> Numbers:
         os.kill(pid, signal.SIGSTOP)
     times: list[int] = []
     _log_paced(peer.log, options["rate"], options["seconds"], times)
-    from shipper.app import current
+    from shipper.application.api import current
 
     app = current()
     drops = {} if app is None else app.queue.drops
@@ -166,9 +166,9 @@ def bare(options: Options) -> Numbers:
     """CPU of one request by urllib3 alone, with the body ready: the floor of one event a request."""
     import urllib3
 
-    from shipper.backends import Site
+    from shipper.backends.protocol import Site
     from shipper.backends.trakerr import Trakerr
-    from shipper.event import EventId, unpack
+    from shipper.event.model import EventId, unpack
 
     from . import backlog
 
@@ -321,7 +321,7 @@ def workers(options: Options) -> Numbers:
 
 
 def _work(pipe: int, records: int, size: int, pause: float) -> None:
-    from shipper.app import current
+    from shipper.application.api import current
 
     logger = logging.getLogger("bench")
     logger.setLevel(logging.INFO)

@@ -9,12 +9,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from shipper import frame
-from shipper.event import pack
-from shipper.producer import new_token
-from shipper.record import from_record
-from shipper.segments import segment_path
-from shipper.spool import Spool
+from shipper.application.record import from_record
+from shipper.event.model import pack
+from shipper.journal.segments import segment_path
+from shipper.spool.layout import Spool
+from shipper.transport import frame
+from shipper.transport.producer import new_token
 
 from .peers import NAME, TEXT
 

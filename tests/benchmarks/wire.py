@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from shipper import frame
-from shipper.backends import Site
 from shipper.backends.jkool import JKool
+from shipper.backends.protocol import Site
 from shipper.backends.trakerr import Trakerr
-from shipper.event import EventId, unpack
+from shipper.event.model import EventId, unpack
+from shipper.transport import frame
 
 from . import backlog
 from .rows import Plan, Row

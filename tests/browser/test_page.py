@@ -17,7 +17,7 @@ import pytest
 
 from shipper.receiver import Receiver
 
-from ..needs import need
+from ..support.needs import need
 
 SCRIPT = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 FLAGS = (

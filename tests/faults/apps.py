@@ -29,9 +29,9 @@ from functools import partial
 from typing import Any
 
 import shipper
-from shipper.app import current
-from shipper.lock import read_pid
-from shipper.spool import Spool
+from shipper.application.api import current
+from shipper.spool.layout import Spool
+from shipper.spool.lock import read_pid
 
 OPTIONS: dict[str, Any] = json.loads(os.environ.get("FAULTS_OPTIONS", "{}"))
 LOG = logging.getLogger("faults")
@@ -194,7 +194,7 @@ def log_late() -> None:
 
 def no_thread() -> None:
     """The first thread of ours that empties the overflow can't be started."""
-    stranger: Any = importlib.import_module("shipper.producer")
+    stranger: Any = importlib.import_module("shipper.transport.producer")
     failures: list[str] = []
     start_thread = stranger.start_thread
 
@@ -216,7 +216,7 @@ def no_thread() -> None:
 
 def small_pipe() -> None:
     """The system grants no larger pipe than it gives by default."""
-    stranger: Any = importlib.import_module("shipper.producer")
+    stranger: Any = importlib.import_module("shipper.transport.producer")
     stranger.PIPE_SIZE = -1
     begin()
     for number in range(500):

@@ -21,13 +21,13 @@ from typing import Any
 import psutil
 
 import shipper
-from shipper.cursor import Cursor
-from shipper.event import unpack
-from shipper.lock import read_pid, running
+from shipper.event.model import unpack
+from shipper.journal.cursor import Cursor
 from shipper.report import Status, read_status
-from shipper.spool import Spool, read_json
-from tests.waiting import wait_until
+from shipper.spool.layout import Spool, read_json
+from shipper.spool.lock import read_pid, running
 
+from ..support.waiting import wait_until
 from .oracle import NAMED, Oracle
 
 APP = "faults"

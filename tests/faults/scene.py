@@ -20,11 +20,11 @@ from typing import Any
 import psutil
 
 import shipper
-import shipper.app
-from shipper.lock import read_pid, running
-from shipper.spool import Spool
+import shipper.application.api
+from shipper.spool.layout import Spool
+from shipper.spool.lock import read_pid, running
 
-from ..waiting import holds, wait_until
+from ..support.waiting import holds, wait_until
 from .oracle import NAMED, Oracle
 
 QUICK = shipper.Retry(initial=0.05, maximum=0.2, unauthorised=0.2, max_retry_after=5.0)
@@ -67,7 +67,7 @@ class Scene:
         """Log one record; its name."""
         name = f"n{next(self._numbers)}"
         self.emitted[name] = level
-        app = shipper.app.current()
+        app = shipper.application.api.current()
         if app is not None:
             self._ids[f"{app.queue.token.hex()}-{app.queue.emitted}"] = name
         self._logger.log(level, "id:%s %s", name, text, **kwargs)

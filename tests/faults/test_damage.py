@@ -19,15 +19,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import shipper
-from shipper import frame
-from shipper.cursor import Cursor
-from shipper.event import Event, pack, unpack
-from shipper.journal import Position, Reader
-from shipper.ledger import Ledger
-from shipper.segments import segment_path
-from shipper.spool import Spool
+from shipper.event.model import Event, pack, unpack
+from shipper.journal.account import Ledger
+from shipper.journal.cursor import Cursor
+from shipper.journal.segments import segment_path
+from shipper.journal.writer import Position, Reader
+from shipper.spool.layout import Spool
+from shipper.transport import frame
 
-from ..waiting import wait_until
+from ..support.waiting import wait_until
 from .oracle import Step
 from .scene import Scene
 

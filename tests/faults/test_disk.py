@@ -19,18 +19,18 @@ import psutil
 import pytest
 
 import shipper
-from shipper import frame
-from shipper.event import Event, pack
-from shipper.journal import Writer
-from shipper.overflow import Overflow
-from shipper.queue import RecordQueue
+from shipper.event.model import Event, pack
+from shipper.journal.segments import segment_path
+from shipper.journal.window import DEAD_WRITER
+from shipper.journal.writer import Writer
 from shipper.report import total
-from shipper.segments import segment_path
-from shipper.window import DEAD_WRITER
+from shipper.transport import frame
+from shipper.transport.overflow import Overflow
+from shipper.transport.queue import RecordQueue
 
-from ..forks import in_a_child
-from ..needs import need
-from ..waiting import holds, wait_until
+from ..support.forks import in_a_child
+from ..support.needs import need
+from ..support.waiting import holds, wait_until
 from .oracle import Oracle, Step
 from .scene import Scene, python_with
 

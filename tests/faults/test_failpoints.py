@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 import shipper
-from shipper.app import current
-from shipper.event import Event
-from shipper.spool import read_json
-from tests.waiting import wait_until
+from shipper.application.api import current
+from shipper.event.model import Event
+from shipper.spool.layout import read_json
 
+from ..support.waiting import wait_until
 from .failpoints import Failpoint, Failpoints
 from .ledger import APP, Case
 from .oracle import Step
@@ -27,19 +27,19 @@ SEGMENT = 4096
 SPOOLING = shipper.Spooling(segment=SEGMENT, quota=1 << 20)
 
 POINTS = [
-    Failpoint("before a splice", "shipper.journal:Writer.splice"),
-    Failpoint("after a splice", "shipper.journal:Writer.splice", "after"),
-    Failpoint("before a later splice", "shipper.journal:Writer.splice", number=5),
-    Failpoint("before a rotation", "shipper.journal:Writer.sync"),
-    Failpoint("inside a rotation", "shipper.journal:Writer.close", "after"),
-    Failpoint("before a new segment", "shipper.journal:open_file", where="000000000002.seg"),
-    Failpoint("after a new segment", "shipper.journal:open_file", "after", where="000000000002.seg"),
-    Failpoint("after a rotation", "shipper.journal:Writer.rotate_if_due", "after", number=3),
-    Failpoint("before a cursor is written", "shipper.cursor:write_atomically", where="trakerr.json"),
+    Failpoint("before a splice", "shipper.journal.writer:Writer.splice"),
+    Failpoint("after a splice", "shipper.journal.writer:Writer.splice", "after"),
+    Failpoint("before a later splice", "shipper.journal.writer:Writer.splice", number=5),
+    Failpoint("before a rotation", "shipper.journal.writer:Writer.sync"),
+    Failpoint("inside a rotation", "shipper.journal.writer:Writer.close", "after"),
+    Failpoint("before a new segment", "shipper.journal.writer:open_file", where="000000000002.seg"),
+    Failpoint("after a new segment", "shipper.journal.writer:open_file", "after", where="000000000002.seg"),
+    Failpoint("after a rotation", "shipper.journal.writer:Writer.rotate_if_due", "after", number=3),
+    Failpoint("before a cursor is written", "shipper.journal.cursor:write_atomically", where="trakerr.json"),
     Failpoint("before a cursor is replaced", "os:replace", where="trakerr.json"),
     Failpoint("after a cursor was replaced", "os:replace", "after", where="trakerr.json"),
-    Failpoint("before a dead letter", "shipper.dead:DeadLetters.bury"),
-    Failpoint("after a dead letter", "shipper.dead:DeadLetters.bury", "after"),
+    Failpoint("before a dead letter", "shipper.delivery.dead_letters:DeadLetters.bury"),
+    Failpoint("after a dead letter", "shipper.delivery.dead_letters:DeadLetters.bury", "after"),
     Failpoint("before a segment is deleted", "os:unlink", where=".seg"),
     Failpoint("after a segment was deleted", "os:unlink", "after", where=".seg"),
     Failpoint("before the ledger is replaced", "os:replace", where="ledger.json"),
@@ -50,29 +50,29 @@ POINTS = [
     Failpoint("before the cursors are opened", "shipper.process:Shipper._open_cursors"),
     Failpoint("before the backends are opened", "shipper.process:Shipper._open_backends"),
     Failpoint("after the backends were opened", "shipper.process:Shipper._open_backends", "after"),
-    Failpoint("before a request", "shipper.backends.http:Sender._exchange", number=10),
-    Failpoint("between an answer and its commit", "shipper.backends.http:Sender._exchange", "after", number=10),
-    Failpoint("before a commit", "shipper.cursor:Cursor.commit", number=2),
-    Failpoint("after a commit", "shipper.cursor:Cursor.commit", "after", number=2),
+    Failpoint("before a request", "shipper.backends.http.sender:Sender._exchange", number=10),
+    Failpoint("between an answer and its commit", "shipper.backends.http.sender:Sender._exchange", "after", number=10),
+    Failpoint("before a commit", "shipper.journal.cursor:Cursor.commit", number=2),
+    Failpoint("after a commit", "shipper.journal.cursor:Cursor.commit", "after", number=2),
 ]
 ADOPTING = [
-    Failpoint("before an overflow is appended", "shipper.journal:Writer.append"),
-    Failpoint("after an overflow was appended", "shipper.journal:Writer.append", "after"),
-    Failpoint("before its drops are noted", "shipper.ledger:Ledger.note_drops"),
-    Failpoint("before an overflow is removed", "shipper.overflow:Abandoned.remove"),
-    Failpoint("after an overflow was removed", "shipper.overflow:Abandoned.remove", "after"),
+    Failpoint("before an overflow is appended", "shipper.journal.writer:Writer.append"),
+    Failpoint("after an overflow was appended", "shipper.journal.writer:Writer.append", "after"),
+    Failpoint("before its drops are noted", "shipper.journal.account:Ledger.note_drops"),
+    Failpoint("before an overflow is removed", "shipper.transport.overflow:Abandoned.remove"),
+    Failpoint("after an overflow was removed", "shipper.transport.overflow:Abandoned.remove", "after"),
 ]
 RECOVERING = [
-    Failpoint("before trails are looked for", "shipper.recovery:Recovery.begin"),
-    Failpoint("before what the pipe lost is put back", "shipper.journal:Writer.append"),
-    Failpoint("after what the pipe lost was put back", "shipper.journal:Writer.append", "after"),
-    Failpoint("before a trail is removed", "shipper.trail:Left.remove"),
-    Failpoint("after a trail was removed", "shipper.trail:Left.remove", "after"),
+    Failpoint("before trails are looked for", "shipper.process.recovery:Recovery.begin"),
+    Failpoint("before what the pipe lost is put back", "shipper.journal.writer:Writer.append"),
+    Failpoint("after what the pipe lost was put back", "shipper.journal.writer:Writer.append", "after"),
+    Failpoint("before a trail is removed", "shipper.transport.pipe_mirror:Left.remove"),
+    Failpoint("after a trail was removed", "shipper.transport.pipe_mirror:Left.remove", "after"),
 ]
 ENDING = [
     Failpoint("when told to hand over", "shipper.process:Shipper._on_hand_over"),
     Failpoint("before the end", "shipper.process:Shipper._end"),
-    Failpoint("while the deliverers end", "shipper.delivery:Deliverer._end"),
+    Failpoint("while the deliverers end", "shipper.delivery.deliverer:Deliverer._end"),
     Failpoint("after the end", "shipper.process:Shipper._end", "after"),
 ]
 

@@ -6,8 +6,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from tests.needs import need
-
+from ..support.needs import need
 from .ledger import Case
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import shipper
 
-from ..waiting import holds, wait_until
+from ..support.waiting import holds, wait_until
 from .scene import Scene, run_script
 
 
@@ -56,9 +56,9 @@ def test_a_hook_that_sleeps_holds_up_its_own_thread_alone(scene: Scene) -> None:
 
 SLOW_HOOK = """
     import json, logging, os, sys, threading, time
-    import shipper.hook
+    import shipper.application.callback_guard
 
-    shipper.hook.REST = 3.0  # times 1.2 s, and not ten times
+    shipper.application.callback_guard.REST = 3.0  # times 1.2 s, and not ten times
     url, spool = sys.argv[1:]
     log = logging.getLogger("slow")
     log.propagate = False
@@ -81,7 +81,8 @@ SLOW_HOOK = """
         os._exit(time.monotonic() - before > 1)
     assert os.waitpid(child, 0)[1] == 0
     seconds = 0
-    while shipper.app.current().queue.drops["before_send"]["ERROR"] == shipper.app.current().queue.emitted - 2:
+    queue = shipper.application.api.current().queue
+    while queue.drops["before_send"]["ERROR"] == queue.emitted - 2:
         threading.Event().wait(0.1)
         log.error("id:later")
     report = shipper.stop(10)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from ..needs import need
-from ..waiting import wait_until
+from ..support.needs import need
+from ..support.waiting import wait_until
 from .scene import Scene
 
-BEFORE_IT = "import logging, shipper, shipper.producer"
+BEFORE_IT = "import logging, shipper, shipper.transport.producer"
 PATCHED = {
     "gevent early": ("gevent", "from gevent import monkey; monkey.patch_all()", "import gevent"),
     "gevent late": ("gevent", BEFORE_IT, "import gevent; from gevent import monkey; monkey.patch_all()"),

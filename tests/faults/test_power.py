@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import shipper
-from shipper.lock import read_pid
+from shipper.spool.lock import read_pid
 
-from ..waiting import wait_until
+from ..support.waiting import wait_until
 from .scene import Scene, python_with
 
 INTERVAL = 0.2

@@ -17,9 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shipper import frame
-from tests.waiting import holds, wait_until
+from shipper.transport import frame
 
+from ..support.waiting import holds, wait_until
 from .failpoints import Failpoint, Failpoints
 from .ledger import SERVICES, Case
 from .oracle import Oracle, Step

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 import shipper
-from shipper.event import MAX_EVENT
+from shipper.event.model import MAX_EVENT
 
-from ..files import contents
-from ..waiting import wait_until
+from ..support.files import contents
+from ..support.waiting import wait_until
 from .oracle import Oracle, Step
 from .scene import Scene, python_with, run_script
 
@@ -48,7 +48,7 @@ BURST = """
             for number in range(each):
                 level = logging.ERROR if number % 10 == 0 else logging.DEBUG
                 log.log(level, "id:%s%d-%d %s", "E" if level == logging.ERROR else "D", process, number, "x" * 40)
-            os.write(writing, json.dumps(shipper.app.current().queue.drops).encode())
+            os.write(writing, json.dumps(shipper.application.api.current().queue.drops).encode())
             os.close(writing)
             sys.stdin.readline()
             report = shipper.stop(60)
@@ -244,8 +244,8 @@ def test_a_wall_clock_that_jumps_stops_nothing(scene: Scene, tmp_path: Path, jum
 JUMPING_APP = """
     import json, logging, os, signal, sys
     import shipper
-    from shipper.lock import read_pid
-    from shipper.spool import Spool
+    from shipper.spool.lock import read_pid
+    from shipper.spool.layout import Spool
 
     url, spool, flag, jump = sys.argv[1:]
     log = logging.getLogger("jumps")
@@ -301,7 +301,7 @@ FEW_DESCRIPTORS = """
     if child == 0:
         for number in range(20):
             log.error("id:c%d", number)
-        assert shipper.app.current().queue.emitted == 20
+        assert shipper.application.api.current().queue.emitted == 20
         for fd in taken:
             os.close(fd)
         os._exit(0 if shipper.stop(15).flushed else 1)
@@ -377,7 +377,7 @@ def test_a_secret_is_nowhere(spool: Path, capfd: pytest.CaptureFixture[str]) -> 
         wait_until(lambda: len(scene.dead("a")) == len(scene.dead("b")) == 4, 10)
         process = scene.process
         seen = [" ".join(process.cmdline()), json.dumps(process.environ()), repr(shipper.status())]
-        seen += [repr(scene.trakerr("a", SECRETS["trakerr"])), repr(shipper.app.current())]
+        seen += [repr(scene.trakerr("a", SECRETS["trakerr"])), repr(shipper.application.api.current())]
         scene.stop()
         scene.ends()
         for request in oracle.requests("a") + oracle.requests("b"):

@@ -20,13 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import shipper
-from shipper import frame
 from shipper.errors import UndecodableError
-from shipper.event import Event, EventId, pack, unpack
-from shipper.spool import Spool
+from shipper.event.model import Event, EventId, pack, unpack
+from shipper.spool.layout import Spool
+from shipper.transport import frame
 
-from ..needs import need
-from ..waiting import wait_until
+from ..support.needs import need
+from ..support.waiting import wait_until
 from .oracle import Oracle, Step
 from .scene import Scene
 

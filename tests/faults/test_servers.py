@@ -12,7 +12,7 @@ import pytest
 
 import shipper
 
-from ..waiting import holds, wait_until
+from ..support.waiting import holds, wait_until
 from .oracle import Oracle, Request, Step
 from .scene import QUICK, Scene, percentile, timed
 

@@ -14,7 +14,7 @@ import pytest
 
 import shipper
 
-from ..waiting import wait_until
+from ..support.waiting import wait_until
 from .oracle import Step
 from .scene import Scene
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.waiting import holds, wait_until
-
+from ..support.waiting import holds, wait_until
 from .ledger import SERVICES, App, Case
 from .oracle import Step
 

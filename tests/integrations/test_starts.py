@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from ..apps import App, shippers_of
-from ..needs import need
-from ..servers import Server
-from ..waiting import holds
+from ..support.apps import App, shippers_of
+from ..support.needs import need
+from ..support.servers import Server
+from ..support.waiting import holds
 
 WSGI = """
 begin(app=None)

@@ -1,0 +1,157 @@
+"""A LogRecord → an event: formatted, with everything that was added to it, as plain data."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
+from typing import Any
+
+from ..event.exceptions import raised
+from ..event.model import Event
+from ..event.sanitize import (
+    END_OF_TIME,
+    FIRST_SECOND,
+    MAX_NAME,
+    as_fields,
+    as_integer,
+    as_name,
+    as_seconds,
+    as_text,
+    guarded,
+    type_name,
+)
+from ..event.tracebacks import from_text
+
+_STANDARD = frozenset({
+    "name", "msg", "args", "levelname", "levelno", "pathname", "filename", "module", "exc_info", "exc_text",
+    "stack_info", "lineno", "funcName", "created", "msecs", "relativeCreated", "thread", "threadName", "processName",
+    "process", "message", "asctime", "taskName",
+})  # fmt: skip
+
+
+def from_record(record: logging.LogRecord, *, context: Callable[[], Mapping[str, object]] | None = None) -> Event:
+    """The record as an event of kind "log"; never raises, and reads no file.
+
+    Everything that was added to the record becomes ``extra``, but for names that begin with ``_shipper``. A marker
+    stands for what can't be formatted, and for a ``context`` that raises.
+    """
+    try:
+        return _event(record, context)
+    except Exception as exc:  # at the edge of the recursion limit, or a record that is none
+        return Event(time=time.time(), level=logging.ERROR, message=f"<unreadable record: {type_name(exc)}>")
+
+
+def _event(record: logging.LogRecord, context: Callable[[], Mapping[str, object]] | None) -> Event:
+    values = record.__dict__
+    find = values.get
+    extra = {key: value for key, value in values.items() if key not in _STANDARD}
+    exc_info = find("exc_info")
+    exceptions = [] if exc_info is None else raised(exc_info)
+    if not exceptions and isinstance(text := find("exc_text"), str) and text:
+        exceptions = from_text(as_text(text))
+    stack = find("stack_info")
+    task = values["taskName"] if "taskName" in values else task_name()
+    time, level, level_name, logger, path, line, function, pid, process, tid, thread = _origin(values)
+    return Event(
+        "log",
+        None,
+        time,
+        level,
+        level_name,
+        logger,
+        _message(record),
+        path,
+        line,
+        function,
+        pid,
+        process,
+        tid,
+        thread,
+        None if task is None else as_name(task),
+        exceptions,
+        None if stack is None else as_text(stack),
+        _extra(extra) if extra else {},
+        _context(context) if context is not None else {},
+        {},
+    )
+
+
+_ORIGIN = (
+    "created", "levelno", "levelname", "name", "pathname", "lineno", "funcName", "process", "processName", "thread",
+    "threadName",
+)  # fmt: skip
+_USUAL = (float, int, str, str, str, int, str, int, str, int, str)
+_origin_of = itemgetter(*_ORIGIN)
+
+
+def _origin(values: dict[str, Any]) -> Iterable[Any]:
+    """When, how grave and from where, in the order of `_ORIGIN`; in one go where they are what logging makes them."""
+    try:
+        found: tuple[Any, ...] = _origin_of(values)
+    except KeyError:
+        found = ()
+    if tuple(map(type, found)) == _USUAL and _is_usual(*found):
+        return found
+    mended = {float: as_seconds, int: as_integer, str: as_name}
+    return [mended[kind](values.get(name)) for name, kind in zip(_ORIGIN, _USUAL, strict=True)]
+
+
+def _is_usual(
+    time: float,
+    level: int,
+    level_name: str,
+    logger: str,
+    path: str,
+    line: int,
+    function: str,
+    pid: int,
+    process: str,
+    tid: int,
+    thread: str,
+) -> bool:
+    names = f"{level_name}{logger}{path}{function}{process}{thread}"
+    if len(names) > MAX_NAME or not names.isascii():
+        return False
+    numbers = (level, line, pid, tid)
+    return FIRST_SECOND <= time < END_OF_TIME and min(numbers) >= 0 and max(numbers) < 2**63
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return as_text(record.getMessage())
+    except Exception:
+        message = as_text(getattr(record, "msg", ""))
+    args = getattr(record, "args", None)
+    return f"{message} [arguments that do not fit: {guarded(repr, args)}]" if args else message
+
+
+def _extra(extra: dict[str, object]) -> dict[str, Any]:
+    for key in list(extra):
+        if isinstance(key, str) and key.startswith("_shipper"):
+            del extra[key]
+    return as_fields(extra)
+
+
+def _context(context: Callable[[], Mapping[str, object]]) -> dict[str, Any]:
+    try:
+        given = context()
+        return as_fields(given) if given else {}
+    except Exception as exc:
+        return {"[context]": f"<no context: {type_name(exc)}: {guarded(str, exc, MAX_NAME)}>"}
+
+
+def task_name() -> object:
+    """The name of the running asyncio task, before Python 3.12 put it into the record."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return None
+    try:
+        if asyncio._get_running_loop() is None:
+            return None
+        task = asyncio.current_task()
+        return None if task is None else task.get_name()
+    except Exception:  # asyncio is just being imported, or a loop that knows no tasks
+        return None

@@ -1,0 +1,190 @@
+"""Sees to it that one shipper process runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from shipper import Trakerr
+from shipper.application.supervisor import (
+    LONG_PATIENCE,
+    LOOPING,
+    PATIENCE,
+    Alarm,
+    Supervisor,
+    _is_ours,
+    _pause,
+    interpreter,
+)
+from shipper.config.settings import Settings
+from shipper.spool.layout import Spool, open_file, write_atomically
+from shipper.spool.lock import number, read_note, running, write_note
+from shipper.transport.queue import RecordQueue
+
+from ..support.waiting import wait_until
+
+
+@pytest.fixture
+def place(spool: Path) -> Iterator[Spool]:
+    made = Spool(str(spool))
+    made.prepare()
+    yield made
+    if os.path.isdir(made.overflow):
+        os.rmdir(made.overflow)
+
+
+@pytest.fixture
+def lock(place: Spool) -> Iterator[int]:
+    """The lock file, locked by this test."""
+    descriptor = open_file(place.lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield descriptor
+    os.close(descriptor)
+
+
+def settings(place: Spool, **more: float) -> Settings:
+    return Settings((Trakerr("key", url="http://127.0.0.1:1"),), "test", place.path, python="/nonexistent", **more)  # type: ignore[arg-type]
+
+
+def test_the_interpreter_is_the_setting_else_this_one() -> None:
+    assert interpreter("/opt/python") == "/opt/python"
+    assert interpreter("") == sys.executable
+
+
+def test_an_alarm_ends_the_wait_at_once() -> None:
+    alarm = Alarm()
+    threading.Timer(0.05, alarm.ring).start()
+    began = monotonic()
+
+    alarm.wait_for_end_of(os.getppid())
+
+    assert monotonic() - began < 0.8
+    alarm.close()
+    alarm.close()
+
+
+def test_an_alarm_tells_the_end_of_a_process() -> None:
+    alarm = Alarm()
+    pid = os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "0.1")
+    began = monotonic()
+
+    alarm.wait_for_end_of(pid)
+
+    assert monotonic() - began < 0.8
+    os.waitpid(pid, 0)
+    alarm.close()
+
+
+def test_the_pause_grows_with_the_number_of_processes_that_ended_at_once() -> None:
+    pauses = [_pause(quick) for quick in range(LOOPING + 1)]
+
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[LOOPING - 1], pauses[LOOPING]) == (0.0, PATIENCE, LONG_PATIENCE)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", '{"pid": "x", "started": [], "quick": null}', '{"pid": NaN}', "\x00\x01"]
+)
+def test_a_damaged_lock_file_stops_nobody(place: Spool, text: str) -> None:
+    Path(place.lock).write_text(text)
+    Path(place.lock).chmod(0o600)
+    descriptor = open_file(place.lock, os.O_RDWR)
+
+    assert number(read_note(descriptor), "pid") == 0.0
+    assert Supervisor(settings(place))._may_start(descriptor)
+    os.close(descriptor)
+
+
+def test_only_a_shipper_process_is_signalled() -> None:
+    assert not _is_ours(os.getpid())
+    assert not _is_ours(0)
+    assert not _is_ours(1)
+
+
+def test_who_holds_the_lock_is_the_one_that_runs(place: Spool, lock: int) -> None:
+    write_note(lock, {"pid": 17, "digest": "x"})
+
+    assert running(place) == {"pid": 17, "digest": "x"}
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    assert running(place) is None
+
+
+def test_nobody_is_started_while_somebody_holds_the_lock(place: Spool, lock: int) -> None:
+    supervisor = Supervisor(settings(place))
+
+    supervisor.begin()
+
+    assert read_note(lock) == {}
+    supervisor.stop()
+    supervisor.stop()
+
+
+def test_a_forked_child_does_not_keep_the_lock_of_a_process_that_is_gone(place: Spool) -> None:
+    from shipper.application import supervisor
+
+    descriptor = open_file(place.lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    supervisor._locks.add(descriptor)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writing)
+        os.read(reading, 1)
+        os._exit(0)
+    os.close(reading)
+    supervisor._locks.discard(descriptor)
+    os.close(descriptor)
+
+    wait_until(lambda: running(place) is None, message="the lock to be free although the child lives")
+    os.close(writing)
+    os.waitpid(child, 0)
+
+
+def test_what_is_in_the_pipe_is_rescued_when_no_process_can_be_had(place: Spool) -> None:
+    queue = RecordQueue(place.queue, overflow=place.overflow)
+    queue.put_nowait(b"precious")
+
+    assert Supervisor(settings(place)).rescue()
+
+    queue.close()
+    assert b"precious" in b"".join(path.read_bytes() for path in Path(place.journal).iterdir())
+
+
+def test_a_process_that_is_killed_before_it_begins_takes_nothing_with_it(place: Spool, tmp_path: Path) -> None:
+    """All of the application ends too: nobody holds the pipe any more."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nkill -9 $$\n")
+    python.chmod(0o755)
+    queue = RecordQueue(place.queue, overflow=place.overflow)
+    queue.put_nowait(b"precious")
+    supervisor = Supervisor(dataclasses.replace(settings(place), python=str(python)))
+
+    supervisor.begin()
+    supervisor.stop()
+    queue.close()
+
+    assert b"precious" in b"".join(path.read_bytes() for path in Path(place.journal).iterdir())
+
+
+def test_what_is_saved_for_a_process_is_written_where_its_cursors_will_look(place: Spool, tmp_path: Path) -> None:
+    """The journal is gone, and the cursors had come to its seventh segment."""
+    write_atomically(os.path.join(place.cursors, "trakerr.json"), {"segment": 7, "offset": 0})
+    queue = RecordQueue(place.queue, overflow=place.overflow)
+    queue.put_nowait(b"precious")
+
+    assert Supervisor(settings(place)).rescue()
+
+    queue.close()
+    assert [path.name.lstrip("0") for path in Path(place.journal).iterdir()] == ["7.seg"]
+
+
+def test_nothing_is_rescued_from_a_process_that_runs(place: Spool, lock: int) -> None:
+    assert not Supervisor(settings(place)).rescue()

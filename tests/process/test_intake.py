@@ -1,0 +1,417 @@
+"""Intake: everything that was put gets into the journal once, whoever is killed and whatever the disk says."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shipper.journal.segments import segment_path, segments
+from shipper.journal.writer import Position, Reader, Writer
+from shipper.process.intake import Intake
+from shipper.transport import frame
+from shipper.transport.overflow import Overflow
+from shipper.transport.producer import grow
+from shipper.transport.queue import RecordQueue
+
+from ..support.disks import tmpfs
+from ..support.forks import forked
+from ..support.waiting import wait_until
+
+TOKEN = b"tokentok"
+
+
+def framed(seq: int, size: int = 100) -> bytes:
+    return b"".join(frame.encode(b"." * size, token=TOKEN, seq=seq, pid=os.getpid()))
+
+
+class Journal:
+    """What is in the journal now."""
+
+    def __init__(self, folder: Path) -> None:
+        self.frames: list[frame.FrameView] = []
+        self.damage = 0
+        reader = Reader(str(folder), Position(1, 0))
+        while (stretch := reader.read()) is not None:
+            self.frames += stretch.scan.frames
+            self.damage += len(stretch.scan.damage)
+        reader.close()
+
+    @property
+    def seqs(self) -> list[int]:
+        return [view.seq for view in self.frames]
+
+
+class Place:
+    def __init__(self, folder: Path) -> None:
+        self.queue = str(folder / "queue")
+        self.overflow = str(folder / "overflow")
+        self.journal = folder / "journal"
+        os.mkfifo(self.queue, 0o600)
+        self.journal.mkdir(0o700)
+
+    def pipe(self) -> int:
+        fd = os.open(self.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        grow(fd)
+        return fd
+
+    def record_queue(self, overflow_size: int = 8 * 1024 * 1024) -> RecordQueue:
+        made = RecordQueue(self.queue, overflow=self.overflow, overflow_size=overflow_size)
+        made.open()
+        return made
+
+
+@pytest.fixture
+def place(spool: Path) -> Place:
+    return Place(spool)
+
+
+Start = Callable[..., Intake]
+
+
+@pytest.fixture
+def start(place: Place) -> Iterator[Start]:
+    """Start an intake in a thread; at the end all are stopped."""
+    running: list[tuple[Intake, threading.Thread, int]] = []
+
+    def begin(*, segment_bytes: int = 1 << 20, grown: Callable[[], None] = lambda: None) -> Intake:
+        pipe = place.pipe()
+        writer = Writer(str(place.journal), segment_bytes=segment_bytes)
+        intake = Intake(pipe, writer, place.overflow, grown=grown)
+        intake.adopting.set()
+        thread = threading.Thread(target=intake.run)
+        thread.start()
+        running.append((intake, thread, pipe))
+        return intake
+
+    yield begin
+    for intake, thread, pipe in running:
+        intake.stopping.set()
+        thread.join()
+        os.close(pipe)
+        while not intake.adopted.empty():
+            intake.adopted.get().remove()
+
+
+def test_what_is_put_is_journaled_and_told(place: Place, start: Start) -> None:
+    told = threading.Event()
+    start(grown=told.set)
+    put = place.record_queue()
+
+    for seq in range(100):
+        put.put_nowait(b"%d" % seq)
+
+    wait_until(lambda: Journal(place.journal).seqs == list(range(100)))
+    assert told.is_set()
+    put.close()
+
+
+def test_the_end_of_the_last_writer_is_seen_and_so_is_a_new_one(place: Place, start: Start) -> None:
+    put = place.record_queue()
+    intake = start()
+    put.put_nowait(b"1")
+    wait_until(lambda: Journal(place.journal).seqs == [0])
+    assert not intake.eof.is_set()
+
+    put.close()
+    wait_until(intake.eof.is_set)
+
+    again = place.record_queue()
+    again.put_nowait(b"2")
+    wait_until(lambda: len(Journal(place.journal).frames) == 2 and not intake.eof.is_set())
+    again.close()
+    wait_until(intake.eof.is_set)
+
+
+def test_what_waits_in_the_pipe_for_an_intake_is_taken_when_it_comes(place: Place, start: Start) -> None:
+    put = place.record_queue()
+    for _ in range(1000):
+        put.put_nowait(b"." * 500)
+    start()
+
+    wait_until(lambda: Journal(place.journal).seqs == list(range(1000)))
+    put.close()
+
+
+def test_while_the_newest_are_refused_only_the_last_writers_end_lets_them_in(place: Place, start: Start) -> None:
+    put = place.record_queue()
+    intake = start()
+    intake.paused.set()
+    put.put_nowait(b"1")
+    assert not intake.eof.wait(0.5)
+    assert len(Journal(place.journal).frames) <= 1
+
+    put.close()
+
+    wait_until(intake.eof.is_set)
+    assert Journal(place.journal).seqs == [0]
+
+
+def test_segments_begin_at_frame_borders_under_the_load_of_several_processes(place: Place, start: Start) -> None:
+    start(segment_bytes=100_000)
+    pids = []
+    for _ in range(3):
+
+        def work() -> None:
+            put = place.record_queue()
+            chance = random.Random(os.getpid())
+            for _ in range(2000):
+                put.put(b"." * chance.randrange(1, 9000))
+            put.drain(float("inf"))
+
+        pids.append(forked(work))
+    for pid in pids:
+        assert os.waitpid(pid, 0)[1] == 0
+
+    wait_until(lambda: len({(v.token, v.seq) for v in Journal(place.journal).frames}) == 6000, 20)
+    found = Journal(place.journal)
+    assert found.damage == 0
+    counted = Counter((view.token, view.seq, view.part) for view in found.frames)
+    assert max(counted.values()) == 1
+    assert len(segments(str(place.journal))) > 5
+    for number in segments(str(place.journal)):
+        data = Path(segment_path(str(place.journal), number)).read_bytes()
+        assert frame.scan(data, complete=True).damage == []
+
+
+INTAKE = """
+import os, sys
+from shipper.process.intake import Intake
+from shipper.journal.writer import Writer
+from shipper.transport.producer import grow
+queue, journal, overflow = sys.argv[1:]
+pipe = os.open(queue, os.O_RDONLY | os.O_NONBLOCK)
+grow(pipe)
+intake = Intake(pipe, Writer(journal, segment_bytes=300_000), overflow)
+print("ready", flush=True)
+intake.run()
+"""
+
+
+def intake_process(place: Place) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", INTAKE, place.queue, str(place.journal), place.overflow]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def test_an_intake_killed_again_and_again_loses_and_damages_nothing(place: Place) -> None:
+    seed = random.SystemRandom().randrange(10**9)
+    print("seed", seed)
+    chance = random.Random(seed)
+    holder = place.record_queue()
+    pids = []
+    for which in range(2):
+        sizes = random.Random(seed + which)
+
+        def work(sizes: random.Random = sizes) -> None:
+            for _ in range(4000):
+                holder.put(b"." * sizes.choice([20, 300, 300, 5000]), timeout=0.01)
+            holder.drain(float("inf"))
+
+        pids.append(forked(work))
+
+    alive = set(pids)
+    pause = threading.Event()
+    kills = 0
+    while alive or kills < 10:
+        process = intake_process(place)
+        pause.wait(chance.uniform(0.0, 0.15))
+        process.kill()
+        process.communicate()
+        kills += 1
+        alive -= {pid for pid in alive if os.waitpid(pid, os.WNOHANG)[0]}
+    process = intake_process(place)
+    wait_until(lambda: len({(v.token, v.seq) for v in Journal(place.journal).frames}) == 8000, 20, f"seed {seed}")
+    process.kill()
+    process.communicate()
+
+    found = Journal(place.journal)
+    assert found.damage == 0
+    assert max(Counter((view.token, view.seq, view.part) for view in found.frames).values()) == 1
+    by_process: dict[bytes, list[int]] = {}
+    for view in found.frames:
+        if view.part == 0:
+            by_process.setdefault(view.token, []).append(view.seq)
+    assert all(seqs == list(range(4000)) for seqs in by_process.values())
+    holder.close()
+
+
+def left_behind(place: Place, *seqs: int) -> None:
+    """An overflow whose owner is gone."""
+    owner = Overflow(place.overflow, token=TOKEN, pid=2**22 + 1, limit=10**6)
+    for seq in seqs:
+        owner.append([framed(seq)], 20)
+    owner.count("queue_full", 10)
+    owner.close()
+
+
+def test_an_overflow_without_an_owner_is_journaled_and_handed_on(place: Place, start: Start) -> None:
+    left_behind(place, 1, 2, 3)
+    put = place.record_queue()
+    intake = start()
+
+    wait_until(lambda: Journal(place.journal).seqs == [1, 2, 3])
+    found = intake.adopted.get(timeout=5)
+    assert found.drops == {"queue_full": {"DEBUG": 1}}
+    found.remove()
+    put.close()
+
+
+def test_an_overflow_that_is_journaled_is_not_journaled_again_by_the_next(place: Place, start: Start) -> None:
+    """Its process was killed before it had accounted for the drops."""
+    left_behind(place, 1, 2, 3)
+    put = place.record_queue()
+    start().adopted.get(timeout=5).close()
+
+    found = start().adopted.get(timeout=5)
+
+    assert found.drops == {"queue_full": {"DEBUG": 1}}
+    assert Journal(place.journal).seqs == [1, 2, 3]
+    found.remove()
+    put.close()
+
+
+def test_nothing_is_adopted_before_somebody_can_account_for_it(place: Place) -> None:
+    left_behind(place, 1)
+    put = place.record_queue()
+    pipe = place.pipe()
+    intake = Intake(pipe, Writer(str(place.journal), segment_bytes=1000), place.overflow)
+
+    intake._adopt(now=True)
+    assert intake.adopted.empty()
+    intake.adopting.set()
+    intake._adopt(now=True)
+    intake.adopted.get().remove()
+
+    assert Journal(place.journal).seqs == [1]
+    put.close()
+    intake._writer.close()
+    os.close(pipe)
+
+
+def test_what_is_still_in_the_pipe_comes_before_the_overflow_of_its_process(place: Place) -> None:
+    """The first frame of an event, say, whose others had no room there."""
+    left_behind(place, 2, 3)
+    put = place.record_queue()
+    pipe = place.pipe()
+    os.write(put._writing(), framed(1))
+    intake = Intake(pipe, Writer(str(place.journal), segment_bytes=1000), place.overflow)
+    intake.adopting.set()
+
+    intake._adopt(now=True)
+
+    assert Journal(place.journal).seqs == [1, 2, 3]
+    intake.adopted.get().remove()
+    put.close()
+    intake._writer.close()
+    os.close(pipe)
+
+
+def test_an_overflow_is_not_put_into_the_middle_of_a_frame(place: Place, start: Start) -> None:
+    """A predecessor was killed, or the disk full, when half a frame had been moved: the rest is still in the pipe."""
+    left_behind(place, 7)
+    whole = framed(1, 3000)
+    segment = place.journal / "000000000001.seg"
+    segment.write_bytes(framed(0) + whole[:1000])
+    segment.chmod(0o600)
+    end = os.open(place.queue, os.O_RDWR | os.O_NONBLOCK)
+    os.write(end, whole[1000:] + framed(2))
+    pipe = place.pipe()
+    intake = Intake(pipe, Writer(str(place.journal), segment_bytes=1 << 20), place.overflow)
+    intake.adopting.set()
+    intake._adopt(now=True)
+    assert intake.adopted.empty()
+    intake._writer.close()
+    os.close(pipe)
+
+    start()
+
+    wait_until(lambda: len(Journal(place.journal).frames) == 4)
+    found = Journal(place.journal)
+    assert found.seqs == [0, 1, 2, 7]
+    assert found.damage == 0
+    os.close(end)
+
+
+@pytest.fixture
+def small_disk(place: Place) -> Iterator[Place]:
+    with tmpfs(place.journal, "128k"):
+        yield place
+
+
+def test_a_full_disk_stops_nobody_and_loses_nothing(small_disk: Place, start: Start) -> None:
+    ballast = small_disk.journal / "ballast"
+    ballast.write_bytes(b"." * 60_000)
+    intake = start(segment_bytes=20_000)
+    put = small_disk.record_queue()
+    for _ in range(80):
+        put.put_nowait(b"." * 1000, level=20)
+    wait_until(lambda: intake.trouble)
+    left_behind(small_disk, 500)
+
+    ballast.unlink()
+
+    wait_until(lambda: set(range(80)) <= set(Journal(small_disk.journal).seqs), 10)
+    wait_until(lambda: 500 in Journal(small_disk.journal).seqs, 10)
+    wait_until(lambda: not intake.trouble)
+    found = Journal(small_disk.journal)
+    assert found.damage == 0
+    assert max(Counter(found.seqs).values()) == 1
+    put.close()
+
+
+def test_an_overflow_of_which_a_full_disk_took_a_part_comes_once(small_disk: Place, start: Start) -> None:
+    """Also when the shipper process is killed then."""
+    ballast = small_disk.journal / "ballast"
+    ballast.write_bytes(b"." * 60_000)
+    left_behind(small_disk, *range(800))
+    put = small_disk.record_queue()
+    first = start()
+    wait_until(lambda: first.trouble)
+    first.stopping.set()
+    wait_until(lambda: first._writer._fd < 0)
+    assert 0 < len(Journal(small_disk.journal).seqs) < 800
+
+    second = start()
+    wait_until(lambda: second.trouble)
+    ballast.unlink()
+
+    wait_until(lambda: not second.adopted.empty(), 10)
+    assert Journal(small_disk.journal).seqs == list(range(800))
+    put.close()
+
+
+def test_a_writer_stopped_in_the_middle_of_an_event_holds_nobody_up(place: Place, start: Start) -> None:
+    """H18."""
+    start()
+    large = frame.encode(b"." * 200_000, token=b"stopped.", seq=0, pid=1)
+    end = os.open(place.queue, os.O_RDWR | os.O_NONBLOCK)
+
+    def work() -> None:
+        for piece in large[:10]:
+            os.write(end, piece)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        for piece in large[10:]:
+            os.write(end, piece)
+
+    pid = forked(work)
+    os.waitpid(pid, os.WUNTRACED)
+    put = place.record_queue()
+    put.put_nowait(b"other")
+
+    wait_until(lambda: put.token in {view.token for view in Journal(place.journal).frames})
+    os.kill(pid, signal.SIGCONT)
+    assert os.waitpid(pid, 0)[1] == 0
+    wait_until(lambda: len(Journal(place.journal).frames) == len(large) + 1)
+    put.close()
+    os.close(end)

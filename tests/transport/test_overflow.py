@@ -1,0 +1,346 @@
+"""The overflow: bounded, in order, and still there when its process is not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shipper.transport import frame
+from shipper.transport.overflow import LEVELS, Abandoned, Overflow, abandoned, level_name, living_drops
+from shipper.transport.shared_file import HEAD, prepare_folder
+
+from ..support.disks import tmpfs
+from ..support.waiting import wait_until
+
+TOKEN = b"tokentok"
+
+
+def frames(seq: int, size: int = 1000) -> list[bytes]:
+    return frame.encode(b"." * size, token=TOKEN, seq=seq, pid=os.getpid())
+
+
+def seqs(data: bytes) -> list[int]:
+    found = frame.scan(data, complete=True)
+    assert found.damage == []
+    return [view.seq for view in found.frames]
+
+
+Open = Callable[..., Overflow]
+
+
+@pytest.fixture
+def folder(spool: Path) -> str:
+    return str(spool / "overflow")
+
+
+@pytest.fixture
+def overflow(folder: str) -> Iterator[Overflow]:
+    made = Overflow(folder, token=TOKEN, pid=os.getpid(), limit=100_000)
+    yield made
+    made.close()
+
+
+class Pipe:
+    """Takes so many frames, then none."""
+
+    def __init__(self, room: int = 10**9) -> None:
+        self.room = room
+        self.data = b""
+
+    def __call__(self, piece: bytes) -> bool:
+        if self.room <= 0:
+            return False
+        self.room -= 1
+        self.data += piece
+        return True
+
+
+def taken(folder: str) -> list[Abandoned]:
+    found = list(abandoned(folder, ()))
+    for each in found:
+        each.close()
+    return found
+
+
+def drained(overflow: Overflow, pipe: Pipe) -> list[int]:
+    while not overflow.drain(pipe):
+        pass
+    return seqs(pipe.data)
+
+
+def child(work: Callable[[], None]) -> int:
+    """A child that does the work and then waits to be killed; its pid, once the work is done."""
+    ready, done = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        work()
+        os.write(done, b"!")
+        signal.pause()
+    os.close(done)
+    assert os.read(ready, 1) == b"!"
+    os.close(ready)
+    return pid
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def test_no_file_is_made_before_it_is_needed(overflow: Overflow, folder: str) -> None:
+    assert not os.path.exists(folder)
+    assert not overflow.busy
+    assert overflow.drain(Pipe())
+
+
+@given(st.lists(st.one_of(st.just("drain"), st.integers(0, 9000)), max_size=40), st.integers(0, 3))
+def test_frames_come_out_in_the_order_they_went_in(steps: list[str | int], room: int) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as above:
+        overflow = Overflow(os.path.join(above, "o"), token=TOKEN, pid=1, limit=10**6)
+        pipe, stored = Pipe(), []
+        for number, step in enumerate(steps):
+            if isinstance(step, int):
+                pieces = frames(number, step)
+                assert overflow.append(pieces, 20)
+                stored += [number] * len(pieces)
+            else:
+                pipe.room = room
+                overflow.drain(pipe)
+        pipe.room = 10**9
+
+        assert drained(overflow, pipe) == stored
+        assert overflow.waiting == 0
+        overflow.close()
+
+
+def test_the_last_quarter_is_kept_for_warnings(overflow: Overflow) -> None:
+    while overflow.append(frames(0), 20):
+        pass
+    low = overflow.waiting
+    while overflow.append(frames(0), 30):
+        pass
+
+    assert 74_000 - 1044 < low <= 75_000
+    assert 99_000 - 1044 < overflow.waiting <= 100_000
+    assert overflow.append(frames(1), 10, begun=True)
+
+
+def test_a_file_that_never_quite_empties_does_not_grow_for_ever(overflow: Overflow) -> None:
+    pipe = Pipe()
+    overflow.append(frames(0, 4000), 20)
+    for seq in range(3000):
+        overflow.append(frames(seq, 4000), 20)
+        pipe.room, pipe.data = 1, b""
+        overflow.drain(pipe)
+
+    assert overflow.busy
+    assert os.stat(overflow._path).st_blocks * 512 < 3_000_000
+    assert drained(overflow, Pipe())[-1] == 2999
+
+
+def test_what_a_killed_process_left_is_adopted(folder: str) -> None:
+    def work() -> None:
+        owner = Overflow(folder, token=TOKEN, pid=os.getpid(), limit=10**6)
+        for seq in range(20):
+            owner.append(frames(seq), 20)
+        owner.drain(Pipe(5), most=5)
+        owner.count("queue_full", 10)
+        owner.count("queue_full", 10)
+        owner.count("redact", 40)
+
+    pid = child(work)
+    assert taken(folder) == []
+    kill(pid)
+
+    (found,) = abandoned(folder, ())
+    assert seqs(found.frames) == list(range(5, 20))
+    assert found.drops == {"queue_full": {"DEBUG": 2}, "redact": {"ERROR": 1}}
+    assert (found.token, found.pid) == (TOKEN, pid)
+    assert list(abandoned(folder, {found.path})) == []
+    found.remove()
+    assert os.listdir(folder) == []
+
+
+def test_the_file_of_a_living_process_is_left_alone_but_its_drops_are_told(overflow: Overflow, folder: str) -> None:
+    overflow.append(frames(0), 20)
+    overflow.count("queue_full", 20)
+
+    assert taken(folder) == []
+    assert list(living_drops(folder).values()) == [{"queue_full": {"INFO": 1}}]
+
+
+def test_a_forked_child_lets_go_of_its_parents_file(folder: str) -> None:
+    """The parent's death is seen although a child that never logged lives on; the child's own frames are its own."""
+
+    def work() -> None:
+        owner = Overflow(folder, token=TOKEN, pid=os.getpid(), limit=10**6)
+        owner.append(frames(0), 20)
+
+        def inner() -> None:
+            owner.forget()
+
+        child(inner)
+
+    pid = child(work)
+    grandchild = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+    try:
+        kill(pid)
+        (found,) = abandoned(folder, ())
+        assert seqs(found.frames) == [0]
+        found.remove()
+    finally:
+        os.kill(grandchild, signal.SIGKILL)
+        wait_until(lambda: not os.path.exists(f"/proc/{grandchild}") or _is_zombie(grandchild))
+
+
+def _is_zombie(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return True
+
+
+def test_a_child_that_kept_its_dead_parents_lock_does_not_keep_the_file(folder: str) -> None:
+    def work() -> None:
+        owner = Overflow(folder, token=TOKEN, pid=os.getpid(), limit=10**6)
+        owner.append(frames(0), 20)
+        child(lambda: None)
+
+    pid = child(work)
+    grandchild = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+    try:
+        kill(pid)
+        (found,) = abandoned(folder, ())
+        found.remove()
+    finally:
+        os.kill(grandchild, signal.SIGKILL)
+        wait_until(lambda: not os.path.exists(f"/proc/{grandchild}") or _is_zombie(grandchild))
+
+
+def test_half_a_frame_at_the_end_was_never_accepted(overflow: Overflow, folder: str) -> None:
+    overflow.append(frames(0), 20)
+    path = overflow._path
+    overflow.close()
+    with open(path, "ab") as file:
+        file.write(frames(1)[0][:500])
+
+    (found,) = taken_open(folder)
+    assert seqs(found.frames) == [0]
+    found.remove()
+
+
+def taken_open(folder: str) -> list[Abandoned]:
+    return list(abandoned(folder, ()))
+
+
+def test_closing_leaves_what_is_in_it_and_removes_it_when_empty(folder: str) -> None:
+    full = Overflow(folder, token=TOKEN, pid=os.getpid(), limit=10**6)
+    full.append(frames(0), 20)
+    full.close()
+    full.close()
+    empty = Overflow(folder, token=b"otheroth", pid=os.getpid(), limit=10**6)
+    empty.append(frames(1), 20)
+    empty.drain(Pipe())
+    empty.close()
+
+    (found,) = taken_open(folder)
+    assert seqs(found.frames) == [0]
+    found.remove()
+
+
+def test_foreign_files_in_the_folder_are_left_alone(overflow: Overflow, folder: str) -> None:
+    prepare_folder(folder)
+    Path(folder, "empty").touch()
+    Path(folder, "text").write_text("what is this?" * 1000)
+    Path(folder, "link").symlink_to("/etc/passwd")
+    Path(folder, "folder").mkdir()
+
+    assert taken(folder) == []
+    living_drops(folder)
+    assert living_drops(folder + "-that-is-not-there") == {}
+
+
+@pytest.fixture
+def small_memory(spool: Path) -> Iterator[Path]:
+    place = spool / "memory"
+    place.mkdir(0o700)
+    with tmpfs(place, "64k"):
+        yield place
+
+
+def test_memory_that_is_full_is_an_overflow_that_is_full(small_memory: Path) -> None:
+    overflow = Overflow(str(small_memory / "o"), token=TOKEN, pid=os.getpid(), limit=10**6)
+    stored = 0
+    while overflow.append(frames(stored, 3000), 40):
+        stored += 1
+    overflow.count("queue_full", 40)
+
+    assert stored > 10
+    assert drained(overflow, Pipe()) == list(range(stored))
+    assert overflow.append(frames(0), 20)
+    assert drained(overflow, Pipe()) == [0]
+    assert overflow.drops == {"queue_full": {"ERROR": 1}}
+    overflow.close()
+
+
+def test_memory_without_room_for_a_file_costs_no_descriptors(small_memory: Path) -> None:
+    prepare_folder(str(small_memory / "o"))
+    with open(small_memory / "ballast", "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"." * 4096) == 4096:
+            pass
+    overflow = Overflow(str(small_memory / "o"), token=TOKEN, pid=os.getpid(), limit=10**6)
+    before = len(os.listdir("/proc/self/fd"))
+
+    for _ in range(20):
+        assert not overflow.append(frames(0), 40)
+        overflow.count("queue_full", 40)
+
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert os.listdir(small_memory / "o") == []
+    assert overflow.drops == {"queue_full": {"ERROR": 20}}
+
+
+def test_without_room_for_a_file_in_memory_it_is_in_the_second_folder(small_memory: Path, folder: str) -> None:
+    with open(small_memory / "ballast", "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"." * 4096) == 4096:
+            pass
+    overflow = Overflow(str(small_memory / "o"), token=TOKEN, pid=os.getpid(), limit=10**6, second=folder)
+
+    assert overflow.append(frames(0), 20)
+    overflow.count("queue_full", 40)
+
+    assert drained(overflow, Pipe()) == [0]
+    assert list(living_drops(folder).values()) == [{"queue_full": {"ERROR": 1}}]
+    overflow.close()
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o777])
+def test_a_folder_that_others_can_enter_is_refused(folder: str, mode: int) -> None:
+    os.mkdir(folder)
+    os.chmod(folder, mode)
+
+    with pytest.raises(PermissionError):
+        prepare_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("level", "name"),
+    [(-1, "NOTSET"), (0, "NOTSET"), (5, "NOTSET"), (10, "DEBUG"), (25, "INFO"), (50, "CRITICAL"), (10**9, "CRITICAL")],
+)
+def test_levels_are_named_by_the_standard_level_below(level: int, name: str) -> None:
+    assert level_name(level) == name
+    assert name in LEVELS
+
+
+def test_the_head_has_room_for_every_count() -> None:
+    from shipper.transport import overflow
+
+    assert overflow._DROPS_AT + overflow._DROPS.size <= HEAD

@@ -1,0 +1,465 @@
+"""The trail: whatever is in the pipe is in the trails of those who wrote it, and outlives them."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import os
+import random
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shipper.transport import frame, pipe_mirror
+from shipper.transport.pipe_mirror import BLOCK, FEW, MOST, Left, Trail, left
+from shipper.transport.producer import grow
+from shipper.transport.queue import RecordQueue
+from shipper.transport.shared_file import HEAD
+
+from ..support.disks import tmpfs
+from ..support.forks import forked, in_a_child
+
+TOKEN = b"tokentok"
+
+
+def framed(seq: int, size: int) -> list[bytes]:
+    return frame.encode(b"." * size, token=TOKEN, seq=seq, pid=os.getpid())
+
+
+def none(seq: int, part: int) -> bool:
+    return False
+
+
+def found(folder: str, journaled: Callable[[int, int], bool] = none) -> list[tuple[int, int]]:
+    """Number and part of every frame in the trails of those who are gone."""
+    views = []
+    for each in left(folder):
+        scan = frame.scan(each.lost(journaled), complete=True)
+        assert not scan.damage
+        views += [(view.seq, view.part) for view in scan.frames]
+    return views
+
+
+class Pipe:
+    """A real pipe, and what is in it."""
+
+    def __init__(self) -> None:
+        self.reading, self.writing = os.pipe()
+        os.set_blocking(self.reading, False)
+        os.set_blocking(self.writing, False)
+        grow(self.writing)
+
+    def close(self) -> None:
+        os.close(self.reading)
+        os.close(self.writing)
+
+    def write(self, piece: bytes) -> bool:
+        with contextlib.suppress(BlockingIOError):
+            return os.write(self.writing, piece) == len(piece)
+        return False
+
+    def take(self, most: int) -> bytes:
+        with contextlib.suppress(BlockingIOError):
+            return os.read(self.reading, most)
+        return b""
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    made = Pipe()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def folder(spool: Path) -> str:
+    return str(spool / "trails")
+
+
+Make = Callable[[], Trail]
+
+
+@pytest.fixture
+def make(folder: str, pipe: Pipe) -> Iterator[Make]:
+    made = []
+
+    def begin() -> Trail:
+        made.append(Trail(folder, pipe.writing, token=TOKEN, pid=os.getpid()))
+        return made[-1]
+
+    yield begin
+    for each in made:
+        each.close()
+
+
+def memory_of(folder: str) -> int:
+    """Bytes that the only trail takes."""
+    (path,) = Path(folder).iterdir()
+    return path.stat().st_blocks * 512
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_in_the_pipe_is_in_the_trail(seed: int, make: Make, pipe: Pipe) -> None:
+    """Small and large events, a reader that sleeps, dawdles and catches up."""
+    chance = random.Random(seed)
+    written = make()
+    waiting = b""  # what is in the pipe, front first
+    seq = 0
+    for _ in range(40):
+        largest = chance.choice([100, 300, 12_000])
+        for _ in range(chance.randrange(1, 400)):
+            for piece in framed(seq, chance.randrange(largest)):
+                if pipe.write(piece):
+                    written.note(piece)
+                    waiting += piece
+            seq += 1
+        waiting = waiting[len(pipe.take(chance.choice([0, 0, 10_000, 300_000, 1 << 20]))) :]
+
+        (path,) = Path(written._path).parent.iterdir()
+        kept = {(view.seq, view.part) for view in frame.scan(path.read_bytes()[HEAD:], complete=True).frames}
+        inside = {(view.seq, view.part) for view in frame.scan(waiting, complete=True).frames}
+        assert inside <= kept
+
+
+def test_of_a_process_that_lives_nobody_takes_the_trail(make: Make, folder: str) -> None:
+    written = make()
+    written.note(framed(0, 10)[0])
+
+    assert in_a_child(lambda: os._exit(len(list(left(folder))))) == 0
+
+
+def test_a_killed_process_leaves_all_that_is_not_in_the_journal(folder: str, pipe: Pipe) -> None:
+    def work() -> None:
+        written = Trail(folder, pipe.writing, token=TOKEN, pid=os.getpid())
+        for seq in range(100):
+            for piece in framed(seq, 5000):
+                written.note(piece)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    in_a_child(work)
+
+    assert found(folder, lambda seq, part: seq < 97) == [(97, 0), (97, 1), (98, 0), (98, 1), (99, 0), (99, 1)]
+
+
+def test_marks_and_what_was_being_written_are_no_events(folder: str, pipe: Pipe) -> None:
+    def work() -> None:
+        written = Trail(folder, pipe.writing, token=TOKEN, pid=os.getpid())
+        written.note(framed(0, 10)[0])
+        written.note(frame.encode(b"", token=TOKEN, seq=1, pid=os.getpid(), flags=frame.MARK)[0])
+        written.note(framed(2, 100)[0][:50])
+        os._exit(0)
+
+    in_a_child(work)
+
+    assert found(folder) == [(0, 0)]
+
+
+def test_a_frame_inside_an_event_is_none_of_the_process(folder: str, pipe: Pipe) -> None:
+    """An event may carry bytes that look like one, and its head may be written over."""
+    inside = frame.encode(b"x", token=b"someelse", seq=7, pid=1)[0]
+
+    def work() -> None:
+        written = Trail(folder, pipe.writing, token=TOKEN, pid=os.getpid())
+        written.note(inside)
+        written.note(framed(0, 10)[0])
+        os._exit(0)
+
+    in_a_child(work)
+
+    assert found(folder) == [(0, 0)]
+
+
+@pytest.mark.parametrize("trails", [1, 3])
+def test_they_leave_half_of_the_memory_to_what_has_no_other_place(spool: Path, pipe: Pipe, trails: int) -> None:
+    """Docker gives 64 MB to all workers and all of their overflows."""
+    (spool / "m").mkdir()
+    with tmpfs(spool / "m", "1m") as memory:
+        made = []
+        for number in range(trails):
+            written = Trail(str(memory / "t"), pipe.writing, token=b"tokento%d" % number, pid=os.getpid())
+            made.append(written)
+            for seq in range(1000):
+                written.note(framed(seq, 1000)[0])
+            while pipe.write(b"." * 4096):
+                pass
+            for seq in range(1000):
+                written.note(framed(seq, 1000)[0])
+        room = os.statvfs(memory)
+        for written in made:
+            written.close()
+
+    assert room.f_bavail >= room.f_blocks // 2 - BLOCK // room.f_frsize * FEW * trails
+
+
+def test_while_the_pipe_is_emptied_it_stays_small(make: Make, pipe: Pipe, folder: str) -> None:
+    written = make()
+    for seq in range(20_000):
+        (piece,) = framed(seq, 100)
+        assert pipe.write(piece)
+        written.note(piece)
+        if seq % 20 == 0:
+            pipe.take(1 << 20)
+
+    assert memory_of(folder) < HEAD + (FEW + 1) * BLOCK
+
+
+def test_it_grows_while_nobody_reads_and_gives_that_back(make: Make, pipe: Pipe, folder: str) -> None:
+    written = make()
+    seq = 0
+    while pipe.write(framed(seq, 1000)[0]):
+        written.note(framed(seq, 1000)[0])
+        seq += 1
+    grown = memory_of(folder)
+    while pipe.take(1 << 20):
+        pass
+    for more in range(seq, seq + 200):
+        written.note(framed(more, 1000)[0])
+
+    assert seq * 1000 < grown <= HEAD + MOST
+    assert memory_of(folder) < HEAD + (FEW + 1) * BLOCK
+
+
+def kept(written: Trail) -> set[int]:
+    """Numbers of the frames in a trail."""
+    data = Path(written._path).read_bytes()[HEAD:]
+    return {view.seq for view in frame.scan(data, complete=True).frames}
+
+
+def fired(moment: int, handler: Callable[[], None], work: Callable[[], None]) -> bool:
+    """Do the work, and the handler's at a moment of it, one of its calls and returns; whether it has that many."""
+    moments = iter(range(moment + 1))
+
+    def look(*event: object) -> None:
+        if next(moments, moment) == moment:
+            sys.setprofile(None)
+            handler()
+
+    before = sys.getprofile()
+    sys.setprofile(look)
+    try:
+        work()
+    finally:
+        came = sys.getprofile() is not look
+        sys.setprofile(before)
+    return came
+
+
+@pytest.mark.parametrize("seen", [0, 1, 20, 36])
+def test_a_signal_handler_may_log_at_any_moment(folder: str, pipe: Pipe, seen: int) -> None:
+    """Python looks for signals where something is called; most is when a block is full."""
+    for moment in itertools.count():
+        written = Trail(folder, pipe.writing, token=TOKEN, pid=os.getpid())
+        for seq in range(seen * 8):
+            written.note(framed(1000 + seq, 3950)[0])
+        assert pipe.write(b"." * 4096)  # so that no block may be written over at once
+        for seq in range(10):
+            written.note(framed(seq, 3000)[0])
+
+        def handler(written: Trail = written) -> None:
+            for seq in range(100, 105):
+                written.note(framed(seq, 50)[0])
+
+        came = fired(moment, handler, lambda written=written: written.note(framed(10, 3000)[0]))  # type: ignore[misc]
+        written.note(framed(11, 20)[0])
+
+        assert kept(written) >= {*range(12), *(range(100, 105) if came else ())}
+        pipe.take(1 << 20)
+        written.close()
+        if not came:
+            return
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 11), reason="from 3.11 on a jump forward lets nobody else run")
+def test_what_many_threads_note_has_a_place_of_its_own(make: Make) -> None:
+    written = make()
+    written._end = 1 << 62
+    written._memory.close()
+    before, interval = written._at, sys.getswitchinterval()
+
+    def work() -> None:
+        for _ in range(50_000):
+            written.note(b".")
+
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+
+    assert written._at == before + 200_000
+
+
+def test_closing_removes_it_when_nothing_is_in_the_pipe(make: Make, pipe: Pipe, folder: str) -> None:
+    written = make()
+    written.note(framed(0, 10)[0])
+
+    written.close()
+
+    assert os.listdir(folder) == []
+
+
+def test_closing_leaves_it_when_something_may_be_in_the_pipe(make: Make, pipe: Pipe, folder: str) -> None:
+    written = make()
+    (piece,) = framed(0, 10)
+    assert pipe.write(piece)
+    written.note(piece)
+
+    written.close()
+    written.note(framed(1, 10)[0])  # a thread that comes late is not told
+
+    assert found(folder) == [(0, 0)]
+
+
+def test_without_memory_for_more_the_last_is_kept(spool: Path, pipe: Pipe) -> None:
+    (spool / "m").mkdir()
+    with tmpfs(spool / "m", "128k") as memory:
+        written = Trail(str(memory / "t"), pipe.writing, token=TOKEN, pid=os.getpid())
+        seq = 0
+        while pipe.write(framed(seq, 1000)[0]):
+            written.note(framed(seq, 1000)[0])
+            seq += 1
+        (path,) = (memory / "t").iterdir()
+        kept = {view.seq for view in frame.scan(path.read_bytes()[HEAD:], complete=True).frames}
+        written._memory.close()
+
+    assert set(range(seq - 50, seq)) <= kept
+
+
+@pytest.fixture
+def queue(spool: Path) -> Iterator[RecordQueue]:
+    os.mkfifo(spool / "queue", 0o600)
+    made = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"))
+    yield made
+    made.close()
+
+
+def test_a_queue_without_memory_for_a_trail_does_without(queue: RecordQueue, spool: Path) -> None:
+    (spool / "memory").mkdir(0o700)
+    with tmpfs(spool / "memory", "16k"):
+        for number in range(100):
+            queue.put_nowait(b"%d" % number)
+
+        assert [queue.get_nowait() for _ in range(100)] == [b"%d" % number for number in range(100)]
+        assert os.listdir(spool / "memory") == []
+
+
+def test_on_a_disk_there_is_none(spool: Path) -> None:
+    """There a touch could wait."""
+    os.mkfifo(spool / "queue", 0o600)
+    queue = RecordQueue(str(spool / "queue"), overflow=str(spool / "overflow"))
+    queue.put_nowait(b"x")
+
+    assert not (spool / "overflow").exists()
+    assert queue.get_nowait() == b"x"
+    queue.close()
+
+
+def test_what_a_killed_process_put_is_in_its_trail_or_in_its_overflow(queue: RecordQueue, spool: Path) -> None:
+    """From the overflow too it goes into the pipe, and then into the trail."""
+
+    def work() -> None:
+        for number in range(300):
+            queue.put_nowait(b"." * 9000 + b"%d" % number)
+        before = queue.waiting
+        os.read(queue._writing(), 500_000)
+        while queue.waiting > before - 300_000:
+            queue._overflow.drain(queue._write)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    in_a_child(work)
+
+    folder = str(spool / "memory")
+    (waiting,) = (path for path in Path(folder).iterdir() if path.suffix != pipe_mirror.SUFFIX)
+    begin = int.from_bytes(waiting.read_bytes()[24:32], "little")
+    in_overflow = {(view.seq, view.part) for view in frame.scan(waiting.read_bytes()[begin:], complete=True).frames}
+    in_trail = set(found(folder))
+    assert not in_overflow & in_trail
+    assert in_overflow | in_trail >= {(seq, part) for seq in range(60, 300) for part in range(3)}
+
+
+@pytest.mark.parametrize("fork", [os.fork, ctypes.PyDLL(None).fork])
+def test_a_forked_child_has_a_trail_of_its_own(queue: RecordQueue, spool: Path, fork: Callable[[], int]) -> None:
+    queue.put_nowait(b"parent")
+    trails = spool / "memory"
+    before = {path.name: path.read_bytes() for path in trails.iterdir()}
+
+    def work() -> None:
+        queue.put_nowait(b"child")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    in_a_child(work, fork)
+
+    assert {name: (trails / name).read_bytes() for name in before} == before
+    assert len(list(trails.iterdir())) == 2
+    assert found(str(trails)) == [(0, 0)]
+
+
+def test_a_child_that_never_logs_does_not_keep_its_parents_trail(spool: Path) -> None:
+    """It has a copy of the lock, and the parent is gone."""
+    os.mkfifo(spool / "queue", 0o600)
+    pids, told = os.pipe()
+
+    def parent() -> None:
+        queue = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"))
+        queue.put_nowait(b"x")
+        os.write(told, b"%d" % forked(signal.pause, ctypes.PyDLL(None).fork))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    in_a_child(parent)
+    idle = int(os.read(pids, 20))
+    try:
+        assert found(str(spool / "memory")) == [(0, 0)]
+    finally:
+        os.kill(idle, signal.SIGKILL)
+        os.close(pids)
+        os.close(told)
+
+
+def test_a_trail_that_is_removed_is_gone(folder: str, pipe: Pipe) -> None:
+    in_a_child(lambda: Trail(folder, pipe.writing, token=TOKEN, pid=os.getpid()).note(framed(0, 1)[0]))
+
+    (each,) = left(folder)
+    assert isinstance(each, Left)
+    each.remove()
+
+    assert os.listdir(folder) == []
+    assert list(left(folder)) == []
+
+
+def test_a_trail_that_somebody_has_cleaned_up_has_lost_nothing(tmp_path: Path) -> None:
+    assert Left(str(tmp_path / "gone.trail"), b"12345678").lost(none) == b""
+
+
+def resident(path: str) -> int:
+    """Bytes of a file that this process has mapped in."""
+    sizes, mine = [], False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        words = line.split()
+        if "-" in words[0] and not words[0].endswith(":"):
+            mine = words[-1] == path
+        elif mine and words[0] == "Rss:":
+            sizes.append(int(words[1]) * 1024)
+    return sum(sizes)
+
+
+def test_a_long_trail_takes_memory_once_and_not_in_its_process_too(folder: str, pipe: Pipe) -> None:
+    """The file is as long as what waits in the pipe; a worker's RSS is not."""
+    trail = Trail(folder, pipe.writing, token=TOKEN, pid=os.getpid())
+    for seq in range(200):
+        for piece in framed(seq, 3000):
+            assert pipe.write(piece)
+            trail.note(piece)
+    (path,) = Path(folder).iterdir()
+
+    assert os.stat(path).st_blocks * 512 > 600_000
+    assert resident(str(path)) <= (FEW + 1) * BLOCK + HEAD
+    while pipe.take(1 << 20):
+        pass
+    trail.close()
