@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from shipper._version import DISTRIBUTION
+
 ROOT = Path(__file__).resolve().parent.parent
 AGREED = {"LICENSE", "README.md", "setup.cfg", "setup.py", "shipper", "tests", "tox.ini"}
-PRODUCTS = {"__pycache__", "build", "dist", "shipper.egg-info", "venv"}
+PRODUCTS = {"__pycache__", "build", "dist", "shipper_logs.egg-info", "venv"}
 """What building and running leave at the top level, and .gitignore knows."""
 
 STRANGERS = ("psutil", "requests", "rich", "starlette", "tenacity", "urllib3", "uvicorn")
@@ -98,6 +100,7 @@ def test_the_wheel_carries_its_licence_and_its_entry_points(wheel: Path) -> None
 
     assert any(name.endswith("/LICENSE") for name in names)
     assert "Apache-2.0" in metadata
+    assert f"Name: {DISTRIBUTION}\n" in metadata
     assert set(entry_points["shipper.backends"]) == {"trakerr", "jkool"}
     assert entry_points["console_scripts"]["shipper"] == "shipper.cli:main"
 

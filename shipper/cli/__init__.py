@@ -1,6 +1,6 @@
 """The command `shipper`: which subcommands there are, what an exit code means, and how trouble is said.
 
-A subcommand is a module in this package with a function `register(commands)`, and its name in `COMMANDS`. `register`
+A subcommand is a module with a function `register(commands)`, listed in `COMMANDS`. `register`
 adds a parser and sets its default `run`, a function of the parsed arguments that returns the exit code. It must be
 cheap: what a command needs (rich, the receiver, requests) it imports when it runs.
 
@@ -16,12 +16,20 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .._version import __version__
+from .._version import DISTRIBUTION, __version__
 from ..errors import ConfigurationError
 
-COMMANDS = (".demo.command", ".status.command", ".receiver", ".send", ".pipe.command")
+COMMANDS = {
+    "demo": ".demo.command",
+    "status": ".status.command",
+    "receiver": ".receiver",
+    "send": ".send",
+    "pipe": ".pipe.command",
+}
+"""Each subcommand's name, and the module in this package that registers it."""
+
 EXTRAS = ("rich", "starlette", "uvicorn")
-"""What `pip install shipper` alone does not bring."""
+"""Third-party modules that only an extra installs."""
 
 OK = 0
 BAD_NEWS = 1
@@ -45,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = (error.name or "").partition(".")[0]
         if missing not in EXTRAS:
             raise
-        return complain(f"`shipper {given.command}` needs {missing}: pip install 'shipper[all]'", code=NOT_TRIED)
+        return complain(f"`shipper {given.command}` needs {missing}: pip install '{DISTRIBUTION}[all]'", code=NOT_TRIED)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,8 +63,8 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"shipper {__version__}")
     commands = made.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        importlib.import_module(name, __name__).register(commands)
+    for module in COMMANDS.values():
+        importlib.import_module(module, __name__).register(commands)
     return made
 
 

@@ -1,9 +1,11 @@
 """A local stand-in for both services, with a page to look at what arrived.
 
-It needs ``pip install 'shipper[receiver]'``.
+It needs the extra ``receiver``: ``pip install 'shipper-logs[receiver]'``.
 """
 
 from __future__ import annotations
+
+from .._version import DISTRIBUTION
 
 try:
     from .server import MAX_BODY, Receiver, serve
@@ -11,6 +13,7 @@ except ModuleNotFoundError as exc:
     missing = (exc.name or "").partition(".")[0]
     if missing not in ("starlette", "uvicorn"):
         raise
-    raise ModuleNotFoundError(f"the receiver needs {missing}: pip install 'shipper[receiver]'", name=missing) from exc
+    hint = f"the receiver needs {missing}: pip install '{DISTRIBUTION}[receiver]'"
+    raise ModuleNotFoundError(hint, name=missing) from exc
 
 __all__ = ["MAX_BODY", "Receiver", "serve"]

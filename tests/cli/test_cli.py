@@ -101,7 +101,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(missing: str
     make_spool(place / "checkout")
     done = without([missing], [command])
 
-    said = f"shipper: `shipper {command}` needs {missing}: pip install 'shipper[all]'\n"
+    said = f"shipper: `shipper {command}` needs {missing}: pip install 'shipper-logs[all]'\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
 
 

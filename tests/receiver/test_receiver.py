@@ -866,4 +866,4 @@ def test_without_its_extra_the_receiver_names_what_to_install(missing: str) -> N
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, env=os.environ)
 
     assert ran.returncode == 1
-    assert ran.stderr.strip().endswith(f"the receiver needs {missing}: pip install 'shipper[receiver]'")
+    assert ran.stderr.strip().endswith(f"the receiver needs {missing}: pip install 'shipper-logs[receiver]'")
