@@ -447,7 +447,7 @@ def test_other_handlers_see_an_event_as_a_plain_message(service: Service, logger
 
     streaming.logEvent(logger, "hello", FQN, user="jill")
 
-    assert stream.getvalue() == "INFO hello test_jkool_client.py\n"
+    assert stream.getvalue() == "INFO hello test_client.py\n"
     assert service.only()["user"] == "jill"
 
 
