@@ -13,7 +13,8 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
-from ..event.model import MAX_EVENT, begun, idle_packs, new_pack, parts
+from ..event.codec import idle_packers, new_packer, pack_values, packed_head
+from ..event.model import MAX_EVENT
 from ..event.redact import Redactor
 from ..event.sanitize import END_OF_TIME, FIRST_SECOND, MAX_KEY, MAX_NAME, MAX_TEXT
 from .record import task_name
@@ -37,10 +38,10 @@ _KINDS = (int, str, str, str, int, str, int, str, int, str)  # of an origin
 _format = logging.LogRecord.getMessage
 _usual = _format if getattr(_format, "__globals__", None) is vars(logging) else None  # and nobody's other way
 
-_NO_TASK = parts(None)
-_UNRAISED = parts([], None)  # neither exceptions nor stack
-_NO_EXTRA = parts({})
-_NO_DATA = parts({}, {})
+_NO_TASK = pack_values(None)
+_UNRAISED = pack_values([], None)  # neither exceptions nor stack
+_NO_EXTRA = pack_values({})
+_NO_DATA = pack_values({}, {})
 
 
 class UnusualError(Exception):
@@ -50,7 +51,7 @@ class UnusualError(Exception):
 def straight(redactor: Redactor) -> Way:
     """What packs a usual record, masked, for all backends. For any other record it raises, whatever the exception, and
     has done nothing then."""
-    begin = begun("log")
+    begin = packed_head("log")
     origins: dict[object, tuple[bytes, bytes]] = {}
     keys: dict[object, bool] = {}  # whether it is an extra's
     is_suspicious = redactor.suspicion()
@@ -88,14 +89,14 @@ def straight(redactor: Redactor) -> Way:
         if is_suspicious(f"{message}{text}"):
             message = _mask(redactor, message, extra)
         try:
-            pack = idle_packs.pop()
+            pack = idle_packers.pop()
         except IndexError:
-            pack = new_pack()
+            pack = new_packer()
         payload = b"".join((
             begin, pack(time), before, pack(message), after, _NO_TASK if task is None else pack(task), _UNRAISED,
             pack(extra) if extra else _NO_EXTRA, _NO_DATA,
         ))  # fmt: skip
-        idle_packs.append(pack)
+        idle_packers.append(pack)
         if len(payload) > MAX_EVENT:
             raise UnusualError
         return payload
@@ -111,7 +112,7 @@ def _new_origin(known: dict[object, tuple[bytes, bytes]], values: dict[str, Any]
     for value in key:
         if len(value) > MAX_NAME if type(value) is str else not 0 <= value < 2**63:
             raise UnusualError
-    found = parts(*key[:3]), parts(*key[3:])
+    found = pack_values(*key[:3]), pack_values(*key[3:])
     _remember(known, key, found)
     return found
 

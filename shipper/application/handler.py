@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..event.model import Event, pack
+from ..event.model import Event
 from ..event.redact import Redact, Redactor
+from ..event.truncate import pack
 from .callback_guard import Hook, P, R, RestingError
 from .fast_path import straight
 from .record import from_record

@@ -12,7 +12,9 @@ from typing import Protocol
 
 from ..config.limits import Batching, Retry
 from ..errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError, UndecodableError
-from ..event.model import Event, cut, unpack
+from ..event.codec import unpack
+from ..event.model import Event
+from ..event.truncate import cut
 from ..journal.cursor import Cursor
 from ..journal.window import DEAD, DELIVERED, FILTERED, Entry
 from .concurrency import InFlight

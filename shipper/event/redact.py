@@ -9,7 +9,8 @@ from typing import Any
 from .._support.lazy_pattern import Expression
 from .._support.values import Values
 from ..errors import ConfigurationError
-from .model import Event, mend
+from .codec import sanitize_event
+from .model import Event
 
 _WIRE = ("trakerr", "jkool")  # kinds, and extras, whose fields a client sets on purpose
 _VERDICTS = 4096  # keys whose verdict is remembered
@@ -165,7 +166,7 @@ class Redactor:
         if not self._enabled:
             return
         if not plain:
-            mend(event)
+            sanitize_event(event)
         event.message = self._text(event.message)
         if event.stack:
             event.stack = self._text(event.stack)

@@ -19,7 +19,8 @@ from ..backends.trakerr import FIELDS, Trakerr, environment, level_word
 from ..backends.validators import MOST_IN_FLIGHT
 from ..config.settings import identity
 from ..errors import ConfigurationError
-from ..event.model import Event, EventId, unpack
+from ..event.codec import unpack
+from ..event.model import Event, EventId
 from ..spool.layout import read_json
 from ..transport.producer import new_token
 from .errors import ApiException

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from shipper.application.fast_path import UnusualError, straight
 from shipper.application.record import from_record
-from shipper.event.model import MAX_EVENT, pack, unpack
+from shipper.event.codec import unpack
+from shipper.event.model import MAX_EVENT
 from shipper.event.redact import Redact, Redactor
+from shipper.event.truncate import pack
 
 
 def long_way(record: logging.LogRecord, redactor: Redactor) -> bytes:
@@ -159,7 +161,7 @@ def test_messages_are_formatted_as_whoever_replaced_getmessage_before_the_import
 import functools, logging, sys
 plain = logging.LogRecord.getMessage
 logging.LogRecord.getMessage = functools.wraps(plain)(lambda record: record.msg.format(*record.args))
-from shipper.event.model import unpack
+from shipper.event.codec import unpack
 from shipper.event.redact import Redact, Redactor
 from shipper.application.fast_path import straight
 record = logging.LogRecord("shop", 20, "/a.py", 1, "order {}", (17,), None, "f")

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from shipper.application.handler import SENT, Hooks, Pipeline, QueueHandler, run_with, running
-from shipper.event.model import Event, EventId, unpack
+from shipper.event.codec import unpack
+from shipper.event.model import Event, EventId
 from shipper.event.redact import Redact
 from shipper.spool.layout import Spool
 from shipper.transport.queue import RecordQueue

@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipper.application.record import from_record
-from shipper.event.model import MAX_EVENT, Event, pack, unpack
+from shipper.event.codec import unpack
+from shipper.event.model import MAX_EVENT, Event
+from shipper.event.truncate import pack
 
 from ..support.oddities import LEFT_OUT, TEXTS, VALUES, Unspeakable, a_record, fails
 

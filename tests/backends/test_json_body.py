@@ -18,8 +18,10 @@ from shipper.backends.jkool import JKool
 from shipper.backends.json_body import ENQUOTE, cut, json_text
 from shipper.backends.protocol import Site
 from shipper.backends.trakerr import Trakerr
+from shipper.event.codec import unpack
 from shipper.event.exceptions import Frame, Raised
-from shipper.event.model import Event, EventId, pack, unpack
+from shipper.event.model import Event, EventId
+from shipper.event.truncate import pack
 
 LOADS = (None, (12.5, 40.25), (0.0, 100.0), (1e-7, float("nan")))
 SITE = Site("checkout", "/srv/app", "web-1", "10.0.0.7", lambda time: LOADS[int(time) % len(LOADS)])

@@ -168,7 +168,8 @@ def bare(options: Options) -> Numbers:
 
     from shipper.backends.protocol import Site
     from shipper.backends.trakerr import Trakerr
-    from shipper.event.model import EventId, unpack
+    from shipper.event.codec import unpack
+    from shipper.event.model import EventId
 
     from . import backlog
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shipper.application.record import from_record
-from shipper.event.model import pack
+from shipper.event.truncate import pack
 from shipper.journal.segments import segment_path
 from shipper.spool.layout import Spool
 from shipper.transport import frame

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from shipper.backends.jkool import JKool
 from shipper.backends.protocol import Site
 from shipper.backends.trakerr import Trakerr
-from shipper.event.model import EventId, unpack
+from shipper.event.codec import unpack
+from shipper.event.model import EventId
 from shipper.transport import frame
 
 from . import backlog

@@ -20,7 +20,8 @@ from shipper.delivery.concurrency import InFlight
 from shipper.delivery.dead_letters import DeadLetters
 from shipper.delivery.deliverer import POISON_ATTEMPTS, POISON_PASSED, UNSAVED, Deliverer
 from shipper.errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError
-from shipper.event.model import Event, pack
+from shipper.event.model import Event
+from shipper.event.truncate import pack
 from shipper.journal.cursor import Cursor
 from shipper.journal.segments import segments
 from shipper.journal.writer import Writer

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from shipper.application.record import from_record
+from shipper.event.codec import unpack
 from shipper.event.exceptions import MAX_EXCEPTIONS, MAX_FRAMES, Frame, Raised, raised
-from shipper.event.model import pack, unpack
+from shipper.event.truncate import pack
 
 from ..support.oddities import Group, a_deep_one, a_record, caught, fails
 

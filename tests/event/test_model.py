@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from shipper.application.record import from_record
 from shipper.errors import UndecodableError
+from shipper.event.codec import sanitize_event, unpack
 from shipper.event.exceptions import Frame, Raised
-from shipper.event.model import MAX_EVENT, Event, EventId, cut, mend, pack, unpack
+from shipper.event.model import MAX_EVENT, Event, EventId
+from shipper.event.truncate import cut, pack
 
 from ..support.oddities import LEFT_OUT, VALUES, Size, a_record, caught, fails
 
@@ -212,13 +214,13 @@ def test_an_exception_whose_parent_a_user_took_out_is_still_packed() -> None:
     assert [one.parent for one in unpack(pack(event)).exceptions] == [0, 0]
 
 
-def test_mend_makes_an_event_plain_in_place() -> None:
+def test_sanitize_event_makes_an_event_plain_in_place() -> None:
     event = Event(message="hi", extra={"tags": {"a"}}, id=EventId(b"12345678", 1))
     tidy = Event(extra={"tags": ["a"]})
     tags = tidy.extra["tags"]
 
-    mend(event)
-    mend(tidy)
+    sanitize_event(event)
+    sanitize_event(tidy)
 
     assert (event.extra, event.message) == ({"tags": ["a"]}, "hi")
     assert event.id == EventId(b"12345678", 1)

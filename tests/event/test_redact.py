@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipper.errors import ConfigurationError
+from shipper.event.codec import unpack
 from shipper.event.exceptions import Raised
-from shipper.event.model import Event, pack, unpack
+from shipper.event.model import Event
 from shipper.event.redact import Redact, Redactor
+from shipper.event.truncate import pack
 
 MASK = "[redacted]"
 SECRET = "hunter2"

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 import shipper
-from shipper.event.model import unpack
+from shipper.event.codec import unpack
 from shipper.journal.cursor import Cursor
 from shipper.report import Status, read_status
 from shipper.spool.layout import Spool, read_json

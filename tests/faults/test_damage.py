@@ -19,7 +19,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import shipper
-from shipper.event.model import Event, pack, unpack
+from shipper.event.codec import unpack
+from shipper.event.model import Event
+from shipper.event.truncate import pack
 from shipper.journal.account import Ledger
 from shipper.journal.cursor import Cursor
 from shipper.journal.segments import segment_path

@@ -19,7 +19,8 @@ import psutil
 import pytest
 
 import shipper
-from shipper.event.model import Event, pack
+from shipper.event.model import Event
+from shipper.event.truncate import pack
 from shipper.journal.segments import segment_path
 from shipper.journal.window import DEAD_WRITER
 from shipper.journal.writer import Writer

@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 
 import shipper
 from shipper.errors import UndecodableError
-from shipper.event.model import Event, EventId, pack, unpack
+from shipper.event.codec import unpack
+from shipper.event.model import Event, EventId
+from shipper.event.truncate import pack
 from shipper.spool.layout import Spool
 from shipper.transport import frame
 
