@@ -6,7 +6,7 @@ from ._version import __version__
 from .application.api import flush, running, start, status, stop
 from .application.handler import QueueHandler
 from .backends.jkool import JKool
-from .backends.protocol import Backend, HttpBackend, Site
+from .backends.protocol import AppContext, Backend, HttpBackend
 from .backends.trakerr import Trakerr
 from .config.limits import Batching, Retry, Spooling
 from .errors import (
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .report import BackendStatus, Report, Status
 
 __all__ = [
+    "AppContext",
     "Backend",
     "BackendStatus",
     "Batching",
@@ -41,7 +42,6 @@ __all__ = [
     "Retry",
     "RetryableError",
     "ShipperError",
-    "Site",
     "Spooling",
     "Status",
     "TooLargeError",
@@ -58,7 +58,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What only those need who ask how an app does is loaded when they ask."""
+    """Load the classes of status reports when they are used first; give `Site` its new name."""
+    if name == "Site":
+        import warnings
+
+        warnings.warn("shipper.Site is deprecated: use shipper.AppContext", DeprecationWarning, stacklevel=2)
+        return AppContext
     if name not in ("BackendStatus", "Report", "Status"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import report

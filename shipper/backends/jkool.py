@@ -18,7 +18,8 @@ from ..errors import ConfigurationError, DeliveryError, UnauthorisedError
 from ..event.model import Event
 from ..event.tracebacks import traceback_text
 from . import json_body, validators
-from .protocol import Answer, Site
+from .deprecated import OldMethodNames
+from .protocol import AppContext, HttpResponse
 
 SOURCE_TYPES = (
     "GENERIC", "USER", "APPL", "PROCESS", "APPSERVER", "SERVER", "RUNTIME", "VIRTUAL", "NETWORK", "DEVICE",
@@ -69,7 +70,7 @@ def fqn_problem(text: object) -> str | None:
     return None
 
 
-class JKool(Values):
+class JKool(Values, OldMethodNames):
     """Where jKool is, with which token, and how events are spelled.
 
     ``source_fqn`` in place of ``APPL=<app>#SERVER=<host>#NETADDR=<address>``. ``handshake=False`` leaves out the
@@ -129,14 +130,14 @@ class JKool(Values):
         parts = validators.split(self.url)
         return parts._replace(path=parts.path or "/", query="", fragment="").geturl()
 
-    def headers(self, site: Site) -> Mapping[str, str]:
+    def headers(self, context: AppContext) -> Mapping[str, str]:
         import platform  # the application has no use for it
 
         own = {
             "Content-Type": "application/x-ndjson" if self.batch == "lines" else "application/json",
             "X-API-Key": self.token,
-            "X-API-Host-Name": site.host,
-            "X-API-Host-Addr": site.address,
+            "X-API-Host-Name": context.host,
+            "X-API-Host-Addr": context.address,
             "X-API-Runtime": f"{platform.python_implementation()} {platform.python_version()}",
             "X-API-Version": __version__,
         }
@@ -145,13 +146,13 @@ class JKool(Values):
     def request_headers(self, events: Sequence[Event]) -> Mapping[str, str]:
         return {}
 
-    def body(self, events: Sequence[Event], site: Site) -> bytes:
+    def body(self, events: Sequence[Event], context: AppContext) -> bytes:
         # A class derived from it may spell events in its own way, or not hash.
-        way = straight(self, site) if type(self) is JKool else json_body.no_way
-        texts = [way(event) or self._text(event, site) for event in events]
+        way = straight(self, context) if type(self) is JKool else json_body.no_way
+        texts = [way(event) or self._text(event, context) for event in events]
         return json_body.body(texts, self.batch, bool(self.compress))
 
-    def greeting(self) -> tuple[Mapping[str, str], bytes] | None:
+    def handshake_request(self) -> tuple[Mapping[str, str], bytes] | None:
         """The access-request, as the service has wanted it on every connection since 2016."""
         if not self.handshake:
             return None
@@ -161,7 +162,7 @@ class JKool(Values):
         body = f"<access-request><token>{token}</token></access-request>"
         return {"Content-Type": "text/plain", "X-API-Key": self.token}, body.encode()
 
-    def verdict(self, answer: Answer) -> DeliveryError | None:
+    def classify_response(self, answer: HttpResponse) -> DeliveryError | None:
         """An access-resp that says anything but true refuses our token, whatever the status is."""
         if not _ACCESS_RESPONSE.match(answer.body):
             return None
@@ -174,13 +175,13 @@ class JKool(Values):
         reason = html.unescape(said[1].strip()) if said else f"success={success[1].strip()}"
         return UnauthorisedError(f"access refused: {reason}", status=answer.status, body=answer.body)
 
-    def _text(self, event: Event, site: Site) -> str:
-        return json_body.json_text(self.wire_event(event, site), self.special_numbers)
+    def _text(self, event: Event, context: AppContext) -> str:
+        return json_body.json_text(self.wire_event(event, context), self.special_numbers)
 
-    def wire_event(self, event: Event, site: Site) -> dict[str, Any]:
+    def wire_event(self, event: Event, context: AppContext) -> dict[str, Any]:
         """The event's JSON object. A key that the client set to None stays out."""
-        fields = self._of_record(event, site)
-        tagged = _tagged(event, site) if "allTags" in event.extra else {}
+        fields = self._of_record(event, context)
+        tagged = _tagged(event, context) if "allTags" in event.extra else {}
         if tagged or event.data:
             fields.update(tagged)
             # What the Trakerr client put there is not ours.
@@ -190,7 +191,7 @@ class JKool(Values):
         said = {key: value for key, value in fields.items() if value is not None}
         return said if self.keys == "2016" else _renamed(said)
 
-    def _of_record(self, event: Event, site: Site) -> dict[str, Any]:
+    def _of_record(self, event: Event, context: AppContext) -> dict[str, Any]:
         """What the record itself says, in the order of `FIELDS`."""
         return {
             "operation": event.logger or event.data.get("eventType") or "root",
@@ -198,9 +199,9 @@ class JKool(Values):
             "time-usec": round(event.time * 1_000_000),
             "msg-text": event.message or event.data.get("eventMessage") or "",
             "severity": severity(event.level, event.level_name),
-            "source-fqn": self.source_fqn or default_fqn(site.app, site.host, site.address),
+            "source-fqn": self.source_fqn or default_fqn(context.app, context.host, context.address),
             "tracking-id": None if event.id is None else event.id.uuid_text,
-            "exception": exception_text(event, site),
+            "exception": exception_text(event, context),
             "pid": event.pid or None,
             "tid": event.tid or None,
             "location": f"{event.path}:{event.line}" if event.path else None,
@@ -209,7 +210,7 @@ class JKool(Values):
 
 
 @functools.lru_cache(maxsize=16)
-def straight(backend: JKool, site: Site) -> Callable[[Event], str | None]:
+def straight(backend: JKool, context: AppContext) -> Callable[[Event], str | None]:
     """The straight way of a usual event to its JSON text; None for any other. What the event's place in the program
     says of it is spelled once."""
     special_numbers = backend.special_numbers
@@ -217,7 +218,7 @@ def straight(backend: JKool, site: Site) -> Callable[[Event], str | None]:
     @functools.lru_cache(maxsize=json_body.PLACES)
     def place(level: int, level_name: str, logger: str, path: str, line: int) -> list[str]:
         event = Event(level=level, level_name=level_name, logger=logger, path=path, line=line)
-        return json_body.cut(backend._of_record(event, site), _OWN)
+        return json_body.cut(backend._of_record(event, context), _OWN)
 
     def way(event: Event) -> str | None:
         if event.exceptions or event.data or event.stack is not None or event.id is None:
@@ -291,13 +292,13 @@ _BOUNDS = (
 )
 
 
-def exception_text(event: Event, site: Site) -> str | None:
+def exception_text(event: Event, context: AppContext) -> str | None:
     """The traceback as text, with source lines where the file is still the one that ran; None without exception."""
     if not event.exceptions:
         return None
 
     def source(file: str, line: int) -> str:
-        return site.mask(_source_line(file, line, event.time))
+        return context.mask(_source_line(file, line, event.time))
 
     return traceback_text(event.exceptions, source=source).rstrip("\n")
 
@@ -314,17 +315,17 @@ def _source_line(file: str, line: int, time: float) -> str:
     return linecache.getline(file, line)
 
 
-def _tagged(event: Event, site: Site) -> dict[str, Any]:
+def _tagged(event: Event, context: AppContext) -> dict[str, Any]:
     """What ``extra={"allTags": [names]}`` picks from the record, - for _ in its name; what is missing is skipped."""
     names = event.extra.get("allTags")
     if not isinstance(names, list):
         return {}
-    attributes = {**_record_attributes(event, site), **event.extra}
+    attributes = {**_record_attributes(event, context), **event.extra}
     picked = {name: attributes[name] for name in names if isinstance(name, str) and attributes.get(name) is not None}
     return {name.replace("_", "-"): value for name, value in picked.items()}
 
 
-def _record_attributes(event: Event, site: Site) -> dict[str, Any]:
+def _record_attributes(event: Event, context: AppContext) -> dict[str, Any]:
     """The attributes of a LogRecord, as far as an event has them."""
     file = os.path.basename(event.path)
     return {
@@ -346,7 +347,7 @@ def _record_attributes(event: Event, site: Site) -> dict[str, Any]:
         "threadName": event.thread,
         "taskName": event.task,
         "stack_info": event.stack,
-        "exc_text": exception_text(event, site),
+        "exc_text": exception_text(event, context),
     }
 
 

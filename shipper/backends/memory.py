@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ..errors import DeliveryError
 from ..event.model import Event
-from .protocol import Site
+from .protocol import AppContext
 
 Answers = Callable[[Event], "DeliveryError | None"]
 
@@ -32,15 +32,15 @@ class Memory:
         self.level = level
         self.max_events = max_events
         self.max_in_flight = max_in_flight
-        self.site: Site | None = None
+        self.context: AppContext | None = None
         self.closed = False
         self.sent: list[Event] = []
         self.events: list[Event] = []
         self.batches: list[list[Event]] = []
         self._answers: Answers | list[DeliveryError | None] = answers if callable(answers) else list(answers)
 
-    def open(self, site: Site) -> None:
-        self.site = site
+    def open(self, context: AppContext) -> None:
+        self.context = context
 
     def send(self, events: Sequence[Event]) -> Sequence[DeliveryError | None]:
         self.batches.append(list(events))

@@ -1,8 +1,8 @@
-"""What a backend is, and the registry of those that can be named in a setting.
+"""What a backend is: the interfaces that `shipper.start` accepts, and the values that a backend is given.
 
-A backend is a description that travels from the application to the shipper process (it is pickled), where it is
-opened and sent to. One that speaks HTTP only describes its requests (`HttpBackend`), and `http.py` sends them;
-anything else implements `send` itself (`Backend`).
+A backend is a description. It is pickled in the application and travels to the shipper process, where it is opened and
+sent to. A backend that speaks HTTP only describes its requests (`HttpBackend`); `http.sender.Sender` sends them. Any
+other backend implements `send` itself (`Backend`).
 """
 
 from __future__ import annotations
@@ -14,97 +14,124 @@ from .._support.values import Values
 from ..errors import DeliveryError
 from ..event.model import Event
 
-Load = Callable[[float], "tuple[float, float] | None"]
-"""(CPU %, memory %) of the machine nearest to a time (seconds since the epoch); None when none was sampled near it."""
+LoadSampler = Callable[[float], "tuple[float, float] | None"]
+"""Maps a time (seconds since the epoch) to (CPU %, memory %) of the machine; None when no sample was taken near it."""
 
 
-class Site(Values):
-    """Where the application runs: what a backend adds to every event that does not say it itself."""
+class AppContext(Values):
+    """Where the application runs: the values that a backend adds to events that do not carry them.
+
+    ``app``: the app's name. ``cwd``: its working directory at `shipper.start`; source files below it are named relative
+    to it. ``host``: the host's name. ``address``: the host's IP address, "127.0.0.1" when it has no other. ``load``:
+    the machine's load at a time. ``mask``: masks secrets in a text that is not part of the event.
+    """
 
     app: str
-    cwd: str  # working directory at start(); source files under it are named relative to it
+    cwd: str
     host: str
-    address: str  # the host's own IP address, "127.0.0.1" when it has none
-    load: Load
-    mask: Callable[[str], str] = str  # hides secrets in a text that did not come with the event
+    address: str
+    load: LoadSampler
+    mask: Callable[[str], str] = str
 
 
 @runtime_checkable
 class Backend(Protocol):
-    """Takes events, and answers for each one."""
+    """Takes batches of events and returns one result per event."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """1 to 64 letters, digits, dashes or underscores: part of file names and of the status."""
+        ...
+
     @property
     def level(self) -> int:
-        """Events below it are not sent here."""
+        """The lowest level that is sent here, as a number of `logging`."""
         ...
 
     @property
     def max_events(self) -> int:
-        """The most events that one send takes; 1 is one event a request."""
+        """The most events in one `send`; 1 means one event per request."""
         ...
 
     @property
     def max_in_flight(self) -> int:
-        """The most sends at the same time; with 1, `send` is never called by two threads at once."""
+        """The most calls of `send` at the same time; with 1, two threads never call it at once."""
         ...
 
-    def open(self, site: Site) -> None:
-        """Called once, in the shipper process, before the first send."""
+    def open(self, context: AppContext, /) -> None:
+        """Called once, in the shipper process, before the first `send`."""
         ...
 
-    def send(self, events: Sequence[Event]) -> Sequence[DeliveryError | None]:
-        """One answer per event, in order: None is delivered. Raises nothing; blocks no longer than its own timeout."""
+    def send(self, events: Sequence[Event], /) -> Sequence[DeliveryError | None]:
+        """Return one result per event, in order; None means delivered.
+
+        Must not raise, and must return within the backend's own time-out.
+        """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Called once, after the last `send`."""
+        ...
 
 
-class Answer(Values):
-    """What came back for one request: at most 64 KiB of the body, decoded with replacement."""
+class HttpResponse(Values):
+    """The response to one request: at most 64 KiB of its body, decoded as UTF-8 with replacement characters."""
 
     status: int
-    headers: Mapping[str, str]  # lower-case names
+    headers: Mapping[str, str]  # names in lower case
     body: str
 
 
 @runtime_checkable
 class HttpBackend(Protocol):
-    """Says url, headers, body and what an answer means, and nothing else. `http.Sender` makes a `Backend` of it."""
+    """Describes requests and what their responses mean; `http.sender.Sender` makes a `Backend` of it."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """See `Backend.name`."""
+        ...
+
     @property
-    def level(self) -> int: ...
+    def level(self) -> int:
+        """See `Backend.level`."""
+        ...
+
     @property
-    def max_events(self) -> int: ...
+    def max_events(self) -> int:
+        """See `Backend.max_events`."""
+        ...
+
     @property
-    def max_in_flight(self) -> int: ...
+    def max_in_flight(self) -> int:
+        """The most requests at the same time."""
+        ...
+
     @property
     def endpoint(self) -> str:
-        """The URL that every request is POSTed to."""
+        """The URL to which every request is POSTed."""
         ...
 
     @property
     def timeout(self) -> tuple[float, float]:
-        """Seconds to connect, seconds until the whole answer is there."""
+        """Seconds to connect, seconds until the whole response has been read."""
         ...
 
-    def headers(self, site: Site) -> Mapping[str, str]:
-        """The headers that all requests share."""
+    def headers(self, context: AppContext, /) -> Mapping[str, str]:
+        """Return the headers of every request that carries events."""
         ...
 
-    def request_headers(self, events: Sequence[Event]) -> Mapping[str, str]:
-        """The headers of this request alone."""
+    def request_headers(self, events: Sequence[Event], /) -> Mapping[str, str]:
+        """Return further headers for the request that carries these events."""
         ...
 
-    def body(self, events: Sequence[Event], site: Site) -> bytes: ...
-
-    def greeting(self) -> tuple[Mapping[str, str], bytes] | None:
-        """The handshake: headers and body of the first request of every new connection, or None."""
+    def body(self, events: Sequence[Event], context: AppContext, /) -> bytes:
+        """Return the body of the request that carries these events."""
         ...
 
-    def verdict(self, answer: Answer) -> DeliveryError | None:
-        """What the backend's own rules make of an answer; None leaves it to the status code."""
+    def handshake_request(self) -> tuple[Mapping[str, str], bytes] | None:
+        """Return headers and body of the first request on every new connection, or None for no handshake."""
+        ...
+
+    def classify_response(self, response: HttpResponse, /) -> DeliveryError | None:
+        """Return the error that the service's own rules find in a response; None leaves it to the status code."""
         ...

@@ -15,7 +15,8 @@ from ..errors import DeliveryError
 from ..event.exceptions import Frame, Raised
 from ..event.model import Event
 from . import json_body, validators
-from .protocol import Answer, Site
+from .deprecated import OldMethodNames
+from .protocol import AppContext, HttpResponse
 
 SLOTS = 10
 """Custom data has ten places, customData1 to customData10."""
@@ -62,7 +63,7 @@ _NOTHING_SAID: dict[str, Any] = dict.fromkeys(FIELDS)
 LEVELS = ("debug", "info", "warning", "error", "fatal")
 
 
-class Trakerr(Values):
+class Trakerr(Values, OldMethodNames):
     """Where Trakerr is, with which key, and what every event says of its application.
 
     ``timeout``: seconds to connect, seconds until the whole answer is there. ``max_in_flight``: the most requests at
@@ -123,7 +124,7 @@ class Trakerr(Values):
         parts = validators.split(self.url)
         return parts._replace(path=parts.path.rstrip("/") + "/events", fragment="").geturl()
 
-    def headers(self, site: Site) -> Mapping[str, str]:
+    def headers(self, context: AppContext) -> Mapping[str, str]:
         own = {
             "Accept": "application/json",
             "Content-Type": "application/json",
@@ -135,44 +136,44 @@ class Trakerr(Values):
         ids = ",".join(str(event.id) for event in events if event.id is not None)
         return {"Idempotency-Key": ids} if ids else {}
 
-    def body(self, events: Sequence[Event], site: Site) -> bytes:
+    def body(self, events: Sequence[Event], context: AppContext) -> bytes:
         # A class derived from it may spell events in its own way, or not hash.
-        way = straight(self, site) if type(self) is Trakerr else json_body.no_way
-        texts = [way(event) or self._text(event, site) for event in events]
+        way = straight(self, context) if type(self) is Trakerr else json_body.no_way
+        texts = [way(event) or self._text(event, context) for event in events]
         return json_body.body(texts, self.batch, bool(self.compress))
 
-    def greeting(self) -> tuple[Mapping[str, str], bytes] | None:
+    def handshake_request(self) -> tuple[Mapping[str, str], bytes] | None:
         return None
 
-    def verdict(self, answer: Answer) -> DeliveryError | None:
+    def classify_response(self, answer: HttpResponse) -> DeliveryError | None:
         return None
 
-    def _text(self, event: Event, site: Site) -> str:
-        return json_body.json_text(self.app_event(event, site))
+    def _text(self, event: Event, context: AppContext) -> str:
+        return json_body.json_text(self.app_event(event, context))
 
-    def app_event(self, event: Event, site: Site) -> dict[str, Any]:
+    def app_event(self, event: Event, context: AppContext) -> dict[str, Any]:
         """The JSON object. A key that the client set to None stays out; one that it did not set has its default."""
-        fields = self._all_fields(event, site, site.load(event.time))
+        fields = self._all_fields(event, context, context.load(event.time))
         return {key: value for key, value in fields.items() if value is not None}
 
-    def _all_fields(self, event: Event, site: Site, load: tuple[float, float] | None) -> dict[str, Any]:
-        fields = self._common(site)
+    def _all_fields(self, event: Event, context: AppContext, load: tuple[float, float] | None) -> dict[str, Any]:
+        fields = self._common(context)
         fields["eventTime"] = milliseconds(event.time)
         fields["contextCpuPercentage"], fields["contextMemoryPercentage"] = load or (None, None)
-        fields.update(self._said(event, site))  # keys that we don't know, which its client may have set, come last
+        fields.update(self._said(event, context))  # keys that we don't know, which its client may have set, come last
         if fields["apiKey"] is None:
             fields["apiKey"] = self.api_key
         return fields
 
-    def _said(self, event: Event, site: Site) -> dict[str, Any]:
+    def _said(self, event: Event, context: AppContext) -> dict[str, Any]:
         """What the event itself says."""
         if event.kind != "trakerr":
-            return self._of_record(event, site)
+            return self._of_record(event, context)
         if event.exceptions and "eventStacktrace" not in event.data:
-            return {"eventStacktrace": stacktrace(event.exceptions, site.cwd), **event.data}
+            return {"eventStacktrace": stacktrace(event.exceptions, context.cwd), **event.data}
         return event.data
 
-    def _common(self, site: Site) -> dict[str, Any]:
+    def _common(self, context: AppContext) -> dict[str, Any]:
         """Every key, in the order of the wire, with what it is when an event does not say otherwise."""
         return {
             **_NOTHING_SAID,
@@ -180,7 +181,7 @@ class Trakerr(Values):
             "apiKey": self.api_key,
             "contextAppVersion": self.app_version,
             "deploymentStage": self.deployment_stage,
-            "contextEnvHostname": site.host,
+            "contextEnvHostname": context.host,
             "contextAppBrowser": self.app_browser,
             "contextAppBrowserVersion": self.app_browser_version,
             "contextDataCenter": self.data_center,
@@ -189,7 +190,7 @@ class Trakerr(Values):
             "contextAppSku": self.app_sku or None,
         }
 
-    def _of_record(self, event: Event, site: Site) -> dict[str, Any]:
+    def _of_record(self, event: Event, context: AppContext) -> dict[str, Any]:
         """What a record says; in its ``data`` are its handler's defaults, and what surrounds it."""
         fields: dict[str, Any] = {}
         if event.data and event.kind == "log":
@@ -203,7 +204,7 @@ class Trakerr(Values):
             "contextTags": [*tags, event.logger] if event.logger else list(tags),
         }
         if event.exceptions:
-            fields["eventStacktrace"] = stacktrace(event.exceptions, site.cwd)
+            fields["eventStacktrace"] = stacktrace(event.exceptions, context.cwd)
         if event.kind == "jkool":
             return {**fields, **_of_jkool(event)}
         attributes, extras = _attributes_and_extras(event)
@@ -214,13 +215,13 @@ class Trakerr(Values):
 
 
 @functools.lru_cache(maxsize=16)
-def straight(backend: Trakerr, site: Site) -> Callable[[Event], str | None]:
+def straight(backend: Trakerr, context: AppContext) -> Callable[[Event], str | None]:
     """The straight way of a usual event to its JSON text; None for any other. What its logger and level, and the
     backend, say of it is spelled once."""
 
     @functools.lru_cache(maxsize=json_body.PLACES)
     def place(level: int, logger: str) -> list[str]:
-        return json_body.cut(backend._all_fields(Event(level=level, logger=logger), site, None), _OWN)
+        return json_body.cut(backend._all_fields(Event(level=level, logger=logger), context, None), _OWN)
 
     def way(event: Event) -> str | None:
         if event.kind != "log" or event.exceptions or event.data or event.stack is not None:
@@ -229,7 +230,7 @@ def straight(backend: Trakerr, site: Site) -> Callable[[Event], str | None]:
         if "trakerr" in extras or "allTags" in extras:
             return None
         begin, origin, sku, segments = place(event.level, event.logger)
-        sample = site.load(event.time)
+        sample = context.load(event.time)
         load = _load_text(*sample) if sample else ""
         custom = _custom_text(extras) if extras else ""
         return (

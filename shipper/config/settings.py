@@ -17,8 +17,9 @@ from .._support.lazy_pattern import Expression
 from .._support.values import Values, field, parts, replaced
 from .._version import __version__
 from ..backends import registry
+from ..backends.deprecated import is_http_backend, warn_of_old_methods
 from ..backends.jkool import JKool
-from ..backends.protocol import Backend, HttpBackend
+from ..backends.protocol import Backend
 from ..backends.trakerr import Trakerr
 from ..errors import ConfigurationError
 from ..event.redact import Redact
@@ -85,6 +86,7 @@ class Settings(Values):
                     "backends", backend, "its class must live in a module that the shipper process can import"
                 )
             names.add(name)
+            warn_of_old_methods(backend)
 
     def with_joined(self, backends: Sequence[Any]) -> Settings:
         """These settings, and backends that clients have joined; itself when there are none."""
@@ -129,7 +131,7 @@ class Settings(Values):
 def _is_backend(value: object) -> bool:
     # To look through a protocol Python 3.12 imports inspect.
     return isinstance(value, (Trakerr, JKool)) or (
-        not isinstance(value, type) and isinstance(value, Backend | HttpBackend)
+        not isinstance(value, type) and (isinstance(value, Backend) or is_http_backend(value))
     )
 
 

@@ -62,7 +62,7 @@ class Shipper:
         self._sampled_at = 0.0
         self._kept_at = 0.0
         self._load: Any = None
-        self._site: Any = None
+        self._context: Any = None
         self._mine = {f"{backend.name}.json" for backend in settings.backends}
         self._overflows = tuple(dict.fromkeys((self._spool.overflow, self._spool.overflow_on_disk)))
         self._ledger = Ledger(self._spool.ledger, self._spool.journal, self._spool.damaged)
@@ -156,27 +156,27 @@ class Shipper:
 
     def _open_backends(self) -> None:
         # Only now: intake has been at work while requests, the largest of our imports, was loaded.
-        from ..backends.protocol import Site
+        from ..backends.protocol import AppContext
         from .host import Load, address, host
 
         settings = self._settings
         self._load = self._telling.load = Load()
         mask = Redactor(settings.redact).text
-        self._site = Site(settings.app, settings.cwd, host(), address(), self._load, mask)
+        self._context = AppContext(settings.app, settings.cwd, host(), address(), self._load, mask)
         for description in settings.backends:
             self._open_backend(description)
 
     def _open_backend(self, description: Any) -> None:
+        from ..backends.deprecated import is_http_backend
         from ..backends.http.sender import Sender
-        from ..backends.protocol import HttpBackend
         from ..delivery.crash_guard import Encoder, Guarded
         from ..delivery.dead_letters import DeadLetters
         from ..delivery.deliverer import Deliverer
 
         self._sample()  # the first one tells of the time that these imports took, and not of none
         settings = self._settings
-        backend = Sender(description) if isinstance(description, HttpBackend) else description
-        backend.open(self._site)
+        backend = Sender(description) if is_http_backend(description) else description
+        backend.open(self._context)
         notes = os.path.join(self._spool.cursors, f"{backend.name}.encoding")
         deliverer = Deliverer(
             self._cursors[backend.name],

@@ -14,7 +14,7 @@ from .._support.values import replaced
 from ..application import api
 from ..application.client import Line
 from ..application.handler import running, say
-from ..backends.protocol import Site
+from ..backends.protocol import AppContext
 from ..backends.trakerr import FIELDS, Trakerr, environment, level_word
 from ..backends.validators import MOST_IN_FLIGHT
 from ..config.settings import identity
@@ -298,10 +298,10 @@ class TrakerrClient:
         if payload is None:
             raise ApiException(0, "before_send, or masking, dropped the event")
         event = unpack(payload, EventId(new_token(), 0))
-        site = Site(app="", cwd=self._cwd, host=platform.node(), address="", load=self._load)
+        context = AppContext(app="", cwd=self._cwd, host=platform.node(), address="", load=self._load)
         backend = line.backend
-        headers = {**backend.headers(site), **backend.request_headers([event])}
-        return None, post(backend.endpoint, backend.body([event], site), headers, backend.timeout)
+        headers = {**backend.headers(context), **backend.request_headers([event])}
+        return None, post(backend.endpoint, backend.body([event], context), headers, backend.timeout)
 
     def _load(self, now: float) -> tuple[float, float] | None:
         """CPU and memory as the shipper process saw them near to ``now``; it may only just have been started."""

@@ -14,7 +14,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from ..backends.protocol import Answer
+from ..backends.protocol import HttpResponse
 from .errors import ApiException
 
 MAX_ANSWER = 64 * 1024
@@ -44,7 +44,9 @@ def _origin(url: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc
 
 
-def _exchange(url: str, body: bytes, headers: Mapping[str, str], timeout: tuple[float, float]) -> tuple[Answer, str]:
+def _exchange(
+    url: str, body: bytes, headers: Mapping[str, str], timeout: tuple[float, float]
+) -> tuple[HttpResponse, str]:
     try:
         way = _way(url, timeout[0])
         with contextlib.closing(way.connection) as connection:
@@ -56,7 +58,7 @@ def _exchange(url: str, body: bytes, headers: Mapping[str, str], timeout: tuple[
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise ApiException(0, f"{type(error).__name__}: {error}") from error
     found = {name.lower(): value for name, value in response.headers.items()}
-    return Answer(response.status, found, text), response.reason
+    return HttpResponse(response.status, found, text), response.reason
 
 
 def _body(response: http.client.HTTPResponse) -> bytes:

@@ -21,13 +21,13 @@ import pytest
 from shipper.backends.http.connection import MAX_ANSWER
 from shipper.backends.http.sender import Sender
 from shipper.backends.http.status import MAX_RETRY_AFTER, decision, retry_after
-from shipper.backends.protocol import Answer, Backend, HttpBackend, Site
+from shipper.backends.protocol import AppContext, Backend, HttpBackend, HttpResponse
 from shipper.errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError
 from shipper.event.model import Event
 
 from ..support.servers import CLOSE, HALF, HANG, RESET, Reply, Request, Server
 
-SITE = Site("app", "/", "host", "127.0.0.1", lambda time: None)
+SITE = AppContext("app", "/", "host", "127.0.0.1", lambda time: None)
 GREETING = b"<hello/>"
 
 
@@ -46,19 +46,19 @@ class Plain:
     own_headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "text/x"})
     more_headers: Mapping[str, str] = field(default_factory=dict)  # of each request
 
-    def headers(self, site: Site) -> Mapping[str, str]:
+    def headers(self, context: AppContext) -> Mapping[str, str]:
         return self.own_headers
 
     def request_headers(self, events: Sequence[Event]) -> Mapping[str, str]:
         return {"X-Count": str(len(events)), **self.more_headers}
 
-    def body(self, events: Sequence[Event], site: Site) -> bytes:
+    def body(self, events: Sequence[Event], context: AppContext) -> bytes:
         return "\n".join(event.message for event in events).encode()
 
-    def greeting(self) -> tuple[Mapping[str, str], bytes] | None:
+    def handshake_request(self) -> tuple[Mapping[str, str], bytes] | None:
         return ({"Content-Type": "text/greeting"}, GREETING) if self.greeted else None
 
-    def verdict(self, answer: Answer) -> DeliveryError | None:
+    def classify_response(self, answer: HttpResponse) -> DeliveryError | None:
         return UnauthorisedError("the body says no", status=answer.status) if answer.body == "no" else None
 
 
@@ -76,10 +76,10 @@ class Opened:
 
     def __init__(self, backend: HttpBackend, clock: Clock | None = None, *, cwd: str = "/") -> None:
         self.sender = Sender(backend, clock=clock or Clock())
-        self.site = replace(SITE, cwd=cwd)
+        self.context = replace(SITE, cwd=cwd)
 
     def __enter__(self) -> Sender:
-        self.sender.open(self.site)
+        self.sender.open(self.context)
         return self.sender
 
     def __exit__(self, *exc_info: object) -> None:
@@ -367,7 +367,7 @@ def test_no_retry_after_is_none() -> None:
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 503, 401])
 def test_a_retryable_answer_carries_its_retry_after(status: int) -> None:
-    error = decision(Answer(status, {"retry-after": "7"}, ""), NOW)
+    error = decision(HttpResponse(status, {"retry-after": "7"}, ""), NOW)
 
     assert isinstance(error, RetryableError)
     assert error.retry_after == 7.0

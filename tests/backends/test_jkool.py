@@ -21,7 +21,7 @@ from shipper._version import __version__
 from shipper.application.record import from_record
 from shipper.backends.http.sender import Sender
 from shipper.backends.jkool import FIELDS, JKool, as_property, fqn_problem, severity
-from shipper.backends.protocol import Answer, HttpBackend, Site
+from shipper.backends.protocol import AppContext, HttpBackend, HttpResponse
 from shipper.errors import ConfigurationError, UnauthorisedError
 from shipper.event.exceptions import Frame, Raised
 from shipper.event.model import Event, EventId
@@ -29,14 +29,14 @@ from shipper.event.sanitize import plain
 
 from ..support.servers import Reply, Request, Server
 
-SITE = Site("checkout", "/srv/app", "web-1", "10.0.0.7", lambda time: None)
+SITE = AppContext("checkout", "/srv/app", "web-1", "10.0.0.7", lambda time: None)
 ID = EventId(bytes(range(8)), 17)
 TIME = 1795426903.987654
 FQN = "APPL=Py#SERVER=s100#NETADDR=11.0.0.2#DATACENTER=DC1#GEOADDR=52.52437,13.41053"
 
 
-def body_of(event: Event, backend: JKool | None = None, site: Site = SITE) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads((backend or JKool("t")).body([event], site))
+def body_of(event: Event, backend: JKool | None = None, context: AppContext = SITE) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads((backend or JKool("t")).body([event], context))
     return body
 
 
@@ -131,11 +131,11 @@ def test_the_severity_is_the_number_s_unless_the_name_is_one_of_the_eleven(
 
 
 def test_the_source_can_be_set_and_is_otherwise_app_host_and_address() -> None:
-    odd = Site("a#b=c", "/", "", "10.0.0.7", lambda time: None)
+    odd = AppContext("a#b=c", "/", "", "10.0.0.7", lambda time: None)
 
     assert body_of(logged(), JKool("t", source_fqn=FQN))["source-fqn"] == FQN
-    assert body_of(logged(), site=odd)["source-fqn"] == "APPL=a_b_c#SERVER=unknown#NETADDR=10.0.0.7"
-    assert fqn_problem(body_of(logged(), site=odd)["source-fqn"]) is None
+    assert body_of(logged(), context=odd)["source-fqn"] == "APPL=a_b_c#SERVER=unknown#NETADDR=10.0.0.7"
+    assert fqn_problem(body_of(logged(), context=odd)["source-fqn"]) is None
 
 
 # Exceptions.
@@ -438,12 +438,12 @@ def test_it_describes_requests_to_its_address_s_own_path() -> None:
 
 
 def test_the_greeting_is_an_access_request_with_an_escaped_token() -> None:
-    headers, body = JKool('a&b<c>"€').greeting() or ({}, b"")
+    headers, body = JKool('a&b<c>"€').handshake_request() or ({}, b"")
 
     assert headers["Content-Type"] == "text/plain"
     assert headers["X-API-Key"] == 'a&b<c>"€'
     assert body == '<access-request><token>a&amp;b&lt;c&gt;"€</token></access-request>'.encode()
-    assert JKool("t", handshake=False).greeting() is None
+    assert JKool("t", handshake=False).handshake_request() is None
 
 
 @pytest.mark.parametrize("status", [200, 202, 400, 500])
@@ -455,7 +455,7 @@ def test_the_greeting_is_an_access_request_with_an_escaped_token() -> None:
     ],
 )
 def test_an_access_response_that_says_false_is_a_refusal_whatever_the_status(body: str, status: int) -> None:
-    error = JKool("t").verdict(Answer(status, {}, body))
+    error = JKool("t").classify_response(HttpResponse(status, {}, body))
 
     assert isinstance(error, UnauthorisedError)
     assert "bad & worse" in error.reason
@@ -475,7 +475,7 @@ def test_an_access_response_that_says_false_is_a_refusal_whatever_the_status(bod
     ],
 )
 def test_any_other_body_leaves_it_to_the_status(body: str) -> None:
-    assert JKool("t").verdict(Answer(200, {}, body)) is None
+    assert JKool("t").classify_response(HttpResponse(200, {}, body)) is None
 
 
 @pytest.mark.parametrize(("batch", "media_type"), [("array", "application/json"), ("lines", "application/x-ndjson")])
@@ -508,14 +508,14 @@ def test_the_whole_conversation_on_the_wire() -> None:
         sender.close()
 
         assert answers == [None, None]
-        greeting, event, _ = server.requests
+        handshake_request, event, _ = server.requests
         assert len(server.connections) == 1
-        assert greeting.line == "POST / HTTP/1.1"
-        assert greeting.body == "<access-request><token>tök&lt;en</token></access-request>".encode()
-        assert greeting.headers == {
+        assert handshake_request.line == "POST / HTTP/1.1"
+        assert handshake_request.body == "<access-request><token>tök&lt;en</token></access-request>".encode()
+        assert handshake_request.headers == {
             "host": f"127.0.0.1:{server.port}",
             "accept-encoding": "identity",
-            "content-length": str(len(greeting.body)),
+            "content-length": str(len(handshake_request.body)),
             "content-type": "text/plain",
             "x-api-key": "tök<en",
         }

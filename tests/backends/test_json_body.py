@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from shipper.backends import jkool, trakerr
 from shipper.backends.jkool import JKool
 from shipper.backends.json_body import ENQUOTE, cut, json_text
-from shipper.backends.protocol import Site
+from shipper.backends.protocol import AppContext
 from shipper.backends.trakerr import Trakerr
 from shipper.event.codec import unpack
 from shipper.event.exceptions import Frame, Raised
@@ -24,7 +24,7 @@ from shipper.event.model import Event, EventId
 from shipper.event.truncate import pack
 
 LOADS = (None, (12.5, 40.25), (0.0, 100.0), (1e-7, float("nan")))
-SITE = Site("checkout", "/srv/app", "web-1", "10.0.0.7", lambda time: LOADS[int(time) % len(LOADS)])
+SITE = AppContext("checkout", "/srv/app", "web-1", "10.0.0.7", lambda time: LOADS[int(time) % len(LOADS)])
 ID = EventId(bytes(range(8)), 17)
 
 JKOOLS = (
@@ -167,16 +167,16 @@ class Tagging(JKool):
 
     more: dict[str, str] = field(default_factory=dict)
 
-    def wire_event(self, event: Event, site: Site) -> dict[str, Any]:
-        return {**super().wire_event(event, site), **self.more}
+    def wire_event(self, event: Event, context: AppContext) -> dict[str, Any]:
+        return {**super().wire_event(event, context), **self.more}
 
 
 @dataclass(frozen=True)
 class Naming(Trakerr):
     more: dict[str, str] = field(default_factory=dict)
 
-    def app_event(self, event: Event, site: Site) -> dict[str, Any]:
-        return {**super().app_event(event, site), **self.more}
+    def app_event(self, event: Event, context: AppContext) -> dict[str, Any]:
+        return {**super().app_event(event, context), **self.more}
 
 
 @pytest.mark.parametrize("backend", [Tagging("t", more={"tenant": "acme"}), Naming("k", more={"tenant": "acme"})])

@@ -8,7 +8,7 @@ import pytest
 
 from shipper.backends import registry
 from shipper.backends.memory import Memory
-from shipper.backends.protocol import Backend, Site
+from shipper.backends.protocol import AppContext, Backend
 from shipper.errors import ConfigurationError, RejectedError, RetryableError
 from shipper.event.model import Event
 
@@ -19,8 +19,8 @@ def events(*messages: str) -> list[Event]:
 
 def test_memory_keeps_what_it_is_sent() -> None:
     backend = Memory()
-    site = Site("a", "/", "h", "127.0.0.1", lambda time: None)
-    backend.open(site)
+    context = AppContext("a", "/", "h", "127.0.0.1", lambda time: None)
+    backend.open(context)
     first, second = events("a", "b"), events("c")
 
     assert isinstance(backend, Backend)
@@ -30,7 +30,7 @@ def test_memory_keeps_what_it_is_sent() -> None:
 
     assert backend.events == [*first, *second]
     assert backend.batches == [first, second]
-    assert backend.site is site
+    assert backend.context is context
     assert backend.closed
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from shipper._version import __version__
 from shipper.application.record import from_record
 from shipper.backends.http.sender import Sender
-from shipper.backends.protocol import Answer, HttpBackend, Site
+from shipper.backends.protocol import AppContext, HttpBackend, HttpResponse
 from shipper.backends.trakerr import FIELDS, SLOTS, Trakerr, custom_data, level_word, log_level, relative, with_extras
 from shipper.errors import ConfigurationError
 from shipper.event.exceptions import Frame, Raised
@@ -26,13 +26,13 @@ from shipper.event.sanitize import plain
 
 from ..support.servers import Server
 
-SITE = Site("checkout", "/srv/app", "web-1", "10.0.0.7", lambda time: (12.5, 40.25))
+SITE = AppContext("checkout", "/srv/app", "web-1", "10.0.0.7", lambda time: (12.5, 40.25))
 ID = EventId(bytes(range(8)), 17)
 TIME = 1795426903.987654
 
 
-def body_of(event: Event, backend: Trakerr | None = None, site: Site = SITE) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads((backend or Trakerr("the-key")).body([event], site))
+def body_of(event: Event, backend: Trakerr | None = None, context: AppContext = SITE) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads((backend or Trakerr("the-key")).body([event], context))
     return body
 
 
@@ -149,7 +149,7 @@ def test_without_a_load_sample_near_its_time_an_event_has_none() -> None:
     def load(time: float) -> None:
         asked.append(time)
 
-    body = body_of(logged(), site=Site("a", "/", "h", "127.0.0.1", load))
+    body = body_of(logged(), context=AppContext("a", "/", "h", "127.0.0.1", load))
 
     assert asked == [TIME]
     assert "contextCpuPercentage" not in body
@@ -479,8 +479,8 @@ def test_it_describes_requests_to_events_under_its_address() -> None:
         "Content-Type": "application/json",
         "User-Agent": f"shipper/{__version__}",
     }
-    assert backend.greeting() is None
-    assert backend.verdict(Answer(200, {}, "anything")) is None
+    assert backend.handshake_request() is None
+    assert backend.classify_response(HttpResponse(200, {}, "anything")) is None
 
 
 def test_the_idempotency_key_is_the_events_id() -> None:

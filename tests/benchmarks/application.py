@@ -166,7 +166,7 @@ def bare(options: Options) -> Numbers:
     """CPU of one request by urllib3 alone, with the body ready: the floor of one event a request."""
     import urllib3
 
-    from shipper.backends.protocol import Site
+    from shipper.backends.protocol import AppContext
     from shipper.backends.trakerr import Trakerr
     from shipper.event.codec import unpack
     from shipper.event.model import EventId
@@ -175,8 +175,8 @@ def bare(options: Options) -> Numbers:
 
     backend = Trakerr("key", url=f"{options['url']}/api/v1")
     event = unpack(backlog.payload(1), EventId(b"12345678", 1))
-    site = Site("bench", "/", "host", "10.0.0.1", lambda time: (1.0, 2.0))
-    body, headers = backend.body([event], site), {**backend.headers(site), **backend.request_headers([event])}
+    context = AppContext("bench", "/", "host", "10.0.0.1", lambda time: (1.0, 2.0))
+    body, headers = backend.body([event], context), {**backend.headers(context), **backend.request_headers([event])}
     pool = urllib3.connection_from_url(options["url"], maxsize=1)
     pool.urlopen("POST", "/api/v1/events", body=body, headers=headers)
     before = _cpu()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shipper import DeliveryError, Event, Site
+from shipper import AppContext, DeliveryError, Event
 
 
 @dataclass
@@ -20,7 +20,7 @@ class FileSink:
     max_in_flight: int = 1
     fd: int = -1
 
-    def open(self, site: Site) -> None:
+    def open(self, context: AppContext) -> None:
         self.fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def send(self, events: Sequence[Event]) -> Sequence[DeliveryError | None]:

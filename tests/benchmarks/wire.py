@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shipper.backends.jkool import JKool
-from shipper.backends.protocol import Site
+from shipper.backends.protocol import AppContext
 from shipper.backends.trakerr import Trakerr
 from shipper.event.codec import unpack
 from shipper.event.model import EventId
@@ -25,7 +25,7 @@ def wire(plan: Plan, nginx: Nginx) -> Iterator[Row]:
     events = [unpack(payload, EventId(token, number)) for number, payload in enumerate(payloads)]
     frames = [frame.encode(payload, token=token, seq=1, pid=1)[0] for payload in payloads]
     yield Row(question, "in queue and journal", sum(map(len, frames)) / EVENTS, "bytes")
-    site = Site("bench", "/srv/shop", "web-1", "10.0.0.1", lambda time: (12.5, 40.0))
+    context = AppContext("bench", "/srv/shop", "web-1", "10.0.0.1", lambda time: (12.5, 40.0))
     for name, backend in (
         ("Trakerr, one a request", Trakerr("key")),
         ("Trakerr, array, plain", Trakerr("key", batch="array", compress=False)),
@@ -35,5 +35,5 @@ def wire(plan: Plan, nginx: Nginx) -> Iterator[Row]:
         ("jKool, lines, gzip (the default)", JKool("token", batch="lines")),
     ):
         most = backend.max_events
-        bodies = [backend.body(events[at : at + most], site) for at in range(0, EVENTS, most)]
+        bodies = [backend.body(events[at : at + most], context) for at in range(0, EVENTS, most)]
         yield Row(question, name, sum(map(len, bodies)) / EVENTS, "bytes", note="body, headers aside")

@@ -80,7 +80,7 @@ ENDING = [
 class Poisonable(shipper.Trakerr):
     """Trakerr, with an encoder that ends its process over an event that says so: at once, or only outside of copies."""
 
-    def body(self, events: Sequence[Event], site: shipper.Site) -> bytes:
+    def body(self, events: Sequence[Event], context: shipper.AppContext) -> bytes:
         for event in events:
             if "segfault" in event.message:
                 os.kill(os.getpid(), signal.SIGSEGV)
@@ -88,7 +88,7 @@ class Poisonable(shipper.Trakerr):
                 os._exit(0)
             if "main only" in event.message and threading.active_count() > 1:
                 os._exit(1)
-        return super().body(events, site)
+        return super().body(events, context)
 
 
 def named(points: list[Failpoint]) -> list[object]:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..protocol import Answer
+from ..protocol import HttpResponse
 
 MAX_ANSWER = 64 * 1024
 """The most bytes of an answer's body that are read; a connection with more of them is dropped."""
@@ -50,7 +50,7 @@ class Line:
         self.is_open = False
         self._close()
 
-    def exchange(self, request: bytes) -> Answer:
+    def exchange(self, request: bytes) -> HttpResponse:
         """The answer to a request; closes unless it may be used again. Raises what sockets, ssl and http.client do."""
         try:
             self._send(request)
@@ -64,7 +64,7 @@ class Line:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._sock.sendall(request)
 
-    def _answer(self) -> Answer:
+    def _answer(self) -> HttpResponse:
         deadline = time.monotonic() + self._patience
         begun = self._sock.recv(PIECE)
         answer = _everyday(begun)
@@ -74,17 +74,17 @@ class Line:
                 self._sock.settimeout(self._patience)
         return answer
 
-    def _read_by_http_client(self, begun: bytes, deadline: float) -> Answer:
+    def _read_by_http_client(self, begun: bytes, deadline: float) -> HttpResponse:
         response = _Response(_Rest(begun, self._sock, deadline))
         response.begin()
         if response.status < 200:
             # The real answer is still to come, and would be taken for that of the next request.
             self.close()
-            return Answer(response.status, _lowered(response.headers), "")
+            return HttpResponse(response.status, _lowered(response.headers), "")
         body = response.bounded_body()
         if response.will_close or response.has_company or len(body) > MAX_ANSWER:
             self.close()
-        return Answer(response.status, _lowered(response.headers), body[:MAX_ANSWER].decode("utf-8", "replace"))
+        return HttpResponse(response.status, _lowered(response.headers), body[:MAX_ANSWER].decode("utf-8", "replace"))
 
 
 _EVERYDAY = re.compile(rb"HTTP/1\.1 ([2-9][0-9][0-9])(?: [^\r\n]*)?\r\n((?:[!-9;-~]+:[^\r\n]*\r\n)+)\r\n")
@@ -92,7 +92,7 @@ _HEADER = re.compile(r"([^:]+):[ \t]*([^\r]*)\r\n")
 _MOST_HEADERS = 99  # http.client takes no more
 
 
-def _everyday(data: bytes) -> Answer | None:
+def _everyday(data: bytes) -> HttpResponse | None:
     """The answer, when this is all of one about which there can't be two opinions, and its connection stays open."""
     found = _EVERYDAY.match(data)
     if found is None:
@@ -106,7 +106,7 @@ def _everyday(data: bytes) -> Answer | None:
     status = int(found[1])
     body = data[found.end() :]
     length = "0" if status in (204, 304) else headers.get("content-length")
-    return Answer(status, headers, body.decode("utf-8", "replace")) if length == str(len(body)) else None
+    return HttpResponse(status, headers, body.decode("utf-8", "replace")) if length == str(len(body)) else None
 
 
 def _lowered(headers: http.client.HTTPMessage) -> dict[str, str]:

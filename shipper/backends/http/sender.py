@@ -36,7 +36,8 @@ from urllib3.exceptions import (
 
 from ...errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError
 from ...event.model import Event
-from ..protocol import Answer, HttpBackend, Site
+from ..deprecated import with_current_names
+from ..protocol import AppContext, HttpBackend, HttpResponse
 from .connection import Line
 from .status import CREDENTIALS, decision
 
@@ -59,7 +60,7 @@ class Sender:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._backend = backend
+        self._backend = with_current_names(backend)
         self._clock = clock
         self._wall_clock = wall_clock
         self._lock = threading.Lock()
@@ -82,11 +83,11 @@ class Sender:
     def max_in_flight(self) -> int:
         return self._backend.max_in_flight
 
-    def open(self, site: Site) -> None:
+    def open(self, context: AppContext) -> None:
         """Settle where requests go and by which way. Connects to nothing, and raises nothing: `send` answers why."""
         with self._lock:
             try:
-                self._route = self._found_route(site)
+                self._route = self._found_route(context)
             except Exception as exc:
                 self._route = UnauthorisedError(f"no way to {_place(self._backend.endpoint)}: {_inner(exc)}")
 
@@ -100,7 +101,7 @@ class Sender:
             return lambda: [route] * len(events)
         refusal: DeliveryError
         try:
-            body = self._backend.body(events, route.site)
+            body = self._backend.body(events, route.context)
             request = _whole(route.head_with(self._backend.request_headers(events)), body)
         except MemoryError:
             refusal = RetryableError("out of memory")
@@ -135,12 +136,12 @@ class Sender:
         self._keep(line, route)
         return self._judged(answer)
 
-    def _judged(self, answer: Answer) -> DeliveryError | None:
+    def _judged(self, answer: HttpResponse) -> DeliveryError | None:
         try:
-            verdict = self._backend.verdict(answer)
+            classify_response = self._backend.classify_response(answer)
         except Exception as exc:
             return RetryableError(f"{self.name} can't read the answer: {exc}", status=answer.status, body=answer.body)
-        return verdict or decision(answer, self._wall_clock())
+        return classify_response or decision(answer, self._wall_clock())
 
     # -- connections -------------------------------------------------------------------------------------------------
 
@@ -168,9 +169,9 @@ class Sender:
     def _greeted(self, route: _Route) -> Line:
         """A new connection, after its handshake. Raises DeliveryError when the service refuses that."""
         line = route.open()
-        if route.greeting is None:
+        if route.handshake_request is None:
             return line
-        refusal = self._judged(line.exchange(route.greeting))
+        refusal = self._judged(line.exchange(route.handshake_request))
         if refusal is None:
             # A server of one request a connection has accepted us too, and sees our key again.
             return line if line.is_open else route.open()
@@ -180,9 +181,9 @@ class Sender:
             raise UnauthorisedError(f"handshake: {refusal.reason}", status=refusal.status, body=refusal.body)
         raise refusal
 
-    def _found_route(self, site: Site) -> _Route:
+    def _found_route(self, context: AppContext) -> _Route:
         endpoint = self._backend.endpoint
-        verify = _ca_bundle(getattr(self._backend, "ca_bundle", None), os.environ, site.cwd)
+        verify = _ca_bundle(getattr(self._backend, "ca_bundle", None), os.environ, context.cwd)
         proxies = requests.utils.get_environ_proxies(endpoint)
         request = requests.PreparedRequest()
         request.prepare("POST", endpoint, headers={}, auth=None)  # takes user:password@ out of the URL
@@ -192,17 +193,17 @@ class Sender:
         target = adapter.request_url(request, proxies)
         # A forwarding proxy, and a gateway with a password, want them with every request, also with the handshake.
         passes = {**_basic(request.headers), **({} if target.startswith("/") else pool.proxy_headers)}
-        headers = {**passes, **self._backend.headers(site)}
+        headers = {**passes, **self._backend.headers(context)}
         spelling = _Spelling(pool, target)
         return _Route(
-            site=site,
+            context=context,
             pool=pool,
             target=target,
             timeout=self._backend.timeout,
             headers=headers,
             taken=frozenset({"host", "accept-encoding", *map(str.lower, headers)}),
             head=spelling.head(headers),
-            greeting=_greeting(spelling, passes, self._backend.greeting()),
+            handshake_request=_greeting(spelling, passes, self._backend.handshake_request()),
             idle=[],
         )
 
@@ -210,14 +211,14 @@ class Sender:
 class _Route(NamedTuple):
     """Everything about a request that does not depend on its events, and the connections that wait for one."""
 
-    site: Site
+    context: AppContext
     pool: urllib3.HTTPConnectionPool
     target: str
     timeout: tuple[float, float]
     headers: dict[str, str]
     taken: frozenset[str]  # names of headers that a head has once
     head: bytes
-    greeting: bytes | None
+    handshake_request: bytes | None
     idle: list[Line]
 
     def head_with(self, own: Mapping[str, str]) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import timezone
 
 from ...errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError
-from ..protocol import Answer
+from ..protocol import HttpResponse
 
 MAX_RETRY_AFTER = 1e9
 """Seconds; a larger number in an answer means this."""
@@ -17,7 +17,7 @@ AGAIN = frozenset({408, 425, 429})
 CREDENTIALS = frozenset({401, 403, 407})
 
 
-def decision(answer: Answer, now: float) -> DeliveryError | None:
+def decision(answer: HttpResponse, now: float) -> DeliveryError | None:
     """What a status code means; None is delivered. ``now`` (seconds since the epoch) is for a ``Retry-After`` date."""
     status, body = answer.status, answer.body
     if 200 <= status < 300:
