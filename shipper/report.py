@@ -12,8 +12,9 @@ from ._support.values import Values, field
 from .config.state_folder import default_folder
 from .journal.cursor_files import saved_positions
 from .journal.segments import segments, size_on_disk
-from .spool.layout import Spool, part, read_json, whole
-from .spool.lock import number, running
+from .spool.files import get_dict, get_int, read_json
+from .spool.layout import Spool
+from .spool.lock import running
 from .transport.overflow import Drops
 
 
@@ -94,12 +95,12 @@ def _time(said: Mapping[str, Any], name: str) -> float | None:
 
 
 def _counts(said: Mapping[str, Any], name: str) -> dict[str, int]:
-    found = part(said, name)
-    return {each: count for each in found if (count := whole(found, each))}
+    found = get_dict(said, name)
+    return {each: count for each in found if (count := get_int(found, each))}
 
 
 def _drops(said: Mapping[str, Any]) -> Drops:
-    found = part(said, "dropped")
+    found = get_dict(said, "dropped")
     return {reason: levels for reason in found if (levels := _counts(found, reason))}
 
 
@@ -110,30 +111,30 @@ def read_status(spool: Spool, app: str, said: Mapping[str, Any] | None = None) -
     """The status of a spool as its files tell it; all zeros where it never was in use, or they can't be read."""
     said = (read_json(spool.status) or {}) if said is None else said
     holder = running(spool)
-    ledger = part(said, "ledger")
-    journaled, doubles = whole(ledger, "journaled"), whole(ledger, "doubles")
+    ledger = get_dict(said, "ledger")
+    journaled, doubles = get_int(ledger, "journaled"), get_int(ledger, "doubles")
     return Status(
         app=_text(said, "app", app),
         spool=spool.path,
         running=holder is not None,
-        pid=int(number(holder, "pid")) or None if holder else None,
+        pid=(holder.pid or None) if holder else None,
         started=_time(said, "started"),
         updated=_time(said, "updated"),
         journaled=journaled,
         doubles=doubles,
         dropped=_drops(said),
-        missing=whole(ledger, "missing"),
-        corrupt=whole(ledger, "corrupt"),
+        missing=get_int(ledger, "missing"),
+        corrupt=get_int(ledger, "corrupt"),
         levels=_counts(ledger, "levels"),
         journal_bytes=_journal_bytes(spool),
         segments=_segments(spool),
-        trouble=_text(part(said, "journal"), "trouble"),
+        trouble=_text(get_dict(said, "journal"), "trouble"),
         backends=tuple(_backends(spool, said, journaled + doubles, holder is not None)),
     )
 
 
 def _backends(spool: Spool, said: Mapping[str, Any], came: int, is_running: bool) -> list[BackendStatus]:
-    known = {name: part(part(said, "backends"), name) for name in part(said, "backends")}
+    known = {name: get_dict(get_dict(said, "backends"), name) for name in get_dict(said, "backends")}
     with contextlib.suppress(OSError):
         for name, saved in saved_positions(spool.cursors).items():
             # A process that is just starting has not said yet what is configured.
@@ -144,19 +145,19 @@ def _backends(spool: Spool, said: Mapping[str, Any], came: int, is_running: bool
 def _backend(name: str, said: Mapping[str, Any], came: int, is_running: bool) -> BackendStatus:
     counts = _counts(said, "counts")
     oldest = _time(said, "oldest")
-    base = whole(said, "base")
+    base = get_int(said, "base")
     left = max(0, came - base - sum(counts.values())) if base >= 0 else 0
     state = _text(said, "state", "unknown")
     return BackendStatus(
         name=name,
         state=state if is_running or state == "not configured" else "stopped",
-        delivered=whole(counts, "delivered"),
-        filtered=whole(counts, "filtered"),
-        dead=whole(counts, "dead"),
+        delivered=get_int(counts, "delivered"),
+        filtered=get_int(counts, "filtered"),
+        dead=get_int(counts, "dead"),
         dropped=_drops(said),
         left=left,
-        retried=whole(said, "retried"),
-        in_flight=whole(said, "in_flight"),
+        retried=get_int(said, "retried"),
+        in_flight=get_int(said, "in_flight"),
         lag=max(0.0, time.time() - oldest) if left and oldest else 0.0,
         last_error=_text(said, "last_error"),
     )

@@ -17,7 +17,8 @@ from rich.console import Console
 from shipper.cli.status.command import as_object
 from shipper.cli.status.view import one
 from shipper.report import BackendStatus, Report, Status, read_status
-from shipper.spool.layout import Spool, write_atomically
+from shipper.spool.files import write_atomically
+from shipper.spool.layout import Spool
 
 
 @pytest.fixture

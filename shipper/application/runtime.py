@@ -14,7 +14,8 @@ from ..config.settings import Settings
 from ..errors import ConfigurationError
 from ..journal.cursor_files import begin_cursor, saved_positions
 from ..journal.segments import segments
-from ..spool.layout import Spool, part, read_json, whole
+from ..spool.files import get_dict, get_int, read_json
+from ..spool.layout import Spool
 from ..spool.lock import claim
 from ..transport.producer import Producer
 from .handler import Pipeline, QueueHandler
@@ -123,10 +124,10 @@ class App:
     def _is_past(self, token: str, number: int, delivered: bool) -> bool:
         said = read_json(self.spool.status) or {}
         with contextlib.suppress(LookupError, TypeError, ValueError):  # damaged, and soon written anew
-            reached, *place = part(said, "marks")[token]
+            reached, *place = get_dict(said, "marks")[token]
             if reached < number:
                 return False
-            backends = part(said, "backends")
+            backends = get_dict(said, "backends")
             return not delivered or all(backends[each.name]["position"] >= place for each in self.settings.backends)
         return False
 
@@ -140,7 +141,7 @@ class App:
 
         emitted, dropped = self.queue.emitted, self.queue.drops
         said = read_json(self.spool.status) or {}
-        journaled = whole(part(part(said, "ledger"), "seen"), self.queue.token.hex())
+        journaled = get_int(get_dict(get_dict(said, "ledger"), "seen"), self.queue.token.hex())
         waiting = 0 if flushed else max(0, emitted - total(dropped) - journaled)
         # One reading of the file for both, or an event that is journaled in between counts twice, or not at all.
         status = read_status(self.spool, self.settings.app, said)

@@ -15,15 +15,16 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .._support import unpatched
 from ..config.settings import Settings
 from ..journal.cursor_files import saved_positions
 from ..journal.segments import size_on_disk
-from ..spool.joined import ask, close, open_joins, told
-from ..spool.layout import Spool, open_cleared, open_file, read_json, whole
-from ..spool.lock import number, read_note, read_pid, running, write_note
+from ..spool.files import get_int, open_file, read_json, reclaim_file
+from ..spool.joined import close_joins, open_joins, read_settings, request_join
+from ..spool.layout import Spool
+from ..spool.lock import LockInfo, read_pid, running
 from ..transport.producer import PIPE_SIZE
 from .handler import say
 
@@ -179,7 +180,7 @@ class Supervisor:
     def _look(self) -> None:
         """Take the lock if it is free, and hand it to a new process."""
         try:
-            lock = open_cleared(self._spool.lock, os.O_RDWR | os.O_CREAT)
+            lock = reclaim_file(self._spool.lock, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             self._complain(error)
             return
@@ -198,15 +199,14 @@ class Supervisor:
 
     def _may_start(self, lock: int) -> bool:
         """Not at once, when those before it ended soon after they began. Notes the start in the lock file."""
-        last = read_note(lock)
-        age = time.time() - number(last, "started")
+        last = LockInfo.read(lock)
+        age = time.time() - last.started
         soon = 0.0 <= age < LONG_PATIENCE
-        quick = int(number(last, "quick")) if soon else 0
+        quick = last.quick if soon else 0
         if soon and age < _pause(quick):
             return False
         quick = quick + 1 if 0.0 <= age < PATIENCE or (soon and quick >= LOOPING) else 0
-        note = {"pid": 0, "started": time.time(), "digest": self._digest, "since": self._since, "quick": quick}
-        write_note(lock, note)
+        LockInfo(started=time.time(), digest=self._digest, since=self._since, quick=quick).write(lock)
         return True
 
     def _launch(self, lock: int) -> None:
@@ -215,7 +215,7 @@ class Supervisor:
             opened.callback(os.close, pipe)
             self._save(pipe)
             joins = open_joins(self._spool.joins)
-            opened.callback(close, joins)
+            opened.callback(close_joins, joins)
             boot = _BOOT.format(path=_import_path(), pipe=pipe, lock=lock, joins=joins)
             title = f"{TITLE}{self._settings.app} {self._spool.path}"
             process = self._run(boot, title, [each for each in (pipe, lock, joins) if each >= 0])
@@ -262,7 +262,7 @@ class Supervisor:
     def _newest(self) -> int:
         """The segment that somebody has come to, should it be gone: what is written before it would not be seen."""
         known = [*saved_positions(self._spool.cursors).values(), read_json(self._spool.ledger) or {}]
-        return max(1, *(whole(each, "segment") for each in known))
+        return max(1, *(get_int(each, "segment") for each in known))
 
     def _reap(self, *, wait: bool = False) -> None:
         """The process that we started forked and ended; take its exit status away."""
@@ -280,24 +280,23 @@ class Supervisor:
         """Ask a process that runs with other, older settings to hand over; its journal stays, and what clients have
         joined. One that only lacks what our clients have joined is asked to take it in."""
         holder = self.holder()
-        if holder is None or holder.get("digest") == self._digest:
+        if holder is None or holder.digest == self._digest:
             return
-        theirs, since = told(holder), number(holder, "since")
+        theirs, since = read_settings(holder), holder.since
         known = () if theirs is None else [each.name for each in theirs.backends]
         missing = [each for each in self._settings.joined_backends if each.name not in known]
         if missing:
-            ask(self._spool.joins, missing)
+            request_join(self._spool.joins, missing)
         is_older = since <= self._since
-        replaces = is_older and (theirs is None or theirs.own_digest != self._settings.own_digest)
+        replaces = is_older and (theirs is None or theirs.base_digest != self._settings.base_digest)
         if theirs is not None:
             first, second = (self._settings, theirs) if is_older else (theirs, self._settings)
-            self._take(first.joined_too(second), max(since, self._since))
-        pid = int(number(holder, "pid"))
-        if replaces and _is_ours(pid):
+            self._take(first.merge_joined(second), max(since, self._since))
+        if replaces and _is_ours(holder.pid):
             with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGUSR1)
+                os.kill(holder.pid, signal.SIGUSR1)
 
-    def holder(self) -> dict[str, Any] | None:
+    def holder(self) -> LockInfo | None:
         """What the running process wrote into the lock file, or None when none runs."""
         return running(self._spool)
 

@@ -30,7 +30,7 @@ def settings_for(app: str | None, spool: str | None) -> Settings:
         words = " ".join(identity(backend) for backend in settings.backends)
         settings = resolve((), {"app": f"command-{fingerprint(words.encode())[:8]}", "spool": spool})
     holder = running(Spool(settings.spool))
-    if holder is not None and holder.get("digest") not in (None, settings.digest):
+    if holder is not None and holder.digest not in ("", settings.digest):
         allowed = "runs with other settings, which would be replaced: give another name with --app"
         raise ConfigurationError("app", settings.app, allowed)
     return settings

@@ -95,8 +95,8 @@ class Settings(Values):
         names = (*self.joined, *(backend.name for backend in backends))
         return replaced(self, backends=(*self.backends, *backends), joined=names)
 
-    def joined_too(self, other: Settings) -> Settings:
-        """These settings, and what clients have joined in others; itself when that is all there."""
+    def merge_joined(self, other: Settings) -> Settings:
+        """These settings plus the joined backends of others that they lack; itself when they lack none."""
         known = {backend.name for backend in self.backends}
         return self.with_joined([each for each in other.joined_backends if each.name not in known])
 
@@ -110,8 +110,8 @@ class Settings(Values):
         return self._digest_with(self.backends)
 
     @property
-    def own_digest(self) -> str:
-        """The same without what clients have joined; a running process with an older one of another is replaced."""
+    def base_digest(self) -> str:
+        """The digest without joined backends. A running process with another, older one is replaced."""
         return self._digest_with([each for each in self.backends if each.name not in self.joined])
 
     def _digest_with(self, backends: Sequence[Any]) -> str:

@@ -22,7 +22,7 @@ from typing import NoReturn, Protocol, runtime_checkable
 
 from ..errors import DeliveryError, RejectedError
 from ..event.model import Event, EventId
-from ..spool.layout import open_cleared
+from ..spool.files import reclaim_file
 
 TRIALS = 2  # copies of the process that an event must kill
 DEATHS = 3  # processes that died over an event which spared their copies, before it is rejected all the same
@@ -70,7 +70,7 @@ class Guarded:
             self._open(path)
 
     def _open(self, path: str) -> None:
-        fd = open_cleared(path, os.O_RDWR | os.O_CREAT)
+        fd = reclaim_file(path, os.O_RDWR | os.O_CREAT)
         try:
             self._suspects = _suspects(os.pread(fd, min(os.fstat(fd).st_size, 1 << 24), 0), self._size)
             size = _KEPT + self._size * len(self._free)

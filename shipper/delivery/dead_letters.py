@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import DeliveryError
 from ..event.model import Event, EventId
-from ..spool.layout import open_cleared, put_aside
+from ..spool.files import move_aside, reclaim_file
 
 
 class DeadLetters:
@@ -45,7 +45,7 @@ class DeadLetters:
             self._append(line.encode() + b"\n")
 
     def _append(self, line: bytes) -> None:
-        fd = open_cleared(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        fd = reclaim_file(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             size = os.fstat(fd).st_size
             if os.write(fd, line) != len(line):
@@ -58,7 +58,7 @@ class DeadLetters:
         with contextlib.suppress(FileNotFoundError):
             there = os.stat(self.path).st_size
             if there and there + size > self._limit // 2:
-                put_aside(f"{self.path}.1")
+                move_aside(f"{self.path}.1")
                 os.replace(self.path, f"{self.path}.1")
 
 

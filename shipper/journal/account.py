@@ -13,7 +13,7 @@ import os
 from operator import itemgetter
 from typing import Any
 
-from ..spool.layout import open_file, read_json, write_atomically
+from ..spool.files import open_file, read_json, write_atomically
 from ..transport import frame
 from ..transport.overflow import Drops, level_name
 from ..transport.shared_file import process_is_gone

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..spool.layout import read_json, write_atomically
+from ..spool.files import read_json, write_atomically
 from ..transport import frame
 from ..transport.overflow import level_name
 from ..transport.shared_file import process_is_gone

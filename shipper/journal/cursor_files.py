@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ..spool.layout import open_file, read_json, sealed
+from ..spool.files import open_file, read_json, seal
 from .segments import segment_path, segments
 
 
@@ -22,7 +22,7 @@ def begin_cursor(path: str, folder: str) -> None:
     except FileExistsError:
         return
     # Not by replacing: another worker may have been here first. Read half-written, it begins with the first segment.
-    text = sealed({"segment": last, "offset": offset, "base": -1, "counts": {}, "dropped": {}})
+    text = seal({"segment": last, "offset": offset, "base": -1, "counts": {}, "dropped": {}})
     try:
         os.write(fd, text)
         # Once in a backend's life: or after a power cut it would begin anew, behind what is left for it.

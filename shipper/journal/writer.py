@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..spool.layout import open_file
+from ..spool.files import open_file
 from ..transport import frame
 from ..transport.shared_file import WANTING
 from .segments import segment_path, segments

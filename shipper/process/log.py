@@ -9,7 +9,7 @@ import sys
 import time
 from io import TextIOWrapper
 
-from ..spool.layout import open_cleared
+from ..spool.files import reclaim_file
 
 NAME = "shipper.process"
 REPEAT = 60.0  # seconds in which the same warning is said once
@@ -21,7 +21,7 @@ class _File(logging.handlers.RotatingFileHandler):
     """A file of the spool: it follows no link."""
 
     def _open(self) -> TextIOWrapper:
-        fd = open_cleared(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        fd = reclaim_file(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         return open(fd, "a", encoding=self.encoding, errors=self.errors)
 
 

@@ -23,9 +23,9 @@ from ..event.redact import Redactor
 from ..journal.account import Ledger
 from ..journal.cursor import Cursor
 from ..journal.writer import Writer, rescue
-from ..spool.joined import asked, tell
+from ..spool.joined import pending_joins, publish_settings
 from ..spool.layout import Spool
-from ..spool.lock import read_note, write_note
+from ..spool.lock import LockInfo
 from ..transport.overflow import leave, spilt
 from ..transport.producer import grow
 from . import log
@@ -197,7 +197,7 @@ class Shipper:
         if self._handed_over:  # it is for the next process
             return False
         is_new = False
-        for backend in asked(self._joins):
+        for backend in pending_joins(self._joins):
             if f"{backend.name}.json" in self._mine:
                 continue
             self._mine.add(f"{backend.name}.json")
@@ -338,14 +338,14 @@ class Note:
         self._told = 0
 
     def tell(self, settings: Settings) -> None:
-        file = tell(settings)
+        file = publish_settings(settings)
         if file and self._told:
             # Under the same number, or who has just read it would open something else.
             os.dup2(file, self._told, inheritable=False)
             os.close(file)
         self._told = self._told or file
-        said = {"pid": os.getpid(), "digest": settings.digest, "settings": self._told}
-        write_note(self._lock, {**read_note(self._lock), **said})
+        info = LockInfo.read(self._lock)
+        info._replace(pid=os.getpid(), digest=settings.digest, settings=self._told).write(self._lock)
 
 
 def _let_go_of_stderr() -> None:

@@ -11,7 +11,8 @@ from typing import Any
 from ..config.settings import Settings
 from ..journal.account import Ledger
 from ..journal.writer import Position
-from ..spool.layout import Spool, write_atomically
+from ..spool.files import write_atomically
+from ..spool.layout import Spool
 from ..transport.overflow import Drops, living_drops
 from .intake import Intake
 

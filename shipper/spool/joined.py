@@ -1,7 +1,7 @@
-"""What clients have joined, from process to process: asked of the one that runs, and told to whoever replaces it.
+"""Backends that clients bring in later: requested from the running shipper process, handed on to its successor.
 
-Keys and tokens are on no disk: they are asked through a FIFO, whose content is in the kernel's memory, and told by a
-file without a name. The shipper process holds both open.
+API keys and tokens are never on disk. A request travels through the FIFO `joins`, whose content is in the kernel's
+memory; the settings of a running process are in a file without a name, which its successor reads through /proc.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import pickle
 import select
 import stat
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..config.settings import Settings
-from .lock import number
+from .lock import LockInfo
 
 _SIZE = struct.Struct("<I")
-_CHUNK = 65536
+_READ_BYTES = 65536
 
 
 def open_joins(path: str) -> int:
-    """The FIFO to ask through, open for both ends: what is in it survives whoever asked. -1 when it can't be opened."""
+    """Open the FIFO for reading and writing, so that it keeps its content; the descriptor, -1 when that fails."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -34,28 +34,30 @@ def open_joins(path: str) -> int:
     return -1
 
 
-def ask(path: str, backends: Iterable[Any]) -> None:
-    """Ask the process that runs, or is about to, to deliver to these too. What finds no room, or nobody, is left out:
-    whoever watches over the process asks again."""
-    joins = open_joins(path)
-    for payload in map(pickle.dumps, backends):
-        frame = _SIZE.pack(len(payload)) + payload
-        if len(frame) <= select.PIPE_BUF:  # all or nothing, whoever else asks
-            with contextlib.suppress(OSError):
-                os.write(joins, frame)
-    close(joins)
-
-
-def close(joins: int) -> None:
+def close_joins(joins: int) -> None:
     if joins >= 0:
         os.close(joins)
 
 
-def asked(joins: int) -> Iterator[Any]:
-    """The backends that were asked for since the last time."""
+def request_join(path: str, backends: Iterable[Any]) -> None:
+    """Ask the running or starting process to deliver to these backends too.
+
+    A request that does not fit, or that no process holds, is dropped: the supervisor repeats it.
+    """
+    joins = open_joins(path)
+    for payload in map(pickle.dumps, backends):
+        request = _SIZE.pack(len(payload)) + payload
+        if len(request) <= select.PIPE_BUF:  # atomic, however many processes write
+            with contextlib.suppress(OSError):
+                os.write(joins, request)
+    close_joins(joins)
+
+
+def pending_joins(joins: int) -> Iterator[Any]:
+    """The backends that were requested since the last call."""
     data = b""
     with contextlib.suppress(OSError):
-        while chunk := os.read(joins, _CHUNK):
+        while chunk := os.read(joins, _READ_BYTES):
             data += chunk
     while len(data) >= _SIZE.size:
         end = _SIZE.size + _SIZE.unpack_from(data)[0]
@@ -64,8 +66,8 @@ def asked(joins: int) -> Iterator[Any]:
         data = data[end:]
 
 
-def tell(settings: Settings) -> int:
-    """Keep the settings for those who ask; the descriptor to look at, 0 where there are no files without a name."""
+def publish_settings(settings: Settings) -> int:
+    """Write the settings to a file without a name; its descriptor, 0 where the system has no such files."""
     if not hasattr(os, "memfd_create"):
         return 0
     file = os.memfd_create("settings")
@@ -73,14 +75,14 @@ def tell(settings: Settings) -> int:
     return file
 
 
-def told(holder: Mapping[str, Any]) -> Settings | None:
-    """The settings of the process that holds the lock; None when it has not told them yet, or not us."""
-    pid, file = int(number(holder, "pid")), int(number(holder, "settings"))
-    if pid <= 0 or file <= 0:
+def read_settings(holder: LockInfo) -> Settings | None:
+    """The settings that the holder of the lock published; None when there are none, or when they can't be read."""
+    if holder.pid <= 0 or holder.settings <= 0:
         return None
+    path = f"/proc/{holder.pid}/fd/{holder.settings}"
     with contextlib.suppress(Exception):  # it ends; or a backend's module can't be imported here
-        # Neither waits when the process is gone and its number is somebody else's.
-        with open(os.open(f"/proc/{pid}/fd/{file}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+        # Opening must not block when the process is gone and its number belongs to another one.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
             found = pickle.load(opened) if stat.S_ISREG(os.fstat(opened.fileno()).st_mode) else None
         return found if isinstance(found, Settings) else None
     return None

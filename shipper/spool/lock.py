@@ -1,21 +1,66 @@
-"""The spool's lock: whoever holds it is the one shipper process of its app, and its file says which one that is."""
+"""The spool's lock: the process that holds it is the only shipper process of its app.
+
+The lock is an exclusive flock on the file `lock`; its content says which process holds it, or held it last. The file
+`app` names the app that the spool belongs to.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import json
-import math
 import os
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import ConfigurationError
-from .layout import Spool, open_cleared, open_file
+from .files import get_float, get_int, get_str, open_file, reclaim_file
+from .layout import Spool
+
+_INFO_BYTES = 512
 
 
-def running(spool: Spool) -> dict[str, Any] | None:
-    """Who holds the lock of a spool: its `pid`, `started` and `digest`; None when nobody does."""
+class LockInfo(NamedTuple):
+    """Content of the lock file, a JSON object."""
+
+    pid: int = 0
+    """Of the shipper process; 0 while it is starting."""
+    started: float = 0.0
+    """When it was started, seconds since the epoch."""
+    digest: str = ""
+    """`Settings.digest` of its settings."""
+    since: float = 0.0
+    """When start() was called with these settings, seconds since the epoch."""
+    quick: int = 0
+    """How many processes in a row have ended soon after their start."""
+    settings: int = 0
+    """The descriptor of its published settings (see `joined.py`), 0 without one."""
+
+    @classmethod
+    def read(cls, lock: int) -> LockInfo:
+        """From an open lock file; fields that are missing or damaged have their defaults."""
+        data: Any = None
+        with contextlib.suppress(ValueError, OSError):
+            data = json.loads(os.pread(lock, 4096, 0) or b"{}")
+        if not isinstance(data, dict):
+            return cls()
+        pid = get_int(data, "pid")
+        return cls(
+            pid=pid if 0 < pid < 2**31 else 0,
+            started=get_float(data, "started"),
+            digest=get_str(data, "digest"),
+            since=get_float(data, "since"),
+            quick=get_int(data, "quick"),
+            settings=get_int(data, "settings"),
+        )
+
+    def write(self, lock: int) -> None:
+        """Replace the content of an open lock file; an error is ignored."""
+        with contextlib.suppress(OSError):
+            os.pwrite(lock, json.dumps(self._asdict()).encode().ljust(_INFO_BYTES), 0)
+
+
+def running(spool: Spool) -> LockInfo | None:
+    """What the shipper process that holds the lock wrote into it; None when no process holds it."""
     try:
         lock = open_file(spool.lock, os.O_RDWR)
     except OSError:
@@ -23,7 +68,7 @@ def running(spool: Spool) -> dict[str, Any] | None:
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return read_note(lock)
+        return LockInfo.read(lock)
     except OSError:
         return None
     finally:
@@ -31,15 +76,27 @@ def running(spool: Spool) -> dict[str, Any] | None:
     return None
 
 
+def read_pid(spool: Spool) -> int:
+    """The pid of the last process that held the lock, 0 when it has not written one yet."""
+    try:
+        lock = open_file(spool.lock, os.O_RDONLY)
+    except OSError:
+        return 0
+    try:
+        return LockInfo.read(lock).pid
+    finally:
+        os.close(lock)
+
+
 def claim(spool: Spool, app: str) -> None:
-    """ConfigurationError when the spool belongs to another app: its events would go to the wrong backends."""
+    """Raise ConfigurationError when the spool belongs to another app: its events would go to the wrong backends."""
     path = os.path.join(spool.path, "app")
     try:
-        fd = open_cleared(path, os.O_RDWR | os.O_CREAT)
+        fd = reclaim_file(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise ConfigurationError("spool", spool.path, f"a folder that this user can write to ({error})") from error
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)  # for the moment in which two apps may come at once
+        fcntl.flock(fd, fcntl.LOCK_EX)  # two apps may claim it at the same moment
         owner = os.read(fd, 1024).decode(errors="replace").strip()
         if owner and owner != app:
             allowed = f"belongs to the app {owner!r}, and this is {app!r}: give another"
@@ -50,35 +107,3 @@ def claim(spool: Spool, app: str) -> None:
         raise ConfigurationError("spool", spool.path, f"a folder that this user can write to ({error})") from error
     finally:
         os.close(fd)
-
-
-def read_pid(spool: Spool) -> int:
-    """The pid of the last process that held the lock, 0 when it has not said so yet."""
-    try:
-        lock = open_file(spool.lock, os.O_RDONLY)
-    except OSError:
-        return 0
-    try:
-        return int(number(read_note(lock), "pid"))
-    finally:
-        os.close(lock)
-
-
-def read_note(lock: int) -> dict[str, Any]:
-    """What the lock file says, {} when nothing that can be read."""
-    with contextlib.suppress(ValueError, OSError):
-        data = json.loads(os.pread(lock, 4096, 0) or b"{}")
-        if isinstance(data, dict):
-            return data
-    return {}
-
-
-def number(note: Mapping[str, Any], name: str) -> float:
-    """A number from a note, 0 when there is none of that name."""
-    value = note.get(name)
-    return value if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
-
-
-def write_note(lock: int, note: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):
-        os.pwrite(lock, json.dumps(note).encode().ljust(512), 0)

@@ -21,7 +21,7 @@ from ..config.settings import identity
 from ..errors import ConfigurationError
 from ..event.codec import unpack
 from ..event.model import Event, EventId
-from ..spool.layout import read_json
+from ..spool.files import read_json
 from ..transport.producer import new_token
 from .errors import ApiException
 from .exceptions import ExcInfo, found, stacktrace, working_directory

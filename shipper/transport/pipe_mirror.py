@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from .._support.unpatched import new_rlock
-from ..spool.layout import open_file
+from ..spool.files import open_file
 from . import frame, shared_file
 from .shared_file import HEAD, WANTING, Owner
 

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..spool.layout import open_file
+from ..spool.files import open_file
 
 HEAD = 4096
 WHO = struct.Struct("<8sQ8sQ")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from shipper.spool.layout import Spool
-from shipper.spool.lock import running
+from shipper.spool.lock import LockInfo, running
 
 from ..support.apps import shippers_of
 from ..support.jkool_service import is_event
@@ -100,7 +100,7 @@ class Together:
 
     def pid(self) -> int:
         """Of the shipper process, once it has said so."""
-        return int((running(Spool(str(self._spool))) or {}).get("pid", 0))
+        return (running(Spool(str(self._spool))) or LockInfo()).pid
 
     def shippers(self) -> list[int]:
         return shippers_of(self._spool)

@@ -25,8 +25,9 @@ from shipper.application.supervisor import (
     interpreter,
 )
 from shipper.config.settings import Settings
-from shipper.spool.layout import Spool, open_file, write_atomically
-from shipper.spool.lock import number, read_note, running, write_note
+from shipper.spool.files import open_file, write_atomically
+from shipper.spool.layout import Spool
+from shipper.spool.lock import LockInfo, running
 from shipper.transport.queue import RecordQueue
 
 from ..support.waiting import wait_until
@@ -98,7 +99,7 @@ def test_a_damaged_lock_file_stops_nobody(place: Spool, text: str) -> None:
     Path(place.lock).chmod(0o600)
     descriptor = open_file(place.lock, os.O_RDWR)
 
-    assert number(read_note(descriptor), "pid") == 0.0
+    assert LockInfo.read(descriptor) == LockInfo()
     assert Supervisor(settings(place))._may_start(descriptor)
     os.close(descriptor)
 
@@ -109,20 +110,12 @@ def test_only_a_shipper_process_is_signalled() -> None:
     assert not _is_ours(1)
 
 
-def test_who_holds_the_lock_is_the_one_that_runs(place: Spool, lock: int) -> None:
-    write_note(lock, {"pid": 17, "digest": "x"})
-
-    assert running(place) == {"pid": 17, "digest": "x"}
-    fcntl.flock(lock, fcntl.LOCK_UN)
-    assert running(place) is None
-
-
 def test_nobody_is_started_while_somebody_holds_the_lock(place: Spool, lock: int) -> None:
     supervisor = Supervisor(settings(place))
 
     supervisor.begin()
 
-    assert read_note(lock) == {}
+    assert LockInfo.read(lock) == LockInfo()
     supervisor.stop()
     supervisor.stop()
 

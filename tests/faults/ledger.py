@@ -24,7 +24,8 @@ import shipper
 from shipper.event.codec import unpack
 from shipper.journal.cursor import Cursor
 from shipper.report import Status, read_status
-from shipper.spool.layout import Spool, read_json
+from shipper.spool.files import read_json
+from shipper.spool.layout import Spool
 from shipper.spool.lock import read_pid, running
 
 from ..support.waiting import wait_until

@@ -16,7 +16,7 @@ import pytest
 import shipper
 from shipper.application.api import current
 from shipper.event.model import Event
-from shipper.spool.layout import read_json
+from shipper.spool.files import read_json
 
 from ..support.waiting import wait_until
 from .failpoints import Failpoint, Failpoints

@@ -24,7 +24,7 @@ from shipper.journal.cursor_files import begin_cursor, saved_positions
 from shipper.journal.segments import segment_path, segments, size_on_disk
 from shipper.journal.window import DEAD, DEAD_WRITER, DELIVERED, MOST_PARTS, SLOW_WRITER
 from shipper.journal.writer import HALF_FRAME, Position, Reader, Writer, release
-from shipper.spool.layout import open_file
+from shipper.spool.files import open_file
 from shipper.transport import frame
 from shipper.transport.shared_file import process_is_gone
 

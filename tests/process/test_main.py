@@ -412,7 +412,7 @@ def test_the_last_of_two_quick_starts_counts(app: App) -> None:
         wanted = shipper.application.api.current().settings.digest
         spool = Spool(os.environ["TEST_SPOOL"])
         deadline = time.monotonic() + 10
-        while (running(spool) or {}).get("digest") != wanted or not shipper.status().pid:
+        while getattr(running(spool), "digest", "") != wanted or not shipper.status().pid:
             assert time.monotonic() < deadline, running(spool)
             time.sleep(0.01)
         log.info("x")

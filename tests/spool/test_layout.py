@@ -1,10 +1,9 @@
-"""The spool: ours alone or refused, and files that a crash leaves whole."""
+"""The spool folder: closed to others or refused; its default path; its folder in memory."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -16,10 +15,9 @@ import pytest
 
 from shipper.config.state_folder import default_folder
 from shipper.errors import ConfigurationError
-from shipper.spool.layout import Spool, open_file, read_json, write_atomically
+from shipper.spool.layout import Spool
 
 from ..support.needs import need
-from ..support.waiting import wait_until
 
 
 def test_a_prepared_spool_is_closed_to_others(spool: Path) -> None:
@@ -106,73 +104,6 @@ def test_a_queue_that_is_no_fifo_of_ours_is_refused(spool: Path, kind: str) -> N
 def test_a_path_where_nothing_can_be_is_refused(path: str) -> None:
     with pytest.raises(ConfigurationError, match="spool="):
         Spool(path).prepare()
-
-
-def test_a_file_is_opened_only_when_it_is_ours_alone(spool: Path) -> None:
-    os.close(open_file(str(spool / "ours"), os.O_RDWR | os.O_CREAT))
-    (spool / "link").symlink_to("ours")
-    os.mkfifo(spool / "fifo")
-    (spool / "folder").mkdir()
-    (spool / "one").touch()
-    os.link(spool / "one", spool / "two")
-
-    assert stat.S_IMODE((spool / "ours").stat().st_mode) == 0o600
-    for name in ("link", "fifo", "folder", "one", "two", "missing"):
-        with pytest.raises(OSError, match=r".+"):
-            open_file(str(spool / name), os.O_RDONLY)
-
-
-def test_a_linked_file_is_refused_before_it_is_cut(spool: Path) -> None:
-    (spool / "one").write_text("precious")
-    os.link(spool / "one", spool / "two")
-
-    with pytest.raises(PermissionError):
-        open_file(str(spool / "two"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    assert (spool / "one").read_text() == "precious"
-
-
-def test_a_file_of_another_user_is_refused(spool: Path) -> None:
-    need(os.geteuid() == 0, "the right to give a file away")
-    (spool / "theirs").touch()
-    os.chown(spool / "theirs", 12345, 12345)
-
-    with pytest.raises(PermissionError):
-        open_file(str(spool / "theirs"), os.O_RDONLY)
-
-
-def test_what_is_written_is_read(spool: Path) -> None:
-    path = str(spool / "x.json")
-    for data in ({"a": 1}, {"b": ["ü" * 5000]}, {}):
-        write_atomically(path, data)
-        assert read_json(path) == data
-    assert os.listdir(spool) == ["x.json"]
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"\xff\xfe\x00", b"[" * 100_000])
-def test_what_is_no_json_object_is_nothing(spool: Path, content: bytes) -> None:
-    (spool / "x.json").write_bytes(content)
-
-    assert read_json(str(spool / "x.json")) is None
-    assert read_json(str(spool / "missing.json")) is None
-
-
-def test_a_crash_at_any_moment_leaves_the_old_or_the_new(spool: Path) -> None:
-    path = str(spool / "x.json")
-    write_atomically(path, {"n": 0, "text": ""})
-    for _ in range(20):
-        pid = os.fork()
-        if pid == 0:
-            number = 0
-            while True:
-                number += 1
-                write_atomically(path, {"n": number, "text": "x" * number})
-        seen = (read_json(path) or {}).get("n")
-        wait_until(lambda seen=seen: (read_json(path) or {}).get("n") != seen)  # type: ignore[misc]
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        found = read_json(path)
-        assert found is not None
-        assert len(found["text"]) == found["n"]
 
 
 def test_the_default_place_is_the_users_state_folder(monkeypatch: pytest.MonkeyPatch, spool: Path) -> None:

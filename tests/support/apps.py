@@ -100,7 +100,7 @@ class App:
     def pid(self) -> int:
         """Of the shipper process, 0 when none runs."""
         holder = running(Spool(str(self.spool)))
-        return int(holder.get("pid", 0)) if holder else 0
+        return holder.pid if holder else 0
 
     def wait_for_shipper(self, *, other_than: int = 0, timeout: float = 10) -> int:
         wait_until(lambda: self.pid() not in (0, other_than), timeout, "a shipper process")

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from ...spool.layout import open_file
+from ...spool.files import open_file
 
 SEGMENT = 16 * 1024 * 1024
 LIMIT = 1024 * 1024 * 1024  # bytes that may wait to be shipped; then the writer waits

@@ -1,0 +1,173 @@
+"""Files of the spool: opened without following links, replaced atomically, JSON with a checksum."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import os
+import re
+import stat
+import time
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+BLOCK_BYTES = 4096
+"""JSON files grow in whole blocks, so that a longer text still fits in place when the disk is full."""
+
+_CHECKSUM = re.compile(rb'\{"crc": (\d{1,10}), ')
+_MAX_JSON_BYTES = 64 * 1024 * 1024  # the account of very many processes has a third of it
+
+
+def open_file(path: str, flags: int) -> int:
+    """Open a file of the spool, mode 0600, without following a link; the descriptor.
+
+    Raises PermissionError for anything but a regular file of this user with one name, OSError when it can't be opened.
+    """
+    # O_NONBLOCK: a FIFO in its place must not block. It is truncated only once it is known to be ours.
+    wanted = flags & ~os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    fd = os.open(path, wanted, 0o600)
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
+        os.close(fd)
+        raise PermissionError(f"{path} is not a regular file owned by this user with exactly one name")
+    if flags & os.O_TRUNC:
+        os.ftruncate(fd, 0)
+    return fd
+
+
+def reclaim_file(path: str, flags: int) -> int:
+    """`open_file`, after anything but a file of ours at this path was renamed. Raises OSError when that fails."""
+    try:
+        return open_file(path, flags)
+    except OSError as error:
+        if not _blocks_path(error):
+            raise
+    move_aside(path)
+    return open_file(path, flags)
+
+
+def move_aside(path: str) -> None:
+    """Rename a folder, link or foreign file at this path, so that a file of ours can be made. Nothing is deleted."""
+    try:
+        os.close(open_file(path, os.O_WRONLY))
+    except FileNotFoundError:
+        return
+    except OSError:
+        os.rename(path, f"{path}.{time.time_ns()}.foreign")
+
+
+def _blocks_path(error: OSError) -> bool:
+    # ENXIO: a FIFO without a reader, or a socket.
+    return isinstance(error, (IsADirectoryError, PermissionError)) or error.errno in (errno.ELOOP, errno.ENXIO)
+
+
+def seal(data: Mapping[str, Any]) -> bytes:
+    """JSON in whole blocks with a checksum in front; `read_json` rejects it when a bit of it has changed."""
+    text = json.dumps(data).encode()
+    text = b'{"crc": %d, ' % zlib.crc32(text) + text[1:]
+    return text.ljust(-(-len(text) // BLOCK_BYTES) * BLOCK_BYTES)
+
+
+def write_atomically(path: str, data: Mapping[str, Any]) -> None:
+    """Replace a JSON file: after a crash at any moment it is the old one or the new one. Raises OSError.
+
+    On a full disk it is overwritten in place instead: that takes no new block, and a write of so few bytes is not
+    interrupted by a SIGKILL. A cursor that can't be saved would keep the segments that fill the disk.
+    """
+    text = seal(data)
+    temporary = f"{path}.new"
+    try:
+        _replace(path, temporary, text)
+    except OSError as error:
+        if _blocks_path(error):
+            move_aside(temporary)
+            move_aside(path)
+            _replace(path, temporary, text)
+            return
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        _overwrite(path, text)
+
+
+def _replace(path: str, temporary: str, text: bytes) -> None:
+    fd = open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        _write_all(fd, text, temporary)
+    finally:
+        os.close(fd)
+    os.replace(temporary, path)
+
+
+def _overwrite(path: str, text: bytes) -> None:
+    fd = open_file(path, os.O_WRONLY)
+    try:
+        if os.fstat(fd).st_size < len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        _write_all(fd, text, path)
+        os.ftruncate(fd, len(text))
+    finally:
+        os.close(fd)
+
+
+def _write_all(fd: int, text: bytes, path: str) -> None:
+    if os.write(fd, text) != len(text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+
+def read_json(path: str) -> dict[str, Any] | None:
+    """The object that `write_atomically` wrote; None when the file is missing, damaged or no JSON object."""
+    try:
+        fd = open_file(path, os.O_RDONLY)
+    except OSError:
+        return None
+    with open(fd, "rb") as file:
+        if os.fstat(fd).st_size > _MAX_JSON_BYTES:
+            return None
+        try:
+            data = json.loads(_checked(file.read()).decode(errors="replace"))
+        except (ValueError, RecursionError, OSError, MemoryError):
+            return None
+    return data if isinstance(data, dict) else None
+
+
+def _checked(text: bytes) -> bytes:
+    """The text without its checksum; ValueError when they differ. A text without a checksum is taken as it is."""
+    checksum = _CHECKSUM.match(text)
+    if checksum is None:
+        return text
+    found = b"{" + text[checksum.end() :].rstrip(b" ")
+    if zlib.crc32(found) != int(checksum[1]):
+        raise ValueError("the checksum differs")
+    return found
+
+
+# Fields of such a file may be missing or of another type: it may be damaged, or written by another release.
+
+
+def get_dict(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The object of that name, else an empty one."""
+    value = data.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def get_int(data: Mapping[str, Any], name: str) -> int:
+    """The integer of that name, else 0."""
+    value = data.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def get_float(data: Mapping[str, Any], name: str) -> float:
+    """The finite number of that name, else 0.0."""
+    value = data.get(name)
+    return value if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
+
+
+def get_str(data: Mapping[str, Any], name: str) -> str:
+    """The text of that name, else ""."""
+    value = data.get(name)
+    return value if isinstance(value, str) else ""
