@@ -19,7 +19,7 @@ from ..config.settings import Settings, identity, resolve
 from ..config.state_folder import default_folder
 from ..errors import ConfigurationError
 from ..event.redact import Redact
-from .handler import BeforeSend, Context, Hooks, Pipeline, run_with, say
+from .handler import BeforeSend, Callbacks, Context, Pipeline, set_pipeline, warn_on_stderr
 
 if TYPE_CHECKING:
     from ..report import Report, Status
@@ -81,15 +81,15 @@ def start(
             raise ConfigurationError(name, hook, "must be callable")
     target = _logger(logger)
     settings = resolve(backends, given)
-    hooks = Hooks(before_send, context)
-    asked = (settings, target if attach else None, hooks)
+    callbacks = Callbacks(before_send, context)
+    asked = (settings, target if attach else None, callbacks)
     with _changing:
         if _current is not None and _current.asked == asked:
             _current.queue.be_this_process()
             return
         own = tuple(backend.name for backend in settings.backends)
         before = _current
-        begun = _begin(_with_joined(settings), hooks, asked, own=own)
+        begun = _begin(_with_joined(settings), callbacks, asked, own=own)
         if attach:
             begun.attach(target, before)
         elif before is not None:
@@ -104,7 +104,7 @@ def _logger(logger: logging.Logger | str | None) -> logging.Logger:
     return logger
 
 
-def _begin(settings: Settings, hooks: Hooks, asked: object = None, *, own: tuple[str, ...] = ()) -> App:
+def _begin(settings: Settings, callbacks: Callbacks, asked: object = None, *, own: tuple[str, ...] = ()) -> App:
     """Put an app in the place of the one that runs, if any; nothing that is logged meanwhile is lost. That one's
     handler stays attached, until the caller has attached another.
 
@@ -125,7 +125,7 @@ def _begin(settings: Settings, hooks: Hooks, asked: object = None, *, own: tuple
         queue = before.queue
     else:
         queue = Producer(place.queue, overflow=place.overflow, overflow_size=settings.overflow)
-    app = App(settings, Pipeline(queue, own, redact=settings.redact, hooks=hooks), place, asked)
+    app = App(settings, Pipeline(queue, own, redact=settings.redact, callbacks=callbacks), place, asked)
 
     def begin_in_child() -> None:
         app.watch_in_child()
@@ -136,7 +136,7 @@ def _begin(settings: Settings, hooks: Hooks, asked: object = None, *, own: tuple
     flush_at_exit_of_child()
     app.supervisor.begin()
     _current = app
-    run_with(app.pipeline)
+    set_pipeline(app.pipeline)
     if before is not None:
         before.supervisor.stop()
         if before.queue is not queue:
@@ -188,12 +188,12 @@ def join(backend: Any) -> str:
             _joined.append(backend)
         app = _current
         if app is None:
-            app = _begin(_resolved_for(backend), Hooks())
+            app = _begin(_resolved_for(backend), Callbacks())
         known = _equal_to(backend, app.settings.backends)
         if known is None:
             before = app
             own = before.pipeline.names
-            app = _begin(_with(before.settings, [backend]), before.pipeline.hooks, before.asked, own=own)
+            app = _begin(_with(before.settings, [backend]), before.pipeline.callbacks, before.asked, own=own)
             app.attach_like(before)
             known = app.settings.backends[-1]
         app.queue.be_this_process()
@@ -255,7 +255,7 @@ def _at_exit() -> None:
     if app.flush(time.monotonic() + EXIT, delivered=False) or app.supervisor.rescue():
         return
     _waited_in_vain = True  # multiprocessing's finalizers call this once more
-    say("at exit some events were not in the journal yet; they are in memory, or counted as dropped")
+    warn_on_stderr("at exit some events were not in the journal yet; they are in memory, or counted as dropped")
 
 
 def _after_fork_in_child() -> None:

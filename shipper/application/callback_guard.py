@@ -14,13 +14,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class RestingError(Exception):
+class CircuitOpen(Exception):
     """It was not called: it has been slow."""
 
 
-class Hook(Generic[P, R]):
+class CallbackGuard(Generic[P, R]):
     """`function`, called as it is, until two calls in a row have taken a second or more: then each call is a
-    RestingError for 10 times as long as the last one took (60 s at most), and ``slow`` hears how long both are. After
+    CircuitOpen for 10 times as long as the last one took (60 s at most), and ``slow`` hears how long both are. After
     that one call tries again: slow, it closes the hook once more; quick, it opens it.
 
     One slow call alone may be a process that was stopped, or swapped out, and so may several at the same time: a call
@@ -58,7 +58,7 @@ class Hook(Generic[P, R]):
         if opens is None:
             return
         if now < opens:
-            raise RestingError("it has been slow, and is left alone for a while")
+            raise CircuitOpen("it has been slow, and is left alone for a while")
         self._opens = now + LONGEST_REST  # for everybody else, while this call tries
 
     def _note(self, began: float, ended: float) -> None:

@@ -11,7 +11,7 @@ from .api import current, join
 from .handler import SENT, Pipeline, QueueHandler, running
 
 
-class Line:
+class ClientBinding:
     """Made, it has joined: the shipper process runs, and delivers to ``backend`` under the name ``name``."""
 
     def __init__(self, backend: Trakerr | JKool) -> None:
@@ -52,13 +52,13 @@ class Line:
         return pipeline.put(event)
 
 
-class LineHandler(QueueHandler):
+class ClientHandler(QueueHandler):
     """Ships records over a line; none that goes to the same place with the same key by another handler."""
 
     def __init__(self) -> None:
         super().__init__(route=())
 
-    def line(self) -> Line:
+    def line(self) -> ClientBinding:
         """The line of this moment."""
         raise NotImplementedError
 

@@ -19,7 +19,7 @@ from ..event.redact import Redactor
 from ..event.sanitize import END_OF_TIME, FIRST_SECOND, MAX_KEY, MAX_NAME, MAX_TEXT
 from .record import task_name
 
-Way = Callable[[logging.LogRecord], bytes]
+FastPacker = Callable[[logging.LogRecord], bytes]
 
 _MADE = [*logging.LogRecord("", 0, "", 0, "", (), None).__dict__]  # what every record has, in this order
 _COUNT = len(_MADE)
@@ -44,11 +44,11 @@ _NO_EXTRA = pack_values({})
 _NO_DATA = pack_values({}, {})
 
 
-class UnusualError(Exception):
+class FastPathUnavailable(Exception):
     """The record has to go the long way."""
 
 
-def straight(redactor: Redactor) -> Way:
+def build_fast_packer(redactor: Redactor) -> FastPacker:
     """What packs a usual record, masked, for all backends. For any other record it raises, whatever the exception, and
     has done nothing then."""
     begin = packed_head("log")
@@ -56,15 +56,15 @@ def straight(redactor: Redactor) -> Way:
     keys: dict[object, bool] = {}  # whether it is an extra's
     is_suspicious = redactor.suspicion()
 
-    def way(record: logging.LogRecord) -> bytes:
+    def pack(record: logging.LogRecord) -> bytes:
         values = record.__dict__
         names = [*values]
         time, exc_info, exc_text, stack, message, args = _rest_of(values)
         if names[:_COUNT] != _MADE or exc_info is not None or exc_text is not None or stack is not None:
-            raise UnusualError
+            raise FastPathUnavailable
         task = values["taskName"] if _HAS_TASK else task_name()
         if task is not None and (type(task) is not str or len(task) > MAX_NAME):
-            raise UnusualError
+            raise FastPathUnavailable
         before, after = origins.get(_origin_of(values)) or _new_origin(origins, values)
         extra: dict[str, Any] = {}
         text = ""
@@ -77,41 +77,42 @@ def straight(redactor: Redactor) -> Way:
                 if type(value) is str:
                     text = f"{text}\0{value}"
                 elif type(value) not in _SHORT:
-                    raise UnusualError
+                    raise FastPathUnavailable
         if type(time) is not float or not FIRST_SECOND <= time < END_OF_TIME or len(extra) > _MOST:
-            raise UnusualError
+            raise FastPathUnavailable
         if type(message) is not str or type(record).getMessage is not _usual:
             message = record.getMessage()
         elif args:
             message = message % args
         if type(message) is not str or len(message) > MAX_TEXT or len(text) > MAX_NAME:
-            raise UnusualError
+            raise FastPathUnavailable
         if is_suspicious(f"{message}{text}"):
             message = _mask(redactor, message, extra)
         try:
-            pack = idle_packers.pop()
+            pack_value = idle_packers.pop()
         except IndexError:
-            pack = new_packer()
+            pack_value = new_packer()
         payload = b"".join((
-            begin, pack(time), before, pack(message), after, _NO_TASK if task is None else pack(task), _UNRAISED,
-            pack(extra) if extra else _NO_EXTRA, _NO_DATA,
+            begin, pack_value(time), before, pack_value(message), after,
+            _NO_TASK if task is None else pack_value(task), _UNRAISED,
+            pack_value(extra) if extra else _NO_EXTRA, _NO_DATA,
         ))  # fmt: skip
-        idle_packers.append(pack)
+        idle_packers.append(pack_value)
         if len(payload) > MAX_EVENT:
-            raise UnusualError
+            raise FastPathUnavailable
         return payload
 
-    return way
+    return pack
 
 
 def _new_origin(known: dict[object, tuple[bytes, bytes]], values: dict[str, Any]) -> tuple[bytes, bytes]:
     """What stands before the message, and behind it, in the events of one place in the program and one thread."""
     key = _origin_of(values)
     if tuple(map(type, key)) != _KINDS:
-        raise UnusualError
+        raise FastPathUnavailable
     for value in key:
         if len(value) > MAX_NAME if type(value) is str else not 0 <= value < 2**63:
-            raise UnusualError
+            raise FastPathUnavailable
     found = pack_values(*key[:3]), pack_values(*key[3:])
     _remember(known, key, found)
     return found
@@ -119,9 +120,9 @@ def _new_origin(known: dict[object, tuple[bytes, bytes]], values: dict[str, Any]
 
 def _new_key(known: dict[object, bool], name: object, redactor: Redactor) -> bool:
     if type(name) is not str or len(name) > MAX_KEY or name.startswith("_shipper") or name == "taskName":
-        raise UnusualError
+        raise FastPathUnavailable
     if not redactor.is_open(name):
-        raise UnusualError
+        raise FastPathUnavailable
     found = name not in _ADDED
     _remember(known, name, found)
     return found

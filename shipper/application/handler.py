@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..event.model import Event
 from ..event.redact import Redact, Redactor
 from ..event.truncate import pack
-from .callback_guard import Hook, P, R, RestingError
-from .fast_path import straight
+from .callback_guard import CallbackGuard, CircuitOpen, P, R
+from .fast_path import build_fast_packer
 from .record import from_record
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ else:
             self.queue = queue
 
 
-def say(what: str, detail: str = "") -> None:
+def warn_on_stderr(what: str, detail: str = "") -> None:
     """One line a minute about a trouble, to the real stderr: never through logging, where it would come back to us."""
     now = time.monotonic()
     if now - _said.get(what, float("-inf")) < _QUIET:
@@ -57,11 +57,11 @@ def say(what: str, detail: str = "") -> None:
         return
 
 
-def _say_full(full: queue.Full) -> None:
-    say(f"events are dropped ({full}); `shipper status` counts them")
+def _warn_full(full: queue.Full) -> None:
+    warn_on_stderr(f"events are dropped ({full}); `shipper status` counts them")
 
 
-class Hooks(NamedTuple):
+class Callbacks(NamedTuple):
     """The application's own functions: `before_send` sees every event, `context` is asked at every record."""
 
     before_send: BeforeSend | None = None
@@ -74,9 +74,9 @@ def _bounded(function: Callable[P, R] | None, trouble: str, clock: Callable[[], 
         return None
 
     def tell(took: float, rest: float) -> None:
-        say(trouble, f"it took {took:.1f} s, and is tried again in {rest:.0f} s")
+        warn_on_stderr(trouble, f"it took {took:.1f} s, and is tried again in {rest:.0f} s")
 
-    return Hook(function, tell, clock=clock)
+    return CallbackGuard(function, tell, clock=clock)
 
 
 class Pipeline:
@@ -88,23 +88,22 @@ class Pipeline:
         names: tuple[str, ...] = (),
         *,
         redact: Redact | None = None,
-        hooks: Hooks | None = None,
+        callbacks: Callbacks | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.queue = queue
         self.names = names  # of the backends that start() was given: where events go that name none
-        self.hooks = hooks or Hooks()
-        self.context = _bounded(self.hooks.context, "`context` is slow, events go out without it for a while", clock)
-        self._before_send = _bounded(
-            self.hooks.before_send, "`before_send` is slow, events are dropped for a while", clock
-        )
+        self.callbacks = callbacks or Callbacks()
+        before_send, context = self.callbacks
+        self.context = _bounded(context, "`context` is slow, events go out without it for a while", clock)
+        self._before_send = _bounded(before_send, "`before_send` is slow, events are dropped for a while", clock)
         self._redactor = Redactor(redact or Redact())
         is_plain = bool(names) and self._before_send is None and self.context is None
-        self.straight = straight(self._redactor) if is_plain else None
+        self.pack_fast = build_fast_packer(self._redactor) if is_plain else None
         self.sent = (queue.path, names)  # what `SENT` is on a record that went straight
 
     def put(self, event: Event, *, plain: bool = False) -> bool:
-        """Hook, mask, pack and queue one event; False when it was dropped, which is counted by then. Never raises.
+        """Change, mask, pack and queue one event; False when it was dropped, which is counted by then. Never raises.
 
         `plain` says that the event is as `from_record` made it: it need not be looked through before it is masked.
         """
@@ -119,7 +118,7 @@ class Pipeline:
         try:
             now.queue.put_quickly(payload, level)
         except queue.Full as full:
-            _say_full(full)
+            _warn_full(full)
             return False
         return True
 
@@ -135,12 +134,12 @@ class Pipeline:
             self._redactor(changed, plain=plain and self._before_send is None)
             reason = "failed"
             return pack(changed)
-        except RestingError:
+        except CircuitOpen:
             self.queue.drop(reason, event.level)
             return None
         except Exception as error:  # never sent raw: what could not be masked is dropped, and counted
             self.queue.drop(reason, event.level)
-            say(f"an event was dropped ({reason})", repr(error))
+            warn_on_stderr(f"an event was dropped ({reason})", repr(error))
             return None
 
 
@@ -154,7 +153,7 @@ def running() -> Pipeline | None:
     return _running
 
 
-def run_with(pipeline: Pipeline | None) -> None:
+def set_pipeline(pipeline: Pipeline | None) -> None:
     """From now on handlers that were made without one use this pipeline; what they kept from before goes first."""
     global _running
     _running = pipeline
@@ -173,16 +172,16 @@ def _ship_early(pipeline: Pipeline) -> None:
 
 
 Scope = Callable[[Event, logging.LogRecord], None]
-_scopes: list[Scope] = []
+_enrichers: list[Scope] = []
 
 
-def add_scope(fill: Scope) -> None:
+def add_enricher(fill: Scope) -> None:
     """From now on `fill` sees every event that is made of a record, with the record, in the thread that logs. It must
     not raise."""
-    _scopes.append(fill)
+    _enrichers.append(fill)
 
 
-class Unlocked(logging.Handler):
+class LocklessHandler(logging.Handler):
     """A handler in which no thread waits for another."""
 
     def createLock(self) -> None:
@@ -198,7 +197,7 @@ class Unlocked(logging.Handler):
         return bool(passed)
 
 
-class QueueHandler(Unlocked, _Base):
+class QueueHandler(LocklessHandler, _Base):
     """Ships every record that reaches it. Use it with `start()`, or in `logging.config.dictConfig`:
     ``{"class": "shipper.QueueHandler"}``; records from before `start()` are kept, at most 1000.
 
@@ -231,15 +230,15 @@ class QueueHandler(Unlocked, _Base):
         pipeline = _running
         if (
             pipeline is None
-            or pipeline.straight is None
-            or _scopes
+            or pipeline.pack_fast is None
+            or _enrichers
             or self.filters
             or self.route is not None
             or type(self) is not QueueHandler
         ):
             return super().handle(record)
         try:
-            payload = pipeline.straight(record)
+            payload = pipeline.pack_fast(record)
         except Exception:  # no usual record, whatever it is
             return super().handle(record)
         try:
@@ -249,7 +248,7 @@ class QueueHandler(Unlocked, _Base):
             else:  # as it does, with a call less
                 pipeline.queue.put_quickly(payload, record.levelno)
         except queue.Full as full:
-            _say_full(full)
+            _warn_full(full)
         except Exception:
             self.handleError(record)
         return True
@@ -266,7 +265,7 @@ class QueueHandler(Unlocked, _Base):
                 return
             event = self.prepare(record)
             event.route = route
-            pipeline.put(event, plain=not _scopes)
+            pipeline.put(event, plain=not _enrichers)
         except Exception:
             self.handleError(record)
 
@@ -286,7 +285,7 @@ class QueueHandler(Unlocked, _Base):
         """The record as an event: formatted, with its exceptions as plain data."""
         pipeline = _running
         event = from_record(record, context=pipeline.context if pipeline is not None else None)
-        for fill in _scopes:
+        for fill in _enrichers:
             fill(event, record)
         return event
 
@@ -305,11 +304,11 @@ class QueueHandler(Unlocked, _Base):
                 _ship_early(_running)
             return
         _too_early[event.level] = _too_early.get(event.level, 0) + 1
-        say("events from before shipper.start() are dropped: there are more than 1000 of them")
+        warn_on_stderr("events from before shipper.start() are dropped: there are more than 1000 of them")
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Say it once a minute; the application does not hear of it."""
-        say("an event could not be made", repr(sys.exc_info()[1]))
+        warn_on_stderr("an event could not be made", repr(sys.exc_info()[1]))
 
 
 def _names(route: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -26,7 +26,7 @@ from ..spool.joined import close_joins, open_joins, read_settings, request_join
 from ..spool.layout import Spool
 from ..spool.lock import LockInfo, read_pid, running
 from ..transport.producer import PIPE_SIZE
-from .handler import say
+from .handler import warn_on_stderr
 
 if TYPE_CHECKING:
     import subprocess
@@ -42,7 +42,7 @@ LONG_PATIENCE = 10.0  # ... this many seconds
 _NO_PROGRAM = (errno.ENOENT, errno.ENOEXEC, errno.EACCES, errno.ENOTDIR)  # that waiting does not mend
 
 # The first line of the process: out of the starter's family at once, so that it is nobody's child and nobody's zombie.
-_BOOT = (
+BOOTSTRAP = (
     "import os,sys\n"
     "os.fork() and os._exit(0)\n"
     "sys.path[:]={path!r}\n"
@@ -67,7 +67,7 @@ def interpreter(wanted: str) -> str:
     return shutil.which("python3") or sys.executable
 
 
-class Alarm:
+class ProcessExitWatcher:
     """Waits for the end of a process that need not be a child; `ring` ends the wait."""
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class Supervisor:
         self._spool = Spool(settings.spool)
         self._take(settings, since)
         self._stopping = threading.Event()
-        self._alarm = Alarm()
+        self._alarm = ProcessExitWatcher()
         self._finished = threading.Event()
         self._finished.set()
         self._started: list[subprocess.Popen[bytes]] = []
@@ -134,7 +134,7 @@ class Supervisor:
 
     def begin(self) -> None:
         """Start the process unless it runs, replace it if its settings are others, and keep watch from now on."""
-        self._replace_if_other()
+        self.replace_outdated()
         self._look()
         self.watch()
 
@@ -144,7 +144,7 @@ class Supervisor:
             unpatched.start_thread(self._watch, "shipper-supervisor")
         except RuntimeError as error:  # no thread left: other processes of the app, or the next start, do it
             self._finished.set()
-            say("the shipper process is not watched over by this process", str(error))
+            warn_on_stderr("the shipper process is not watched over by this process", str(error))
 
     def stop(self) -> None:
         """Stop watching; the process goes on until nobody writes any more. May be called twice."""
@@ -173,7 +173,7 @@ class Supervisor:
         while not self._stopping.is_set():
             self._reap()
             self._look()
-            self._replace_if_other()  # again: another process may have started one, with settings from before
+            self.replace_outdated()  # again: another process may have started one, with settings from before
             self._alarm.wait_for_end_of(read_pid(self._spool))
         self._finished.set()
 
@@ -216,7 +216,7 @@ class Supervisor:
             self._save(pipe)
             joins = open_joins(self._spool.joins)
             opened.callback(close_joins, joins)
-            boot = _BOOT.format(path=_import_path(), pipe=pipe, lock=lock, joins=joins)
+            boot = BOOTSTRAP.format(path=_import_path(), pipe=pipe, lock=lock, joins=joins)
             title = f"{TITLE}{self._settings.app} {self._spool.path}"
             process = self._run(boot, title, [each for each in (pipe, lock, joins) if each >= 0])
         assert process.stdin is not None
@@ -274,9 +274,9 @@ class Supervisor:
                 self._started.remove(process)
 
     def _complain(self, error: Exception) -> None:
-        say("the shipper process can't be started; events wait in memory", str(error))
+        warn_on_stderr("the shipper process can't be started; events wait in memory", str(error))
 
-    def _replace_if_other(self) -> None:
+    def replace_outdated(self) -> None:
         """Ask a process that runs with other, older settings to hand over; its journal stays, and what clients have
         joined. One that only lacks what our clients have joined is asked to take it in."""
         holder = self.holder()

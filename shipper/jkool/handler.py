@@ -7,8 +7,8 @@ import os
 from typing import Any
 
 from .._support.values import replaced
-from ..application.client import Line, LineHandler
-from ..application.handler import Unlocked
+from ..application.client import ClientBinding, ClientHandler
+from ..application.handler import LocklessHandler
 from ..backends.jkool import JKool
 from ..config.settings import identity, level_number
 from ..event.model import Event
@@ -18,7 +18,7 @@ URL = "SHIPPER_JKOOL_URL"
 """The environment variable that says where the service is, when nothing else does."""
 
 
-class jKoolHandler(Unlocked):
+class jKoolHandler(LocklessHandler):
     """Ships records to jKool, by default from INFO on. Making one starts the shipper process when nobody has.
 
     ``token`` is the access token, ``url`` the service's address: by default that in ``SHIPPER_JKOOL_URL``, else
@@ -52,7 +52,7 @@ class jKoolHandler(Unlocked):
         self.token = backend.token
         self.url = backend.url
         self._closed_for_good = False
-        self._shipping = _Shipping(self, Line(backend))
+        self._shipping = _Shipping(self, ClientBinding(backend))
 
     def setLevel(self, level: int | str) -> None:
         super().setLevel(level_number("level", level))
@@ -68,15 +68,15 @@ class jKoolHandler(Unlocked):
         super().close()
 
 
-class _Shipping(LineHandler):
+class _Shipping(ClientHandler):
     """What a jKoolHandler ships with."""
 
-    def __init__(self, owner: jKoolHandler, line: Line) -> None:
+    def __init__(self, owner: jKoolHandler, line: ClientBinding) -> None:
         super().__init__()
         self._owner = owner
         self._line = line
 
-    def line(self) -> Line:
+    def line(self) -> ClientBinding:
         return self._line
 
     def drop(self, record: logging.LogRecord) -> None:

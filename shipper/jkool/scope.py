@@ -7,7 +7,7 @@ import threading
 import uuid
 from contextvars import ContextVar, Token
 
-from ..application.handler import add_scope
+from ..application.handler import add_enricher
 from ..event.model import Event
 from ..event.sanitize import plain
 from .metrics import spelled
@@ -93,4 +93,4 @@ def _fill_tags(event: Event, record: logging.LogRecord) -> None:
             event.extra[name] = plain(spelled(record.__dict__.get(name)))
 
 
-add_scope(_fill)
+add_enricher(_fill)

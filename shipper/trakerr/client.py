@@ -12,8 +12,8 @@ from typing import Any, overload
 
 from .._support.values import replaced
 from ..application import api
-from ..application.client import Line
-from ..application.handler import running, say
+from ..application.client import ClientBinding
+from ..application.handler import running, warn_on_stderr
 from ..backends.protocol import AppContext
 from ..backends.trakerr import FIELDS, Trakerr, environment, level_word
 from ..backends.validators import MOST_IN_FLIGHT
@@ -164,7 +164,7 @@ class TrakerrClient:
         self._url = url or os.environ.get(URL) or Trakerr.url
         self._timeout = timeout
         self._in_flight = 1 if (threads, connections) == AS_EVER else min(threads, connections, MOST_IN_FLIGHT)
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[str, ClientBinding] = {}
         self._api_key = api_key
         self._patience = PATIENCE
         self._line(api_key)
@@ -274,14 +274,14 @@ class TrakerrClient:
         try:
             call_back((None, 202, {}))
         except Exception as error:
-            say("a call back failed", repr(error))
+            warn_on_stderr("a call back failed", repr(error))
 
     def _queued(self, app_event: AppEvent) -> bool:
         try:
             line, event = self._prepared(app_event)
             return line.put(event)
         except Exception as error:  # a key that can't be one, a spool that can't be used any more
-            say("an AppEvent was not sent", repr(error))
+            warn_on_stderr("an AppEvent was not sent", repr(error))
         pipeline = running()
         if pipeline is not None:
             pipeline.queue.drop("failed", logging.ERROR)
@@ -314,7 +314,7 @@ class TrakerrClient:
             pause.wait(0.02)
         return sample[1:]
 
-    def _prepared(self, app_event: AppEvent) -> tuple[Line, Event]:
+    def _prepared(self, app_event: AppEvent) -> tuple[ClientBinding, Event]:
         """The event as it is now, and the line for its key."""
         said = wire(app_event)
         key = said.pop("apiKey", self._api_key)
@@ -329,7 +329,7 @@ class TrakerrClient:
         )
         return line, event
 
-    def _line(self, key: Any) -> Line:
+    def _line(self, key: Any) -> ClientBinding:
         """The line under that key. A key that no backend can have ("", or no text) travels with its events."""
         able = key if isinstance(key, str) and key.strip() else _NO_KEY
         if able not in self._lines:
@@ -337,10 +337,10 @@ class TrakerrClient:
                 able, url=self._url, level=logging.NOTSET, timeout=self._timeout, max_in_flight=self._in_flight
             )
             # The name tells which backend it is, in whatever process and order clients are made.
-            self._lines[able] = Line(replaced(backend, name=f"trakerr-{identity(backend)}"))
+            self._lines[able] = ClientBinding(replaced(backend, name=f"trakerr-{identity(backend)}"))
         return self._lines[able]
 
-    def line(self) -> Line:
+    def line(self) -> ClientBinding:
         """The line under the client's own key."""
         return self._line(self._api_key)
 
@@ -353,7 +353,7 @@ class TrakerrClient:
         return api.current() is None or api.flush(timeout)
 
 
-def _carried(line: Line, key: Any) -> dict[str, Any]:
+def _carried(line: ClientBinding, key: Any) -> dict[str, Any]:
     """The key itself, when it is none that a backend can have; else the backend puts it in, and no journal sees it."""
     return {} if line.backend.destination[1] == key else {"apiKey": key}
 

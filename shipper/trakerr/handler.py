@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from ..application.client import Line, LineHandler
-from ..application.handler import Unlocked
+from ..application.client import ClientBinding, ClientHandler
+from ..application.handler import LocklessHandler
 from .client import TrakerrClient
 
 
-class TrakerrHandler(Unlocked):
+class TrakerrHandler(LocklessHandler):
     """Ships records to Trakerr, by default from WARNING on, with the properties of its client as defaults.
 
     ``client`` in place of the first three arguments: one that was prepared. ``url`` is the service's address, as
@@ -43,14 +43,14 @@ class TrakerrHandler(Unlocked):
         self._shipping.emit(record)
 
 
-class _Shipping(LineHandler):
+class _Shipping(ClientHandler):
     """What a TrakerrHandler ships with: its client's line and defaults."""
 
     def __init__(self, owner: TrakerrHandler) -> None:
         super().__init__()
         self._owner = owner
 
-    def line(self) -> Line:
+    def line(self) -> ClientBinding:
         return self._owner.trakerr_client.line()
 
     def prepare(self, record: logging.LogRecord) -> Any:

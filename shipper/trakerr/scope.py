@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 
-from ..application.handler import add_scope
+from ..application.handler import add_enricher
 from ..event.model import Event
 
 _around: ContextVar[Mapping[str, str]] = ContextVar("shipper_trakerr_context")
@@ -50,4 +50,4 @@ def _fill(event: Event, record: logging.LogRecord) -> None:
         event.data = {**event.data, **around}
 
 
-add_scope(_fill)
+add_enricher(_fill)

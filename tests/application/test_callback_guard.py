@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from shipper.application.callback_guard import Hook, RestingError
+from shipper.application.callback_guard import CallbackGuard, CircuitOpen
 
 
 class Clock:
@@ -37,44 +37,46 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def hook(clock: Clock) -> Hook[[float], float]:
-    return Hook(clock.take, clock.note, clock=clock)
+def guard(clock: Clock) -> CallbackGuard[[float], float]:
+    return CallbackGuard(clock.take, clock.note, clock=clock)
 
 
-def test_one_slow_call_alone_changes_nothing(hook: Hook[[float], float], clock: Clock) -> None:
+def test_one_slow_call_alone_changes_nothing(guard: CallbackGuard[[float], float], clock: Clock) -> None:
     """A process that was stopped, or swapped out."""
-    assert [hook(seconds) for seconds in (0.1, 30.0, 0.9, 30.0, 0.1)] == [0.1, 30.0, 0.9, 30.0, 0.1]
+    assert [guard(seconds) for seconds in (0.1, 30.0, 0.9, 30.0, 0.1)] == [0.1, 30.0, 0.9, 30.0, 0.1]
     assert clock.said == []
 
 
 @pytest.mark.parametrize(("took", "rest"), [(1.0, 10.0), (2.5, 25.0), (10.0, 60.0), (500.0, 60.0)])
 def test_after_two_slow_calls_in_a_row_it_rests_ten_times_as_long(
-    hook: Hook[[float], float], clock: Clock, took: float, rest: float
+    guard: CallbackGuard[[float], float], clock: Clock, took: float, rest: float
 ) -> None:
-    hook(took)
-    hook(took)
+    guard(took)
+    guard(took)
 
     assert clock.said == [(took, rest)]
     clock.now += rest - 0.001
-    with pytest.raises(RestingError):
-        hook(0.0)
+    with pytest.raises(CircuitOpen):
+        guard(0.0)
     clock.now += 0.001
-    assert hook(0.0) == 0.0
+    assert guard(0.0) == 0.0
     assert clock.calls == 3
 
 
-def test_one_slow_call_closes_it_again_and_a_quick_one_opens_it(hook: Hook[[float], float], clock: Clock) -> None:
-    hook(1.0)
-    hook(1.0)
+def test_one_slow_call_closes_it_again_and_a_quick_one_opens_it(
+    guard: CallbackGuard[[float], float], clock: Clock
+) -> None:
+    guard(1.0)
+    guard(1.0)
     clock.now += 10.0
-    hook(3.0)
+    guard(3.0)
 
-    with pytest.raises(RestingError):
-        hook(0.0)
+    with pytest.raises(CircuitOpen):
+        guard(0.0)
     clock.now += 30.0
-    hook(0.5)
-    assert hook(5.0) == 5.0
-    assert hook(0.5) == 0.5
+    guard(0.5)
+    assert guard(5.0) == 5.0
+    assert guard(0.5) == 0.5
     assert clock.said == [(1.0, 10.0), (3.0, 30.0)]
 
 
@@ -83,34 +85,34 @@ def test_while_one_call_tries_again_nobody_else_waits(clock: Clock) -> None:
 
     def function(seconds: float) -> None:
         if clock.calls == 2:
-            with pytest.raises(RestingError):
-                hook(0.0)
+            with pytest.raises(CircuitOpen):
+                guard(0.0)
             outcome.append("refused")
         clock.take(seconds)
 
-    hook = Hook(function, clock.note, clock=clock)
-    hook(1.0)
-    hook(1.0)
+    guard = CallbackGuard(function, clock.note, clock=clock)
+    guard(1.0)
+    guard(1.0)
     clock.now += 10.0
 
-    hook(0.0)
+    guard(0.0)
 
     assert outcome == ["refused"]
 
 
 def test_calls_that_were_slow_at_the_same_time_are_one(clock: Clock) -> None:
-    """A process of many threads was stopped while each of them was in the hook."""
+    """A process of many threads was stopped while each of them was in the guard."""
 
     def function(depth: int) -> None:
         clock.take(1.0)
         if depth:
-            hook(depth - 1)
+            guard(depth - 1)
 
-    hook = Hook(function, clock.note, clock=clock)
-    hook(5)
+    guard = CallbackGuard(function, clock.note, clock=clock)
+    guard(5)
 
     assert clock.said == []
-    hook(0)
+    guard(0)
     assert clock.said == [(1.0, 10.0)]
 
 
@@ -119,13 +121,13 @@ def test_what_a_slow_call_raises_is_raised_and_counts_as_slow(clock: Clock) -> N
         clock.take(2.0)
         raise LookupError("no")
 
-    hook = Hook(function, clock.note, clock=clock)
+    guard = CallbackGuard(function, clock.note, clock=clock)
 
     for _ in range(2):
         with pytest.raises(LookupError):
-            hook()
-    with pytest.raises(RestingError):
-        hook()
+            guard()
+    with pytest.raises(CircuitOpen):
+        guard()
 
 
 def test_threads_that_all_wait_in_it_close_it(clock: Clock) -> None:
@@ -137,12 +139,12 @@ def test_threads_that_all_wait_in_it_close_it(clock: Clock) -> None:
         heard.put("called")
         assert turns[number].acquire(timeout=10)
 
-    hook = Hook(function, clock.note, clock=clock)
+    guard = CallbackGuard(function, clock.note, clock=clock)
 
     def call(number: int) -> None:
-        with contextlib.suppress(RestingError):
+        with contextlib.suppress(CircuitOpen):
             while True:
-                hook(number)
+                guard(number)
         heard.put("resting")
 
     threads = [threading.Thread(target=call, args=(number,)) for number in range(2)]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shipper.application.fast_path import UnusualError, straight
+from shipper.application.fast_path import FastPathUnavailable, build_fast_packer
 from shipper.application.record import from_record
 from shipper.event.codec import unpack
 from shipper.event.model import MAX_EVENT
@@ -38,7 +38,7 @@ def goes_straight(made: logging.LogRecord, redact: Redact | None = None) -> bool
     """Whether it does; and when it does, to the same bytes."""
     redactor = Redactor(redact or Redact())
     try:
-        found = straight(redactor)(made)
+        found = build_fast_packer(redactor)(made)
     except Exception:
         return False
     assert found == long_way(made, redactor)
@@ -72,13 +72,13 @@ redacts = st.sampled_from([
 @given(st.lists(st.tuples(texts, st.dictionaries(names, values, max_size=4), own), min_size=1, max_size=4), redacts)
 def test_what_goes_straight_has_the_bytes_of_the_long_way(made: list[Any], redact: Redact) -> None:
     redactor = Redactor(redact)
-    way = straight(redactor)
+    pack_fast = build_fast_packer(redactor)
 
     for message, extra, changed in made:
         one = record("%s", (message,), **{**extra, **changed})
         for _ in range(2):  # seen first, and known
             try:
-                found = way(one)
+                found = pack_fast(one)
             except Exception:
                 break
             assert found == long_way(one, redactor)
@@ -125,12 +125,12 @@ def test_any_other_record_goes_the_long_way(made: logging.LogRecord) -> None:
 
 def test_masking_that_is_off_hides_nothing_on_the_straight_way() -> None:
     assert goes_straight(record("password=hunter2", password="hunter2"), Redact(enabled=False))
-    assert b"hunter2" in straight(Redactor(Redact(enabled=False)))(record("password=hunter2"))
+    assert b"hunter2" in build_fast_packer(Redactor(Redact(enabled=False)))(record("password=hunter2"))
 
 
 def test_the_name_of_the_task_goes_along() -> None:
     async def log() -> bytes:
-        return straight(Redactor(Redact()))(record())
+        return build_fast_packer(Redactor(Redact()))(record())
 
     async def tasks() -> bytes:
         return await asyncio.create_task(log(), name="checkout")
@@ -139,11 +139,11 @@ def test_the_name_of_the_task_goes_along() -> None:
 
 
 def test_records_from_ever_new_threads_and_places_do_not_pile_up() -> None:
-    way = straight(Redactor(Redact()))
+    pack_fast = build_fast_packer(Redactor(Redact()))
     tracemalloc.start()
     try:
         for number in range(5000):
-            way(record(threadName=f"Thread-{number}", lineno=number, **{f"key{number}": number}))
+            pack_fast(record(threadName=f"Thread-{number}", lineno=number, **{f"key{number}": number}))
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -152,8 +152,8 @@ def test_records_from_ever_new_threads_and_places_do_not_pile_up() -> None:
 
 
 def test_a_record_that_is_none_does_not_go_straight() -> None:
-    with pytest.raises((AttributeError, UnusualError, KeyError)):
-        straight(Redactor(Redact()))(object())  # type: ignore[arg-type]
+    with pytest.raises((AttributeError, FastPathUnavailable, KeyError)):
+        build_fast_packer(Redactor(Redact()))(object())  # type: ignore[arg-type]
 
 
 def test_messages_are_formatted_as_whoever_replaced_getmessage_before_the_import_has_it() -> None:
@@ -163,9 +163,9 @@ plain = logging.LogRecord.getMessage
 logging.LogRecord.getMessage = functools.wraps(plain)(lambda record: record.msg.format(*record.args))
 from shipper.event.codec import unpack
 from shipper.event.redact import Redact, Redactor
-from shipper.application.fast_path import straight
+from shipper.application.fast_path import build_fast_packer
 record = logging.LogRecord("shop", 20, "/a.py", 1, "order {}", (17,), None, "f")
-print(unpack(straight(Redactor(Redact()))(record)).message)
+print(unpack(build_fast_packer(Redactor(Redact()))(record)).message)
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from shipper.application.handler import SENT, Hooks, Pipeline, QueueHandler, run_with, running
+from shipper.application.handler import SENT, Callbacks, Pipeline, QueueHandler, running, set_pipeline
 from shipper.event.codec import unpack
 from shipper.event.model import Event, EventId
 from shipper.event.redact import Redact
@@ -37,11 +37,11 @@ class Site:
 
     def __enter__(self) -> Site:
         self.queue.open()
-        run_with(self.pipeline)
+        set_pipeline(self.pipeline)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        run_with(self._before)
+        set_pipeline(self._before)
         self.queue.close()
         shutil.rmtree(self._place.overflow, ignore_errors=True)
 
@@ -161,7 +161,7 @@ def test_hooks_see_the_event_before_it_is_masked(spool: Path) -> None:
         seen.append(event.extra["password"])
         return event
 
-    with Site(spool, hooks=Hooks(before_send, lambda: {"tenant": 7}), redact=Redact(mask="***")) as site:
+    with Site(spool, callbacks=Callbacks(before_send, lambda: {"tenant": 7}), redact=Redact(mask="***")) as site:
         QueueHandler().handle(record(password="hunter2"))
         (event,) = site.events()
 
@@ -176,7 +176,7 @@ def test_what_a_hook_drops_or_breaks_is_counted_by_level(spool: Path) -> None:
             raise ValueError
         return None
 
-    with Site(spool, hooks=Hooks(before_send)) as site:
+    with Site(spool, callbacks=Callbacks(before_send)) as site:
         QueueHandler().handle(record("dropped", level=40))
         QueueHandler().handle(record("broken", level=40))
 
@@ -208,7 +208,7 @@ def test_a_hook_that_is_slow_twice_is_left_alone_and_its_events_are_counted(
     spool: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     slow = Slow()
-    with Site(spool, hooks=Hooks(slow.before_send), clock=slow.clock) as site:
+    with Site(spool, callbacks=Callbacks(slow.before_send), clock=slow.clock) as site:
         handler = QueueHandler()
         for number in range(5):
             handler.handle(record("%d", number, level=40))
@@ -224,7 +224,7 @@ def test_a_hook_that_is_slow_twice_is_left_alone_and_its_events_are_counted(
 
 def test_a_context_that_is_slow_twice_is_left_alone_and_a_marker_says_so(spool: Path) -> None:
     slow = Slow()
-    with Site(spool, hooks=Hooks(context=slow.context), clock=slow.clock) as site:
+    with Site(spool, callbacks=Callbacks(context=slow.context), clock=slow.clock) as site:
         handler = QueueHandler()
         for _ in range(3):
             handler.handle(record())
@@ -276,8 +276,8 @@ def test_the_queue_of_a_handler_is_the_processs_own_as_a_multiprocessing_queue(s
 
 def test_a_handler_has_no_queue_before_start() -> None:
     before = running()
-    run_with(None)
+    set_pipeline(None)
     try:
         assert QueueHandler().queue is None
     finally:
-        run_with(before)
+        set_pipeline(before)

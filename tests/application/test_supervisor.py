@@ -18,7 +18,7 @@ from shipper.application.supervisor import (
     LONG_PATIENCE,
     LOOPING,
     PATIENCE,
-    Alarm,
+    ProcessExitWatcher,
     Supervisor,
     _is_ours,
     _pause,
@@ -61,7 +61,7 @@ def test_the_interpreter_is_the_setting_else_this_one() -> None:
 
 
 def test_an_alarm_ends_the_wait_at_once() -> None:
-    alarm = Alarm()
+    alarm = ProcessExitWatcher()
     threading.Timer(0.05, alarm.ring).start()
     began = monotonic()
 
@@ -73,7 +73,7 @@ def test_an_alarm_ends_the_wait_at_once() -> None:
 
 
 def test_an_alarm_tells_the_end_of_a_process() -> None:
-    alarm = Alarm()
+    alarm = ProcessExitWatcher()
     pid = os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "0.1")
     began = monotonic()
 
