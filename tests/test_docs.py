@@ -1,4 +1,4 @@
-"""The README is true: its Python runs, its commands parse, and the settings that it names exist.
+"""The documents are true: their Python runs, their commands parse, their links lead somewhere, their settings exist.
 
 A block runs in a fresh interpreter, in a folder of its own, as it is written but for one thing: a backend that is made
 without a url gets that of a server on this machine. One that can't run here has `<!-- not run: reason -->` before it.
@@ -26,7 +26,13 @@ import pytest
 
 from .support.leftovers import Scene
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+DOCUMENTS = [README, *sorted((ROOT / "shipper").rglob("*.md")), *sorted((ROOT / "tests").rglob("*.md"))]
+README_BYTES = 17 * 1024
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+MODULE = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.py)`")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 BLOCK = re.compile(
     r"^(?P<marker><!-- not run: (?P<reason>.+?) -->\s*?\n\s*?)?^```(?P<language>\w+)[^\n]*\n(?P<text>.*?)^```\s*$",
     re.MULTILINE | re.DOTALL,
@@ -58,29 +64,30 @@ sys.addaudithook(stay_here)
 
 @dataclasses.dataclass(frozen=True)
 class Block:
+    document: str
     line: int
     language: str
     text: str
     reason: str | None  # why it is not run
 
     def __str__(self) -> str:
-        return f"line-{self.line}"
+        return f"{self.document}:{self.line}"
 
 
-def blocks(text: str) -> list[Block]:
+def relative(document: Path) -> str:
+    return str(document.relative_to(ROOT))
+
+
+def blocks(document: Path) -> Iterator[Block]:
     """Every fenced block that names its language."""
-    return [
-        Block(text.count("\n", 0, found.start("language")) + 1, found["language"], found["text"], found["reason"])
-        for found in BLOCK.finditer(text)
-    ]
-
-
-def readme() -> str:
-    return README.read_text(encoding="utf-8") if README.exists() else ""
+    text = document.read_text(encoding="utf-8")
+    for found in BLOCK.finditer(text):
+        line = text.count("\n", 0, found.start("language")) + 1
+        yield Block(relative(document), line, found["language"], found["text"], found["reason"])
 
 
 def of_language(*languages: str) -> list[Block]:
-    return [block for block in blocks(readme()) if block.language in languages]
+    return [block for document in DOCUMENTS for block in blocks(document) if block.language in languages]
 
 
 class Capture(ThreadingHTTPServer):
@@ -153,15 +160,53 @@ def environment(folder: Path, server: Capture) -> dict[str, str]:
     }
 
 
-def test_there_is_a_readme_with_examples() -> None:
-    assert README.exists(), "there is no README.md"
-    assert of_language("python")
-    assert of_language(*SHELLS)
+def test_the_readme_is_short_and_has_examples() -> None:
+    assert len(README.read_bytes()) <= README_BYTES
+    assert {block.language for block in blocks(README)} >= {"python", "bash"}
+
+
+def prose(document: Path) -> str:
+    """The document without its blocks of code."""
+    return BLOCK.sub("", document.read_text(encoding="utf-8"))
+
+
+def anchors(document: Path) -> set[str]:
+    """The fragments that GitHub gives to the headings of a document."""
+    kept = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in HEADING.findall(prose(document)))
+    return {heading.replace(" ", "-") for heading in kept}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    broken = []
+    for link in LINK.findall(prose(document)):
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        if link.startswith("https://"):
+            continue
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+
+    assert broken == []
+
+
+def test_every_module_that_the_architecture_names_exists() -> None:
+    named = set(MODULE.findall((ROOT / "shipper" / "ARCHITECTURE.md").read_text(encoding="utf-8")))
+
+    assert len(named) > 20, "modules are no longer named as `package/module.py`"
+    assert [each for each in sorted(named) if not ((ROOT / "shipper" / each).exists() or (ROOT / each).exists())] == []
+
+
+def test_the_architecture_describes_every_package() -> None:
+    packages = {path.parent.name for path in (ROOT / "shipper").glob("*/__init__.py")}
+    text = (ROOT / "shipper" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+
+    assert [package for package in sorted(packages) if f"`{package}/`" not in text] == []
 
 
 @pytest.mark.parametrize("block", of_language("python"), ids=str)
 def test_a_python_block_runs(block: Block, spool: Path, capture: Capture) -> None:
-    compile(block.text, f"README.md, line {block.line}", "exec")
+    compile(block.text, str(block), "exec")
     if block.reason is not None:
         pytest.skip(f"not run: {block.reason}")
     script = spool / "block.py"
@@ -185,9 +230,9 @@ def test_a_python_block_runs(block: Block, spool: Path, capture: Capture) -> Non
             with contextlib.suppress(psutil.Error):
                 process.kill()
 
-    assert done.returncode == 0, f"README.md, line {block.line}:\n{done.stderr}"
+    assert done.returncode == 0, f"{block}:\n{done.stderr}"
     assert "Traceback" not in done.stderr or "raise" in block.text
-    if "shipper.start(" in block.text and "shipper.stop(" in block.text:
+    if "shipper.start(" in block.text and "shipper.stop(" in block.text and "Receiver(" not in block.text:
         assert capture.requests > 0, "nothing arrived"
 
 
@@ -198,16 +243,16 @@ def test_a_shell_block_parses(block: Block) -> None:
 
     done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
 
-    assert done.returncode == 0, f"README.md, line {block.line}:\n{done.stderr}"
+    assert done.returncode == 0, f"{block}:\n{done.stderr}"
 
 
-def settings_of_the_readme() -> list[str]:
-    """The names in backticks in the first column of every table below a heading with the word "settings"."""
+def settings_of_the_documents() -> list[str]:
+    """The names in backticks in the first column of every table below a heading about settings."""
     names: list[str] = []
     inside = False
-    for line in readme().splitlines():
+    for line in "\n".join(map(prose, DOCUMENTS)).splitlines():
         if line.startswith("#"):
-            inside = "settings" in line.lower()
+            inside = "settings" in line.lower() or line == "## Configuration"
         elif inside and line.startswith("|"):
             names += re.findall(r"`([A-Za-z_][\w.]*)`", line.split("|")[1])
     return names
@@ -226,8 +271,8 @@ def settings_of_the_code() -> set[str]:
     return names
 
 
-def test_every_setting_in_the_readme_exists() -> None:
-    named = settings_of_the_readme()
+def test_every_setting_in_the_documents_exists() -> None:
+    named = settings_of_the_documents()
 
-    assert named, "the README has no table of settings"
-    assert [name for name in named if name not in settings_of_the_code()] == []
+    assert len(named) > 40, "the tables of settings are not where they were"
+    assert [each for each in named if each not in settings_of_the_code()] == []
