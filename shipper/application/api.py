@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._support.hashing import fingerprint
 from .._support.values import replaced
+from ..config.environment import resolve
 from ..config.limits import Batching, Retry, Spooling
-from ..config.settings import Settings, identity, resolve
+from ..config.settings import Settings, identity
 from ..config.state_folder import default_folder
 from ..errors import ConfigurationError
 from ..event.redact import Redact

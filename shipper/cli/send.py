@@ -93,11 +93,11 @@ def _event(given: argparse.Namespace) -> Event:
     import logging
 
     from ..application.record import from_record
-    from ..config.settings import level_number
+    from ..backends import validators
     from ..event.sanitize import plain
 
     text = None if given.exception_from is None else _read(given.exception_from)
-    level = level_number("--level", _number(given.level or ("INFO" if text is None else "ERROR")))
+    level = validators.level("--level", _number(given.level or ("INFO" if text is None else "ERROR")))
     record = logging.LogRecord(given.logger, level, "", 0, given.message, None, None)
     record.exc_text = text
     event = from_record(record)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from .._support.hashing import fingerprint
 from .._support.values import parts
 from ..application.api import current, start
-from ..config.settings import Settings, identity, resolve
+from ..config.environment import resolve
+from ..config.settings import Settings, identity
 from ..errors import ConfigurationError
 from ..spool.layout import Spool
 from ..spool.lock import running

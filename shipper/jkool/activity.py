@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from ..application.handler import QueueHandler
-from ..config.settings import level_number
+from ..backends import validators
 from .log import Logger, log
 from .metrics import now, spelled
 from .places import everywhere
@@ -172,7 +172,7 @@ class activity:
             "user": user,
             "properties": properties,
             "snapshots": snapshots,
-            "severity": level_number("severity", severity),
+            "severity": validators.level("severity", severity),
         }
         self._scope = Scope(self.tracking_id)
         self._token: Token[Scope | None] | None = None

@@ -9,8 +9,9 @@ from typing import Any
 from .._support.values import replaced
 from ..application.client import ClientBinding, ClientHandler
 from ..application.handler import LocklessHandler
+from ..backends import validators
 from ..backends.jkool import JKool
-from ..config.settings import identity, level_number
+from ..config.settings import identity
 from ..event.model import Event
 from .scope import FIELDS
 
@@ -42,7 +43,7 @@ class jKoolHandler(LocklessHandler):
         accessToken: str | None = None,
         urlStr: str | None = None,
     ) -> None:
-        super().__init__(level_number("level", level))
+        super().__init__(validators.level("level", level))
         token = accessToken if token is None else token
         url = url or urlStr or os.environ.get(URL) or JKool.url
         # None is no token, and JKool says so. The level is ours to look at, and it may change.
@@ -55,7 +56,7 @@ class jKoolHandler(LocklessHandler):
         self._shipping = _Shipping(self, ClientBinding(backend))
 
     def setLevel(self, level: int | str) -> None:
-        super().setLevel(level_number("level", level))
+        super().setLevel(validators.level("level", level))
 
     def emit(self, record: logging.LogRecord) -> None:
         if self._closed_for_good:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Union
 
-from ..config.settings import level_number
+from ..backends import validators
 from ..event.sanitize import plain
 from .metrics import spelled
 from .scope import FIELDS, around
@@ -21,7 +21,7 @@ def log(
     logger: Logger, severity: int | str, message: object, fields: Mapping[str, object], exc_info: object = None
 ) -> None:
     """Through the logger, as called from outside of this package; an adapter's extras come along."""
-    level = level_number("severity", severity)
+    level = validators.level("severity", severity)
     extra: dict[str, object] = {}
     while isinstance(logger, logging.LoggerAdapter):  # it would put its extras in the place of ours
         extra = {**(logger.extra or {}), **extra}

@@ -10,7 +10,7 @@ import shipper
 from shipper.backends.deprecated import is_http_backend
 from shipper.backends.http.sender import Sender
 from shipper.backends.protocol import AppContext, HttpResponse
-from shipper.config.settings import resolve
+from shipper.config.environment import resolve
 from shipper.errors import DeliveryError, UnauthorisedError
 from shipper.event.model import Event
 

@@ -17,7 +17,8 @@ import shipper
 from shipper import Batching, ConfigurationError, JKool, Redact, Retry, Spooling, Trakerr
 from shipper.application.api import current
 from shipper.backends.memory import Memory
-from shipper.config.settings import Settings, resolve
+from shipper.config.environment import resolve
+from shipper.config.settings import Settings
 from shipper.spool.layout import Spool
 
 KEY = {"SHIPPER_TRAKERR_API_KEY": "key"}
@@ -149,7 +150,7 @@ WRONG_KEYWORDS = [
     ("overflow", 65535), ("overflow", 1e6), ("overflow", "1 MB"), ("overflow", True),
     ("grace", -1), ("grace", 1e10), ("grace", float("nan")), ("grace", float("inf")), ("grace", "30"),
     ("python", 3), ("python", "a\0b"),
-    ("before_send", "no function"), ("context", {}), ("logger", 7), ("logger", object()),
+    ("before_send", "no function"), ("context", {}), ("logger", 7), ("logger", ...),
 ]  # fmt: skip
 
 
@@ -246,7 +247,8 @@ class Half:
 
 
 @pytest.mark.parametrize(
-    "backend", ["api-key", None, 7, Nameless(), Trakerr, Memory, Half(), Local(), object()], ids=repr
+    "backend", ["api-key", None, 7, Nameless(), Trakerr, Memory, Half(), Local(), object()],
+    ids=lambda backend: type(backend).__name__,
 )
 def test_what_is_no_backend_is_refused_and_a_key_in_its_place_not_shown(backend: object) -> None:
     with pytest.raises(ConfigurationError) as told:
@@ -355,10 +357,10 @@ def test_settings_can_not_be_changed() -> None:
 
 # -- the default app -------------------------------------------------------------------------------------------------
 
-TELL = "from shipper.config.settings import default_app\nprint(default_app(), flush=True)\n"
+TELL = "from shipper.config.app_name import default_app\nprint(default_app(), flush=True)\n"
 SPAWN = """
 import multiprocessing
-from shipper.config.settings import default_app
+from shipper.config.app_name import default_app
 def tell(_=None):
     return default_app()
 if __name__ == "__main__":
@@ -445,7 +447,7 @@ def test_an_installed_server_is_named_after_itself_its_folder_and_its_applicatio
 
 def test_a_working_directory_that_is_gone_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
-    code = f"import os\nos.rmdir(os.getcwd())\n{TELL}from shipper.config.settings import resolve\n"
+    code = f"import os\nos.rmdir(os.getcwd())\n{TELL}from shipper.config.environment import resolve\n"
     code += "print(resolve((), {}, {'SHIPPER_TRAKERR_API_KEY': 'k'}).cwd)"
 
     assert told(sys.executable, "-c", code, cwd=tmp_path / "gone").endswith("/")

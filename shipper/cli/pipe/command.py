@@ -78,14 +78,14 @@ def run(given: argparse.Namespace) -> int:
         return complain(f"standard input: {error.strerror}", code=NOT_TRIED)
     grow(0)  # at once: the program goes on while we get ready
 
-    from ...config.settings import level_number
+    from ...backends import validators
     from ...spool.layout import Spool
     from ...spool.lock import claim
     from ..starting import settings_for
     from .spill import Spill
 
     written = given.level
-    level = level_number("--level", int(written) if written.isascii() and written.isdigit() else written)
+    level = validators.level("--level", int(written) if written.isascii() and written.isdigit() else written)
     settings = settings_for(given.app, given.spool)
     spool = Spool(settings.spool)
     spool.prepare()

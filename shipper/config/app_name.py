@@ -1,0 +1,69 @@
+"""The default name of an app, derived from the running program."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+from .._support.hashing import fingerprint
+from .._support.lazy_pattern import Expression
+
+_MODULE = Expression(r"[A-Za-z_][\w.]*")
+
+
+def default_app() -> str:
+    """Return a name for the running program that is the same in all of its workers.
+
+    A script is named after its file. A server that is installed in the environment (gunicorn, uvicorn, celery …) runs
+    many applications, so its name is derived from the server, the working directory and those of its arguments that
+    name loaded modules.
+    """
+    program = _program()
+    if program is None:
+        return _named("python", ["interactive", working_directory()])
+    stem = os.path.splitext(os.path.basename(program))[0]
+    if stem == "__main__":
+        stem = os.path.basename(os.path.dirname(program))
+    stem = re.sub(r"[^A-Za-z0-9_-]", "-", stem).strip("-_") or "app"
+    if not _is_installed(program):
+        return _named(stem, [os.path.realpath(program)])
+    modules = sorted({word for word in sys.argv[1:] if _names_a_loaded_module(word)})
+    return _named(stem, [stem, working_directory(), *modules])
+
+
+def working_directory() -> str:
+    """The working directory, or the root directory when it has been deleted."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return os.sep
+
+
+def _named(stem: str, parts: list[str]) -> str:
+    return f"{stem[:60]}-{fingerprint(chr(0).join(parts).encode(errors='surrogateescape'))[:8]}"
+
+
+def _program() -> str | None:
+    """The main program's file (in a spawned worker, the parent's). None for `-c`, stdin and the interactive prompt."""
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    if isinstance(file, str) and os.path.isfile(file):
+        return os.path.abspath(file)
+    first = sys.argv[0] if sys.argv else ""
+    return os.path.abspath(first) if first not in ("", "-", "-c") and os.path.isfile(first) else None
+
+
+def _is_installed(program: str) -> bool:
+    """Whether the program belongs to a Python environment rather than to an application."""
+    folder = os.path.dirname(os.path.abspath(program))
+    if f"{os.sep}site-packages{os.sep}" in program or f"{os.sep}dist-packages{os.sep}" in program:
+        return True
+    if os.path.realpath(program).startswith(os.path.dirname(os.path.realpath(os.__file__)) + os.sep):
+        return True  # a module of the standard library, such as python -m unittest
+    return os.path.basename(folder) in ("bin", "sbin") or os.path.exists(os.path.join(folder, "python3"))
+
+
+def _names_a_loaded_module(word: str) -> bool:
+    name = word.partition(":")[0].removesuffix(".py")
+    return bool(_MODULE.fullmatch(name)) and name in sys.modules
