@@ -1,4 +1,4 @@
-"""What every test gets: nothing may be left over, nothing of the user's settings comes in."""
+"""What every test gets: a place of its own, no settings of the user's, and a check that nothing is left over."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gc
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from importlib.util import find_spec
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
@@ -16,11 +16,14 @@ import hypothesis
 import psutil
 import pytest
 
-from .support import leftovers
+from .support import leftovers, order
+from .support.turns import Turns
 from .support.waiting import holds
 
 GRACE = 5.0
 """Seconds that stragglers have to go after a test."""
+
+TURNS = pytest.StashKey[Turns]()
 
 # The machine's load says nothing about us, so an example has no time limit of its own; a test has one.
 hypothesis.settings.register_profile("tests", deadline=None)
@@ -37,6 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith("SHIPPER_")]:
         del os.environ[name]
     leftovers.mark_this_run()
+    config.stash[TURNS] = Turns()
+    config.pluginmanager.register(order.Order(config))
     _share_the_package()
 
 
@@ -51,7 +56,9 @@ def _share_the_package() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    order.arrange(items)
     if config.getoption("--long"):
         return
     for item in items:
@@ -65,22 +72,46 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test waits for its turn before its time limit begins to count."""
+    with item.config.stash[TURNS].taken(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, object, object]:
+    """A worker can send only text that has an encoding; what tests log, and compare, may have lone surrogates."""
+    return _encodable((yield))
+
+
+def _encodable(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {key: _encodable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_encodable(each) for each in value)
+    return value
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A temporary directory with a short path that nobody else writes to, so that what is left in it is ours.
 
-    Spools in their default place go below it too, out of the user's home; they are not counted as left over.
+    The user's home is below it too, and so are spools in their default place; they are not counted as left over.
     """
     # pytest's own folders outlive the tests, and multiprocessing's is removed when the interpreter ends.
     tmp_path_factory.getbasetemp()
     get_temp_dir()
     folder = Path(tempfile.mkdtemp(prefix="t-"))
-    state = folder / "state"
-    state.mkdir(mode=0o700)
 
     with pytest.MonkeyPatch.context() as environment:
+        for name, variable in (("home", "HOME"), ("state", "XDG_STATE_HOME")):
+            (folder / name).mkdir(mode=0o700)
+            environment.setenv(variable, str(folder / name))
+        (folder / "spools").mkdir(mode=0o700)
         environment.setenv("TMPDIR", str(folder))
-        environment.setenv("XDG_STATE_HOME", str(state))
         tempfile.tempdir = None
         yield folder
 
@@ -90,31 +121,36 @@ def own_temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(autouse=True)
 def nothing_left_over(request: pytest.FixtureRequest, own_temporary_directory: Path) -> Iterator[None]:
-    """Fail a test that leaves a process, a thread, an open FIFO or a folder behind; end such processes."""
+    """Fail a test that leaves a process, a thread, an open FIFO, a temporary file or shared memory behind."""
     before = leftovers.Scene.now()
 
     yield
 
-    paths = (str(own_temporary_directory), *_folders_of(request))
+    places = [own_temporary_directory, *_folders_of(request)]
     leftovers.collect()
-    if holds(lambda: not before.leftovers(paths), GRACE):
-        return
-    left = before.leftovers(paths)
-    for process in before.processes(paths):
+    try:
+        if not holds(lambda: not before.leftovers(places), GRACE):
+            _fail(before, places)
+    finally:
+        for spool in (own_temporary_directory / "spools").iterdir():
+            shutil.rmtree(spool, ignore_errors=True)
+
+
+def _fail(before: leftovers.Scene, places: list[Path]) -> None:
+    left = before.leftovers(places)
+    for process in before.processes(places):
         with contextlib.suppress(psutil.Error):
             process.kill()
     if left:
         pytest.fail("left over after the test:\n  " + "\n  ".join(left), pytrace=False)
 
 
-def _folders_of(request: pytest.FixtureRequest) -> tuple[str, ...]:
+def _folders_of(request: pytest.FixtureRequest) -> list[Path]:
     folder = request.node.funcargs.get("tmp_path")
-    return () if folder is None else (str(folder),)
+    return [] if folder is None else [folder]
 
 
 @pytest.fixture
-def spool() -> Iterator[Path]:
+def spool(own_temporary_directory: Path) -> Path:
     """An empty folder of our own (mode 0700) with a short path; gone after the test."""
-    folder = Path(tempfile.mkdtemp(prefix="s-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix="s-", dir=own_temporary_directory / "spools"))

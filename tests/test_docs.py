@@ -1,11 +1,16 @@
-"""The documents are true: their Python runs, their commands parse, their links lead somewhere, their settings exist.
+"""The documents are true: their code blocks run, their links lead somewhere, their commands and settings exist.
 
-A block runs in a fresh interpreter, in a folder of its own, as it is written but for one thing: a backend that is made
-without a url gets that of a server on this machine. One that can't run here has `<!-- not run: reason -->` before it.
+A Python block runs in a fresh interpreter, in a folder of its own, as it is written but for one thing: a backend that
+is made without a url gets that of a server on this machine. One that begins with a comment that names a file
+(`# shop/shipping.py`) is a module: it is written there and imported; the blocks below it can import it too. One that
+cannot run here has `<!-- not run: reason -->` before it.
+
+A shell block runs when it has no other commands than those in `COMMANDS_TO_RUN`; any other only has to parse.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import contextlib
 import dataclasses
@@ -13,6 +18,7 @@ import importlib
 import inspect
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -20,17 +26,21 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import psutil
 import pytest
 
+from shipper.cli import COMMANDS, parser
+
 from .support.leftovers import Scene
+from .support.waiting import SLOWER
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-DOCUMENTS = [README, *sorted((ROOT / "shipper").rglob("*.md")), *sorted((ROOT / "tests").rglob("*.md"))]
+DOCUMENTS = [*ROOT.glob("*.md"), *sorted((ROOT / "shipper").rglob("*.md")), *sorted((ROOT / "tests").rglob("*.md"))]
 README_BYTES = 17 * 1024
-LINK = re.compile(r"\]\(([^)\s]+)\)")
+LINK = re.compile(r"\]\(([^)\s]+)(?: [^)]*)?\)|^\[[^\]]+\]: +(\S+)", re.MULTILINE)
 MODULE = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.py)`")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 BLOCK = re.compile(
@@ -38,8 +48,17 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 SHELLS = {"bash", "console", "sh", "shell"}
+COMMANDS_TO_RUN = {"cat", "echo", "export", "printf", "python", "python3", "shipper", "some-program", "unset"}
+PROGRAMS = {
+    "python": f'exec {shlex.quote(sys.executable)} "$@"',
+    "python3": f'exec {shlex.quote(sys.executable)} "$@"',
+    "shipper": f'exec {shlex.quote(sys.executable)} -m shipper.cli "$@"',
+    "some-program": "echo a line; echo another",
+}
+"""What a shell block finds on its PATH."""
 BACKENDS = {"Trakerr", "JKool"}
-TIMEOUT = 60.0
+TIMEOUT = 60.0 * SLOWER
+FILE = re.compile(r"# (?P<path>(?:\w+/)*\w+\.py)\n")
 
 # Raises in any process that a block starts when it looks up or calls a machine other than this one.
 STAY_HERE = """\
@@ -61,6 +80,13 @@ def stay_here(event, arguments):
 sys.addaudithook(stay_here)
 """
 
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "backup.py", line 7, in <module>
+    raise OSError("disk full")
+OSError: disk full
+"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Block:
@@ -72,6 +98,12 @@ class Block:
 
     def __str__(self) -> str:
         return f"{self.document}:{self.line}"
+
+    @property
+    def module(self) -> str | None:
+        """The file that a Python block wants to be, if any."""
+        found = FILE.match(self.text)
+        return found["path"] if found and self.language == "python" else None
 
 
 def relative(document: Path) -> str:
@@ -149,8 +181,12 @@ def environment(folder: Path, server: Capture) -> dict[str, str]:
     here = folder / "stay"
     here.mkdir()
     (here / "sitecustomize.py").write_text(STAY_HERE)
+    for name, command in PROGRAMS.items():
+        (here / name).write_text(f"#!/bin/sh\n{command}\n")
+        (here / name).chmod(0o700)
     paths = [str(here), os.environ.get("PYTHONPATH", "")]
     return os.environ | {
+        "PATH": os.pathsep.join((str(here), os.environ["PATH"])),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "SHIPPER_SPOOL": str(folder / "spool"),
         "SHIPPER_TRAKERR_API_KEY": "api-key",
@@ -172,22 +208,30 @@ def prose(document: Path) -> str:
 
 def anchors(document: Path) -> set[str]:
     """The fragments that GitHub gives to the headings of a document."""
-    kept = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in HEADING.findall(prose(document)))
-    return {heading.replace(" ", "-") for heading in kept}
+    found: list[str] = []
+    for heading in HEADING.findall(prose(document)):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        name = re.sub(r"[^\w\- ]", "", text).strip().replace(" ", "-")
+        found.append(f"{name}-{found.count(name)}" if name in found else name)
+    return set(found)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
 def test_every_link_leads_somewhere(document: Path) -> None:
-    broken = []
-    for link in LINK.findall(prose(document)):
-        path, _, anchor = link.partition("#")
-        target = (document.parent / path).resolve() if path else document
-        if link.startswith("https://"):
-            continue
-        if not target.exists() or (anchor and anchor not in anchors(target)):
-            broken.append(link)
+    """Within the repository to a file and a heading that exist; outside of it nothing is looked up."""
+    links = [inline or below for inline, below in LINK.findall(prose(document))]
 
-    assert broken == []
+    assert [link for link in links if not leads_somewhere(document, link)] == []
+
+
+def leads_somewhere(document: Path, link: str) -> bool:
+    address = urlsplit(link)
+    if address.scheme:
+        return address.scheme == "https" and bool(address.netloc)
+    target = (document.parent / unquote(address.path)).resolve() if address.path else document
+    if not target.exists() or not target.is_relative_to(ROOT):
+        return False
+    return not address.fragment or (target.suffix == ".md" and unquote(address.fragment) in anchors(target))
 
 
 def test_every_module_that_the_architecture_names_exists() -> None:
@@ -204,20 +248,14 @@ def test_the_architecture_describes_every_package() -> None:
     assert [package for package in sorted(packages) if f"`{package}/`" not in text] == []
 
 
-@pytest.mark.parametrize("block", of_language("python"), ids=str)
-def test_a_python_block_runs(block: Block, spool: Path, capture: Capture) -> None:
-    compile(block.text, str(block), "exec")
-    if block.reason is not None:
-        pytest.skip(f"not run: {block.reason}")
-    script = spool / "block.py"
-    script.write_text(addressed(block.text, capture.url), encoding="utf-8")
+def run(command: list[str], block: Block, folder: Path, server: Capture) -> subprocess.CompletedProcess[str]:
+    """Run a block as a reader would; AssertionError when it fails. No process of it is left afterwards."""
     before = Scene.now()
-
     try:
         done = subprocess.run(
-            [sys.executable, str(script)],
-            cwd=spool,
-            env=environment(spool, capture),
+            command,
+            cwd=folder,
+            env=environment(folder, server),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -226,24 +264,78 @@ def test_a_python_block_runs(block: Block, spool: Path, capture: Capture) -> Non
         )
     finally:
         # What a block has not stopped goes on delivering for a while; other tests wait for that.
-        for process in before.processes((str(spool),)):
+        for process in before.processes([folder]):
             with contextlib.suppress(psutil.Error):
                 process.kill()
+    assert done.returncode == 0, f"{block}:\n{done.stdout}\n{done.stderr}"
+    return done
 
-    assert done.returncode == 0, f"{block}:\n{done.stderr}"
-    assert "Traceback" not in done.stderr or "raise" in block.text
+
+def write_modules(block: Block, folder: Path, url: str) -> None:
+    """The modules that stand above the block in its document, and the block itself when it is one."""
+    for each in blocks(ROOT / block.document):
+        if each.module is not None and each.line <= block.line:
+            path = folder / each.module
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(addressed(each.text, url), encoding="utf-8")
+
+
+@pytest.mark.parametrize("block", of_language("python"), ids=str)
+def test_a_python_block_runs(block: Block, spool: Path, capture: Capture) -> None:
+    compile(block.text, str(block), "exec")
+    if block.reason is not None:
+        pytest.skip(f"not run: {block.reason}")
+    write_modules(block, spool, capture.url)
+    script = spool / "block.py"
+    script.write_text(addressed(block.text, capture.url), encoding="utf-8")
+    name = block.module and block.module.removesuffix(".py").replace("/", ".")
+
+    done = run([sys.executable, *(("-c", f"import {name}") if name else (str(script),))], block, spool, capture)
+
+    assert "Traceback" not in done.stderr or "raise" in block.text, done.stderr
     if "shipper.start(" in block.text and "shipper.stop(" in block.text and "Receiver(" not in block.text:
         assert capture.requests > 0, "nothing arrived"
 
 
+def typed(block: Block) -> str:
+    """What one types: the lines after a prompt when there are any, else all of it."""
+    lines = block.text.splitlines()
+    return "\n".join([line[2:] for line in lines if line.startswith("$ ")] or lines)
+
+
+def commands(script: str) -> set[str]:
+    """The programs that it starts."""
+    parts = re.split(r"\n|&&|\|\||[|;]", re.sub(r"\\\n|#.*", "", script))
+    return {Path(part.split()[0]).name for part in parts if part.strip()}
+
+
 @pytest.mark.parametrize("block", of_language(*SHELLS), ids=str)
-def test_a_shell_block_parses(block: Block) -> None:
-    typed = [line[2:] for line in block.text.splitlines() if line.startswith("$ ")]
-    script = "\n".join(typed) if typed else block.text
+def test_a_shell_block_runs(block: Block, spool: Path, capture: Capture) -> None:
+    parsed = subprocess.run(["bash", "-n"], input=typed(block), capture_output=True, text=True, check=False)
+    assert parsed.returncode == 0, f"{block}:\n{parsed.stderr}"
+    others = commands(typed(block)) - COMMANDS_TO_RUN
+    if block.reason is not None or others:
+        return
+    (spool / "traceback.txt").write_text(TRACEBACK)
 
-    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    run(["bash", "-euo", "pipefail", "-c", typed(block)], block, spool, capture)
 
-    assert done.returncode == 0, f"{block}:\n{done.stderr}"
+
+def test_the_commands_in_the_documents_exist() -> None:
+    """In code that stands inside a sentence or a table: `shipper status --json`."""
+    wrong = []
+    for document in DOCUMENTS:
+        for code in re.findall(r"`shipper ([a-z]+[^`]*)`", prose(document)):
+            name, *options = re.findall(r"^[a-z]+|--[a-z][a-z-]*", code)
+            if name not in COMMANDS or set(options) - options_of(name):
+                wrong.append(f"{relative(document)}: shipper {code}")
+
+    assert wrong == []
+
+
+def options_of(command: str) -> set[str]:
+    (subcommands,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return {option for action in subcommands.choices[command]._actions for option in action.option_strings}
 
 
 def settings_of_the_documents() -> list[str]:

@@ -32,7 +32,7 @@ from ..support.waiting import wait_until
 from .oracle import Oracle, Step
 from .scene import Scene
 
-STRANGER = 54_321
+STRANGER = 100_000 + os.getpid()  # a user of whom nobody else has anything
 _READ, _WRITE = os.O_RDONLY | os.O_NONBLOCK, os.O_WRONLY | os.O_NONBLOCK
 
 

@@ -9,17 +9,18 @@ import stat
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 import psutil
 
+from shipper.spool.layout import Spool
+
 MARK = "TEST_RUN_MARK"
 """An environment variable that every process this test run starts, however indirectly, inherits."""
 
-SHARED = Path("/dev/shm")
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 """What multiprocessing keeps running until the interpreter ends."""
 
@@ -30,7 +31,10 @@ def mark_this_run() -> None:
 
 @dataclass(frozen=True)
 class Scene:
-    """What there is at one moment. Two of them tell what a test left behind."""
+    """What there is at one moment. Two of them tell what a test left behind.
+
+    Other test processes may run at the same time: only what this one started or made is looked at.
+    """
 
     pids: frozenset[int]
     threads: frozenset[int]
@@ -43,20 +47,26 @@ class Scene:
             frozenset(psutil.pids()),
             frozenset(id(thread) for thread in threading.enumerate()),
             frozenset(_open_fifos()),
-            frozenset(_folders()),
+            frozenset(_temporary_files()),
         )
 
-    def leftovers(self, paths: tuple[str, ...] = ()) -> list[str]:
-        """One line for everything that was not there in this scene; ``paths`` are folders that belong to the test."""
+    def leftovers(self, places: Iterable[Path] = ()) -> list[str]:
+        """One line for everything that was not there in this scene.
+
+        ``places`` are the folders in which the test made its spools. They may stay, but the shared memory of a spool
+        in one of them must be gone.
+        """
         return [
-            *(f"process {_described(process)}" for process in self.processes(paths)),
+            *(f"process {_described(process)}" for process in self.processes(places)),
             *(f"thread {thread.name}" for thread in self._threads()),
             *(f"open FIFO {fifo}" for fifo in sorted(_open_fifos() - self.fifos)),
-            *(f"folder {folder}" for folder in sorted(_folders() - self.folders) if not _in_use_by_others(folder)),
+            *(f"file {path}" for path in sorted(_temporary_files() - self.folders)),
+            *(f"shared memory {path}" for path in _shared_memory_of(places)),
         ]
 
-    def processes(self, paths: tuple[str, ...] = ()) -> list[psutil.Process]:
+    def processes(self, places: Iterable[Path] = ()) -> list[psutil.Process]:
         """The new processes that are ours."""
+        paths = [str(place) for place in places]
         return [process for process in _alive(set(psutil.pids()) - self.pids) if _is_ours(process, paths)]
 
     def _threads(self) -> list[threading.Thread]:
@@ -79,7 +89,7 @@ def _alive(pids: set[int]) -> Iterator[psutil.Process]:
             yield psutil.Process(pid)
 
 
-def _is_ours(process: psutil.Process, paths: tuple[str, ...] = ()) -> bool:
+def _is_ours(process: psutil.Process, paths: list[str]) -> bool:
     """A child (a zombie too), a descendant that inherited the mark, or a shipper process of one of the folders."""
     with contextlib.suppress(psutil.Error):
         command = " ".join(process.cmdline())
@@ -122,40 +132,25 @@ def _target(descriptor: int, found: os.stat_result) -> str:
         return f"inode {found.st_ino}"
 
 
-def _folders() -> set[Path]:
-    """What is in the temporary directory, and in this user's folders of the shared memory.
+def _temporary_files() -> set[Path]:
+    """What lies in the temporary directory, but for the folders in which spools may be."""
+    return set(Path(tempfile.gettempdir()).iterdir())
 
-    An empty one there is no left-over, nor is one with trails: a shipper process that was killed could not remove it,
-    and the next one does.
+
+def _shared_memory_of(places: Iterable[Path]) -> Iterator[Path]:
+    """The folders of shared memory of all spools that could lie in ``places``.
+
+    An empty one is not left over, nor is one with nothing but pipe mirrors: a shipper process that was killed could not
+    remove it, and the next one does.
     """
-    overflows = {path for path in SHARED.glob(f"shipper-{os.getuid()}*/*") if not path.is_dir() or _has_files(path)}
-    return {*Path(tempfile.gettempdir()).iterdir(), *overflows}
+    for place in places:
+        for folder, _, _ in os.walk(place):
+            memory = Path(Spool(folder).overflow)
+            if memory.parent != Path(folder) and _has_files(memory):
+                yield memory
 
 
 def _has_files(folder: Path) -> bool:
     with contextlib.suppress(OSError):
         return any(path.suffix != ".trail" for path in folder.iterdir())
-    return False
-
-
-def _in_use_by_others(folder: Path) -> bool:
-    """Whether a process that is not of this run holds something open in a folder of the shared memory."""
-    if SHARED not in folder.parents:
-        return False
-    return any(
-        _holds_open(process.pid, folder) for process in psutil.process_iter() if not _is_ours(process, (str(folder),))
-    )
-
-
-def _holds_open(pid: int, folder: Path) -> bool:
-    if pid == os.getpid():
-        return False
-    with contextlib.suppress(OSError):
-        return any(_points_into(link, folder) for link in Path(f"/proc/{pid}/fd").iterdir())
-    return False
-
-
-def _points_into(link: Path, folder: Path) -> bool:
-    with contextlib.suppress(OSError):
-        return folder in Path(os.readlink(link)).parents
     return False

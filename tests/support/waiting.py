@@ -6,6 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 
+SLOWER = 4.0
+"""How much slower than the machine on which deadlines were chosen one may be that still meets them."""
+
 STEP = 0.01
 """Seconds between two looks."""
 

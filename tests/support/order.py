@@ -1,0 +1,52 @@
+"""The order of tests: what fails fast comes first, what needs the machine for itself comes last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+SLOW = ("cli", "application", "process", "receiver", "trakerr", "jkool", "browser", "integrations", "faults")
+"""Folders whose tests start processes, from the fastest to the slowest; all others come before them."""
+
+NEAREST = 10
+"""How many tests that ran before a failed one are named in its report."""
+
+
+def arrange(items: list[pytest.Item]) -> None:
+    """Fast folders first and `alone` last; within that the order stays as it is, which is random."""
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> tuple[bool, int]:
+    folder = item.path.parent.name
+    return item.get_closest_marker("alone") is not None, SLOW.index(folder) if folder in SLOW else -1
+
+
+class Order:
+    """Notes which tests a process has run; a failed test's report names the last ones, and a file names all."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+        self._path = Path(str(config.rootpath), ".tox", f"order-{worker}.txt")
+        self._ran: list[str] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if call.when == "setup":
+            self._ran.append(item.nodeid)
+        if report.failed:
+            report.sections.append(("order", self._said(item.config.getoption("randomly_seed", "none"))))
+        return report
+
+    def _said(self, seed: object) -> str:
+        lines = [f"seed {seed}; ran before it in the same process:", *self._ran[-NEAREST - 1 : -1]]
+        if self._path.parent.is_dir():
+            self._path.write_text("\n".join(self._ran) + "\n")
+            lines.append(f"all of them, to be given to pytest as @file with -n 0 -p no:randomly: {self._path}")
+        return "\n".join(lines)
