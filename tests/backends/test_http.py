@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from shipper.backends.http.connection import MAX_ANSWER
+from shipper.backends.http.connection import MAX_BODY_BYTES
 from shipper.backends.http.sender import Sender
-from shipper.backends.http.status import MAX_RETRY_AFTER, decision, retry_after
+from shipper.backends.http.status import MAX_RETRY_AFTER, classify_status, retry_after
 from shipper.backends.protocol import AppContext, Backend, HttpBackend, HttpResponse
 from shipper.errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError
 from shipper.event.model import Event
@@ -367,7 +367,7 @@ def test_no_retry_after_is_none() -> None:
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 503, 401])
 def test_a_retryable_answer_carries_its_retry_after(status: int) -> None:
-    error = decision(HttpResponse(status, {"retry-after": "7"}, ""), NOW)
+    error = classify_status(HttpResponse(status, {"retry-after": "7"}, ""), NOW)
 
     assert isinstance(error, RetryableError)
     assert error.retry_after == 7.0
@@ -483,22 +483,22 @@ def test_an_address_that_cannot_be_one_is_told_without_its_password() -> None:
 
 
 def test_a_large_answer_is_read_up_to_a_bound_and_its_connection_dropped() -> None:
-    reply = Reply(400, body=b"y" * (MAX_ANSWER + 5000))
+    reply = Reply(400, body=b"y" * (MAX_BODY_BYTES + 5000))
     with Server([reply]) as server, Opened(Plain(server.url)) as sender:
         answer = sent(sender)
 
         assert isinstance(answer, RejectedError)
-        assert answer.body == "y" * MAX_ANSWER
+        assert answer.body == "y" * MAX_BODY_BYTES
         assert sent(sender) is None
         assert len(server.connections) == 2
 
 
 def test_an_answer_of_exactly_the_bound_keeps_its_connection() -> None:
-    with Server([Reply(400, body=b"y" * MAX_ANSWER)]) as server, Opened(Plain(server.url)) as sender:
+    with Server([Reply(400, body=b"y" * MAX_BODY_BYTES)]) as server, Opened(Plain(server.url)) as sender:
         answer = sent(sender)
 
         assert isinstance(answer, RejectedError)
-        assert len(answer.body) == MAX_ANSWER
+        assert len(answer.body) == MAX_BODY_BYTES
         assert sent(sender) is None
         assert len(server.connections) == 1
 
@@ -652,7 +652,7 @@ def test_every_connection_begins_with_a_handshake_however_the_last_one_ended() -
             b"reset": RESET,
             b"half": HALF,
             b"early": Reply(raw=b"HTTP/1.1 101 Upgraded\r\n\r\n"),
-            b"large": Reply(body=b"x" * (MAX_ANSWER + 5000)),
+            b"large": Reply(body=b"x" * (MAX_BODY_BYTES + 5000)),
         }.get(request.body)
 
     clock = Clock()
@@ -706,7 +706,7 @@ def test_a_handshake_that_fails_lets_no_event_out(reply: Reply, kind: type[Deliv
         assert greetings(server) == [[True], [True, False]]
 
 
-@pytest.mark.parametrize("reply", [Reply(200, then="close"), Reply(200, body=b"x" * (MAX_ANSWER + 5000))])
+@pytest.mark.parametrize("reply", [Reply(200, then="close"), Reply(200, body=b"x" * (MAX_BODY_BYTES + 5000))])
 def test_a_server_that_closes_once_it_has_accepted_us_gets_the_event_on_another_connection(reply: Reply) -> None:
     """A server of one request a connection would never get an event otherwise."""
     with Server([reply]) as server, Opened(Plain(server.url, greeted=True)) as sender:

@@ -1,8 +1,8 @@
-"""One request on an open connection, and its whole answer.
+"""One request and its whole response on an open connection.
 
-What is done for every event is done here: a request is one send, an everyday answer is one read and a look at it, which
-takes a tenth of the CPU of http.client and urllib3. An answer that is anything else http.client reads, from its first
-byte.
+This runs once per event, so the usual case is cheap: a request is one `sendall`, and a usual response is one `recv` and
+one regular expression, which takes a tenth of the CPU time of http.client and urllib3. `http.client` reads every other
+response, from its first byte.
 """
 
 from __future__ import annotations
@@ -19,31 +19,34 @@ from typing import Any
 
 from ..protocol import HttpResponse
 
-MAX_ANSWER = 64 * 1024
-"""The most bytes of an answer's body that are read; a connection with more of them is dropped."""
+MAX_BODY_BYTES = 64 * 1024
+"""The most bytes that are read of a response's body; after a longer one the connection is closed."""
 
-PIECE = 16 * 1024  # bytes in one read
-LONGEST = 86_400.0  # seconds; sockets take no number that is much larger
+READ_BYTES = 16 * 1024  # in one recv
+LONGEST_TIMEOUT = 86_400.0  # seconds; sockets refuse numbers that are much larger
 
 
-class Line:
-    """An open connection, for one request after the other, each with ``patience`` seconds to be sent, and as many until
-    its whole answer is there. `close` may be called twice."""
+class Connection:
+    """An open connection for one request after the other.
 
-    def __init__(self, sock: socket.socket, patience: float, close: Callable[[], None]) -> None:
+    ``timeout``: seconds to send a request, and again until its whole response has been read. ``close`` is called when
+    the connection is closed; `close` is idempotent.
+    """
+
+    def __init__(self, sock: socket.socket, timeout: float, close: Callable[[], None]) -> None:
         self.is_open = True
-        self.used = 0.0  # when it was last given back, as whoever keeps it says
+        self.last_used = 0.0  # set by the pool, by its clock
         self._sock = sock
-        self._patience = min(patience, LONGEST)
+        self._timeout = min(timeout, LONGEST_TIMEOUT)
         self._close = close
         self._poller = select.poll()
         self._poller.register(sock, select.POLLIN)
         self._decrypted: Callable[[], int] = getattr(sock, "pending", int)  # bytes that TLS has taken from the socket
-        sock.settimeout(self._patience)
+        sock.settimeout(self._timeout)
 
     @property
-    def is_quiet(self) -> bool:
-        """Whether the server has neither closed it nor said anything that nobody asked for."""
+    def is_reusable(self) -> bool:
+        """Whether the server has neither closed the connection nor sent bytes that belong to no request."""
         return not self._poller.poll(0) and not self._decrypted()
 
     def close(self) -> None:
@@ -51,50 +54,54 @@ class Line:
         self._close()
 
     def exchange(self, request: bytes) -> HttpResponse:
-        """The answer to a request; closes unless it may be used again. Raises what sockets, ssl and http.client do."""
+        """Send a request and return its response; closes the connection unless it can carry another request.
+
+        Raises OSError (with ssl.SSLError and TimeoutError) and http.client.HTTPException.
+        """
         try:
             self._send(request)
-            return self._answer()
+            return self._response()
         except BaseException:
             self.close()
             raise
 
     def _send(self, request: bytes) -> None:
-        # A server may answer before it has read it all, and close.
+        # A server may respond and close before it has read the whole request.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._sock.sendall(request)
 
-    def _answer(self) -> HttpResponse:
-        deadline = time.monotonic() + self._patience
-        begun = self._sock.recv(PIECE)
-        answer = _everyday(begun)
-        if answer is None:
-            answer = self._read_by_http_client(begun, deadline)
+    def _response(self) -> HttpResponse:
+        deadline = time.monotonic() + self._timeout
+        received = self._sock.recv(READ_BYTES)
+        response = parse_simple_response(received)
+        if response is None:
+            response = self._read_by_http_client(received, deadline)
             if self.is_open:
-                self._sock.settimeout(self._patience)
-        return answer
+                self._sock.settimeout(self._timeout)
+        return response
 
-    def _read_by_http_client(self, begun: bytes, deadline: float) -> HttpResponse:
-        response = _Response(_Rest(begun, self._sock, deadline))
+    def _read_by_http_client(self, received: bytes, deadline: float) -> HttpResponse:
+        response = _Response(BufferedSocket(received, self._sock, deadline))
         response.begin()
         if response.status < 200:
-            # The real answer is still to come, and would be taken for that of the next request.
+            # The final response is still to come and would be taken for that of the next request.
             self.close()
             return HttpResponse(response.status, _lowered(response.headers), "")
         body = response.bounded_body()
-        if response.will_close or response.has_company or len(body) > MAX_ANSWER:
+        if response.will_close or response.has_trailing_bytes or len(body) > MAX_BODY_BYTES:
             self.close()
-        return HttpResponse(response.status, _lowered(response.headers), body[:MAX_ANSWER].decode("utf-8", "replace"))
+        text = body[:MAX_BODY_BYTES].decode("utf-8", "replace")
+        return HttpResponse(response.status, _lowered(response.headers), text)
 
 
-_EVERYDAY = re.compile(rb"HTTP/1\.1 ([2-9][0-9][0-9])(?: [^\r\n]*)?\r\n((?:[!-9;-~]+:[^\r\n]*\r\n)+)\r\n")
+_SIMPLE = re.compile(rb"HTTP/1\.1 ([2-9][0-9][0-9])(?: [^\r\n]*)?\r\n((?:[!-9;-~]+:[^\r\n]*\r\n)+)\r\n")
 _HEADER = re.compile(r"([^:]+):[ \t]*([^\r]*)\r\n")
 _MOST_HEADERS = 99  # http.client takes no more
 
 
-def _everyday(data: bytes) -> HttpResponse | None:
-    """The answer, when this is all of one about which there can't be two opinions, and its connection stays open."""
-    found = _EVERYDAY.match(data)
+def parse_simple_response(data: bytes) -> HttpResponse | None:
+    """Parse a complete, unambiguous keep-alive response; None for anything else."""
+    found = _SIMPLE.match(data)
     if found is None:
         return None
     pairs = _HEADER.findall(found[2].decode("latin-1"))
@@ -113,15 +120,15 @@ def _lowered(headers: http.client.HTTPMessage) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-class _Rest(io.RawIOBase):
-    """What a socket has of an answer, behind what was read of it already; in time."""
+class BufferedSocket(io.RawIOBase):
+    """A response as a file: first the bytes that have been received, then what the socket receives until a deadline."""
 
-    def __init__(self, begun: bytes, sock: socket.socket, deadline: float) -> None:
-        self._begun = begun
+    def __init__(self, received: bytes, sock: socket.socket, deadline: float) -> None:
+        self._received = received
         self._sock = sock
         self._deadline = deadline
-        self._is_over = False
-        self.ended = False
+        self._is_stopped = False
+        self.ended = False  # the server has closed its side
 
     def makefile(self, mode: str) -> io.BufferedReader:
         return io.BufferedReader(self)
@@ -130,21 +137,21 @@ class _Rest(io.RawIOBase):
         return True
 
     def stop(self) -> bytes:
-        """Read no more from the socket; what is left of what was read of it before."""
-        self._is_over = True
-        return self._begun
+        """Read no more from the socket; return the received bytes that nobody has read."""
+        self._is_stopped = True
+        return self._received
 
     def readinto(self, buffer: Any) -> int | None:
-        if self._is_over:
+        if self._is_stopped:
             return None
-        if self._begun:
-            count = min(len(buffer), len(self._begun))
-            buffer[:count] = self._begun[:count]
-            self._begun = self._begun[count:]
+        if self._received:
+            count = min(len(buffer), len(self._received))
+            buffer[:count] = self._received[:count]
+            self._received = self._received[count:]
             return count
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise TimeoutError("the answer is not complete in time")
+            raise TimeoutError("the response is not complete in time")
         self._sock.settimeout(left)
         count = self._sock.recv_into(buffer)
         self.ended = count == 0
@@ -152,21 +159,21 @@ class _Rest(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    """An answer as http.client reads it, where it is too lenient or too strict aside."""
+    """A response as http.client reads it, corrected where http.client is too lenient or too strict."""
 
-    def __init__(self, source: _Rest) -> None:
-        super().__init__(source, method="POST")  # type: ignore[arg-type] # all that it asks of a socket is makefile
+    def __init__(self, source: BufferedSocket) -> None:
+        super().__init__(source, method="POST")  # type: ignore[arg-type] # it calls nothing of a socket but makefile
         self._source = source
-        self.has_company = False  # bytes behind it that nobody asked for: the next answer would be out of place
+        self.has_trailing_bytes = False  # bytes after the response: the next response would be misread
 
     def _close_conn(self) -> None:
         if self.fp is not None:
             behind = self._source.stop() + self.fp.peek()
-            self.has_company = bool(behind.strip(b"\r\n"))
+            self.has_trailing_bytes = bool(behind.strip(b"\r\n"))
         super()._close_conn()  # type: ignore[misc]
 
     def _read_status(self) -> tuple[str, int, str]:
-        # http.client knows 100 alone; 102 and 103 precede the real answer just so.
+        # http.client skips only status 100; 102 and 103 precede the final response in the same way.
         while True:
             found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
             if not 102 <= found[1] < 200:
@@ -175,14 +182,14 @@ class _Response(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        # http.client takes a head that was cut for a whole one.
+        # http.client accepts a head that was cut.
         if self._source.ended:
             raise http.client.IncompleteRead(b"")
         if not self.chunked:
             self._agree_on_length()
 
     def _agree_on_length(self) -> None:
-        """Several lengths must be one; http.client takes the first of several headers, and none of a list."""
+        """Refuse contradictory lengths: http.client takes the first of several headers, and none of a list."""
         given = ",".join(self.headers.get_all("content-length", []))
         try:
             lengths = {int(length) for length in given.split(",")}
@@ -195,13 +202,13 @@ class _Response(http.client.HTTPResponse):
             self.length = length
 
     def bounded_body(self) -> bytes:
-        """The body, or more than MAX_ANSWER bytes of it."""
+        """The body, or more than MAX_BODY_BYTES of it."""
         body = b""
-        while len(body) <= MAX_ANSWER:
-            piece = self.read(MAX_ANSWER + 1 - len(body))
+        while len(body) <= MAX_BODY_BYTES:
+            piece = self.read(MAX_BODY_BYTES + 1 - len(body))
             body += piece
             if not piece or self.length == 0:
                 break
-        if self.length and len(body) <= MAX_ANSWER:
+        if self.length and len(body) <= MAX_BODY_BYTES:
             raise http.client.IncompleteRead(body, self.length)
         return body

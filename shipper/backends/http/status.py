@@ -1,4 +1,4 @@
-"""What an answer of HTTP means for the events that it is about."""
+"""What the status code and the headers of a response mean for the events of its request."""
 
 from __future__ import annotations
 
@@ -11,33 +11,36 @@ from ...errors import DeliveryError, RejectedError, RetryableError, TooLargeErro
 from ..protocol import HttpResponse
 
 MAX_RETRY_AFTER = 1e9
-"""Seconds; a larger number in an answer means this."""
+"""Seconds; a larger number in a response means this."""
 
-AGAIN = frozenset({408, 425, 429})
+RETRYABLE = frozenset({408, 425, 429})
 CREDENTIALS = frozenset({401, 403, 407})
 
 
-def decision(answer: HttpResponse, now: float) -> DeliveryError | None:
-    """What a status code means; None is delivered. ``now`` (seconds since the epoch) is for a ``Retry-After`` date."""
-    status, body = answer.status, answer.body
+def classify_status(response: HttpResponse, now: float) -> DeliveryError | None:
+    """Return the error that a status code means, or None for "delivered".
+
+    ``now``: seconds since the epoch, for a ``Retry-After`` that is a date.
+    """
+    status, body = response.status, response.body
     if 200 <= status < 300:
         return None
     reason = f"HTTP {status}"
     if 300 <= status < 400:
-        place = answer.headers.get("location", "")[:200]
-        reason = f"{reason}: redirects are not followed; the address to set is {place!r}"
+        place = response.headers.get("location", "")[:200]
+        reason = f"{reason}: redirects are not followed; set the url to {place!r}"
         return UnauthorisedError(reason, status=status, body=body)
     if status in CREDENTIALS:
-        return UnauthorisedError(reason, status=status, body=body, retry_after=retry_after(answer.headers, now))
+        return UnauthorisedError(reason, status=status, body=body, retry_after=retry_after(response.headers, now))
     if status == 413:
         return TooLargeError(reason, status=status, body=body)
-    if status in AGAIN or not 400 <= status < 600 or (status >= 500 and status != 501):
-        return RetryableError(reason, status=status, body=body, retry_after=retry_after(answer.headers, now))
+    if status in RETRYABLE or not 400 <= status < 600 or (status >= 500 and status != 501):
+        return RetryableError(reason, status=status, body=body, retry_after=retry_after(response.headers, now))
     return RejectedError(reason, status=status, body=body)
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds to wait by the ``Retry-After`` header (RFC 9110: seconds, or a date); None for nothing sensible."""
+    """Seconds to wait by the ``Retry-After`` header (RFC 9110: seconds or a date); None when it is missing or wrong."""
     text = headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]*)?", text):
         return min(float(text), MAX_RETRY_AFTER)

@@ -1,0 +1,89 @@
+"""What an exception of urllib3, http.client, ssl or the operating system means for the events of a request."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import ssl
+
+import urllib3
+from urllib3.exceptions import (
+    ClosedPoolError,
+    ConnectTimeoutError,
+    LocationValueError,
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    ProxyError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from ...errors import DeliveryError, RetryableError, UnauthorisedError
+from .status import CREDENTIALS
+
+
+def classify_failure(exc: BaseException, place: str) -> DeliveryError:
+    """Return the error for the events of a request that got no response. ``place``: see `origin`."""
+    cause = exc.reason if isinstance(exc, MaxRetryError) and exc.reason is not None else exc
+    if isinstance(cause, (LocationValueError, UnicodeError)):
+        return UnauthorisedError(f"no such address: {place}: {describe(cause)}")
+    if isinstance(cause, ProxyError):
+        return _proxy_failure(cause)
+    return RetryableError(_reason(cause, place))
+
+
+def _reason(cause: BaseException, place: str) -> str:
+    if isinstance(cause, NameResolutionError):
+        return f"{place}: the host's name can't be resolved: {describe(cause)}"
+    if isinstance(cause, ConnectTimeoutError) and not isinstance(cause, NewConnectionError):
+        return f"{place}: no connection in time"
+    if isinstance(cause, NewConnectionError):
+        return f"{place}: no connection: {describe(cause)}"
+    if isinstance(cause, ReadTimeoutError) or isinstance(_innermost(cause), TimeoutError):
+        return f"{place}: no complete response in time"
+    if isinstance(cause, (SSLError, ssl.SSLError)):
+        return f"{place}: TLS: {describe(cause)}"
+    if isinstance(cause, http.client.IncompleteRead):
+        return f"{place}: the response was cut"
+    if isinstance(cause, ClosedPoolError):
+        return "closed"
+    return f"{place}: {describe(cause)}"
+
+
+def _proxy_failure(exc: ProxyError) -> DeliveryError:
+    reason = f"proxy: {describe(exc)}"
+    status = re.search(r"Tunnel connection failed: (\d{3})", reason)
+    if status and int(status[1]) in CREDENTIALS:
+        return UnauthorisedError(reason, status=int(status[1]))
+    return RetryableError(reason)
+
+
+def describe(exc: BaseException) -> str:
+    """The innermost cause in one line, without passwords; the exceptions around it only repeat the address."""
+    inner = _innermost(exc)
+    text = f"{type(inner).__name__}: {inner}"[:300]
+    return re.sub(r"//[^/@\s]*@", "//***@", text)
+
+
+def _innermost(exc: BaseException) -> BaseException:
+    seen = {id(exc)}
+    while (cause := _cause(exc)) is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        exc = cause
+    return exc
+
+
+def _cause(exc: BaseException) -> BaseException | None:
+    if exc.__cause__ is not None:
+        return exc.__cause__
+    return next((each for each in exc.args if isinstance(each, BaseException)), None)
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of a URL, without credentials."""
+    with contextlib.suppress(ValueError):
+        parts = urllib3.util.parse_url(url)
+        return parts._replace(auth=None, path=None, query=None, fragment=None).url
+    return "the address"
