@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LATER = 3
 TIMEOUT = 5.0
-JOURNALING = 5.0  # seconds at most, after the timeout, until it is known to be in the journal
+JOURNALING = 5.0  # seconds at most, after the timeout, until the event is in the journal
 LONGEST = 1024 * 1024  # bytes of a traceback that are read
 
 
@@ -27,20 +27,20 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         help="ship one event",
         description="Ship one event to the services that the environment names (SHIPPER_TRAKERR_API_KEY, "
         "SHIPPER_JKOOL_TOKEN, and any other SHIPPER_ setting), and wait until it is delivered.",
-        epilog=f"Exit code: 0 delivered; 1 refused by a service, or dropped; 2 could not be tried; {LATER} not "
-        "delivered yet: it is in the journal, and goes out as soon as the services take it or, when that takes long, "
+        epilog=f"Exit code: 0 delivered; 1 refused by a service, or dropped; 2 not tried; {LATER} not "
+        "delivered yet: it is in the journal, and is delivered as soon as the services take it or, if that takes long, "
         "with the next command that has the same settings.",
     )
     parser.add_argument("message")
-    parser.add_argument("--level", help="its level, a name or a number (INFO; ERROR with an exception)")
-    parser.add_argument("--logger", default="shipper.send", metavar="NAME", help="its logger's name (%(default)s)")
+    parser.add_argument("--level", help="the level, a name or a number (INFO; ERROR with an exception)")
+    parser.add_argument("--logger", default="shipper.send", metavar="NAME", help="the logger's name (%(default)s)")
     parser.add_argument(
-        "--extra", action="append", type=_pair, default=[], metavar="KEY=VALUE", help="a field; as often as you like"
+        "--extra", action="append", type=_pair, default=[], metavar="KEY=VALUE", help="a field; may be repeated"
     )
     parser.add_argument(
         "--exception-from",
         metavar="FILE",
-        help="the text of a traceback, - for standard input; what Python printed is sent as exceptions",
+        help="a file with the text of a traceback, - for standard input; one that Python printed is sent as exceptions",
     )
     parser.add_argument("--app", metavar="NAME", help="ship as this app (default: named after the services)")
     parser.add_argument("--spool", metavar="PATH", help="the app's folder, when that is not in the default place")
@@ -63,7 +63,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to 86400")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 86400")
     return seconds
 
 
@@ -89,24 +89,20 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _event(given: argparse.Namespace) -> Event:
-    """OSError when the traceback can't be read."""
+    """OSError when the traceback cannot be read."""
     import logging
 
     from ..application.record import from_record
-    from ..backends import validators
     from ..event.sanitize import plain
+    from .starting import level_from
 
     text = None if given.exception_from is None else _read(given.exception_from)
-    level = validators.level("--level", _number(given.level or ("INFO" if text is None else "ERROR")))
+    level = level_from(given.level or ("INFO" if text is None else "ERROR"))
     record = logging.LogRecord(given.logger, level, "", 0, given.message, None, None)
     record.exc_text = text
     event = from_record(record)
-    event.extra = plain(dict(given.extra))  # as they are given: a key may be one that a record has itself
+    event.extra = plain(dict(given.extra))  # not through the record: a key may be the name of one of its attributes
     return event
-
-
-def _number(level: str) -> int | str:
-    return int(level) if level.isascii() and level.isdigit() else level
 
 
 def _read(path: str) -> str:
@@ -119,12 +115,12 @@ def _read(path: str) -> str:
 
 
 def _check_level(settings: Settings, level: int) -> None:
-    """ConfigurationError when nobody would get the event."""
+    """ConfigurationError when no backend takes the event's level."""
     from ..errors import ConfigurationError
 
     if all(level < backend.level for backend in settings.backends):
         takes = ", ".join(f"{backend.name} takes {backend.level} and above" for backend in settings.backends)
-        raise ConfigurationError("--level", level, f"no service takes it: {takes}")
+        raise ConfigurationError("--level", level, f"no backend takes it: {takes}")
 
 
 def _outcome(app: App, timeout: float, before: dict[str, int]) -> int:

@@ -1,4 +1,4 @@
-"""What `send` and `pipe` share: settings that come from the environment alone, and an app to ship with."""
+"""What `send` and `pipe` share: settings from the environment, and an app to ship with."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from .._support.hashing import fingerprint
 from .._support.values import parts
 from ..application.api import current, start
+from ..backends import validators
 from ..config.environment import resolve
 from ..config.settings import Settings, identity
 from ..errors import ConfigurationError
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 
 
 def settings_for(app: str | None, spool: str | None) -> Settings:
-    """Settings from ``SHIPPER_…`` and two options. Without a name the app is named after where it ships to, so that
-    the next command with the same settings delivers what this one could not.
+    """Settings from ``SHIPPER_…`` variables, and from the options ``--app`` and ``--spool``.
 
-    ConfigurationError when there is no backend, or when the app runs with other settings: they would be replaced.
+    Without a name the app is named after its backends, so that the next command with the same settings delivers what
+    this one could not. ConfigurationError when there is no backend, or when the app is running with other settings,
+    which would be replaced.
     """
     app = app or os.environ.get("SHIPPER_APP") or _owner(spool or os.environ.get("SHIPPER_SPOOL"))
     settings = resolve((), {"app": app, "spool": spool})
@@ -38,7 +40,7 @@ def settings_for(app: str | None, spool: str | None) -> Settings:
 
 
 def _owner(spool: str | None) -> str | None:
-    """The app that a spool belongs to, if there is one."""
+    """The app that owns a spool, if there is one."""
     if spool is None:
         return None
     name = os.path.join(Spool(spool).path, "app")
@@ -47,8 +49,13 @@ def _owner(spool: str | None) -> str | None:
     return None
 
 
+def level_from(text: str) -> int:
+    """The level that ``--level`` names: a number, or a name in any case. ConfigurationError for anything else."""
+    return validators.level("--level", int(text) if text.isascii() and text.isdigit() else text)
+
+
 def begin(settings: Settings) -> App:
-    """Start the app; nothing is attached to logging."""
+    """Start the app, without a handler at a logger."""
     names = (parts(Settings) or {}).keys() - {"backends", "cwd", "is_named", "joined"}
     given = {name: getattr(settings, name) for name in names}
     start(*settings.backends, attach=False, **given)

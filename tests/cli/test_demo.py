@@ -1,4 +1,4 @@
-"""`shipper demo`: it loses nothing, would say so if it did, keeps its time, and leaves nothing behind."""
+"""`shipper demo` loses nothing, reports what it loses, keeps its time, and removes what it has created."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from pathlib import Path
 import pytest
 
 from shipper.cli.demo.application import Task
-from shipper.cli.demo.command import LIMIT, Application, Demo, DemoFailed, Outcome, undelivered
-from shipper.cli.demo.view import sentence, verdict
+from shipper.cli.demo.outcome import Outcome, undelivered
+from shipper.cli.demo.process import ApplicationProcess, DemoFailed
+from shipper.cli.demo.scenario import LIMIT, Demo
+from shipper.cli.demo.view import sentence, show_outcome
 from shipper.receiver import Receiver
 
 from ..support.command import lines_of, running
@@ -42,7 +44,7 @@ GOOD = Outcome(
 
 @contextlib.contextmanager
 def demo(*arguments: str, stdout: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
-    """The command, with settings around that are none of the demo's business."""
+    """The command, with settings in the environment that must not matter to it."""
     environment = {**os.environ, "SHIPPER_LEVEL": "CRITICAL", "SHIPPER_SPOOL": "/nowhere", "SHIPPER_OVERFLOW": "many"}
     with running("demo", *arguments, stdout=stdout, env=environment) as process:
         yield process
@@ -59,7 +61,7 @@ def row(said: str, name: str) -> int:
     return int(found[1].replace(",", ""))
 
 
-def test_it_breaks_everything_and_loses_nothing_within_its_time() -> None:
+def test_the_demo_breaks_everything_and_loses_nothing_in_time() -> None:
     began = time.monotonic()
 
     with demo(*SHORT) as process:
@@ -67,7 +69,7 @@ def test_it_breaks_everything_and_loses_nothing_within_its_time() -> None:
 
     assert process.returncode == 0, said
     assert time.monotonic() - began < LIMIT + 1
-    for happening in ("503 for 2 seconds", r"worker \d+ got SIGKILL", r"shipper process \d+ got SIGKILL", "goes on"):
+    for happening in ("503 for 2 seconds", r"worker \d+ got SIGKILL", r"shipper process \d+ got SIGKILL", "continues"):
         assert re.search(happening, said), said
     emitted = row(said, "emitted")
     assert 300 <= emitted <= 400
@@ -79,7 +81,7 @@ def test_it_breaks_everything_and_loses_nothing_within_its_time() -> None:
     assert folders() == []
 
 
-def test_in_a_terminal_it_draws_bars_and_keep_leaves_the_page_up() -> None:
+def test_in_a_terminal_there_are_bars_and_keep_leaves_the_page_running() -> None:
     screen, terminal = pty.openpty()
     shown = bytearray()
     reader = threading.Thread(target=_read_all, args=(screen, shown))
@@ -112,7 +114,7 @@ def _read_all(descriptor: int, into: bytearray) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_leaves_nothing_behind(number: signal.Signals) -> None:
+def test_an_interrupted_demo_leaves_nothing_behind(number: signal.Signals) -> None:
     with demo(*SHORT) as process:
         next(line for line in lines_of(process) if "4 workers" in line)
         process.send_signal(number)
@@ -122,9 +124,9 @@ def test_interrupted_it_leaves_nothing_behind(number: signal.Signals) -> None:
 
 
 class Silent:
-    """A stage that nobody sees."""
+    """A display that shows nothing."""
 
-    def say(self, what: str) -> None:
+    def line(self, text: str) -> None:
         pass
 
     def progress(self, emitted: int, delivered: dict[str, int]) -> None:
@@ -142,31 +144,31 @@ def test_what_a_service_refuses_is_counted_as_dropped_and_lost() -> None:
     assert outcome.delivered["jkool"] == outcome.emitted
 
 
-def test_an_application_that_can_not_start_is_told_with_what_it_said(tmp_path: Path) -> None:
+def test_an_application_that_cannot_start_is_reported_with_its_stderr(tmp_path: Path) -> None:
     task = Task("no url", "no url", str(tmp_path / "spool"), str(tmp_path), records=4, seconds=1.0, stop_timeout=1.0)
 
-    with Application(tmp_path, task) as application, pytest.raises(DemoFailed, match=r"Trakerr\.url='no url'"):
+    with ApplicationProcess(tmp_path, task) as application, pytest.raises(DemoFailed, match=r"Trakerr\.url='no url'"):
         application.answer("ready", time.monotonic() + 20)
 
 
-def test_an_application_is_not_waited_for_longer_than_agreed(spool: Path, tmp_path: Path) -> None:
+def test_waiting_for_the_application_ends_at_its_deadline(spool: Path, tmp_path: Path) -> None:
     url = "http://127.0.0.1:9"
     task = Task(url, url, str(spool), str(tmp_path), records=4, seconds=1.0, stop_timeout=0.5)
 
-    with Application(tmp_path, task) as application:
+    with ApplicationProcess(tmp_path, task) as application:
         application.answer("ready", time.monotonic() + 20)
-        with pytest.raises(DemoFailed, match="did not say 'killed' in time"):
+        with pytest.raises(DemoFailed, match="did not answer 'killed' in time"):
             application.answer("killed", time.monotonic() + 0.1)
 
 
 @pytest.mark.parametrize("bad", [{"lost": 1}, {"left": 1}, {"dropped": 1}, {"emitted": 0}])
-def test_it_is_only_good_when_something_was_logged_and_nothing_lost_or_dropped(bad: dict[str, int]) -> None:
+def test_an_outcome_is_good_only_when_something_was_logged_and_nothing_was_lost_or_dropped(bad: dict[str, int]) -> None:
     assert GOOD.is_good
     assert not dataclasses.replace(GOOD, **bad).is_good  # type: ignore[arg-type]
 
 
 def test_the_table_names_every_count(capsys: pytest.CaptureFixture[str]) -> None:
-    verdict(GOOD)
+    show_outcome(GOOD)
 
     said = capsys.readouterr().out
     names = ("emitted", "delivered to Trakerr", "delivered to jKool", "retried", "duplicates", "dropped", "lost")
@@ -174,11 +176,11 @@ def test_the_table_names_every_count(capsys: pytest.CaptureFixture[str]) -> None
     assert "Every record is at both services" in said
 
 
-def test_what_still_lies_in_the_journal_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_still_in_the_journal_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
     late = dataclasses.replace(GOOD, left=2)
     odd = dataclasses.replace(GOOD, lost=2)
 
-    verdict(late)
+    show_outcome(late)
 
     said = capsys.readouterr().out
     assert (row(said, "still in the journal"), row(said, "lost")) == (2, 0)

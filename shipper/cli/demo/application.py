@@ -1,13 +1,13 @@
 """The demo's application: a main process that starts shipper and forks four workers, which log at a steady rate.
 
-It is told what to do by lines on stdin and answers by lines on stdout:
+It reads commands from stdin, one per line, and answers on stdout:
 
-    (at once)      → "ready"             the workers log
-    "kill"         → "killed PID PID"    a worker got SIGKILL, and another one took its place
-    "stop"         → "stopped {…}"       the workers are done, and `shipper.stop()` has reported
-    end of file      the demo is gone: so is the application
+    (at the start)   → "ready"             the workers log
+    "kill"           → "killed PID PID"    a worker got SIGKILL, and another one has replaced it
+    "stop"           → "stopped {…}"       the workers have ended, and `shipper.stop()` has reported
+    end of file        the demo has ended: the application ends too
 
-What a worker has logged stands in its ledger, a file: one number a line, written after the logging call returned.
+Each worker has a ledger, a file: one record's name per line, written after the logging call returned.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from multiprocessing.process import BaseProcess
 import shipper
 
 WORKERS = 4
-LATE = 1.0  # seconds that a worker goes on after its time to log all that it was asked for
+LATE = 1.0  # seconds after its time that a worker may still log
 LINE = 10
-"""Bytes of a line in a ledger: ``WW-NNNNNN`` and its end, worker and number."""
+"""Bytes of a line in a ledger: ``WW-NNNNNN`` (worker, number) and the line's end."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What the application is told when it starts."""
+    """The application's only argument, as JSON."""
 
     trakerr_url: str
     jkool_url: str
     spool: str
     ledgers: str  # the folder for them
     records: int  # all workers together
-    seconds: float  # ... in so many
+    seconds: float  # ... in this time
     stop_timeout: float
 
     def as_text(self) -> str:
@@ -48,11 +48,11 @@ class Task:
 
 
 class CardRefused(Exception):
-    """What the demo's orders fail with."""
+    """The error of the demo's orders."""
 
 
 def log_order(name: str, number: int) -> None:
-    """One record, of another kind each time; all end with ``#name``."""
+    """Log one record; the kind depends on the number. Every message ends with ``#name``."""
     log = logging.getLogger("demo.orders")
     kind = number % 5
     if kind == 0:
@@ -79,7 +79,7 @@ def _log_failure(log: logging.Logger, name: str) -> None:
 
 
 def work(worker: int, ledgers: str, records: int, seconds: float) -> None:
-    """Log ``records`` in ``seconds``, as evenly as the machine lets us; fewer when it is too slow for that."""
+    """Log ``records`` in ``seconds``, as evenly as possible; fewer on a slow machine."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
     ledger = os.open(os.path.join(ledgers, f"{worker:02d}"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -97,7 +97,7 @@ def work(worker: int, ledgers: str, records: int, seconds: float) -> None:
 
 
 class Workers:
-    """The forked children. Belongs to the main process, which ends only what it started."""
+    """The forked workers of the main process."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -116,7 +116,7 @@ class Workers:
         return worker
 
     def replace_one(self) -> tuple[int, int]:
-        """SIGKILL the newest, and fork another for what is left of its time: their pids."""
+        """SIGKILL the newest, and fork another for the rest of its time; the pids of both."""
         victim = self._all[-1]
         assert victim.pid is not None
         victim.kill()
@@ -138,7 +138,7 @@ class Workers:
 
 
 def main(text: str) -> None:
-    """The main process's life. ``text`` is a Task as text."""
+    """The main process, from start to end. ``text`` is a Task as JSON."""
     task = Task(**json.loads(text))
     shipper.start(
         shipper.Trakerr("demo-key", url=task.trakerr_url, level=logging.NOTSET),
@@ -150,13 +150,13 @@ def main(text: str) -> None:
     )
     workers = Workers(task)
     workers.start()
-    _say("ready")
+    _answer("ready")
     for line in sys.stdin:
         if line == "kill\n":
-            _say("killed {} {}".format(*workers.replace_one()))
+            _answer("killed {} {}".format(*workers.replace_one()))
         elif line == "stop\n":
             workers.join()
-            _say(f"stopped {json.dumps(_reported(shipper.stop(task.stop_timeout)))}")
+            _answer(f"stopped {json.dumps(_reported(shipper.stop(task.stop_timeout)))}")
             return
     workers.end()
     shipper.stop(0)
@@ -166,5 +166,5 @@ def _reported(report: shipper.Report | None) -> dict[str, object]:
     return {} if report is None else {"flushed": report.flushed, "left": dict(report.left)}
 
 
-def _say(line: str) -> None:
+def _answer(line: str) -> None:
     print(line, flush=True)

@@ -1,4 +1,4 @@
-"""What the demo looks like: bars and what happens in a terminal, plain lines elsewhere, and the table at the end."""
+"""How the demo is shown: progress bars in a terminal, plain lines elsewhere, and the table at the end."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from ..status.view import console
-from .command import SERVICES, Outcome, Stage
+from .outcome import SERVICES, Outcome
 
 TITLES = {"trakerr": "Trakerr", "jkool": "jKool"}
-PLAIN_PAUSE = 2.0  # seconds between two lines of progress where there is no terminal
+PROGRESS = 2.0  # seconds between two lines of progress, without a terminal
 
 
 @contextlib.contextmanager
-def stage(records: int) -> Iterator[Stage]:
-    """A place to show the demo on, for about so many records."""
+def display(records: int) -> Iterator[_Lines | _Bars]:
+    """Where to show a demo of about so many records."""
     out = console()
     if not out.is_terminal:
-        yield _Plain(out, records)
+        yield _Lines(out, records)
         return
     bars = Progress(
         TextColumn("{task.description}"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn(), console=out
@@ -31,23 +31,23 @@ def stage(records: int) -> Iterator[Stage]:
         yield _Bars(bars, records)
 
 
-class _Plain:
+class _Lines:
     def __init__(self, out: Console, records: int) -> None:
         self._out = out
         self._records = records
         self._began = time.monotonic()
-        self._said = self._began
+        self._shown_at = self._began
 
-    def say(self, what: str) -> None:
-        self._out.print(f"{time.monotonic() - self._began:5.1f} s  {what}", soft_wrap=True, markup=False)
+    def line(self, text: str) -> None:
+        self._out.print(f"{time.monotonic() - self._began:5.1f} s  {text}", soft_wrap=True, markup=False)
 
     def progress(self, emitted: int, delivered: dict[str, int]) -> None:
         now = time.monotonic()
-        if now - self._said < PLAIN_PAUSE:
+        if now - self._shown_at < PROGRESS:
             return
-        self._said = now
+        self._shown_at = now
         at = ", ".join(f"{count} at {TITLES[service]}" for service, count in delivered.items())
-        self.say(f"  {emitted} of about {self._records} emitted, {at}")
+        self.line(f"  {emitted} of about {self._records} emitted, {at}")
 
 
 class _Bars:
@@ -59,8 +59,8 @@ class _Bars:
             service: bars.add_task(f"at {TITLES[service]}", total=records) for service in SERVICES
         }
 
-    def say(self, what: str) -> None:
-        self._bars.console.print(f"[dim]{time.monotonic() - self._began:5.1f} s[/]  {what}")
+    def line(self, text: str) -> None:
+        self._bars.console.print(f"[dim]{time.monotonic() - self._began:5.1f} s[/]  {text}")
 
     def progress(self, emitted: int, delivered: dict[str, int]) -> None:
         self._bars.update(self._emitted, completed=emitted)
@@ -68,7 +68,7 @@ class _Bars:
             self._bars.update(self._delivered[service], completed=count)
 
 
-def verdict(outcome: Outcome) -> None:
+def show_outcome(outcome: Outcome) -> None:
     """The table, and a sentence about it."""
     out = console()
     table = Table(box=None, show_header=False, padding=(0, 3, 0, 0), pad_edge=False)

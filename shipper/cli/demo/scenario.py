@@ -1,0 +1,203 @@
+"""What happens in a demo: an application logs, its services fail, processes are killed, and then everything is counted.
+
+What has to arrive is what the workers' ledgers name: every record whose logging call had returned. What did arrive is
+what the receiver holds. Both are sets of names, and the demo is good when the second contains the first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from ...report import Status, read_status, total
+from ...spool.layout import Spool
+from .application import LINE, WORKERS, Task
+from .outcome import SERVICES, Outcome, undelivered
+from .process import ApplicationProcess, DemoFailed, end_shipper, shipper_pid
+
+if TYPE_CHECKING:
+    from ...receiver import Receiver
+
+LIMIT = 19.0  # seconds that everything may take, apart from starting Python ...
+SPARE = 12.0  # ... or, when the workers are asked to log for long, so many seconds more than that
+CLEARING = 2.0  # of these, seconds to end and remove what was started
+OUTAGE = 2.0  # seconds of 503
+STOP = 6.0  # seconds that the application's `shipper.stop()` may wait
+TICK = 0.1  # seconds between two updates of the display
+
+
+class Display(Protocol):
+    """Where the demo is shown."""
+
+    def line(self, text: str) -> None:
+        """Something has happened."""
+        ...
+
+    def progress(self, emitted: int, delivered: dict[str, int]) -> None: ...
+
+
+@dataclass
+class Arrivals:
+    """The names of the records that one service has received so far."""
+
+    receiver: Receiver
+    service: str
+    names: set[str] = field(default_factory=set)
+    last: int = 0
+
+    def follow(self) -> None:
+        while found := self.receiver.events(self.service, after=self.last, limit=1000):
+            self.last = found[-1]["id"]
+            self.names.update(each["message"].rpartition("#")[2] for each in found)
+
+
+class Demo:
+    """One demo. ``play`` starts the application, breaks things, and counts; afterwards only the receiver is left."""
+
+    def __init__(self, receiver: Receiver, display: Display, records: int, seconds: float, began: float) -> None:
+        self._receiver = receiver
+        self._display = display
+        self._records = records
+        self._seconds = seconds
+        self._began = began
+        self._limit = began + max(LIMIT, seconds + SPARE)
+        self._arrived = {service: Arrivals(receiver, service) for service in SERVICES}
+
+    def play(self) -> Outcome:
+        """DemoFailed when the application or the shipper process does not do what is needed."""
+        folder = Path(tempfile.mkdtemp(prefix="shipper-demo-"))
+        spool = Spool(str(folder / "spool"))
+        self._ledgers = folder / "ledgers"
+        self._ledgers.mkdir()
+        application = ApplicationProcess(folder, self._task(spool))
+        try:
+            with application:
+                self._perform(application, spool)
+            # Nobody writes any more: the shipper process delivers what is left, and ends by itself.
+            if not self._watch(lambda: not read_status(spool, "demo").running, until=self._limit - CLEARING / 2):
+                self._display.line("the time is over, and the shipper process has not ended")
+            return self._count(read_status(spool, "demo"))
+        finally:
+            # After the application: while it runs, it starts another shipper process for one that was ended.
+            end_shipper(spool)
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(spool.overflow, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.dirname(spool.overflow))
+
+    def _task(self, spool: Spool) -> Task:
+        return Task(
+            trakerr_url=self._receiver.trakerr_url,
+            jkool_url=self._receiver.jkool_url,
+            spool=spool.path,
+            ledgers=str(self._ledgers),
+            records=self._records,
+            seconds=self._seconds,
+            stop_timeout=STOP,
+        )
+
+    # -- what happens ------------------------------------------------------------------------------------------------
+
+    def _perform(self, application: ApplicationProcess, spool: Spool) -> None:
+        self._display.line(f"a receiver stands in for Trakerr and jKool; its page is {self._receiver.url}")
+        application.answer("ready", self._limit - CLEARING)
+        start = time.monotonic()
+        self._display.line(f"an application with {WORKERS} workers logs; one shipper process delivers")
+        for moment, happens in self._script(application, spool):
+            self._watch(lambda: False, until=start + moment)
+            happens()
+        self._watch(lambda: False, until=start + self._seconds)
+        self._display.line("the application stops; what is on its way is delivered")
+        application.send("stop")
+        self._watch(lambda: application.has_answered, until=self._limit - CLEARING)
+        application.answer("stopped", self._limit - CLEARING)
+
+    def _script(self, application: ApplicationProcess, spool: Spool) -> list[tuple[float, Callable[[], None]]]:
+        half = self._seconds * 0.4
+        return [
+            (self._seconds * 0.2, self._slow_down),
+            (half, self._fail),
+            (half + OUTAGE * 0.3, lambda: self._kill_worker(application)),
+            (half + OUTAGE * 0.6, lambda: self._kill_shipper(spool)),
+            (half + OUTAGE, lambda: self._display.line("the services answer again")),
+            (max(self._seconds * 0.8, half + OUTAGE), self._limit_rate),
+        ]
+
+    def _slow_down(self) -> None:
+        self._display.line("the services are slow: four answers take 0.4 s")
+        self._receiver.fail(delay=0.4, count=4)
+
+    def _fail(self) -> None:
+        self._display.line(f"both services answer 503 for {OUTAGE:g} seconds")
+        self._receiver.fail(status=503, seconds=OUTAGE)
+
+    def _limit_rate(self) -> None:
+        self._display.line("the services answer 429 with Retry-After: 1")
+        for service in SERVICES:
+            self._receiver.fail(service, status=429, retry_after="1")
+
+    def _kill_worker(self, application: ApplicationProcess) -> None:
+        application.send("kill")
+        killed, replacement = application.answer("killed", self._limit - CLEARING).split()
+        self._display.line(f"worker {killed} got SIGKILL; worker {replacement} replaces it")
+
+    def _kill_shipper(self, spool: Spool) -> None:
+        self._watch(lambda: shipper_pid(spool) is not None, until=self._limit - CLEARING)
+        pid = shipper_pid(spool)
+        if pid is None:
+            raise DemoFailed("no shipper process runs")
+        os.kill(pid, signal.SIGKILL)
+        self._display.line(f"the shipper process {pid} got SIGKILL, in the middle of the outage")
+        if not self._watch(lambda: shipper_pid(spool) not in (None, pid), until=self._limit - CLEARING):
+            raise DemoFailed("no other shipper process was started")
+        self._display.line(f"shipper process {shipper_pid(spool)} continues from the journal")
+
+    # -- what it comes to --------------------------------------------------------------------------------------------
+
+    def _watch(self, is_over: Callable[[], bool], *, until: float) -> bool:
+        """Show the progress until ``is_over``, or until a moment (time.monotonic()); whether it was over."""
+        pause = threading.Event()
+        while True:
+            over = is_over()
+            self._update()
+            left = until - time.monotonic()
+            if over or left <= 0:
+                return over
+            pause.wait(min(TICK, left))
+
+    def _update(self) -> None:
+        emitted = sum(path.stat().st_size // LINE for path in self._ledgers.iterdir())
+        for arrivals in self._arrived.values():
+            arrivals.follow()
+        self._display.progress(emitted, {service: len(each.names) for service, each in self._arrived.items()})
+
+    def _logged(self) -> set[str]:
+        return {name for path in self._ledgers.iterdir() for name in path.read_text().split("\n") if name}
+
+    def _count(self, status: Status) -> Outcome:
+        logged = self._logged()
+        self._update()
+        names = {service: each.names for service, each in self._arrived.items()}
+        known = {name for each in names.values() for name in each}
+        counts = self._receiver.counts()
+        lost, left = undelivered(logged, names, {each.name: each.left for each in status.backends})
+        return Outcome(
+            emitted=len(logged),
+            delivered={service: len(logged & each) for service, each in names.items()},
+            retried=sum(counts[service]["failed"] for service in SERVICES),
+            duplicates=sum(counts[service]["events"] - len(names[service]) for service in SERVICES),
+            dropped=status.total_dropped + sum(each.dead + total(each.dropped) for each in status.backends),
+            lost=lost,
+            left=left,
+            unfinished=len(known - logged),
+            seconds=time.monotonic() - self._began,
+        )
