@@ -4,35 +4,38 @@ from __future__ import annotations
 
 from collections import deque
 
-NETWORK = 0.003  # seconds: answers that all take longer came over a network, and more at once will help
-SURE = 16  # answers before that is believed; until then events go out one after the other
+MIN_RTT_SECONDS = 0.003  # answers that all take longer came over a network: more requests at once will help
+MIN_SAMPLES = 16  # answers before that is believed; until then events go out one after the other
 
 
-class InFlight:
-    """How many requests at the same time: one more for every answer that had to travel, half after a failure.
+class Concurrency:
+    """Additive increase, multiplicative decrease: one more request for every answer that came over a network, half as
+    many after a failure, never more than ``maximum``.
 
-    The quickest of the last answers tells how far away the server is; a slow one may only tell that this machine is
-    busy, and then threads would get into each other's way.
+    The quickest of the last answers tells how far away the server is. A slow one may only tell that this machine is
+    busy, and then more threads would slow each other down.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
         self._size = 1.0
-        self._careful = False
-        self._lately: deque[float] = deque(maxlen=32)
+        self._has_failed = False
+        self._round_trips: deque[float] = deque(maxlen=32)
 
     @property
     def size(self) -> int:
+        """The most requests at the same time."""
         return int(self._size)
 
     def answered(self, seconds: float) -> None:
-        self._lately.append(seconds)
-        step = 1 / self._size if self._careful else 1.0
-        if len(self._lately) >= SURE and min(self._lately) >= NETWORK:
-            self._size = min(self._size + step, self._most)
+        """A request was answered after so many seconds of waiting."""
+        self._round_trips.append(seconds)
+        step = 1 / self._size if self._has_failed else 1.0
+        if len(self._round_trips) >= MIN_SAMPLES and min(self._round_trips) >= MIN_RTT_SECONDS:
+            self._size = min(self._size + step, self._maximum)
         else:
             self._size = max(1.0, self._size - 1 / self._size)
 
     def failed(self) -> None:
         self._size = max(1.0, self._size / 2)
-        self._careful = True
+        self._has_failed = True

@@ -1,4 +1,4 @@
-"""Dead letters - one JSON line per event that a backend will never take: `dead/<backend>.ndjson` in the spool."""
+"""Dead letters: one JSON line per event that a backend will never take, in `dead/<backend>.ndjson` of the spool."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..spool.files import move_aside, reclaim_file
 
 
 class DeadLetters:
-    """Appends to one file; when it outgrows `limit` bytes the older half moves to `<name>.1`, over the last one."""
+    """Appends to one file. When it would outgrow ``limit`` bytes, its older half is replaced: `<name>.1`."""
 
     def __init__(self, folder: str, backend: str, *, limit: int) -> None:
         self.path = os.path.join(folder, f"{backend}.ndjson")
@@ -26,8 +26,8 @@ class DeadLetters:
         self._limit = limit
         self._writing = threading.Lock()
 
-    def bury(self, id: EventId, event: Event | bytes, error: DeliveryError) -> None:
-        """Write one down, durable before its event is settled. OSError when the disk does not take it."""
+    def write(self, id: EventId, event: Event | bytes, error: DeliveryError) -> None:
+        """Append one dead letter. OSError when the disk does not take it."""
         line = json.dumps(
             {
                 "id": str(id),
@@ -36,12 +36,12 @@ class DeadLetters:
                 "reason": error.reason,
                 "status": error.status,
                 "body": error.body,
-                "event": _plain(event),
+                "event": _as_json_object(event),
             },
-            default=_text,
+            default=_as_text,
         )
         with self._writing:
-            self._make_room(len(line))
+            self._make_room_for(len(line))
             self._append(line.encode() + b"\n")
 
     def _append(self, line: bytes) -> None:
@@ -49,26 +49,26 @@ class DeadLetters:
         try:
             size = os.fstat(fd).st_size
             if os.write(fd, line) != len(line):
-                os.ftruncate(fd, size)  # half a line would spoil the next one
+                os.ftruncate(fd, size)  # half a line would damage the next one
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
         finally:
             os.close(fd)
 
-    def _make_room(self, size: int) -> None:
+    def _make_room_for(self, size: int) -> None:
         with contextlib.suppress(FileNotFoundError):
-            there = os.stat(self.path).st_size
-            if there and there + size > self._limit // 2:
+            used = os.stat(self.path).st_size
+            if used and used + size > self._limit // 2:
                 move_aside(f"{self.path}.1")
                 os.replace(self.path, f"{self.path}.1")
 
 
-def _plain(event: Event | bytes) -> dict[str, Any]:
+def _as_json_object(event: Event | bytes) -> dict[str, Any]:
     if isinstance(event, bytes):
         return {"undecodable": base64.b64encode(event).decode()}
-    plain = dataclasses.asdict(event)
-    plain["id"] = str(event.id)
-    return plain
+    fields = dataclasses.asdict(event)
+    fields["id"] = str(event.id)
+    return fields
 
 
-def _text(value: object) -> str:
+def _as_text(value: object) -> str:
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else repr(value)

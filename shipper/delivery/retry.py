@@ -1,66 +1,39 @@
-"""When to send again; the only room that knows tenacity."""
+"""How long to wait before sending again. The only module that imports tenacity.
+
+The wait is drawn between 0 and a bound that doubles with every failure in a row (full jitter). A longer ``Retry-After``
+wins, up to its own bound. Refused credentials wait a long time of their own: only a person can mend them.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from typing import TypeVar
-
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    sleep_using_event,
-    stop_when_event_set,
-    wait_random_exponential,
-)
-from tenacity.wait import wait_base
+from tenacity import RetryCallState, Retrying, wait_random_exponential
 
 from ..config.limits import Retry
 from ..errors import RetryableError, UnauthorisedError
 
-T = TypeVar("T")
-Waiting = Callable[[RetryableError, float], None]
-"""Told before each wait: why, and for how many seconds."""
 
-
-class _Wait(wait_base):
-    """Full jitter; a longer Retry-After wins, up to its cap; refused credentials wait their own, long time."""
+class Retrier:
+    """Counts failures in a row, and says how many seconds to wait after each one. Not for use by several threads."""
 
     def __init__(self, retry: Retry) -> None:
         self._retry = retry
         self._jitter = wait_random_exponential(multiplier=retry.initial, max=retry.maximum)
+        self._retrying = Retrying(wait=self._jitter)
+        self._failures = 0
 
-    def __call__(self, retry_state: RetryCallState) -> float:
-        outcome = retry_state.outcome
-        error = outcome.exception() if outcome is not None else None
-        if isinstance(error, UnauthorisedError):
-            return max(self._retry.unauthorised, self._after(error))
-        wait = self._jitter(retry_state)
-        return max(wait, self._after(error)) if isinstance(error, RetryableError) else wait
+    def succeeded(self) -> None:
+        """The next failure is the first one again."""
+        self._failures = 0
 
-    def _after(self, error: RetryableError) -> float:
-        return min(error.retry_after or 0.0, self._retry.max_retry_after)
+    def seconds_after(self, failure: RetryableError) -> float:
+        """Note one more failure in a row; the seconds to wait before the next attempt."""
+        self._failures += 1
+        retry_after = min(failure.retry_after or 0.0, self._retry.max_retry_after)
+        if isinstance(failure, UnauthorisedError):
+            return max(self._retry.unauthorised, retry_after)
+        return max(self._drawn(), retry_after)
 
-
-class Persistence:
-    """Calls something until it no longer raises RetryableError, or `stopping` is set; then that error is raised."""
-
-    def __init__(self, retry: Retry, stopping: threading.Event, waiting: Waiting) -> None:
-        self._waiting = waiting
-        self._retrying = Retrying(
-            retry=retry_if_exception_type(RetryableError),
-            wait=_Wait(retry),
-            stop=stop_when_event_set(stopping),
-            sleep=sleep_using_event(stopping),
-            before_sleep=self._tell,
-            reraise=True,
-        )
-
-    def __call__(self, attempt: Callable[[], T]) -> T:
-        return self._retrying(attempt)
-
-    def _tell(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome is not None else None
-        if isinstance(error, RetryableError) and state.next_action is not None:
-            self._waiting(error, state.next_action.sleep)
+    def _drawn(self) -> float:
+        state = RetryCallState(self._retrying, None, (), {})
+        state.attempt_number = self._failures
+        return self._jitter(state)

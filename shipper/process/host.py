@@ -1,4 +1,4 @@
-"""What the machine is and how busy it is: the only room that knows psutil."""
+"""What the machine is and how busy it is. The only module that imports psutil."""
 
 from __future__ import annotations
 
@@ -7,53 +7,64 @@ import contextlib
 import math
 import platform
 import socket
+import time
 
 import psutil
 
-KEPT = 600  # samples, one a second
-_REFUSED = (OSError, RuntimeError, psutil.Error)  # what psutil says where /proc is closed to us
-NEAR = 5.0  # seconds between an event and a sample that may speak for it
+MAX_SAMPLES = 600
+SAMPLE_SECONDS = 1.0  # at least, between two samples
+MAX_DISTANCE_SECONDS = 5.0  # between an event and the sample that is taken for it
+_UNREADABLE = (OSError, RuntimeError, psutil.Error)  # raised by psutil where /proc can't be read
 
 
-class Load:
-    """CPU and memory in percent, sampled once a second by whoever calls `sample`; asked by time."""
+class LoadSampler:
+    """CPU and memory of the machine in percent, sampled by `sample` and looked up by time."""
 
     def __init__(self) -> None:
-        # Replaced as a whole, never changed: other threads ask for every event.
+        # Replaced as a whole, never changed: other threads look up a sample for every event.
         self._samples: tuple[list[float], list[tuple[float, float]]] = ([], [])
-        with contextlib.suppress(*_REFUSED):
+        self._sampled_at = float("-inf")
+        with contextlib.suppress(*_UNREADABLE):
             psutil.cpu_percent(None)  # the first call has nothing to compare with
 
+    def sample_if_due(self) -> None:
+        """Take a sample unless the last one is younger than `SAMPLE_SECONDS`."""
+        now = time.monotonic()
+        if now - self._sampled_at >= SAMPLE_SECONDS:
+            self._sampled_at = now
+            self.sample(time.time())
+
     def sample(self, now: float) -> None:
-        with contextlib.suppress(*_REFUSED):
+        """Take a sample for the time `now`, seconds since the epoch."""
+        with contextlib.suppress(*_UNREADABLE):
             value = (float(psutil.cpu_percent(None)), float(psutil.virtual_memory().percent))
             times, values = self._samples
-            self._samples = ([*times[1 - KEPT :], now], [*values[1 - KEPT :], value])
+            self._samples = ([*times[1 - MAX_SAMPLES :], now], [*values[1 - MAX_SAMPLES :], value])
 
     @property
     def latest(self) -> tuple[float, float, float] | None:
-        """When the last sample was taken, and what it says."""
+        """Time, CPU and memory of the last sample."""
         times, values = self._samples
         return (times[-1], *values[-1]) if times else None
 
     def __call__(self, time: float) -> tuple[float, float] | None:
-        """The sample nearest to `time` (seconds since the epoch), or None when there is none within 5 s."""
+        """CPU and memory in the sample nearest to `time` (seconds since the epoch); None without one within 5 s."""
         times, values = self._samples
         at = bisect.bisect_left(times, time)
         before = time - times[at - 1] if at > 0 else math.inf
         after = times[at] - time if at < len(times) else math.inf
-        if min(before, after) > NEAR:
+        if min(before, after) > MAX_DISTANCE_SECONDS:
             return None
         return values[at - 1 if before <= after else at]
 
 
-def host() -> str:
+def host_name() -> str:
     return platform.node() or "localhost"
 
 
-def address() -> str:
-    """The first address of the machine that is not the loopback's; 127.0.0.1 when there is none."""
-    with contextlib.suppress(*_REFUSED):
+def host_address() -> str:
+    """The first IPv4 address of the machine outside the loopback network; 127.0.0.1 when there is none."""
+    with contextlib.suppress(*_UNREADABLE):
         for addresses in psutil.net_if_addrs().values():
             for each in addresses:
                 if each.family == socket.AF_INET and not each.address.startswith("127."):

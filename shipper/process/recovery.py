@@ -1,4 +1,9 @@
-"""SHIPPER - trails of processes that are gone: what the pipe lost is put back into the journal, and the files go."""
+"""Pipe mirrors of processes that have ended: what the pipe lost is put back into the journal, and the files go.
+
+The pipe loses its content when all processes that hold it are killed at once. The frames that each process wrote last
+are in its pipe mirror. A frame that is in the journal or in the pipe must not be put back, so a mirror is compared with
+the account once intake has read everything that was in the pipe when the mirror was found.
+"""
 
 from __future__ import annotations
 
@@ -9,82 +14,85 @@ from ..transport.pipe_mirror import Left, left, waiting_in
 from .intake import Intake
 
 _ALL = 1_000_000  # stretches of the journal: it is followed to its end
-_LATE = 8  # trails whose frames are in our memory while the disk does not take them
+_MAX_LATE = 8  # mirrors whose frames are in memory while the disk does not take them
 
 
 class Recovery:
     """Used by the main thread of the shipper process, which holds the pipe."""
 
-    def __init__(self, folder: str, pipe: int, intake: Intake, ledger: Ledger) -> None:
+    def __init__(self, folder: str, pipe: int, intake: Intake, account: Ledger) -> None:
         self._folder = folder
         self._pipe = pipe
         self._intake = intake
-        self._ledger = ledger
-        self._knows = False  # who was gone before we held the pipe
-        self._before: list[Left] = []  # theirs: of these, what the pipe lost is not in the journal yet
-        self._before_at = 0  # bytes that intake has taken when it is past their last frame
-        self._kept: set[str] = set()  # these go once what they lost is in the journal
-        self._passed: list[Left] = []  # these go once intake is past their last frame
-        self._passed_at = 0
+        self._account = account
+        self._has_looked = False  # for the mirrors of processes that had ended before this one held the pipe
+        self._lost: list[Left] = []  # of these, what the pipe lost is not in the journal yet
+        self._lost_end = 0  # bytes that intake has taken when it has passed their last frame
+        self._kept: set[str] = set()  # paths of these: each goes once what it lost is in the journal
+        self._ended: list[Left] = []  # of processes that ended later: they go once intake has passed their last frame
+        self._ended_end = 0
 
     @property
     def is_pending(self) -> bool:
         """Whether something that the pipe lost is not in the journal yet."""
-        return not self._knows or bool(self._before) or self._intake.late > 0
+        return not self._has_looked or bool(self._lost) or self._intake.late > 0
 
     def begin(self) -> None:
-        """Before intake runs. When all who held the pipe were killed at once, it lost what was in it."""
+        """Put back what the pipe lost, before intake runs."""
         try:
-            self._find_out()
-            if self._before:
+            self._find_lost()
+            if self._lost:
                 self._intake.catch_up()
-                self._ledger.follow(_ALL, ended=True)  # of half a frame there, the pipe has no rest any more
-            while self._before:
-                self._intake.put_back(self._lost_by(self._before[0]))
-                self._before.pop(0).remove()
-        except OSError:  # no descriptor is to be had, or the disk is full: tried again at every look
+                self._account.follow(_ALL, ended=True)  # of half a frame there, the rest is not in the pipe any more
+            while self._lost:
+                self._intake.put_back(self._lost_frames(self._lost[0]))
+                self._lost.pop(0).remove()
+        except OSError:  # no descriptor left, or a full disk: `look` tries again
             pass
-        self._kept = {trail.path for trail in self._before}
+        self._kept = {mirror.path for mirror in self._lost}
 
-    def _find_out(self) -> None:
-        """First of all: what they wrote is by now in the journal, or in the pipe, or lost."""
-        self._before = list(left(self._folder))
-        self._before_at = self._end_of_pipe()
-        self._knows = True
+    def _find_lost(self) -> None:
+        """Before anything else: what these processes wrote is now in the journal, in the pipe, or lost."""
+        self._lost = list(left(self._folder))
+        self._lost_end = self._end_of_pipe()
+        self._has_looked = True
 
     def _end_of_pipe(self) -> int:
         return waiting_in(self._pipe) + self._intake.taken  # in this order: never too low
 
-    def _lost_by(self, trail: Left) -> bytes:
-        return trail.lost(partial(self._ledger.has, trail.token))
+    def _lost_frames(self, mirror: Left) -> bytes:
+        return mirror.lost(partial(self._account.has, mirror.token))
 
     def look(self) -> None:
-        """Who has gone since we hold the pipe has lost nothing of it: the trail goes, once it is in the journal."""
-        if not self._knows:
-            self._find_out()
-            self._kept = {trail.path for trail in self._before}
-        if self._before:
+        """Remove the mirrors of processes that have ended since, and try again what `begin` could not put back.
+
+        While this process holds the pipe nothing in it is lost: a mirror goes once its frames are in the journal.
+        """
+        if not self._has_looked:
+            self._find_lost()
+            self._kept = {mirror.path for mirror in self._lost}
+        if self._lost:
             self._try_again()
-        if self._passed and self._intake.taken < self._passed_at:
+        if self._ended and self._intake.taken < self._ended_end:
             return
-        self._remove()
-        self._passed = [trail for trail in left(self._folder) if trail.path not in self._kept]
-        self._passed_at = self._end_of_pipe()
+        self._remove_ended()
+        self._ended = [mirror for mirror in left(self._folder) if mirror.path not in self._kept]
+        self._ended_end = self._end_of_pipe()
 
     def _try_again(self) -> None:
-        if self._intake.taken < self._before_at:
+        if self._intake.taken < self._lost_end:
             return
-        self._ledger.follow(_ALL)
-        while self._before and self._ledger.is_at_end and self._intake.late < _LATE:
-            self._intake.put_back_later(self._lost_by(self._before[0]), self._before[0].remove)
-            self._before.pop(0)
+        self._account.follow(_ALL)
+        while self._lost and self._account.is_at_end and self._intake.late < _MAX_LATE:
+            self._intake.put_back_later(self._lost_frames(self._lost[0]), self._lost[0].remove)
+            self._lost.pop(0)
 
     def end(self) -> None:
-        """When intake has ended, after a last look, and nobody reads the pipe any more."""
+        """After a last `look`, once intake has ended and no process reads the pipe any more."""
         if not waiting_in(self._pipe):
-            self._remove()
+            self._remove_ended()
 
-    def _remove(self) -> None:
-        for trail in self._passed:
-            trail.remove()
-        self._passed = []
+    def _remove_ended(self) -> None:
+        for mirror in self._ended:
+            mirror.remove()
+        self._ended = []

@@ -1,4 +1,8 @@
-"""SHIPPER - how the process does, told in status.json: the only thing that flows back to the application."""
+"""Writes `status.json`: how the process does. Nothing else flows back to the application.
+
+Read by `shipper.report`, and by `flush` and `stop` of the application, which wait until the marks that they put into
+the queue are in ``marks`` and every backend's ``position`` has passed them. Each mark is [number, segment, offset].
+"""
 
 from __future__ import annotations
 
@@ -6,122 +10,124 @@ import contextlib
 import os
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config.settings import Settings
 from ..journal.account import Ledger
 from ..journal.writer import Position
 from ..spool.files import write_atomically
-from ..spool.layout import Spool
 from ..transport.overflow import Drops, living_drops
+from .deliveries import Deliveries
 from .intake import Intake
 
-AWAITED = 0.02  # seconds between two status files while somebody flushes
-PROGRESS = 0.2  # ... when something happens
-HEARTBEAT = 1.0  # ... and when nothing does
-PATIENT = 10.0  # seconds after which whoever still waits for a flush is told at leisure
+if TYPE_CHECKING:
+    from ..delivery.deliverer import Deliverer
+
+FLUSH_SECONDS = 0.02  # between two files while a process waits for a flush
+CHANGE_SECONDS = 0.2  # when something has changed
+HEARTBEAT_SECONDS = 1.0  # when nothing has
+MAX_FLUSH_SECONDS = 10.0  # after which a process that still waits is no reason to hurry
 
 
-class Telling:
-    """Used by the main thread of the shipper process. `settings` and `load` are what it tells of, as they are now."""
+class StatusWriter:
+    """Used by the main thread of the shipper process."""
 
     def __init__(
-        self,
-        spool: Spool,
-        settings: Settings,
-        ledger: Ledger,
-        intake: Intake,
-        deliverers: Sequence[Any],
-        *,
-        overflows: Sequence[str],
+        self, path: str, account: Ledger, intake: Intake, deliveries: Deliveries, *, overflows: Sequence[str]
     ) -> None:
-        self.settings = settings
-        self.load: Any = None
-        self._path = spool.status
-        self._ledger = ledger
+        self._path = path
+        self._account = account
         self._intake = intake
-        self._deliverers = deliverers
+        self._deliveries = deliveries
         self._overflows = overflows
         self._started = time.time()
-        self._known: tuple[Settings | None, str] = (None, "")  # settings, and their digest
-        self._said: dict[str, Any] = {}
-        self._said_at = 0.0
+        self._digest_of: tuple[Settings | None, str] = (None, "")
+        self._written: dict[str, Any] = {}
+        self._written_at = 0.0
         self._marks: dict[str, tuple[int, int, int]] = {}
-        self._marked_at = 0.0
+        self._marks_changed_at = 0.0
 
     @property
-    def is_awaited(self) -> bool:
-        """Whether somebody flushes: a mark was seen that a backend has not passed yet, or that was not told yet."""
-        marks = self._ledger.marks()
-        if marks != self._said.get("marks", {}):
+    def is_flush_waiting(self) -> bool:
+        """Whether a process waits for a flush: a backend has not passed a mark, or the file does not say so yet."""
+        marks = self._account.marks()
+        if marks != self._written.get("marks", {}):
             return True
         if marks != self._marks:
-            self._marks, self._marked_at = marks, time.monotonic()
-        if time.monotonic() - self._marked_at > PATIENT:
+            self._marks, self._marks_changed_at = marks, time.monotonic()
+        if time.monotonic() - self._marks_changed_at > MAX_FLUSH_SECONDS:
             return False
-        # What was told counts, not what is: whoever waits reads the file.
-        told = (each["position"] for each in self._said.get("backends", {}).values())
-        behind = min(told, default=self._ledger.position)
-        return any(Position(segment, offset) > behind for _, segment, offset in marks.values())
+        # What was written counts, not what is: the process that waits reads the file.
+        positions = (each["position"] for each in self._written.get("backends", {}).values())
+        least = min(positions, default=self._account.position)
+        return any(Position(segment, offset) > least for _, segment, offset in marks.values())
 
-    def tell(self, *, last: bool = False) -> None:
-        """Write status.json when it is time to."""
+    def write_if_due(self) -> None:
+        """Write the file when it is time to."""
         now = time.monotonic()
-        pause = 0.0 if last else AWAITED if self.is_awaited else PROGRESS
-        if now - self._said_at < pause:
+        if now - self._written_at < (FLUSH_SECONDS if self.is_flush_waiting else CHANGE_SECONDS):
             return
         state = self._state()
-        if state == self._said and not last and now - self._said_at < HEARTBEAT:
-            return
-        self._said, self._said_at = state, now
+        if state != self._written or now - self._written_at >= HEARTBEAT_SECONDS:
+            self._write(state, last=False)
+
+    def write(self, *, last: bool) -> None:
+        """Write the file now. ``last``: the process ends."""
+        self._write(self._state(), last=last)
+
+    def _write(self, state: dict[str, Any], *, last: bool) -> None:
+        self._written, self._written_at = state, time.monotonic()
         with contextlib.suppress(OSError):
             write_atomically(self._path, {**state, "updated": time.time(), "ended": last})
 
     def _state(self) -> dict[str, Any]:
-        ledger = self._ledger
+        account = self._account
+        load = self._deliveries.load
         return {
-            "app": self.settings.app,
+            "app": self._deliveries.settings.app,
             "pid": os.getpid(),
             "started": self._started,
             "digest": self._digest(),
             "ledger": {
-                **ledger.summary(),
-                "position": ledger.position,
-                "missing": ledger.missing,
-                "seen": ledger.seen(),
+                **account.summary(),
+                "position": account.position,
+                "missing": account.missing,
+                "seen": account.seen(),
             },
             "dropped": self._dropped(),
-            "marks": ledger.marks(),
-            "backends": {each.backend.name: _backend_state(each) for each in self._deliverers},
+            "marks": account.marks(),
+            "backends": {each.name: _backend_state(each) for each in self._deliveries},
             "journal": {"trouble": self._intake.trouble, "full": self._intake.paused.is_set()},
             "writers": not self._intake.eof.is_set(),
-            "load": self.load.latest if self.load is not None else None,
+            "load": load.latest if load is not None else None,
         }
 
     def _digest(self) -> str:
-        settings, digest = self._known
-        if settings is not self.settings:  # once for each: it was a tenth of what a quiet process did
-            digest = self.settings.digest
-            self._known = self.settings, digest
+        settings, digest = self._digest_of
+        if settings is not self._deliveries.settings:  # only then: it was a tenth of the work of an idle process
+            settings = self._deliveries.settings
+            digest = settings.digest
+            self._digest_of = settings, digest
         return digest
 
     def _dropped(self) -> Drops:
         for folder in self._overflows:
             for name, drops in living_drops(folder).items():
-                self._ledger.note_drops(name, 0, drops)
-        return self._ledger.drops
+                self._account.note_drops(name, 0, drops)
+        return self._account.drops
 
 
-def _backend_state(deliverer: Any) -> dict[str, Any]:
+def _backend_state(deliverer: Deliverer) -> dict[str, Any]:
+    progress = deliverer.progress
     return {
         "state": deliverer.state,
-        "position": deliverer.position,
-        "base": deliverer.base,
-        "counts": deliverer.counts,
-        "dropped": deliverer.dropped,
-        "settled": deliverer.settled_count,
+        "position": progress.position,
+        "base": progress.base,
+        "counts": progress.counts,
+        "dropped": progress.dropped,
+        "settled": progress.settled,
         "retried": deliverer.retried,
-        "in_flight": deliverer.in_flight.size,
+        "in_flight": deliverer.requests_in_flight,
         "oldest": deliverer.oldest,
         "last_error": deliverer.last_error,
     }

@@ -27,11 +27,11 @@ def lines(path: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
-def test_a_letter_tells_event_status_body_and_time(tmp_path: Path) -> None:
+def test_a_dead_letter_holds_event_status_body_and_time(tmp_path: Path) -> None:
     letters = DeadLetters(str(tmp_path), "trakerr", limit=1 << 20)
     failed = Raised("raised", "builtins.ValueError", "ValueError", "no", [Frame("app.py", 3, "main")])
 
-    letters.bury(number(7), Event(message="péché", extra={"raw": b"\xff"}, exceptions=[failed], id=number(7)), REASON)
+    letters.write(number(7), Event(message="péché", extra={"raw": b"\xff"}, exceptions=[failed], id=number(7)), REASON)
 
     (letter,) = lines(letters.path)
     assert os.path.basename(letters.path) == "trakerr.ndjson"
@@ -44,21 +44,21 @@ def test_a_letter_tells_event_status_body_and_time(tmp_path: Path) -> None:
     assert isinstance(letter["time"], float)
 
 
-def test_nobody_else_can_read_them(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_dead_letters(tmp_path: Path) -> None:
     letters = DeadLetters(str(tmp_path), "jkool", limit=1 << 20)
 
-    letters.bury(number(1), Event(), REASON)
+    letters.write(number(1), Event(), REASON)
 
     assert os.stat(letters.path).st_mode & 0o777 == 0o600
 
 
-def test_a_link_in_the_place_of_the_file_is_put_aside_and_not_followed(tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_file_is_renamed_and_not_followed(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text("")
     letters = DeadLetters(str(tmp_path), "jkool", limit=1 << 20)
     os.symlink(elsewhere, letters.path)
 
-    letters.bury(number(1), Event(), REASON)
+    letters.write(number(1), Event(), REASON)
 
     assert [letter["id"] for letter in lines(letters.path)] == [str(number(1))]
     assert elsewhere.read_text() == ""
@@ -70,7 +70,7 @@ def test_when_they_outgrow_their_limit_the_older_half_is_kept_aside_and_what_is_
     letters = DeadLetters(str(tmp_path), "jkool", limit=20_000)
 
     for seq in range(100):
-        letters.bury(number(seq), Event(message="x" * 500), REASON)
+        letters.write(number(seq), Event(message="x" * 500), REASON)
 
     kept = [*lines(f"{letters.path}.1"), *lines(letters.path)]
     assert [letter["id"] for letter in kept] == [str(number(seq)) for seq in range(100 - len(kept), 100)]
@@ -82,7 +82,7 @@ def test_several_threads_lose_none(tmp_path: Path) -> None:
 
     def bury(first: int) -> None:
         for seq in range(first, first + 25):
-            letters.bury(number(seq), Event(message="x" * 300), REASON)
+            letters.write(number(seq), Event(message="x" * 300), REASON)
 
     threads = [threading.Thread(target=bury, args=(25 * k,)) for k in range(4)]
 
@@ -99,17 +99,17 @@ def test_several_threads_lose_none(tmp_path: Path) -> None:
 
 def test_half_a_line_is_taken_back_when_the_disk_is_full(tmp_path: Path) -> None:
     letters = DeadLetters(str(tmp_path), "jkool", limit=1 << 20)
-    letters.bury(number(1), Event(), REASON)
+    letters.write(number(1), Event(), REASON)
     size = os.stat(letters.path).st_size
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, before[1]))
         with pytest.raises(OSError, match="No space left"):
-            letters.bury(number(2), Event(), REASON)
+            letters.write(number(2), Event(), REASON)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
 
-    letters.bury(number(3), Event(), REASON)
+    letters.write(number(3), Event(), REASON)
     assert [letter["id"] for letter in lines(letters.path)] == [str(number(1)), str(number(3))]

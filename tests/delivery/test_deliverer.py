@@ -1,4 +1,4 @@
-"""The way of the events from one cursor to one backend, with a backend and a clock of the test's own."""
+"""The deliverer takes events from one cursor to one backend; backend and clock belong to the test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
@@ -16,9 +16,11 @@ import pytest
 
 from shipper.backends.memory import Memory
 from shipper.config.limits import Batching, Retry
-from shipper.delivery.concurrency import InFlight
+from shipper.delivery.checkpoint import MAX_UNSAVED_SECONDS
+from shipper.delivery.concurrency import Concurrency
 from shipper.delivery.dead_letters import DeadLetters
-from shipper.delivery.deliverer import POISON_ATTEMPTS, POISON_PASSED, UNSAVED, Deliverer
+from shipper.delivery.deliverer import Deliverer
+from shipper.delivery.failures import POISON_ACCEPTED, POISON_ATTEMPTS
 from shipper.errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError
 from shipper.event.model import Event
 from shipper.event.truncate import pack
@@ -35,7 +37,7 @@ AT_ONCE = Retry(initial=0.0, maximum=0.0, max_retry_after=0.0, unauthorised=0.0,
 
 
 class Clock:
-    """Stands still until it is told to go on."""
+    """Returns `now`, which only the test changes."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -44,7 +46,7 @@ class Clock:
         return self.now
 
 
-class Way:
+class Delivery:
     """A journal, a cursor and a deliverer to `backend` in a folder of the test's own."""
 
     def __init__(
@@ -56,7 +58,7 @@ class Way:
         retry: Retry = AT_ONCE,
         clock: Callable[[], float] | None = None,
         dead: DeadLetters | None = None,
-        rest: float = 0.0,
+        collect_seconds: float = 0.0,
     ) -> None:
         self.folder = folder
         self.backend = backend
@@ -67,7 +69,13 @@ class Way:
         self.cursor = Cursor(str(folder / "cursor.json"), str(folder), level=backend.level, clock=self.clock)
         self.dead = dead or DeadLetters(str(folder), backend.name, limit=1 << 20)
         self.deliverer = Deliverer(
-            self.cursor, backend, self.dead, batching=batching, retry=retry, rest=rest, clock=self.clock
+            self.cursor,
+            backend,
+            self.dead,
+            batching=batching,
+            retry=retry,
+            collect_seconds=collect_seconds,
+            clock=self.clock,
         )
 
     def log(self, *messages: str, route: tuple[str, ...] | None = None, size: int = 0) -> None:
@@ -83,17 +91,13 @@ class Way:
         self._writer.append(b"".join(frame.encode(b"", token=self._token, seq=1, pid=1, flags=frame.MARK)))
 
     def round(self) -> RetryableError | None:
-        """One look at the journal; the failure that asks for a pause, if any. Never waits for more."""
+        """Deliver what is due now, without waiting for more; the failure that asks for a pause, if any."""
         self.deliverer.wake.set()
-        try:
-            self.deliverer._round()
-        except RetryableError as failure:
-            return failure
-        return None
+        return self.deliverer.deliver_once()
 
     def rounds(self, most: int = 200) -> None:
-        """Hurry, and look until everything is settled."""
-        self.deliverer.hurry_up(True, alone=False)
+        """Drain until everything is settled."""
+        self.deliverer.set_drain_mode(True, no_writers=False)
         self.deliverer.drained.clear()
         for _ in range(most):
             self.round()
@@ -102,8 +106,8 @@ class Way:
         raise AssertionError(f"not settled after {most} rounds")
 
     @property
-    def counts(self) -> dict[str, int]:
-        return self.deliverer.counts
+    def counts(self) -> Mapping[str, int]:
+        return self.deliverer.progress.counts
 
     @property
     def delivered(self) -> list[str]:
@@ -137,40 +141,40 @@ class Way:
 
 
 @pytest.fixture
-def way(spool: Path) -> Iterator[Callable[..., Way]]:
-    """Makes one, and ends it after the test."""
-    made: list[Way] = []
+def make(spool: Path) -> Iterator[Callable[..., Delivery]]:
+    """Makes a journal, a cursor and a deliverer, and closes them after the test."""
+    made: list[Delivery] = []
 
-    def make(backend: Memory | None = None, **settings: object) -> Way:
-        made.append(Way(spool, backend or Memory(), **settings))  # type: ignore[arg-type]
+    def new(backend: Memory | None = None, **settings: object) -> Delivery:
+        made.append(Delivery(spool, backend or Memory(), **settings))  # type: ignore[arg-type]
         return made[-1]
 
-    yield make
+    yield new
 
     for each in made:
         each.close()
 
 
-MakeWay = Callable[..., Way]
+MakeDelivery = Callable[..., Delivery]
 
 
 # -- what an answer means --------------------------------------------------------------------------------------------
 
 
-def test_what_is_delivered_is_settled_and_never_sent_again(way: MakeWay) -> None:
-    one = way(Memory(max_events=1))
-    one.log("a", "b", "c")
+def test_what_is_delivered_is_settled_and_never_sent_again(make: MakeDelivery) -> None:
+    delivery = make(Memory(max_events=1))
+    delivery.log("a", "b", "c")
 
-    one.rounds()
-    one.round()
+    delivery.rounds()
+    delivery.round()
 
-    assert one.sent == ["a", "b", "c"]
-    assert one.counts == {"delivered": 3}
-    assert one.deliverer.state == "idle"
+    assert delivery.sent == ["a", "b", "c"]
+    assert delivery.counts == {"delivered": 3}
+    assert delivery.deliverer.state == "idle"
 
 
 @pytest.mark.parametrize("max_events", [1, 500])
-def test_only_what_is_retryable_is_sent_again(way: MakeWay, max_events: int) -> None:
+def test_only_what_is_retryable_is_sent_again(make: MakeDelivery, max_events: int) -> None:
     refused = {"b": 2}
 
     def answer(event: Event) -> DeliveryError | None:
@@ -179,50 +183,50 @@ def test_only_what_is_retryable_is_sent_again(way: MakeWay, max_events: int) -> 
             return RetryableError("HTTP 503", status=503)
         return None
 
-    one = way(Memory(answers=answer, max_events=max_events))
-    one.log("a", "b", "c")
+    delivery = make(Memory(answers=answer, max_events=max_events))
+    delivery.log("a", "b", "c")
 
-    one.rounds()
+    delivery.rounds()
 
-    assert sorted(one.sent) == ["a", "b", "b", "b", "c"]
-    assert one.counts == {"delivered": 3}
-    assert one.letters == []
-
-
-def test_an_event_keeps_its_id_when_it_is_sent_again(way: MakeWay) -> None:
-    one = way(Memory(answers=[RetryableError("timeout")] * 3, max_events=1))
-    one.log("a")
-
-    one.rounds()
-
-    assert len(one.backend.sent) == 4
-    assert len({event.id for event in one.backend.sent}) == 1
+    assert sorted(delivery.sent) == ["a", "b", "b", "b", "c"]
+    assert delivery.counts == {"delivered": 3}
+    assert delivery.letters == []
 
 
-def test_a_rejected_event_becomes_a_dead_letter_with_status_and_body(way: MakeWay) -> None:
-    one = way(Memory(answers=[RejectedError("HTTP 400", status=400, body="no such stage")], max_events=1))
-    one.log("bad", "good")
+def test_an_event_keeps_its_id_when_it_is_sent_again(make: MakeDelivery) -> None:
+    delivery = make(Memory(answers=[RetryableError("timeout")] * 3, max_events=1))
+    delivery.log("a")
 
-    one.rounds()
+    delivery.rounds()
 
-    assert one.delivered == ["good"]
-    assert one.counts == {"dead": 1, "delivered": 1}
-    (letter,) = one.letters
+    assert len(delivery.backend.sent) == 4
+    assert len({event.id for event in delivery.backend.sent}) == 1
+
+
+def test_a_rejected_event_becomes_a_dead_letter_with_status_and_body(make: MakeDelivery) -> None:
+    delivery = make(Memory(answers=[RejectedError("HTTP 400", status=400, body="no such stage")], max_events=1))
+    delivery.log("bad", "good")
+
+    delivery.rounds()
+
+    assert delivery.delivered == ["good"]
+    assert delivery.counts == {"dead": 1, "delivered": 1}
+    (letter,) = delivery.letters
     assert (letter["status"], letter["body"], letter["reason"]) == (400, "no such stage", "HTTP 400")
-    assert letter["id"] == str(one.backend.sent[0].id)
+    assert letter["id"] == str(delivery.backend.sent[0].id)
     assert letter["event"]["message"] == "bad"  # type: ignore[index]
 
 
-def test_refused_credentials_throw_nothing_away(way: MakeWay) -> None:
-    one = way(Memory(answers=[UnauthorisedError("HTTP 401", status=401)] * 50, max_events=1))
-    one.log("a", "b")
+def test_refused_credentials_throw_nothing_away(make: MakeDelivery) -> None:
+    delivery = make(Memory(answers=[UnauthorisedError("HTTP 401", status=401)] * 50, max_events=1))
+    delivery.log("a", "b")
 
-    failures = [one.round() for _ in range(50)]
+    failures = [delivery.round() for _ in range(50)]
 
     assert all(isinstance(failure, UnauthorisedError) for failure in failures)
-    assert one.letters == []
-    one.rounds()
-    assert sorted(one.delivered) == ["a", "b"]
+    assert delivery.letters == []
+    delivery.rounds()
+    assert sorted(delivery.delivered) == ["a", "b"]
 
 
 class Batches(Memory):
@@ -241,63 +245,65 @@ class Batches(Memory):
         return [answer] * len(events)
 
 
-def test_one_bad_event_in_a_batch_is_found_and_the_others_are_delivered(way: MakeWay) -> None:
+def test_one_bad_event_in_a_batch_is_found_and_the_others_are_delivered(make: MakeDelivery) -> None:
     messages = [str(number) for number in range(100)]
-    one = way(Batches(lambda batch: RejectedError("HTTP 400", status=400) if "37" in batch else None))
-    one.log(*messages)
+    delivery = make(Batches(lambda batch: RejectedError("HTTP 400", status=400) if "37" in batch else None))
+    delivery.log(*messages)
 
-    one.rounds()
+    delivery.rounds()
 
-    assert sorted(one.delivered, key=int) == [message for message in messages if message != "37"]
-    assert len(one.delivered) == 99
-    assert [letter["event"]["message"] for letter in one.letters] == ["37"]  # type: ignore[index]
-    assert len(one.backend.batches) < 20
-
-
-def test_a_batch_that_is_too_large_is_halved_until_it_fits(way: MakeWay) -> None:
-    one = way(Batches(lambda batch: TooLargeError("HTTP 413", status=413) if len(batch) > 10 else None))
-    one.log(*map(str, range(64)))
-
-    one.rounds()
-
-    assert one.counts == {"delivered": 64}
-    assert len(one.delivered) == len(set(one.delivered)) == 64
+    assert sorted(delivery.delivered, key=int) == [message for message in messages if message != "37"]
+    assert len(delivery.delivered) == 99
+    assert [letter["event"]["message"] for letter in delivery.letters] == ["37"]  # type: ignore[index]
+    assert len(delivery.backend.batches) < 20
 
 
-def test_a_single_event_that_is_too_large_is_cut_once(way: MakeWay) -> None:
+def test_a_batch_that_is_too_large_is_halved_until_it_fits(make: MakeDelivery) -> None:
+    delivery = make(Batches(lambda batch: TooLargeError("HTTP 413", status=413) if len(batch) > 10 else None))
+    delivery.log(*map(str, range(64)))
+
+    delivery.rounds()
+
+    assert delivery.counts == {"delivered": 64}
+    assert len(delivery.delivered) == len(set(delivery.delivered)) == 64
+
+
+def test_a_single_event_that_is_too_large_is_cut_once(make: MakeDelivery) -> None:
     sizes: list[int] = []
 
     def answer(event: Event) -> DeliveryError | None:
         sizes.append(len(pack(event)))
         return TooLargeError("HTTP 413", status=413) if sizes[-1] > 40_000 else None
 
-    one = way(Memory(answers=answer, max_events=1))
-    one.log("large", size=100_000)
+    delivery = make(Memory(answers=answer, max_events=1))
+    delivery.log("large", size=100_000)
 
-    one.rounds()
+    delivery.rounds()
 
-    assert one.counts == {"delivered": 1}
+    assert delivery.counts == {"delivered": 1}
     assert len(sizes) == 2
     assert sizes[1] <= 40_000
 
 
-def test_an_event_that_is_too_large_even_when_cut_is_dead(way: MakeWay) -> None:
-    one = way(Memory(answers=lambda event: TooLargeError("HTTP 413", status=413, body="64 KB at most"), max_events=1))
-    one.log("large", size=100_000)
+def test_an_event_that_is_too_large_even_when_cut_is_dead(make: MakeDelivery) -> None:
+    delivery = make(
+        Memory(answers=lambda event: TooLargeError("HTTP 413", status=413, body="64 KB at most"), max_events=1)
+    )
+    delivery.log("large", size=100_000)
 
-    one.rounds()
+    delivery.rounds()
 
-    assert one.counts == {"dead": 1}
-    assert len(one.backend.sent) == 2
-    assert "too large even when cut" in str(one.letters[0]["reason"])
-    assert (one.letters[0]["status"], one.letters[0]["body"]) == (413, "64 KB at most")
+    assert delivery.counts == {"dead": 1}
+    assert len(delivery.backend.sent) == 2
+    assert "too large even when cut" in str(delivery.letters[0]["reason"])
+    assert (delivery.letters[0]["status"], delivery.letters[0]["body"]) == (413, "64 KB at most")
 
 
 # -- backends that break their promise -------------------------------------------------------------------------------
 
 
 class Scripted(Memory):
-    """Does what it is told for each send: raises, or gives back what it is given."""
+    """Calls ``script`` at each send: raises or returns what it returns."""
 
     def __init__(self, script: Callable[[Sequence[Event]], object], **settings: int) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]
@@ -313,204 +319,207 @@ class Scripted(Memory):
         return done  # type: ignore[return-value]
 
 
-def test_an_event_that_twice_breaks_the_backend_is_dead_and_the_others_are_delivered(way: MakeWay) -> None:
+def test_an_event_that_twice_breaks_the_backend_is_dead_and_the_others_are_delivered(make: MakeDelivery) -> None:
     def script(events: Sequence[Event]) -> object:
         return KeyError("x") if any(event.message == "5" for event in events) else [None] * len(events)
 
-    one = way(Scripted(script))
-    one.log(*map(str, range(10)))
+    delivery = make(Scripted(script))
+    delivery.log(*map(str, range(10)))
 
-    one.rounds()
+    delivery.rounds()
 
-    assert one.counts == {"delivered": 9, "dead": 1}
-    assert "KeyError in the backend" in str(one.letters[0]["reason"])
+    assert delivery.counts == {"delivered": 9, "dead": 1}
+    assert "KeyError in the backend" in str(delivery.letters[0]["reason"])
 
 
-def test_a_backend_that_raises_once_is_asked_again(way: MakeWay) -> None:
+def test_a_backend_that_raises_once_is_asked_again(make: MakeDelivery) -> None:
     done: list[object] = [ValueError("once"), [None]]
-    one = way(Scripted(lambda events: done.pop(0), max_events=1))
-    one.log("a")
+    delivery = make(Scripted(lambda events: done.pop(0), max_events=1))
+    delivery.log("a")
 
-    one.rounds()
+    delivery.rounds()
 
-    assert one.counts == {"delivered": 1}
+    assert delivery.counts == {"delivered": 1}
 
 
 @pytest.mark.parametrize(
     "trouble", [ConnectionResetError("reset"), TimeoutError("late"), OSError(errno.EMFILE, "files")]
 )
 def test_network_trouble_that_a_backend_raises_is_a_reason_to_wait_not_to_reject(
-    way: MakeWay, trouble: OSError
+    make: MakeDelivery, trouble: OSError
 ) -> None:
     done: list[object] = [trouble] * 5 + [[None]]
-    one = way(Scripted(lambda events: done.pop(0), max_events=1))
-    one.log("a")
+    delivery = make(Scripted(lambda events: done.pop(0), max_events=1))
+    delivery.log("a")
 
-    failures = [one.round() for _ in range(5)]
-    one.rounds()
+    failures = [delivery.round() for _ in range(5)]
+    delivery.rounds()
 
     assert all(type(failure) is RetryableError for failure in failures)
-    assert one.counts == {"delivered": 1}
+    assert delivery.counts == {"delivered": 1}
 
 
-def test_an_answer_that_is_raised_counts_as_an_answer(way: MakeWay) -> None:
+def test_an_answer_that_is_raised_counts_as_an_answer(make: MakeDelivery) -> None:
     done: list[object] = [RetryableError("HTTP 503", status=503, retry_after=7.0), [None]]
-    one = way(Scripted(lambda events: done.pop(0), max_events=1))
-    one.log("a")
+    delivery = make(Scripted(lambda events: done.pop(0), max_events=1))
+    delivery.log("a")
 
-    failure = one.round()
-    one.rounds()
+    failure = delivery.round()
+    delivery.rounds()
 
     assert failure is not None
     assert failure.retry_after == 7.0
-    assert one.counts == {"delivered": 1}
+    assert delivery.counts == {"delivered": 1}
 
 
 @pytest.mark.parametrize("answers", [[], [None, None], None, 7, ["ok"], [True]], ids=repr)
-def test_answers_that_are_none_make_dead_letters_and_no_crash(way: MakeWay, answers: object) -> None:
-    one = way(Scripted(lambda events: answers, max_events=1))
-    one.log("a")
+def test_answers_that_are_none_make_dead_letters_and_no_crash(make: MakeDelivery, answers: object) -> None:
+    delivery = make(Scripted(lambda events: answers, max_events=1))
+    delivery.log("a")
 
-    one.rounds()
+    delivery.rounds()
 
-    assert one.counts == {"dead": 1}
+    assert delivery.counts == {"dead": 1}
 
 
 # -- what can't be delivered -----------------------------------------------------------------------------------------
 
 
-def test_bytes_that_are_no_event_become_a_dead_letter(way: MakeWay) -> None:
-    one = way(Memory(max_events=1))
-    one.append(b"\x93no event")
-    one.log("good")
+def test_bytes_that_are_no_event_become_a_dead_letter(make: MakeDelivery) -> None:
+    delivery = make(Memory(max_events=1))
+    delivery.append(b"\x93no event")
+    delivery.log("good")
 
-    one.rounds()
+    delivery.rounds()
 
-    assert one.delivered == ["good"]
-    assert one.counts == {"dead": 1, "delivered": 1}
-    assert "undecodable" in str(one.letters[0]["reason"])
-    assert one.letters[0]["event"] == {"undecodable": "k25vIGV2ZW50"}
-
-
-def test_an_event_goes_only_to_the_backends_of_its_route(way: MakeWay) -> None:
-    one = way(Memory("mine", max_events=1))
-    one.log("for mine", route=("mine", "theirs"))
-    one.log("for theirs", route=("theirs",))
-    one.log("for all")
-
-    one.rounds()
-
-    assert one.delivered == ["for mine", "for all"]
-    assert one.counts == {"delivered": 2, "filtered": 1}
+    assert delivery.delivered == ["good"]
+    assert delivery.counts == {"dead": 1, "delivered": 1}
+    assert "undecodable" in str(delivery.letters[0]["reason"])
+    assert delivery.letters[0]["event"] == {"undecodable": "k25vIGV2ZW50"}
 
 
-def test_events_below_the_backends_level_are_filtered(way: MakeWay) -> None:
-    one = way(Memory(level=30, max_events=1))
-    one.log("info")
+def test_an_event_goes_only_to_the_backends_of_its_route(make: MakeDelivery) -> None:
+    delivery = make(Memory("mine", max_events=1))
+    delivery.log("for mine", route=("mine", "theirs"))
+    delivery.log("for theirs", route=("theirs",))
+    delivery.log("for all")
 
-    one.rounds()
+    delivery.rounds()
 
-    assert one.sent == []
-    assert one.counts == {"filtered": 1}
+    assert delivery.delivered == ["for mine", "for all"]
+    assert delivery.counts == {"delivered": 2, "filtered": 1}
+
+
+def test_events_below_the_backends_level_are_filtered(make: MakeDelivery) -> None:
+    delivery = make(Memory(level=30, max_events=1))
+    delivery.log("info")
+
+    delivery.rounds()
+
+    assert delivery.sent == []
+    assert delivery.counts == {"filtered": 1}
 
 
 # -- batches ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_is_due_when_it_has_enough_events(way: MakeWay) -> None:
-    one = way(batching=Batching(max_events=5, max_age=10))
-    one.log("0", "1", "2", "3")
+def test_a_batch_is_due_when_it_has_enough_events(make: MakeDelivery) -> None:
+    delivery = make(batching=Batching(max_events=5, max_age=10))
+    delivery.log("0", "1", "2", "3")
 
-    one.round()
-    assert one.sent == []
+    delivery.round()
+    assert delivery.sent == []
 
-    one.log("4")
-    one.round()
-    assert one.sent == ["0", "1", "2", "3", "4"]
+    delivery.log("4")
+    delivery.round()
+    assert delivery.sent == ["0", "1", "2", "3", "4"]
 
 
-def test_a_batch_is_due_when_its_oldest_event_is_old_enough(way: MakeWay) -> None:
+def test_a_batch_is_due_when_its_oldest_event_is_old_enough(make: MakeDelivery) -> None:
     clock = Clock()
-    one = way(batching=Batching(max_age=10), clock=clock)
-    one.log("a")
+    delivery = make(batching=Batching(max_age=10), clock=clock)
+    delivery.log("a")
 
-    one.round()
-    assert one.sent == []
+    delivery.round()
+    assert delivery.sent == []
 
     clock.now += 9.9
-    one.log("b")
-    one.round()
-    assert one.sent == []
+    delivery.log("b")
+    delivery.round()
+    assert delivery.sent == []
 
     clock.now += 0.2
-    one.round()
-    assert one.sent == ["a", "b"]
+    delivery.round()
+    assert delivery.sent == ["a", "b"]
 
 
-def test_a_batch_is_due_when_it_has_enough_bytes(way: MakeWay) -> None:
-    one = way(batching=Batching(max_bytes=5000, max_age=10))
-    one.log("a", size=2000)
+def test_a_batch_is_due_when_it_has_enough_bytes(make: MakeDelivery) -> None:
+    delivery = make(batching=Batching(max_bytes=5000, max_age=10))
+    delivery.log("a", size=2000)
 
-    one.round()
-    assert one.sent == []
+    delivery.round()
+    assert delivery.sent == []
 
-    one.log("b", "c", size=2000)
-    one.rounds()
-    assert one.sent[:2] == ["a", "b"]
-
-
-def test_no_request_has_more_bytes_than_a_batch_may_have(way: MakeWay) -> None:
-    one = way(batching=Batching(max_bytes=5000))
-    one.log(*map(str, range(20)), size=1500)
-
-    one.rounds()
-
-    assert one.counts == {"delivered": 20}
-    assert max(sum(len(pack(event)) for event in batch) for batch in one.backend.batches) <= 5000
+    delivery.log("b", "c", size=2000)
+    delivery.rounds()
+    assert delivery.sent[:2] == ["a", "b"]
 
 
-def test_events_that_come_one_by_one_are_looked_for_some_at_a_time_until_somebody_waits(way: MakeWay) -> None:
-    one = way(Memory(), batching=Batching(max_age=0.0), rest=3600.0)
-    one.log("first")
-    with one.running():
-        wait_until(lambda: one.counts == {"delivered": 1} and one.deliverer.oldest is None, 10)
-        one.log("second")
-        one.log("third")
-        one.deliverer.hurry_up(False, alone=False, awaited=True)
-        wait_until(lambda: one.counts == {"delivered": 3}, 10)
+def test_no_request_has_more_bytes_than_a_batch_may_have(make: MakeDelivery) -> None:
+    delivery = make(batching=Batching(max_bytes=5000))
+    delivery.log(*map(str, range(20)), size=1500)
 
-    assert [[event.message for event in batch] for batch in one.backend.batches] == [["first"], ["second", "third"]]
+    delivery.rounds()
+
+    assert delivery.counts == {"delivered": 20}
+    assert max(sum(len(pack(event)) for event in batch) for batch in delivery.backend.batches) <= 5000
 
 
-def test_a_flush_makes_a_batch_due_at_once(way: MakeWay) -> None:
-    one = way(batching=Batching(max_age=3600))
-    one.log("a")
-    one.mark()
+def test_events_that_come_one_by_one_are_looked_for_some_at_a_time_until_somebody_waits(make: MakeDelivery) -> None:
+    delivery = make(Memory(), batching=Batching(max_age=0.0), collect_seconds=3600.0)
+    delivery.log("first")
+    with delivery.running():
+        wait_until(lambda: delivery.counts == {"delivered": 1} and delivery.deliverer.oldest is None, 10)
+        delivery.log("second")
+        delivery.log("third")
+        delivery.deliverer.set_drain_mode(False, no_writers=False, flush_waiting=True)
+        wait_until(lambda: delivery.counts == {"delivered": 3}, 10)
 
-    one.round()
-
-    assert one.sent == ["a"]
-
-
-def test_a_backend_that_takes_one_event_a_request_does_not_wait_for_age(way: MakeWay) -> None:
-    one = way(Memory(max_events=1), batching=Batching(max_age=3600))
-    one.log("a")
-
-    one.round()
-
-    assert one.sent == ["a"]
+    assert [[event.message for event in batch] for batch in delivery.backend.batches] == [
+        ["first"],
+        ["second", "third"],
+    ]
 
 
-def test_a_deliverer_that_hurries_says_when_nothing_is_left(way: MakeWay) -> None:
-    one = way(batching=Batching(max_age=3600))
-    one.log("a")
-    one.deliverer.hurry.set()
+def test_a_flush_makes_a_batch_due_at_once(make: MakeDelivery) -> None:
+    delivery = make(batching=Batching(max_age=3600))
+    delivery.log("a")
+    delivery.mark()
 
-    one.round()
-    assert not one.deliverer.drained.is_set()
+    delivery.round()
 
-    one.round()
-    assert one.deliverer.drained.is_set()
+    assert delivery.sent == ["a"]
+
+
+def test_a_backend_that_takes_one_event_a_request_does_not_wait_for_age(make: MakeDelivery) -> None:
+    delivery = make(Memory(max_events=1), batching=Batching(max_age=3600))
+    delivery.log("a")
+
+    delivery.round()
+
+    assert delivery.sent == ["a"]
+
+
+def test_a_deliverer_that_hurries_says_when_nothing_is_left(make: MakeDelivery) -> None:
+    delivery = make(batching=Batching(max_age=3600))
+    delivery.log("a")
+    delivery.deliverer.set_drain_mode(True, no_writers=False)
+
+    delivery.round()
+    assert not delivery.deliverer.drained.is_set()
+
+    delivery.round()
+    assert delivery.deliverer.drained.is_set()
 
 
 def _saved(spool: Path) -> int:
@@ -520,53 +529,53 @@ def _saved(spool: Path) -> int:
 
 
 def test_single_events_are_saved_some_at_a_time_and_a_crash_sends_no_more_again_than_may_be_under_way(
-    way: MakeWay, spool: Path
+    make: MakeDelivery, spool: Path
 ) -> None:
     saved: list[int] = []
     unsaved: list[int] = []
 
     def look(event: Event) -> None:
         saved.append(_saved(spool))
-        unsaved.append(len(one.sent) - saved[-1])
+        unsaved.append(len(delivery.sent) - saved[-1])
 
-    one = way(Memory(max_events=1, max_in_flight=16, answers=look))
+    delivery = make(Memory(max_events=1, max_in_flight=16, answers=look))
     for _ in range(100):
-        one.log(*"abc")
-        one.round()
+        delivery.log(*"abc")
+        delivery.round()
 
     assert max(unsaved) <= 16
     assert len(set(saved)) <= 300 / 15 + 2
-    assert one.counts == {"delivered": 300}
-    one.rounds()
+    assert delivery.counts == {"delivered": 300}
+    delivery.rounds()
     assert _saved(spool) == 300
 
 
-def test_single_events_are_saved_soon_even_when_no_more_come(way: MakeWay, spool: Path) -> None:
-    one = way(Memory(max_events=1, max_in_flight=16))
-    assert isinstance(one.clock, Clock)
+def test_single_events_are_saved_soon_even_when_no_more_come(make: MakeDelivery, spool: Path) -> None:
+    delivery = make(Memory(max_events=1, max_in_flight=16))
+    assert isinstance(delivery.clock, Clock)
     for _ in range(2):
-        one.log("a")
-        one.round()
-    assert (_saved(spool), one.counts) == (1, {"delivered": 2})
-    assert one.deliverer.durable < one.deliverer.position
+        delivery.log("a")
+        delivery.round()
+    assert (_saved(spool), delivery.counts) == (1, {"delivered": 2})
+    assert delivery.deliverer.progress.durable < delivery.deliverer.progress.position
 
-    one.round()
+    delivery.round()
     assert _saved(spool) == 1
-    one.clock.now += 2 * UNSAVED
-    one.round()
+    delivery.clock.now += 2 * MAX_UNSAVED_SECONDS
+    delivery.round()
 
     assert _saved(spool) == 2
-    assert one.deliverer.durable == one.deliverer.position
+    assert delivery.deliverer.progress.durable == delivery.deliverer.progress.position
 
 
-def test_before_it_waits_for_a_server_a_deliverer_saves(way: MakeWay, spool: Path) -> None:
-    one = way(Memory(max_events=1, max_in_flight=16, answers=[None, None, RetryableError("down")]))
+def test_before_it_waits_for_a_server_a_deliverer_saves(make: MakeDelivery, spool: Path) -> None:
+    delivery = make(Memory(max_events=1, max_in_flight=16, answers=[None, None, RetryableError("down")]))
     for _ in range(2):
-        one.log("a")
-        one.round()
-    one.log("b")
+        delivery.log("a")
+        delivery.round()
+    delivery.log("b")
 
-    assert one.round() is not None
+    assert delivery.round() is not None
 
     assert _saved(spool) == 2
 
@@ -574,34 +583,34 @@ def test_before_it_waits_for_a_server_a_deliverer_saves(way: MakeWay, spool: Pat
 # -- outages ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_is_down_gets_one_probe_at_a_time(way: MakeWay) -> None:
-    one = way(Memory(answers=lambda event: RetryableError("HTTP 503", status=503), max_events=1))
-    one.log(*map(str, range(50)))
+def test_a_server_that_is_down_gets_one_probe_at_a_time(make: MakeDelivery) -> None:
+    delivery = make(Memory(answers=lambda event: RetryableError("HTTP 503", status=503), max_events=1))
+    delivery.log(*map(str, range(50)))
 
-    failures = [one.round() for _ in range(10)]
+    failures = [delivery.round() for _ in range(10)]
 
     assert None not in failures
-    assert len(one.sent) == 10
+    assert len(delivery.sent) == 10
 
 
-def test_after_an_outage_the_rate_ramps_up(way: MakeWay) -> None:
-    one = way(Memory(answers=[RetryableError("HTTP 503", status=503)], max_events=1))
-    one.log(*map(str, range(100)))
-    one.round()
+def test_after_an_outage_the_rate_ramps_up(make: MakeDelivery) -> None:
+    delivery = make(Memory(answers=[RetryableError("HTTP 503", status=503)], max_events=1))
+    delivery.log(*map(str, range(100)))
+    delivery.round()
 
     taken = []
     for _ in range(5):
-        before = len(one.sent)
-        one.round()
-        taken.append(len(one.sent) - before)
+        before = len(delivery.sent)
+        delivery.round()
+        taken.append(len(delivery.sent) - before)
 
     assert taken == [1, 2, 4, 8, 16]
 
 
-def test_an_event_that_alone_keeps_failing_does_not_hold_up_the_others(way: MakeWay) -> None:
+def test_an_event_that_alone_keeps_failing_does_not_hold_up_the_others(make: MakeDelivery) -> None:
     clock = Clock()
     retry = Retry(initial=1.0, maximum=60.0, poison_after=3600)
-    one = way(
+    delivery = make(
         Memory(
             answers=lambda event: RetryableError("HTTP 500", status=500) if event.message == "bad" else None,
             max_events=1,
@@ -609,20 +618,20 @@ def test_an_event_that_alone_keeps_failing_does_not_hold_up_the_others(way: Make
         retry=retry,
         clock=clock,
     )
-    one.log("bad", *map(str, range(20)))
+    delivery.log("bad", *map(str, range(20)))
 
     for _ in range(40):
-        one.round()
+        delivery.round()
         clock.now += 0.01
 
-    assert one.delivered == [str(number) for number in range(20)]
-    assert one.sent.count("bad") < 25
-    assert one.letters == []
+    assert delivery.delivered == [str(number) for number in range(20)]
+    assert delivery.sent.count("bad") < 25
+    assert delivery.letters == []
 
 
-def test_an_event_that_alone_keeps_failing_is_given_up_after_poison_after(way: MakeWay) -> None:
+def test_an_event_that_alone_keeps_failing_is_given_up_after_poison_after(make: MakeDelivery) -> None:
     clock = Clock()
-    one = way(
+    delivery = make(
         Memory(
             answers=lambda event: RetryableError("HTTP 500", status=500) if event.message == "bad" else None,
             max_events=1,
@@ -630,85 +639,87 @@ def test_an_event_that_alone_keeps_failing_is_given_up_after_poison_after(way: M
         retry=Retry(initial=1.0, maximum=1.0, poison_after=600),
         clock=clock,
     )
-    one.log("bad")
+    delivery.log("bad")
 
-    for number in range(POISON_ATTEMPTS + POISON_PASSED):
-        one.log(str(number))
-        one.round()
-        one.round()
+    for number in range(POISON_ATTEMPTS + POISON_ACCEPTED):
+        delivery.log(str(number))
+        delivery.round()
+        delivery.round()
         clock.now += 2
-    assert one.letters == []
+    assert delivery.letters == []
 
     clock.now += 600
-    one.rounds()
-    assert [letter["event"]["message"] for letter in one.letters] == ["bad"]  # type: ignore[index]
+    delivery.rounds()
+    assert [letter["event"]["message"] for letter in delivery.letters] == ["bad"]  # type: ignore[index]
 
 
 @pytest.mark.parametrize("status", [None, 429, 503])
-def test_an_outage_does_not_change_the_order(way: MakeWay, status: int | None) -> None:
+def test_an_outage_does_not_change_the_order(make: MakeDelivery, status: int | None) -> None:
     clock = Clock()
     answers = [None, None, *[RetryableError("down", status=status)] * 9]
-    one = way(Memory(answers=answers, max_events=1), clock=clock)
-    one.log(*map(str, range(40)))
+    delivery = make(Memory(answers=answers, max_events=1), clock=clock)
+    delivery.log(*map(str, range(40)))
 
-    while len(one.delivered) < 40:
-        one.round()
+    while len(delivery.delivered) < 40:
+        delivery.round()
         clock.now += 0.1
 
-    assert one.delivered == [str(number) for number in range(40)]
+    assert delivery.delivered == [str(number) for number in range(40)]
 
 
-def test_no_event_is_given_up_while_the_server_is_down(way: MakeWay) -> None:
+def test_no_event_is_given_up_while_the_server_is_down(make: MakeDelivery) -> None:
     clock = Clock()
-    one = way(Memory(answers=lambda event: RetryableError("connect"), max_events=1), clock=clock)
-    one.log("a", "b")
+    delivery = make(Memory(answers=lambda event: RetryableError("connect"), max_events=1), clock=clock)
+    delivery.log("a", "b")
 
     for _ in range(100):
         clock.now += 60
-        assert one.round() is not None
+        assert delivery.round() is not None
 
-    assert one.letters == []
+    assert delivery.letters == []
 
 
-def test_an_event_that_a_batch_always_fails_with_does_not_keep_its_neighbours(way: MakeWay) -> None:
+def test_an_event_that_a_batch_always_fails_with_does_not_keep_its_neighbours(make: MakeDelivery) -> None:
     clock = Clock()
-    one = way(
+    delivery = make(
         Batches(lambda batch: RetryableError("HTTP 500", status=500) if "bad" in batch else None, max_events=10),
         retry=Retry(initial=1.0, maximum=1.0, poison_after=60),
         batching=Batching(max_events=10),
         clock=clock,
     )
-    one.log("0", "1", "bad", "3", "4")
-    one.deliverer.hurry.set()
+    delivery.log("0", "1", "bad", "3", "4")
+    delivery.deliverer.set_drain_mode(True, no_writers=False)
 
     for number in range(200):
-        one.log(f"later {number}")
-        one.round()
-        one.round()
+        delivery.log(f"later {number}")
+        delivery.round()
+        delivery.round()
         clock.now += 2
 
-    assert {"0", "1", "3", "4"} <= set(one.delivered)
-    assert [letter["event"]["message"] for letter in one.letters] == ["bad"]  # type: ignore[index]
+    assert {"0", "1", "3", "4"} <= set(delivery.delivered)
+    assert [letter["event"]["message"] for letter in delivery.letters] == ["bad"]  # type: ignore[index]
 
 
-def test_a_retry_after_stops_everything_even_when_others_passed(way: MakeWay) -> None:
-    one = way(Memory(answers=[None, RetryableError("HTTP 429", status=429, retry_after=7.0)], max_events=1))
-    one.log("a", "b", "c")
+def test_a_retry_after_stops_everything_even_when_others_passed(make: MakeDelivery) -> None:
+    delivery = make(Memory(answers=[None, RetryableError("HTTP 429", status=429, retry_after=7.0)], max_events=1))
+    delivery.log("a", "b", "c")
 
-    failure = one.round()
+    failure = delivery.round()
 
     assert failure is not None
     assert failure.retry_after == 7.0
-    assert one.sent == ["a", "b"]
+    assert delivery.sent == ["a", "b"]
 
 
-def test_stopping_ends_a_wait_promptly(way: MakeWay) -> None:
-    one = way(Memory(answers=lambda event: UnauthorisedError("HTTP 401", status=401), max_events=1), retry=Retry())
-    one.log("a")
-    with one.running() as thread:
-        wait_until(lambda: one.deliverer.state == "unauthorised")
+def test_stopping_ends_a_wait_promptly(make: MakeDelivery) -> None:
+    delivery = make(
+        Memory(answers=lambda event: UnauthorisedError("HTTP 401", status=401), max_events=1), retry=Retry()
+    )
+    delivery.log("a")
+    with delivery.running() as thread:
+        wait_until(lambda: delivery.deliverer.state == "unauthorised")
         began = monotonic()
-        one.deliverer.stopping.set()
+        delivery.deliverer.stopping.set()
         thread.join(5)
         took = monotonic() - began
 
@@ -716,23 +727,23 @@ def test_stopping_ends_a_wait_promptly(way: MakeWay) -> None:
     assert took < 0.5
 
 
-def test_the_state_tells_how_it_goes(way: MakeWay) -> None:
+def test_the_state_tells_how_it_goes(make: MakeDelivery) -> None:
     answers = [RetryableError("HTTP 503", status=503), UnauthorisedError("HTTP 401", status=401)]
-    one = way(Memory(answers=answers, max_events=1), retry=Retry(initial=0, maximum=0, unauthorised=0.3))
-    one.log("a")
-    with one.running():
-        wait_until(lambda: one.deliverer.state == "unauthorised")
-        wait_until(lambda: one.deliverer.state == "idle")
+    delivery = make(Memory(answers=answers, max_events=1), retry=Retry(initial=0, maximum=0, unauthorised=0.3))
+    delivery.log("a")
+    with delivery.running():
+        wait_until(lambda: delivery.deliverer.state == "unauthorised")
+        wait_until(lambda: delivery.deliverer.state == "idle")
 
-    assert one.deliverer.retried == 2
-    assert one.deliverer.last_error == "HTTP 401"
+    assert delivery.deliverer.retried == 2
+    assert delivery.deliverer.last_error == "HTTP 401"
 
 
 # -- several at a time -----------------------------------------------------------------------------------------------
 
 
 def test_the_number_of_requests_grows_only_with_answers_that_had_to_travel() -> None:
-    near, far = InFlight(8), InFlight(8)
+    near, far = Concurrency(8), Concurrency(8)
 
     for _ in range(40):
         near.answered(0.0001)
@@ -742,7 +753,7 @@ def test_the_number_of_requests_grows_only_with_answers_that_had_to_travel() -> 
 
 
 def test_a_failure_halves_the_number_of_requests_and_then_it_grows_slowly() -> None:
-    flight = InFlight(8)
+    flight = Concurrency(8)
     for _ in range(40):
         flight.answered(0.05)
 
@@ -754,7 +765,7 @@ def test_a_failure_halves_the_number_of_requests_and_then_it_grows_slowly() -> N
     assert flight.size == 4
 
 
-def test_slow_answers_are_waited_for_side_by_side_but_never_more_than_allowed(way: MakeWay) -> None:
+def test_slow_answers_are_waited_for_side_by_side_but_never_more_than_allowed(make: MakeDelivery) -> None:
     inside = threading.Semaphore(0)
     busiest: list[int] = []
     now: list[int] = []
@@ -770,12 +781,12 @@ def test_slow_answers_are_waited_for_side_by_side_but_never_more_than_allowed(wa
         with guard:
             now.pop()
 
-    one = way(Memory(answers=answer, max_events=1, max_in_flight=3), clock=monotonic)
-    one.log(*map(str, range(60)))
+    delivery = make(Memory(answers=answer, max_events=1, max_in_flight=3), clock=monotonic)
+    delivery.log(*map(str, range(60)))
 
-    one.rounds()
+    delivery.rounds()
 
-    assert sorted(one.delivered, key=int) == [str(number) for number in range(60)]
+    assert sorted(delivery.delivered, key=int) == [str(number) for number in range(60)]
     assert max(busiest) == 3
 
 
@@ -783,31 +794,31 @@ def test_slow_answers_are_waited_for_side_by_side_but_never_more_than_allowed(wa
 
 
 class FullDisk(DeadLetters):
-    """Takes nothing until it has room."""
+    """Raises ENOSPC until ``room`` is set."""
 
     room = False
 
-    def bury(self, *letter: object) -> None:
+    def write(self, *letter: object) -> None:
         if not self.room:
             raise OSError(errno.ENOSPC, "No space left on device")
-        super().bury(*letter)  # type: ignore[arg-type]
+        super().write(*letter)  # type: ignore[arg-type]
 
 
-def test_a_dead_letter_that_the_disk_does_not_take_is_tried_again(way: MakeWay, spool: Path) -> None:
+def test_a_dead_letter_that_the_disk_does_not_take_is_tried_again(make: MakeDelivery, spool: Path) -> None:
     disk = FullDisk(str(spool), "memory", limit=1 << 20)
-    one = way(Memory(answers=lambda event: RejectedError("HTTP 400", status=400), max_events=1), dead=disk)
-    one.log("bad")
-    with one.running():
-        wait_until(lambda: "No space left" in one.deliverer.last_error)
-        assert one.counts == {}
+    delivery = make(Memory(answers=lambda event: RejectedError("HTTP 400", status=400), max_events=1), dead=disk)
+    delivery.log("bad")
+    with delivery.running():
+        wait_until(lambda: "No space left" in delivery.deliverer.last_error)
+        assert delivery.counts == {}
         disk.room = True
-        wait_until(lambda: one.counts == {"dead": 1})
+        wait_until(lambda: delivery.counts == {"dead": 1})
 
-    assert [letter["event"]["message"] for letter in one.letters] == ["bad"]  # type: ignore[index]
+    assert [letter["event"]["message"] for letter in delivery.letters] == ["bad"]  # type: ignore[index]
 
 
-def test_a_full_disk_at_a_dead_letter_leaves_no_event_in_two_hands(way: MakeWay, spool: Path) -> None:
-    """The other requests under way are waited for before anything is sent again."""
+def test_a_full_disk_at_a_dead_letter_leaves_no_event_in_two_hands(make: MakeDelivery, spool: Path) -> None:
+    """The deliverer waits for the requests under way before it sends anything again."""
     disk = FullDisk(str(spool), "memory", limit=1 << 20)
     pause = threading.Event()
     there: list[str] = []
@@ -821,53 +832,53 @@ def test_a_full_disk_at_a_dead_letter_leaves_no_event_in_two_hands(way: MakeWay,
         there.remove(event.message)
         return RejectedError("HTTP 400", status=400) if event.message == "bad" else None
 
-    one = way(Memory(answers=answer, max_events=1, max_in_flight=4), dead=disk, clock=monotonic)
+    delivery = make(Memory(answers=answer, max_events=1, max_in_flight=4), dead=disk, clock=monotonic)
     for _ in range(10):
-        one.deliverer.in_flight.answered(1.0)
-    one.log("a", "bad", "b", "c")
+        delivery.deliverer._dispatcher.concurrency.answered(1.0)
+    delivery.log("a", "bad", "b", "c")
 
     with pytest.raises(OSError, match="No space left"):
-        one.round()
+        delivery.round()
 
     assert there == []
     disk.room = True
-    one.rounds()
+    delivery.rounds()
     assert twice == []
-    assert one.counts == {"delivered": 3, "dead": 1}
+    assert delivery.counts == {"delivered": 3, "dead": 1}
 
 
-def test_a_cursor_that_can_not_be_saved_is_saved_later(way: MakeWay, spool: Path) -> None:
-    one = way(Memory(max_events=1))
-    one.log("a")
+def test_a_cursor_that_can_not_be_saved_is_saved_later(make: MakeDelivery, spool: Path) -> None:
+    delivery = make(Memory(max_events=1))
+    delivery.log("a")
     with ExitStack() as obstacle:
         obstacle.enter_context(_in_the_way(spool / "cursor.json.new"))
-        with one.running():
-            wait_until(lambda: one.deliverer.last_error.startswith("spool: "))
-            assert one.deliverer.counts == {}
+        with delivery.running():
+            wait_until(lambda: delivery.deliverer.last_error.startswith("spool: "))
+            assert delivery.deliverer.progress.counts == {}
             obstacle.close()
-            wait_until(lambda: one.counts == {"delivered": 1})
+            wait_until(lambda: delivery.counts == {"delivered": 1})
 
-    assert one.sent == ["a"]
+    assert delivery.sent == ["a"]
 
 
-def test_events_get_on_while_the_cursor_can_not_be_saved(way: MakeWay, spool: Path) -> None:
-    one = way(Memory(max_events=1, max_in_flight=16))
+def test_events_get_on_while_the_cursor_can_not_be_saved(make: MakeDelivery, spool: Path) -> None:
+    delivery = make(Memory(max_events=1, max_in_flight=16))
     with _in_the_way(spool / "cursor.json.new"):
         for message in "abc":
-            one.log(message)
+            delivery.log(message)
             with pytest.raises(OSError, match=r"cursor\.json"):
-                one.deliverer._round()
+                delivery.deliverer.deliver_once()
 
-    assert one.sent == ["a", "b", "c"]
-    one.rounds()
-    assert one.counts == {"delivered": 3}
+    assert delivery.sent == ["a", "b", "c"]
+    delivery.rounds()
+    assert delivery.counts == {"delivered": 3}
 
 
-def test_the_end_comes_even_when_the_cursor_can_not_be_saved(way: MakeWay, spool: Path) -> None:
-    one = way(Memory(max_events=1))
-    one.log("a")
-    with _in_the_way(spool / "cursor.json.new"), one.running() as thread:
-        wait_until(lambda: one.sent == ["a"])
+def test_the_end_comes_even_when_the_cursor_can_not_be_saved(make: MakeDelivery, spool: Path) -> None:
+    delivery = make(Memory(max_events=1))
+    delivery.log("a")
+    with _in_the_way(spool / "cursor.json.new"), delivery.running() as thread:
+        wait_until(lambda: delivery.sent == ["a"])
 
     assert not thread.is_alive()
 
@@ -880,17 +891,17 @@ def _in_the_way(path: Path) -> Iterator[None]:
         yield
 
 
-def test_what_the_quota_gave_up_is_counted_and_not_sent(way: MakeWay, spool: Path) -> None:
-    one = way(Memory(max_events=1))
-    one.log("old", "old too")
-    one._writer.close()
-    one._writer = Writer(str(spool), segment_bytes=1 << 30, first=2)
-    one.log("new")
-    one.deliverer.floor = 2
+def test_what_the_quota_gave_up_is_counted_and_not_sent(make: MakeDelivery, spool: Path) -> None:
+    delivery = make(Memory(max_events=1))
+    delivery.log("old", "old too")
+    delivery._writer.close()
+    delivery._writer = Writer(str(spool), segment_bytes=1 << 30, first=2)
+    delivery.log("new")
+    delivery.deliverer.give_up_before(2)
 
-    one.rounds()
+    delivery.rounds()
 
     assert segments(str(spool)) == [1, 2]
-    assert one.delivered == ["new"]
-    assert one.counts == {"quota": 2, "delivered": 1}
-    assert one.deliverer.dropped == {"quota": {"INFO": 2}}
+    assert delivery.delivered == ["new"]
+    assert delivery.counts == {"quota": 2, "delivered": 1}
+    assert delivery.deliverer.progress.dropped == {"quota": {"INFO": 2}}

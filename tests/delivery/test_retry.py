@@ -1,35 +1,16 @@
-"""How long is waited before sending again."""
+"""How long delivery waits before it sends again."""
 
 from __future__ import annotations
 
-import threading
-from time import monotonic
-
-import pytest
-
 from shipper.config.limits import Retry
-from shipper.delivery.retry import Persistence
-from shipper.errors import RejectedError, RetryableError, UnauthorisedError
+from shipper.delivery.retry import Retrier
+from shipper.errors import RetryableError, UnauthorisedError
 
 
 def waits(error: RetryableError, retry: Retry, attempts: int = 12) -> list[float]:
-    """The waits before each attempt after the first, without waiting for them."""
-    told: list[float] = []
-    stopping = threading.Event()
-
-    def waiting(_: RetryableError, seconds: float) -> None:
-        told.append(seconds)
-        if len(told) >= attempts:
-            stopping.set()
-
-    def attempt() -> None:
-        raise error
-
-    persist = Persistence(retry, stopping, waiting)
-    persist._retrying.sleep = lambda seconds: None
-    with pytest.raises(RetryableError):
-        persist(attempt)
-    return told
+    """The waits after so many failures in a row."""
+    retrier = Retrier(retry)
+    return [retrier.seconds_after(error) for _ in range(attempts)]
 
 
 def test_the_wait_is_drawn_below_a_bound_that_doubles_up_to_the_maximum() -> None:
@@ -46,69 +27,46 @@ def test_the_wait_is_drawn_below_a_bound_that_doubles_up_to_the_maximum() -> Non
 
 
 def test_a_longer_retry_after_wins() -> None:
-    told = waits(RetryableError("HTTP 429", retry_after=7.0), Retry(initial=0.5, maximum=2.0))
+    found = waits(RetryableError("HTTP 429", retry_after=7.0), Retry(initial=0.5, maximum=2.0))
 
-    assert set(told) == {7.0}
+    assert set(found) == {7.0}
 
 
 def test_a_retry_after_is_capped() -> None:
-    told = waits(RetryableError("HTTP 429", retry_after=1e9), Retry(initial=0.5, maximum=2.0, max_retry_after=300.0))
+    found = waits(RetryableError("HTTP 429", retry_after=1e9), Retry(initial=0.5, maximum=2.0, max_retry_after=300.0))
 
-    assert set(told) == {300.0}
+    assert set(found) == {300.0}
 
 
 def test_a_shorter_retry_after_changes_nothing() -> None:
-    told = waits(RetryableError("HTTP 503", retry_after=0.0), Retry(initial=64.0, maximum=64.0), attempts=50)
+    found = waits(RetryableError("HTTP 503", retry_after=0.0), Retry(initial=64.0, maximum=64.0), attempts=50)
 
-    assert max(told) > 1.0
+    assert max(found) > 1.0
 
 
 def test_refused_credentials_wait_their_own_long_time() -> None:
-    told = waits(UnauthorisedError("HTTP 401"), Retry(unauthorised=60.0))
+    found = waits(UnauthorisedError("HTTP 401"), Retry(unauthorised=60.0))
 
-    assert set(told) == {60.0}
-
-
-def test_anything_else_that_is_raised_is_not_tried_again() -> None:
-    tried: list[int] = []
-
-    def attempt() -> None:
-        tried.append(1)
-        raise RejectedError("HTTP 400")
-
-    persist = Persistence(Retry(), threading.Event(), lambda error, seconds: None)
-    with pytest.raises(RejectedError):
-        persist(attempt)
-
-    assert len(tried) == 1
+    assert set(found) == {60.0}
 
 
-def test_what_succeeds_in_the_end_gives_its_result_and_the_next_call_starts_afresh() -> None:
-    told: list[float] = []
-    failures = [RetryableError("a"), RetryableError("b"), None, RetryableError("c"), None]
+def test_refused_credentials_wait_for_a_longer_retry_after() -> None:
+    found = waits(UnauthorisedError("HTTP 401", retry_after=90.0), Retry(unauthorised=60.0))
 
-    def attempt() -> str:
-        failure = failures.pop(0)
-        if failure is not None:
-            raise failure
-        return "done"
-
-    persist = Persistence(Retry(initial=0.001, maximum=0.5), threading.Event(), lambda error, wait: told.append(wait))
-
-    assert persist(attempt) == "done"
-    assert persist(attempt) == "done"
-    assert told[2] <= 0.001
+    assert set(found) == {90.0}
 
 
-def test_stopping_ends_the_wait_at_once_and_raises_the_last_failure() -> None:
-    stopping = threading.Event()
-    threading.Timer(0.05, stopping.set).start()
+def test_after_a_success_the_wait_is_short_again() -> None:
+    retrier = Retrier(Retry(initial=0.001, maximum=64.0))
+    for _ in range(30):
+        retrier.seconds_after(RetryableError("HTTP 503"))
 
-    def attempt() -> None:
-        raise UnauthorisedError("HTTP 401")
+    retrier.succeeded()
 
-    began = monotonic()
-    with pytest.raises(UnauthorisedError):
-        Persistence(Retry(unauthorised=60.0), stopping, lambda error, seconds: None)(attempt)
+    assert retrier.seconds_after(RetryableError("HTTP 503")) <= 0.001
 
-    assert monotonic() - began < 0.5
+
+def test_any_number_of_failures_in_a_row_has_a_wait() -> None:
+    found = waits(RetryableError("HTTP 503"), Retry(initial=0.5, maximum=4.0), attempts=3000)
+
+    assert max(found) <= 4.0

@@ -82,10 +82,10 @@ def start(place: Place) -> Iterator[Start]:
     """Start an intake in a thread; at the end all are stopped."""
     running: list[tuple[Intake, threading.Thread, int]] = []
 
-    def begin(*, segment_bytes: int = 1 << 20, grown: Callable[[], None] = lambda: None) -> Intake:
+    def begin(*, segment_bytes: int = 1 << 20, on_growth: Callable[[], None] = lambda: None) -> Intake:
         pipe = place.pipe()
         writer = Writer(str(place.journal), segment_bytes=segment_bytes)
-        intake = Intake(pipe, writer, place.overflow, grown=grown)
+        intake = Intake(pipe, writer, place.overflow, on_growth=on_growth)
         intake.adopting.set()
         thread = threading.Thread(target=intake.run)
         thread.start()
@@ -103,7 +103,7 @@ def start(place: Place) -> Iterator[Start]:
 
 def test_what_is_put_is_journaled_and_told(place: Place, start: Start) -> None:
     told = threading.Event()
-    start(grown=told.set)
+    start(on_growth=told.set)
     put = place.record_queue()
 
     for seq in range(100):

@@ -83,14 +83,14 @@ def test_different_warnings_of_one_backend_are_all_said(set_up: SetUp) -> None:
 def test_how_often_a_warning_came_is_said_the_next_time(set_up: SetUp) -> None:
     logger, stderr = set_up()
     (once,) = logger.filters
-    assert isinstance(once, log._Once)
+    assert isinstance(once, log._RepeatFilter)
     for _ in range(4):
         logger.warning("again")
 
-    once._seen = {key: (said - log.REPEAT - 1, times) for key, (said, times) in once._seen.items()}
+    once._seen = {key: (said - log.REPEAT_SECONDS - 1, times) for key, (said, times) in once._seen.items()}
     logger.warning("again")
 
-    assert "again (and 3 times more before)" in stderr.getvalue()
+    assert "again (repeated 3 times before)" in stderr.getvalue()
 
 
 def test_a_log_that_can_not_be_written_is_no_reason_to_stop(set_up: SetUp, tmp_path: Path) -> None:

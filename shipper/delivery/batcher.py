@@ -1,0 +1,111 @@
+"""Which events are sent next: those that failed and have waited, those that were never sent, then fresh ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from ..config.limits import Batching
+from ..journal.window import Entry
+from .failures import Failures
+
+MAX_SINGLES = 100  # most requests of one event in a round; a crash re-sends at most a round
+MAX_BATCHES = 4  # most requests of many events in a round
+
+
+class Source(Protocol):
+    """Where fresh events come from: a backend's cursor."""
+
+    def read(self, max_events: int, max_bytes: int) -> list[Entry]: ...
+    def take_urgency(self) -> bool:
+        """Whether a process waits for what was read (`flush`); False again until the next one does."""
+        ...
+
+
+class Batcher:
+    """The events that were read and are not settled yet, and the batches that are made of them.
+
+    A batch is due by count, bytes or age (`Batching`). ``max_events`` is the most that one request of the backend
+    takes; a backend that takes one event a request never waits for more.
+    """
+
+    def __init__(
+        self, source: Source, failures: Failures, batching: Batching, *, max_events: int, clock: Callable[[], float]
+    ) -> None:
+        self.per_request = min(max_events, batching.max_events)
+        self._source = source
+        self._failures = failures
+        self._batching = batching
+        self._clock = clock
+        self._max_requests = MAX_BATCHES if self.per_request > 1 else min(MAX_SINGLES, batching.max_events)
+        self._requests_allowed = self._max_requests
+        self._unsettled: list[Entry] = []
+        self._first_read_at = 0.0  # when the oldest event that was never sent was read
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every event that was read is settled, as of the last `take`."""
+        return not self._unsettled
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether only one request a round is allowed."""
+        return self._requests_allowed == 1
+
+    def probe(self) -> None:
+        """Allow one request a round, until the backend accepts events again."""
+        self._requests_allowed = 1
+
+    def ramp_up(self) -> None:
+        """Allow twice as many requests as in the last round."""
+        self._requests_allowed = min(self._requests_allowed * 2, self._max_requests)
+
+    def take(self, *, at_once: bool) -> list[Entry]:
+        """The events to send now, none when none is due. With ``at_once`` an incomplete batch is due too."""
+        now = self._clock()
+        limit = self._requests_allowed * self.per_request
+        self._unsettled = [entry for entry in self._unsettled if entry.outcome is None]
+        again = [entry for entry in self._unsettled if entry.attempts and entry.not_before <= now]
+        unsent = [entry for entry in self._unsettled if not entry.attempts]
+        batch = (again + unsent)[:limit]
+        if len(batch) < limit and len(self._unsettled) < self._max_requests * self.per_request:
+            if not unsent:
+                self._first_read_at = now
+            fresh = self._source.read(limit - len(batch), self._batching.max_bytes * self._requests_allowed)
+            self._unsettled += fresh
+            batch += fresh
+        if not batch and self._unsettled and self.is_probing:
+            return [min(self._unsettled, key=lambda entry: entry.not_before)]
+        return batch if again or self._is_due(batch, now, at_once) else []
+
+    def _is_due(self, batch: list[Entry], now: float, at_once: bool) -> bool:
+        if at_once or self.per_request == 1 or not batch:
+            return True
+        if len(batch) >= self.per_request or now - self._first_read_at >= self._batching.max_age:
+            return True
+        return self._source.take_urgency() or _size_of(batch) >= self._batching.max_bytes
+
+    def next_due_at(self) -> float | None:
+        """When an event that was read becomes due although nothing new comes; None when none does."""
+        waiting = self._first_read_at + self._batching.max_age
+        return min((each.not_before if each.attempts else waiting for each in self._unsettled), default=None)
+
+    def requests(self, batch: Sequence[Entry]) -> Iterator[list[Entry]]:
+        """The batch in pieces that one request takes."""
+        piece: list[Entry] = []
+        size, limit = 0, self.per_request
+        for entry in batch:
+            length = len(entry.payload or b"")
+            own_limit = self._failures.max_batch_with(entry, self.per_request)
+            limit = min(limit, own_limit)
+            if piece and (len(piece) >= limit or size + length > self._batching.max_bytes):
+                yield piece
+                piece, size, limit = [], 0, own_limit
+            piece.append(entry)
+            size += length
+        if piece:
+            yield piece
+
+
+def _size_of(batch: Sequence[Entry]) -> int:
+    return sum(len(entry.payload or b"") for entry in batch)

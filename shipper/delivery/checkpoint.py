@@ -1,0 +1,118 @@
+"""A backend's cursor in the journal, with what was last committed, for the deliverer and for the quota.
+
+Two threads use it: the deliverer reads, settles and commits; the main thread gives up segments when the journal is
+above its quota, whatever the deliverer waits for at that moment. Each call holds the lock for no longer than one read
+or one write of the cursor's file.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ..journal.cursor import Cursor
+from ..journal.window import Entry
+from ..journal.writer import Position
+
+MAX_UNSAVED_SECONDS = 0.05  # that a few single events may be settled and not saved yet
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a backend has come. Replaced as a whole, so any thread may read it."""
+
+    position: Position  # every event before it is settled
+    durable: Position  # every event before it is settled, and a crash sends none of them again
+    base: int  # events of the journal from before this cursor was made
+    settled: int
+    counts: Mapping[str, int]  # outcome → events
+    dropped: Mapping[str, Mapping[str, int]]  # reason → level → events
+
+
+class Checkpoint:
+    """Reads events, settles them and commits.
+
+    With ``max_unsaved`` events settled since the cursor was last saved, saving is due: as many as a crash may have sent
+    again. 0 saves every commit. ``on_progress`` is called after a commit that changed anything.
+    """
+
+    def __init__(
+        self, cursor: Cursor, *, max_unsaved: int, on_progress: Callable[[], None], clock: Callable[[], float]
+    ) -> None:
+        self._cursor = cursor
+        self._max_unsaved = max_unsaved
+        self._on_progress = on_progress
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._saved_at = float("-inf")
+        self._saved_count = cursor.settled
+        self.progress = self._snapshot(cursor.position)
+
+    def _snapshot(self, durable: Position) -> Progress:
+        cursor = self._cursor
+        dropped = {reason: dict(levels) for reason, levels in cursor.dropped.items()}
+        return Progress(cursor.position, durable, cursor.base, cursor.settled, dict(cursor.counts), dropped)
+
+    def read(self, max_events: int, max_bytes: int) -> list[Entry]:
+        """The next events, at most so many and about so many bytes. OSError when the journal can't be read now."""
+        with self._lock:
+            return self._cursor.read(max_events, max_bytes)
+
+    def take_urgency(self) -> bool:
+        """Whether the mark of a flush was read; False again until the next one is."""
+        with self._lock:
+            urgent, self._cursor.urgent = self._cursor.urgent, False
+            return urgent
+
+    def set_drain_mode(self, *, no_writers: bool, disk_blocked: bool) -> None:
+        """Whether no process is left that could finish an event, and whether the disk keeps the rest of one out."""
+        with self._lock:
+            self._cursor.hurry_up(no_writers, held_up=disk_blocked)
+
+    def settle(self, entry: Entry, outcome: str) -> None:
+        """Note what became of an event; it counts with the next commit."""
+        self._cursor.settle(entry, outcome)
+
+    def is_save_due(self, coming: int = 0) -> bool:
+        """Whether to save before `coming` more events are sent."""
+        with self._lock:
+            unsaved = self._cursor.settled - self._saved_count + coming
+        return unsaved >= self._max_unsaved or self._clock() - self._saved_at >= MAX_UNSAVED_SECONDS
+
+    def save_due_at(self) -> float | None:
+        """When what is not saved yet has to be; None when everything is."""
+        with self._lock:
+            return None if self._cursor.is_saved else self._saved_at + MAX_UNSAVED_SECONDS
+
+    def commit(self, *, save: bool = True) -> None:
+        """Count what is settled without a gap, and save it. OSError when the disk does not take it: try again later."""
+        with self._lock:
+            changed = self._commit(save)
+        if changed:
+            self._on_progress()
+
+    def _commit(self, save: bool) -> bool:
+        cursor, before = self._cursor, self.progress
+        cursor.commit(save=save)
+        durable = before.durable
+        if cursor.is_saved and durable != cursor.position:
+            durable = cursor.position
+            self._saved_at = self._clock()
+            self._saved_count = cursor.settled
+        if (before.position, before.durable, before.settled) == (cursor.position, durable, cursor.settled):
+            return False
+        self.progress = self._snapshot(durable)
+        return (before.position, before.settled) != (cursor.position, cursor.settled)
+
+    def give_up_before(self, segment: int) -> None:
+        """Settle every event before the segment as lost to the quota. OSError when that can't be saved now."""
+        with self._lock:
+            if self._cursor.position.segment >= segment:
+                return
+            self._cursor.skip_to(segment)
+            self._commit(True)
+        self._on_progress()
+
+    def close(self) -> None:
+        self._cursor.close()

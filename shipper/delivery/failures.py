@@ -1,0 +1,78 @@
+"""What becomes of an event that its backend did not take: sent again, and when, or a dead letter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..config.limits import Retry
+from ..errors import RejectedError, RetryableError, UnauthorisedError
+from ..journal.window import Entry
+
+SUSPECT_ATTEMPTS = 5  # failures in a row before another event is tried as the probe
+OUTAGE_STATUSES = (408, 425, 429, 502, 503, 504)  # answers that no event is to blame for
+POISON_ATTEMPTS = 20
+POISON_ACCEPTED = 20  # events that were accepted while this one failed
+
+
+class BadEventError(RejectedError):
+    """The event itself is to blame, whatever its backend would say: it can't be decoded, or kills the process."""
+
+
+class Failures:
+    """Decides whether an event or its backend is to blame for a failure, from what was accepted meanwhile.
+
+    ``parallel_events`` is how many events may be under way at once: so many may be accepted beside one that fails
+    without that saying anything about it.
+    """
+
+    def __init__(self, retry: Retry, *, parallel_events: int, clock: Callable[[], float]) -> None:
+        self.accepted = 0  # events that the backend has taken since this process began
+        self._retry = retry
+        self._parallel_events = parallel_events
+        self._clock = clock
+
+    def put_off(self, entry: Entry, answer: RetryableError) -> None:
+        """To be sent again: in its turn, for an outage must not change the order, or later when it may be to blame."""
+        now = self._clock()
+        if entry.failing_since is None:
+            entry.failing_since = now
+            entry.passed_then = self.accepted
+        entry.attempts += 1
+        pause = min(self._retry.initial * 2.0 ** min(entry.attempts, 30), self._retry.maximum)
+        entry.not_before = now + pause if self._is_suspect(entry, answer) else now
+
+    def _is_suspect(self, entry: Entry, answer: RetryableError) -> bool:
+        """Whether others were accepted while it failed, or it failed often with an answer that may be about it."""
+        if self._accepted_since(entry) > self._parallel_events:
+            return True
+        is_outage = answer.status in OUTAGE_STATUSES or answer.retry_after is not None
+        if is_outage or isinstance(answer, UnauthorisedError):
+            return False
+        return entry.attempts >= (SUSPECT_ATTEMPTS if answer.status is not None else 3 * SUSPECT_ATTEMPTS)
+
+    def is_poison(self, entry: Entry, answer: RetryableError) -> bool:
+        """Whether this event alone fails, again and again, while others are accepted."""
+        if isinstance(answer, UnauthorisedError) or answer.retry_after is not None or answer.status in (429, 503):
+            return False
+        if entry.failing_since is None or entry.attempts < POISON_ATTEMPTS:
+            return False
+        failing = self._clock() - entry.failing_since
+        return failing >= self._retry.poison_after and self._accepted_since(entry) >= POISON_ACCEPTED
+
+    def max_batch_with(self, entry: Entry, per_request: int) -> int:
+        """How many events may share a request with this one: fewer, the more often it failed while others passed."""
+        if entry.attempts and self._accepted_since(entry) > 0:
+            return max(1, per_request >> min(entry.attempts, 30))
+        return per_request
+
+    def _accepted_since(self, entry: Entry) -> int:
+        return self.accepted - entry.passed_then
+
+
+def dominant_failure(one: RetryableError | None, other: RetryableError | None) -> RetryableError | None:
+    """Of two failures the one to obey: refused credentials before anything else, then the longer Retry-After."""
+    if one is None or other is None:
+        return one or other
+    if isinstance(one, UnauthorisedError) != isinstance(other, UnauthorisedError):
+        return one if isinstance(one, UnauthorisedError) else other
+    return one if (one.retry_after or 0.0) >= (other.retry_after or 0.0) else other

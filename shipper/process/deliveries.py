@@ -1,0 +1,146 @@
+"""The deliverers of the process: one for each backend of the settings, and for each that clients join later."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..config.settings import Settings
+from ..event.redact import Redactor
+from ..journal.account import Ledger
+from ..journal.cursor import Cursor
+from ..journal.writer import Position
+from ..spool.joined import pending_joins
+from ..spool.layout import Spool
+from .threads import Threads
+
+if TYPE_CHECKING:
+    from ..delivery.deliverer import Deliverer
+    from .host import LoadSampler
+
+_ALL = 1_000_000  # stretches of the journal: it is followed to its end
+
+
+class Deliveries:
+    """Used by the main thread. ``on_settled`` is called by the deliverers' threads when events were settled."""
+
+    def __init__(self, settings: Settings, spool: Spool, account: Ledger, on_settled: Callable[[], None]) -> None:
+        self.settings = settings
+        self.load: LoadSampler | None = None  # once the backends are open
+        self._spool = spool
+        self._account = account
+        self._on_settled = on_settled
+        self._context: Any = None
+        self._deliverers: list[Deliverer] = []
+        self._threads = Threads()
+        self._cursors = {backend.name: self._open_cursor(backend) for backend in settings.backends}
+
+    def __iter__(self) -> Iterator[Deliverer]:
+        return iter(tuple(self._deliverers))
+
+    def _open_cursor(self, backend: Any) -> Cursor:
+        path = os.path.join(self._spool.cursors, f"{backend.name}.json")
+        cursor = Cursor(path, self._spool.journal, level=backend.level)
+        if cursor.base < 0:
+            self._account.follow(_ALL)
+            with contextlib.suppress(OSError):
+                cursor.count_from(self._account.journaled + self._account.doubles)
+        return cursor
+
+    @property
+    def newest_segment(self) -> int:
+        """The highest segment that a cursor has reached."""
+        return max((cursor.position.segment for cursor in self._cursors.values()), default=1)
+
+    def has_cursor(self, name: str) -> bool:
+        """Whether a backend of this name is delivered to."""
+        return name in self._cursors
+
+    @property
+    def durable(self) -> list[Position]:
+        """How far each backend has come, with nothing before it sent again after a crash."""
+        return [deliverer.progress.durable for deliverer in self]
+
+    @property
+    def settled(self) -> int:
+        """How many events are settled, at all backends together."""
+        return sum(deliverer.progress.settled for deliverer in self)
+
+    @property
+    def is_drained(self) -> bool:
+        return all(deliverer.drained.is_set() for deliverer in self)
+
+    # -- opening -----------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the backends and start delivering."""
+        # Only now: intake is at work while requests is imported, the largest of our imports.
+        from ..backends.protocol import AppContext
+        from .host import LoadSampler, host_address, host_name
+
+        settings = self.settings
+        self.load = LoadSampler()
+        mask = Redactor(settings.redact).text
+        self._context = AppContext(settings.app, settings.cwd, host_name(), host_address(), self.load, mask)
+        for description in settings.backends:
+            self._open_backend(description)
+
+    def _open_backend(self, description: Any) -> None:
+        from ..backends.deprecated import is_http_backend
+        from ..backends.http.sender import Sender
+        from ..delivery.crash_guard import CrashGuard, Encoder
+        from ..delivery.dead_letters import DeadLetters
+        from ..delivery.deliverer import Deliverer
+
+        settings, spool = self.settings, self._spool
+        if self.load is not None:
+            self.load.sample_if_due()  # the first sample covers the time of these imports
+        backend = Sender(description) if is_http_backend(description) else description
+        backend.open(self._context)
+        notes = os.path.join(spool.cursors, f"{backend.name}.encoding")
+        deliverer = Deliverer(
+            self._cursors[backend.name],
+            CrashGuard(backend, notes) if isinstance(backend, Encoder) else backend,
+            DeadLetters(spool.dead, backend.name, limit=settings.spooling.dead),
+            batching=settings.batching,
+            retry=settings.retry,
+            on_settled=self._on_settled,
+            # A client of another process may have joined it, and its key is not for the records of this app.
+            takes_all=backend.name not in settings.joined,
+        )
+        self._deliverers.append(deliverer)
+        self._threads.start(backend.name, deliverer.run)
+
+    def take_joined(self, joins: int) -> bool:
+        """Deliver to the backends that clients have joined since the last call, too; whether there were any."""
+        is_new = False
+        for backend in pending_joins(joins):
+            if self.has_cursor(backend.name):
+                continue
+            self.settings = self.settings.with_joined([backend])
+            self._cursors[backend.name] = self._open_cursor(backend)
+            self._open_backend(backend)
+            is_new = True
+        return is_new
+
+    # -- at work -----------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """The journal has grown. May be called by any thread."""
+        for deliverer in self:
+            deliverer.wake.set()
+
+    def set_drain_mode(self, draining: bool, *, no_writers: bool, disk_blocked: bool, flush_waiting: bool) -> None:
+        for deliverer in self:
+            deliverer.set_drain_mode(
+                draining, no_writers=no_writers, disk_blocked=disk_blocked, flush_waiting=flush_waiting
+            )
+
+    def stop(self, deadline: float) -> None:
+        """End all deliverers, and wait for the requests under way until `deadline` (`time.monotonic`)."""
+        for deliverer in self:
+            deliverer.stop()
+        self._threads.join(max(0.0, deadline - time.monotonic()))

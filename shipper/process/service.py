@@ -1,0 +1,228 @@
+"""One app's shipper process: starts its parts, looks after them, and ends them in order.
+
+Threads: intake writes the journal; each deliverer reads it for one backend; the main thread does everything else, and
+is the only one to use the account, recovery, retention and the status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from types import FrameType
+
+from ..config.settings import Settings
+from ..journal.account import Ledger
+from ..journal.writer import Writer, rescue
+from ..spool.layout import Spool
+from ..transport.overflow import leave, spilt
+from . import log
+from .deliveries import Deliveries
+from .drain import Drain
+from .intake import Intake
+from .lock_file import LockFile
+from .recovery import Recovery
+from .retention import Retention
+from .status_writer import StatusWriter
+from .threads import Threads
+
+HAND_OVER = signal.SIGUSR1  # end at once: a process with other settings takes over
+TICK_SECONDS = 0.05  # between two rounds of the main thread
+FLUSH_TICK_SECONDS = 0.01  # while a process waits for a flush
+MIN_PAUSE_SECONDS = 0.02  # between two rounds while none does: the processor is left to the deliverers
+HOUSEKEEPING_SECONDS = 1.0
+END_SECONDS = 3.0  # that requests under way get to end
+
+_log = logging.getLogger(log.NAME)
+
+
+class Service:
+    """Runs until no process writes any more and everything is delivered, until the grace ends, or until SIGUSR1.
+
+    ``pipe`` is the reading end of the queue, ``joins`` the FIFO for backends that clients join, -1 when there is none.
+    """
+
+    def __init__(self, settings: Settings, *, pipe: int, joins: int, lock_file: LockFile) -> None:
+        self._pipe = pipe
+        self._joins = joins
+        self._lock_file = lock_file
+        self._spool = spool = Spool(settings.spool)
+        self._changed = threading.Event()
+        self._terminated = False
+        self._handed_over = False
+        self._cleaned_at = float("-inf")
+        overflows = tuple(dict.fromkeys((spool.overflow, spool.overflow_on_disk)))
+        self._account = Ledger(spool.ledger, spool.journal, spool.damaged)
+        self._deliveries = Deliveries(settings, spool, self._account, self._changed.set)
+        newest = max(self._account.position.segment, self._deliveries.newest_segment)
+        writer = Writer(spool.journal, segment_bytes=settings.spooling.segment, first=newest)
+        self._intake = Intake(pipe, writer, *overflows, fsync=settings.spooling.fsync, on_growth=self._journal_grew)
+        self._intake_thread = Threads()
+        self._status = StatusWriter(spool.status, self._account, self._intake, self._deliveries, overflows=overflows)
+        self._recovery = Recovery(spool.overflow, pipe, self._intake, self._account)
+        self._retention = Retention(spool, settings.spooling, self._account, self._intake, self._deliveries)
+        self._drain = Drain(settings.grace)
+
+    # -- signals only set flags: the main thread reads them ----------------------------------------------------------
+
+    def _install_signal_handlers(self) -> None:
+        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGQUIT):
+            signal.signal(ignored, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        signal.signal(HAND_OVER, self._on_hand_over)
+        # The application may have blocked them, and that is inherited.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, HAND_OVER})
+
+    def _on_terminate(self, number: int, frame: FrameType | None) -> None:
+        self._terminated = True
+
+    def _on_hand_over(self, number: int, frame: FrameType | None) -> None:
+        self._handed_over = True
+
+    def _journal_grew(self) -> None:
+        self._changed.set()
+        self._deliveries.wake()
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        self._install_signal_handlers()
+        if not os.path.exists(self._spool.status):
+            # While there is space for it: on a full disk only a file that exists can be written over.
+            self._status.write_if_due()
+        self._recovery.begin()
+        self._intake_thread.start("intake", self._intake.run)
+        self._deliveries.open()
+        _log.info("started, pid %d", os.getpid())
+        # Once more before the end: a process may have requested a join, written and ended since the last round.
+        while not self._is_over() or self._take_joined():
+            self._do_round()
+            self._wait()
+        self._end()
+
+    def _wait(self) -> None:
+        if not self._status.is_flush_waiting:
+            time.sleep(MIN_PAUSE_SECONDS)
+        self._changed.wait(FLUSH_TICK_SECONDS if self._status.is_flush_waiting else TICK_SECONDS)
+        self._changed.clear()
+
+    def _do_round(self) -> None:
+        self._take_joined()
+        if self._deliveries.load is not None:
+            self._deliveries.load.sample_if_due()
+        with contextlib.suppress(OSError):
+            self._account.follow()
+            self._account_for_adopted()
+        self._keep_house()
+        # First the beginning of an event, which may be in a pipe mirror, then its rest, which may be in an overflow.
+        if not self._recovery.is_pending:
+            self._intake.adopting.set()
+        self._update_drain()
+        self._status.write_if_due()
+
+    def _take_joined(self) -> bool:
+        if self._handed_over:  # it is for the next process
+            return False
+        is_new = self._deliveries.take_joined(self._joins)
+        if is_new:
+            self._lock_file.publish(self._deliveries.settings)
+        return is_new
+
+    def _account_for_adopted(self) -> None:
+        """Note what killed processes dropped, durably, before the overflow that says so is removed."""
+        while not self._intake.adopted.empty():
+            found = self._intake.adopted.get()
+            self._account.note_drops(found.name, found.pid, found.drops)
+            try:
+                self._account.save()
+            except OSError:
+                self._intake.adopted.put(found)
+                raise
+            found.remove()
+
+    def _keep_house(self) -> None:
+        """Once a second: save the account, delete segments, keep the quota, remove pipe mirrors."""
+        now = time.monotonic()
+        if now - self._cleaned_at < HOUSEKEEPING_SECONDS:
+            return
+        self._cleaned_at = now
+        with contextlib.suppress(OSError):
+            self._account.save()
+        with contextlib.suppress(OSError):
+            self._retention.delete_passed()
+            self._retention.keep_quota()
+        with contextlib.suppress(OSError):
+            self._recovery.look()
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _update_drain(self) -> None:
+        """No writers are left, or SIGTERM came: drain while there is progress, for up to `grace` seconds without."""
+        no_writers = self._intake.eof.is_set()
+        draining = no_writers or self._terminated or self._intake.hung_up.is_set()
+        if no_writers and not self._drain.is_draining:
+            _close_stderr()
+        self._drain.update(draining, settled=self._deliveries.settled)
+        self._deliveries.set_drain_mode(
+            draining,
+            no_writers=no_writers,
+            disk_blocked=bool(self._intake.trouble) or self._recovery.is_pending,
+            flush_waiting=self._status.is_flush_waiting,
+        )
+
+    def _is_over(self) -> bool:
+        if self._handed_over or self._drain.is_out_of_time:
+            return True
+        return self._drain.is_draining and self._intake.eof.is_set() and self._is_drained()
+
+    def _is_drained(self) -> bool:
+        return not self._intake.trouble and self._intake.adopted.empty() and self._deliveries.is_drained
+
+    def _end(self) -> None:
+        # Deliverers first: while their last requests end, intake still empties the pipe.
+        self._deliveries.stop(time.monotonic() + END_SECONDS)
+        self._intake.stopping.set()
+        self._intake_thread.join(END_SECONDS)
+        with contextlib.suppress(OSError):
+            self._account.follow(10_000)
+            self._account_for_adopted()
+            self._account.save()
+            self._retention.delete_passed()
+        self._status.write(last=True)
+        if not self._intake_thread.are_alive:
+            self._take_leave()
+        for folder in (self._spool.overflow_on_disk, self._spool.overflow, os.path.dirname(self._spool.overflow)):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+        _log.info("ended")
+
+    def _take_leave(self) -> None:
+        """Save what processes wrote that came, and ended, since intake has ended."""
+        with contextlib.suppress(OSError):
+            self._recovery.look()
+        rescue(self._pipe, self._spool.journal)
+        self._save_rest()
+        self._recovery.end()
+
+    def _save_rest(self) -> None:
+        """What a full disk did not take is only in the pipe, which ends with us when no process has it open."""
+        if not self._intake.hung_up.is_set() or not (rest := self._intake.rest()):
+            return
+        try:
+            leave(self._spool.overflow, rest)
+        except OSError as error:
+            self._account.note_drops(f"{os.urandom(8).hex()}-0", os.getpid(), spilt(rest))
+            _log.error("disk and memory are full: the events in the pipe are lost, and counted as dropped (%s)", error)
+            with contextlib.suppress(OSError):
+                self._account.save()
+            self._status.write(last=True)
+
+
+def _close_stderr() -> None:
+    """A process that captured the application's output waits for its end, and the application has ended."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
