@@ -1,4 +1,4 @@
-"""The receiver as a thing that runs: a socket, a thread with uvicorn's protocol in it, and what it kept."""
+"""The running receiver: a socket, a thread that serves it with uvicorn's protocol, and the store."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import json
 import os
 import signal
 import socket
-import struct
 import threading
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from typing import Any
 
 from uvicorn.config import Config
@@ -19,33 +17,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from ..errors import ConfigurationError
+from .connection import Connection
 from .faults import Fault, Faults
-from .services import JKool, Trakerr
+from .jkool import JKool
 from .store import Store
+from .trakerr import Trakerr
 from .web import Web
 
 MAX_BODY = 16 * 1024 * 1024
 """The most bytes that one request's body has, packed and unpacked; more is answered with 413."""
-
-
-@dataclass(eq=False, slots=True)
-class Connection:
-    """What is known of one TCP connection: requests find it in ``scope["state"]["connection"]``."""
-
-    transport: asyncio.Transport
-    authorised: bool = False  # an access-request on this connection was granted
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def reset(self) -> None:
-        """Close it with a RST in place of a FIN; what was not sent is thrown away."""
-        sock = self.transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
-
-    def close(self) -> None:
-        """Send what is there, then end the connection."""
-        self.transport.close()
 
 
 class _Protocol(H11Protocol):

@@ -1,4 +1,4 @@
-"""What arrived, in SQLite."""
+"""The events that arrived, in SQLite."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from .faults import SERVICES
-from .services import RANKS, Arrival
+from .service import RANKS, Arrival
 
 MAX_PAGE = 1000
 """The most events that one listing has."""

@@ -26,8 +26,9 @@ import pytest
 from shipper.errors import ConfigurationError
 from shipper.receiver import Receiver
 from shipper.receiver.faults import Fault, Faults
-from shipper.receiver.services import JKool, Trakerr
+from shipper.receiver.jkool import JKool
 from shipper.receiver.store import Store
+from shipper.receiver.trakerr import Trakerr
 from shipper.receiver.web import Web
 
 from ..support.waiting import wait_until

@@ -1,0 +1,158 @@
+"""What both services share: a request, an event that arrived, an answer, and how a body is read."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+RANKS = {
+    "none": 0,
+    "trace": 5,
+    "debug": 10,
+    "info": 20,
+    "notice": 25,
+    "warning": 30,
+    "error": 40,
+    "failure": 45,
+    "critical": 50,
+    "fatal": 55,
+    "halt": 60,
+}
+"""Both services' level names, lower case, in one order: a larger number is worse."""
+
+JSON_TYPE = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One POST: header names in lower case, the body as it came."""
+
+    headers: Mapping[bytes, bytes]
+    body: bytes
+
+    def header(self, name: str) -> str:
+        """The header's value without surrounding blanks, or an empty text."""
+        return self.headers.get(name.encode(), b"").decode("latin-1").strip()
+
+    @property
+    def media_type(self) -> str:
+        return self.header("content-type").partition(";")[0].strip().lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a service answers."""
+
+    status: int
+    body: bytes
+    media_type: str = JSON_TYPE
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One event as it arrived; ``body`` is its JSON object as text."""
+
+    key: str | None  # what stays the same when the event is sent again; None when the sender named nothing
+    time: float | None  # seconds since the epoch, as the event says
+    level: str  # as it travels: "warning", "WARNING"
+    rank: int  # the level as one of RANKS' numbers
+    logger: str
+    message: str
+    body: str
+
+
+class Refused(Exception):
+    """The service does not take this request: a status and why."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Session(Protocol):
+    """What a service remembers of one connection."""
+
+    authorised: bool
+
+
+class Service(Protocol):
+    """One of the two services."""
+
+    @property
+    def name(self) -> str: ...
+
+    def take(self, request: Request, session: Session) -> tuple[list[Arrival], Reply]:
+        """The events of a good request and its answer. Raises `Refused` for one that the service would not take."""
+        ...
+
+    def refusal(self, refused: Refused) -> Reply: ...
+
+
+def json_refusal(refused: Refused) -> Reply:
+    """Status and reason, as JSON."""
+    return Reply(refused.status, json.dumps({"error": refused.reason}).encode())
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def body_text(request: Request, max_body: int) -> str:
+    body = request.body
+    encoding = request.header("content-encoding").lower()
+    if encoding == "gzip":
+        body = _gunzip(body, max_body)
+    elif encoding not in ("", "identity"):
+        raise Refused(400, f"unknown Content-Encoding {encoding!r}")
+    try:
+        return body.decode()
+    except UnicodeDecodeError as exc:
+        raise Refused(400, f"the body is not UTF-8: {exc.reason} at byte {exc.start}") from exc
+
+
+def _gunzip(body: bytes, max_body: int) -> bytes:
+    unzip = zlib.decompressobj(wbits=31)
+    try:
+        plain = unzip.decompress(body, max_body + 1)
+    except zlib.error as exc:
+        raise Refused(400, f"the body is not gzip: {exc}") from exc
+    if len(plain) > max_body:
+        raise Refused(413, f"the unpacked body has more than {max_body} bytes")
+    if not unzip.eof or unzip.unused_data:
+        raise Refused(400, "the body is not one whole gzip member")
+    return plain
+
+
+def parse(text: str) -> Any:
+    try:
+        return _decoder.decode(text)
+    except ValueError as exc:
+        raise Refused(400, f"the body is not JSON: {exc}") from exc
+    except RecursionError as exc:
+        raise Refused(400, "the body is not JSON: nested too deep") from exc
+
+
+def read_objects(text: str) -> tuple[list[Any], list[str]]:
+    """The events of a body that is one object, an array, or one object a line; and each one's own text."""
+    try:
+        parsed = parse(text)
+    except Refused:
+        lines = [line for line in text.split("\n") if line.strip()]
+        if len(lines) < 2:
+            raise
+        return [parse(line) for line in lines], lines
+    if isinstance(parsed, list):
+        return parsed, [json.dumps(event) for event in parsed]
+    return [parsed], [text]
+
+
+def is_whole_number(value: Any) -> bool:
+    """From 0 to 2^63 - 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
