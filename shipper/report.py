@@ -15,7 +15,7 @@ from .journal.segments import segments, size_on_disk
 from .spool.files import get_dict, get_int, read_json
 from .spool.layout import Spool
 from .spool.lock import running
-from .transport.overflow import Drops
+from .transport.drops import Drops
 
 
 class BackendStatus(Values):

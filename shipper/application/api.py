@@ -86,7 +86,7 @@ def start(
     asked = (settings, target if attach else None, callbacks)
     with _changing:
         if _current is not None and _current.asked == asked:
-            _current.queue.be_this_process()
+            _current.queue.ensure_current_process()
             return
         own = tuple(backend.name for backend in settings.backends)
         before = _current
@@ -118,7 +118,7 @@ def _begin(settings: Settings, callbacks: Callbacks, asked: object = None, *, ow
 
     before = _current
     if before is not None:
-        before.queue.be_this_process()  # a forked child must not ring its parent's supervisor
+        before.queue.ensure_current_process()  # a forked child must not ring its parent's supervisor
     place = claimed(settings)
     settings = replaced(settings, spool=place.path)
     begin_cursors(settings, place)
@@ -197,7 +197,7 @@ def join(backend: Any) -> str:
             app = _begin(_with(before.settings, [backend]), before.pipeline.callbacks, before.asked, own=own)
             app.attach_like(before)
             known = app.settings.backends[-1]
-        app.queue.be_this_process()
+        app.queue.ensure_current_process()
         return str(known.name)
 
 

@@ -116,7 +116,7 @@ class Pipeline:
     def put_packed(self, payload: bytes, level: int) -> bool:
         now = _running if self.queue.closed and _running is not None else self  # start() has changed it under our feet
         try:
-            now.queue.put_quickly(payload, level)
+            now.queue.put_sequence(payload, level)
         except queue.Full as full:
             _warn_full(full)
             return False
@@ -246,7 +246,7 @@ class QueueHandler(LocklessHandler, _Base):
             if pipeline.queue.closed:
                 pipeline.put_packed(payload, record.levelno)
             else:  # as it does, with a call less
-                pipeline.queue.put_quickly(payload, record.levelno)
+                pipeline.queue.put_sequence(payload, record.levelno)
         except queue.Full as full:
             _warn_full(full)
         except Exception:

@@ -25,7 +25,7 @@ from ..spool.files import get_int, open_file, read_json, reclaim_file
 from ..spool.joined import close_joins, open_joins, read_settings, request_join
 from ..spool.layout import Spool
 from ..spool.lock import LockInfo, read_pid, running
-from ..transport.producer import PIPE_SIZE
+from ..transport.pipe import PIPE_BYTES
 from .handler import warn_on_stderr
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ class Supervisor:
 
         writer = Writer(self._spool.journal, segment_bytes=sys.maxsize, first=self._newest())
         with contextlib.suppress(OSError):  # the disk is full: it stays in the pipe
-            writer.splice(pipe, PIPE_SIZE)
+            writer.splice(pipe, PIPE_BYTES)
         writer.close()
 
     def _newest(self) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..spool.files import open_file, read_json, write_atomically
 from ..transport import frame
-from ..transport.overflow import Drops, level_name
+from ..transport.drops import Drops, level_name
 from ..transport.shared_file import process_is_gone
 from .writer import Frames, Position, Reader
 

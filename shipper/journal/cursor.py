@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ..spool.files import read_json, write_atomically
 from ..transport import frame
-from ..transport.overflow import level_name
+from ..transport.drops import level_name
 from ..transport.shared_file import process_is_gone
 from .segments import segment_path, segments
 from .window import DELIVERED, LOST, Entry, Window, settle

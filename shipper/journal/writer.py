@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..spool.files import open_file
 from ..transport import frame
-from ..transport.shared_file import WANTING
+from ..transport.shared_file import NO_RESOURCES
 from .segments import segment_path, segments
 
 CHUNK = 256 * 1024
@@ -296,7 +296,7 @@ class Reader:
             try:
                 self._fd = open_file(segment_path(self._folder, self.position.segment), os.O_RDONLY)
             except OSError as error:
-                if error.errno in WANTING:
+                if error.errno in NO_RESOURCES:
                     raise
                 return b""  # missing or foreign
         try:

@@ -23,8 +23,8 @@ from collections import deque
 from collections.abc import Callable
 
 from ..journal.writer import Writer
-from ..transport.overflow import Abandoned, abandoned
-from ..transport.pipe_mirror import waiting_in
+from ..transport.orphans import OrphanedOverflow, orphaned_overflows
+from ..transport.pipe import bytes_in_pipe
 from . import log
 
 MAX_SPLICE_BYTES = 4 * 1024 * 1024  # more than a pipe holds: one splice takes all of it
@@ -59,7 +59,7 @@ class Intake:
         self.paused = threading.Event()  # set by the quota: take nothing while there are writers
         self.adopting = threading.Event()  # set once the drops in `adopted` can be accounted for
         self.trouble = ""  # the disk's last error, "" when it takes events
-        self.adopted: queue.SimpleQueue[Abandoned] = queue.SimpleQueue()
+        self.adopted: queue.SimpleQueue[OrphanedOverflow] = queue.SimpleQueue()
         self._late: deque[tuple[bytes, Callable[[], None]]] = deque()
         self._known: set[str] = set()
         self._pipe = pipe
@@ -120,7 +120,7 @@ class Intake:
 
     def _is_at_border(self) -> bool:
         """Whether the journal ends with a whole frame. Not so after the disk took a part, or an intake was killed."""
-        return waiting_in(self._pipe) == 0 or self._writer.ends_whole()
+        return bytes_in_pipe(self._pipe) == 0 or self._writer.ends_whole()
 
     @property
     def taken(self) -> int:
@@ -153,10 +153,10 @@ class Intake:
         self._looked_at = time.monotonic()
         if not self._is_at_border():  # the rest of the frame comes with the next splice
             return
-        for found in itertools.chain(*(abandoned(folder, self._known) for folder in self._overflows)):
+        for found in itertools.chain(*(orphaned_overflows(folder, self._known) for folder in self._overflows)):
             try:
                 self.catch_up()
-                self._append(found.frames, found.pass_over)
+                self._append(found.frames, found.skip)
                 self._disk_works()
             except OSError:
                 found.close()
@@ -167,7 +167,7 @@ class Intake:
 
     def catch_up(self) -> None:
         """Take what is in the pipe now: the beginning of an event there must come before its rest in an overflow."""
-        waiting = waiting_in(self._pipe)
+        waiting = bytes_in_pipe(self._pipe)
         while waiting > 0 and (moved := self._writer.splice(self._pipe, waiting)):
             waiting -= moved
 

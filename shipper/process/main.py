@@ -16,7 +16,7 @@ from typing import NoReturn
 from ..config.settings import Settings
 from ..journal.writer import rescue
 from ..spool.layout import Spool
-from ..transport.producer import grow
+from ..transport.pipe import grow_pipe
 from . import log
 from .lock_file import LockFile
 from .service import Service
@@ -37,7 +37,7 @@ def main(pipe: int, lock: int, joins: int) -> NoReturn:
         os._exit(0)
     _close_stdin()
     log.set_up(Spool(settings.spool).log, settings.app)
-    grow(pipe)
+    grow_pipe(pipe)
     lock_file = LockFile(lock)
     lock_file.publish(settings)
     _use_batch_scheduling()

@@ -10,7 +10,8 @@ from __future__ import annotations
 from functools import partial
 
 from ..journal.account import Ledger
-from ..transport.pipe_mirror import Left, left, waiting_in
+from ..transport.orphans import OrphanedMirror, orphaned_mirrors
+from ..transport.pipe import bytes_in_pipe
 from .intake import Intake
 
 _ALL = 1_000_000  # stretches of the journal: it is followed to its end
@@ -26,10 +27,10 @@ class Recovery:
         self._intake = intake
         self._account = account
         self._has_looked = False  # for the mirrors of processes that had ended before this one held the pipe
-        self._lost: list[Left] = []  # of these, what the pipe lost is not in the journal yet
+        self._lost: list[OrphanedMirror] = []  # of these, what the pipe lost is not in the journal yet
         self._lost_end = 0  # bytes that intake has taken when it has passed their last frame
         self._kept: set[str] = set()  # paths of these: each goes once what it lost is in the journal
-        self._ended: list[Left] = []  # of processes that ended later: they go once intake has passed their last frame
+        self._ended: list[OrphanedMirror] = []  # of processes that ended later; removed behind their last frame
         self._ended_end = 0
 
     @property
@@ -53,14 +54,14 @@ class Recovery:
 
     def _find_lost(self) -> None:
         """Before anything else: what these processes wrote is now in the journal, in the pipe, or lost."""
-        self._lost = list(left(self._folder))
+        self._lost = list(orphaned_mirrors(self._folder))
         self._lost_end = self._end_of_pipe()
         self._has_looked = True
 
     def _end_of_pipe(self) -> int:
-        return waiting_in(self._pipe) + self._intake.taken  # in this order: never too low
+        return bytes_in_pipe(self._pipe) + self._intake.taken  # in this order: never too low
 
-    def _lost_frames(self, mirror: Left) -> bytes:
+    def _lost_frames(self, mirror: OrphanedMirror) -> bytes:
         return mirror.lost(partial(self._account.has, mirror.token))
 
     def look(self) -> None:
@@ -76,7 +77,7 @@ class Recovery:
         if self._ended and self._intake.taken < self._ended_end:
             return
         self._remove_ended()
-        self._ended = [mirror for mirror in left(self._folder) if mirror.path not in self._kept]
+        self._ended = [mirror for mirror in orphaned_mirrors(self._folder) if mirror.path not in self._kept]
         self._ended_end = self._end_of_pipe()
 
     def _try_again(self) -> None:
@@ -89,7 +90,7 @@ class Recovery:
 
     def end(self) -> None:
         """After a last `look`, once intake has ended and no process reads the pipe any more."""
-        if not waiting_in(self._pipe):
+        if not bytes_in_pipe(self._pipe):
             self._remove_ended()
 
     def _remove_ended(self) -> None:

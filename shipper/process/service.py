@@ -18,7 +18,7 @@ from ..config.settings import Settings
 from ..journal.account import Ledger
 from ..journal.writer import Writer, rescue
 from ..spool.layout import Spool
-from ..transport.overflow import leave, spilt
+from ..transport.orphans import count_events, write_orphan
 from . import log
 from .deliveries import Deliveries
 from .drain import Drain
@@ -212,9 +212,9 @@ class Service:
         if not self._intake.hung_up.is_set() or not (rest := self._intake.rest()):
             return
         try:
-            leave(self._spool.overflow, rest)
+            write_orphan(self._spool.overflow, rest)
         except OSError as error:
-            self._account.note_drops(f"{os.urandom(8).hex()}-0", os.getpid(), spilt(rest))
+            self._account.note_drops(f"{os.urandom(8).hex()}-0", os.getpid(), count_events(rest))
             _log.error("disk and memory are full: the events in the pipe are lost, and counted as dropped (%s)", error)
             with contextlib.suppress(OSError):
                 self._account.save()

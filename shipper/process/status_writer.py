@@ -16,7 +16,8 @@ from ..config.settings import Settings
 from ..journal.account import Ledger
 from ..journal.writer import Position
 from ..spool.files import write_atomically
-from ..transport.overflow import Drops, living_drops
+from ..transport.drops import Drops
+from ..transport.orphans import living_drops
 from .deliveries import Deliveries
 from .intake import Intake
 

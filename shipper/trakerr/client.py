@@ -22,7 +22,7 @@ from ..errors import ConfigurationError
 from ..event.codec import unpack
 from ..event.model import Event, EventId
 from ..spool.files import read_json
-from ..transport.producer import new_token
+from ..transport.channel import new_token
 from .errors import ApiException
 from .exceptions import ExcInfo, found, stacktrace, working_directory
 from .models import AppEvent, wire

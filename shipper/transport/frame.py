@@ -1,12 +1,17 @@
-"""An event's bytes on the way: header, checksum, fragments, finding the next good frame after damage.
+"""Frames: an event's bytes in the pipe, in overflows and mirrors, and in the journal.
 
-A frame is at most `select.PIPE_BUF` bytes, so that one `write(2)` to the pipe is all or nothing. A larger event
-travels as several frames with the same token and sequence number. The layout, little-endian:
+Invariants
+* A frame is at most `select.PIPE_BUF` bytes, so that one `write(2)` to the pipe is whole or not done.
+* A larger event is several frames with the same token and sequence number.
+* A reader finds the next valid frame behind any damage, and never takes the content of an event for a frame.
+
+Layout, little-endian:
 
     magic 4 · version 1 · flags 1 · level 2 · part 2 · parts 2 · length 2 · token 8 · sequence 8 · pid 4 · CRC32 4
     then the payload
 
-The CRC covers everything before it and the payload.
+The CRC covers everything before it and the payload. Processes of the application encode frames; the journal's readers,
+the account and recovery decode them.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ MAX_LEVEL = 0xFFFF
 
 EVENT = 0
 MARK = 1
-"""A mark carries no event: its sequence number is the number of the flush that put it there."""
+"""A mark carries no event: its sequence number is the number of the flush that wrote it."""
 
 _COVERED = HEADER.size - 4
 _BEFORE_CRC = struct.Struct("<4sBBHHHH8sQI")
@@ -35,7 +40,7 @@ _CRC = struct.Struct("<I")
 
 
 class FrameView(NamedTuple):
-    """A whole, valid frame in a buffer: ``start`` and ``end`` are offsets of the frame, the payload ends at ``end``."""
+    """A whole, valid frame in a buffer: `start` and `end` are offsets; the payload ends at `end`."""
 
     start: int
     end: int
@@ -53,7 +58,7 @@ class FrameView(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """What a buffer holds: its frames, the damaged ranges between them, and how far it could be understood."""
+    """What a buffer holds: its frames, the damaged ranges between them, and the offset up to which it was read."""
 
     frames: list[FrameView]
     damage: list[tuple[int, int]]
@@ -61,12 +66,12 @@ class Scan(NamedTuple):
 
 
 def clip(level: int) -> int:
-    """The level as a frame carries it: 0 to 65535, the order kept."""
+    """The level as a frame carries it, limited to 0 to 65535."""
     return min(max(level, 0), MAX_LEVEL)
 
 
 def encode(payload: bytes, *, token: bytes, seq: int, pid: int, level: int = 0, flags: int = EVENT) -> list[bytes]:
-    """The frames of one event, in order; they carry the level as far as it fits (see `clip`)."""
+    """The frames of one event, in order. The level is limited as by `clip`."""
     if not 0 <= level <= MAX_LEVEL:
         level = clip(level)
     pieces = [payload[i : i + MAX_PAYLOAD] for i in range(0, len(payload), MAX_PAYLOAD)] or [payload]
@@ -74,13 +79,13 @@ def encode(payload: bytes, *, token: bytes, seq: int, pid: int, level: int = 0, 
 
 
 def single(payload: bytes, flags: int, level: int, part: int, parts: int, token: bytes, seq: int, pid: int) -> bytes:
-    """One frame; nothing is checked."""
+    """One frame; the values must be in range."""
     head = _BEFORE_CRC.pack(MAGIC, VERSION, flags, level, part, parts, len(payload), token, seq, pid)
     return b"".join((head, _CRC.pack(zlib.crc32(payload, zlib.crc32(head))), payload))
 
 
 def length(buffer: bytes, start: int = 0) -> int | None:
-    """The whole length of the frame whose header starts there, or None when there is no header; checks no checksum."""
+    """The length, with header, of the frame that starts there; None without a header. The CRC is not checked."""
     if len(buffer) - start < HEADER.size or not buffer.startswith(MAGIC, start):
         return None
     size: int = HEADER.unpack_from(buffer, start)[6]
@@ -88,10 +93,10 @@ def length(buffer: bytes, start: int = 0) -> int | None:
 
 
 def scan(buffer: bytes, *, complete: bool = False, growing: bool = False) -> Scan:
-    """Take the buffer apart. An unfinished frame at its end is left for the next call, unless the buffer is `complete`.
+    """Find all frames in a buffer. An incomplete one at its end is left for the next call unless `complete` is set.
 
-    While more is certain to come (`growing`), nothing inside such a frame is taken for one: an event may carry bytes
-    that look like a frame. Otherwise whole frames behind an unfinished one show that it will never be finished.
+    With `growing`, more bytes are certain to come: then nothing inside an incomplete frame is taken for a frame, since
+    an event may contain bytes that look like one. Otherwise a valid frame inside it shows that its rest will not come.
     """
     frames: list[FrameView] = []
     damage: list[tuple[int, int]] = []
@@ -110,9 +115,9 @@ def scan(buffer: bytes, *, complete: bool = False, growing: bool = False) -> Sca
 
 
 def _whole_frames(buffer: bytes, start: int, found: list[FrameView], most: int = sys.maxsize) -> int:
-    """Where the whole, valid frames end that follow each other from there on; they are added to what was `found`.
+    """Add the whole, valid frames that follow each other from `start` to `found`; the offset behind the last one.
 
-    Every event comes by here once for each reader, so it is one loop that calls little.
+    Hot: every event passes here once for each reader, so it is one loop with few calls.
     """
     end, before_body, covered = len(buffer), HEADER.size, _COVERED
     unpack, crc32, view = HEADER.unpack_from, zlib.crc32, functools.partial(tuple.__new__, FrameView)
@@ -130,7 +135,7 @@ def _whole_frames(buffer: bytes, start: int, found: list[FrameView], most: int =
 
 
 def _next_frame(buffer: bytes, start: int, growing: bool) -> int | None:
-    """Where the next whole, valid frame begins. Asked only after damage, so it may cost something."""
+    """The offset of the next whole, valid frame. Called only after damage, so it may be slow."""
     at = buffer.find(MAGIC, start)
     while at >= 0:
         if _whole_frames(buffer, at, [], most=1) > at or (growing and _may_become_a_frame(buffer, at)):
@@ -150,7 +155,7 @@ def _may_become_a_frame(buffer: bytes, start: int) -> bool:
 
 
 def _resume(buffer: bytes, start: int, found: int | None) -> int:
-    """Behind damage: at the frame that was found, else at the first place that may yet become one, else at the end."""
+    """Where to go on behind damage: at the frame found, else where one may be incomplete, else at the end."""
     if found is not None:
         return found
     at = buffer.find(MAGIC[:1], start + 1)

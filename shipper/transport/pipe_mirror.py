@@ -1,61 +1,70 @@
-"""What a process wrote into the pipe last, in a file in memory: should everybody who holds the pipe be killed at once,
-which takes away what is in it, the next start finds here what did not get into the journal.
+"""What a process wrote into the pipe last, in a file in memory.
 
-    head, see `shared_file.py`
-    then blocks of 32 KiB: whole frames, and behind them what was there before
+Protects from: the loss of up to 1 MiB of accepted events. The kernel keeps a pipe's content only while a process has it
+open; when all of them are killed at once (the out-of-memory killer on a group, a container or a unit that is killed),
+what the shipper process had not read is gone. The next start finds it here.
+How likely: as likely as such a kill, at each of which some milliseconds of events are in the pipe; many more when the
+shipper process is slow or stopped. It does not help when /dev/shm ends together with the container.
+Costs: 0.1 µs a frame; 68 KiB of shared memory a process, up to 2 MiB while the pipe is full; this module,
+`orphans.OrphanedMirror` and `process/recovery.py`. It meets the overflow (what is drained from there is noted here) and
+the account (which knows what is in the journal already).
 
-A block is written over only when everything in it has left the pipe. Two are enough as long as the pipe is emptied;
-when it fills, there are as many as the pipe holds.
+Invariants
+* Whatever this process wrote and the pipe still holds is here, unless memory is short.
+* It is never waited for and never grows the memory of the process.
+* Memory that overflows may need is left to them: an event there is nowhere else.
+
+Layout: see `shared_file.py`; from 4096 blocks of 32 KiB: whole frames, and behind them remains of older ones. A block
+is overwritten only when everything in it has left the pipe. Two are enough while the pipe is read; when it fills, there
+are as many as it holds.
+
+Its process writes it. The shipper process reads or removes it when that process is gone (see `orphans.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import mmap
 import os
-import struct
-import termios
+import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from .._support.unpatched import new_rlock
-from ..spool.files import open_file
 from . import frame, shared_file
-from .shared_file import HEAD, WANTING, Owner
+from .shared_file import HEAD_BYTES, Owner
 
 MAGIC = b"shptrail"
 SUFFIX = ".trail"
-BLOCK = 32 * 1024
-FEW = 2  # blocks that are kept when more are not wanted any longer
-MOST = 64 * BLOCK  # a pipe's 1 MiB, and more than what is lost at the ends of blocks
-SPARED = 64 * 1024 * 1024  # bytes of the memory, or half of it, that are left to the overflows
-_LEAST = BLOCK - frame.MAX_FRAME  # bytes of frames in a full block
+BLOCK_BYTES = 32 * 1024
+KEPT_BLOCKS = 2
+MAX_BYTES = 64 * BLOCK_BYTES  # a pipe's 1 MiB, and more than what is unused at the ends of blocks
+SPARED_BYTES = 64 * 1024 * 1024  # of the memory, or half of it, that is left to overflows
+_FULL_BLOCK_BYTES = BLOCK_BYTES - frame.MAX_FRAME  # of frames, at least
+
+_has_gil = getattr(sys, "_is_gil_enabled", lambda: True)
 
 
-def waiting_in(pipe: int) -> int:
-    """Bytes in a pipe."""
-    return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))[0])
+class PipeMirror:
+    """The mirror of one process. Its threads share it; no other process writes to it."""
 
-
-class Trail:
-    """The trail of one process. Its threads share it; no other process writes to it."""
-
-    def __init__(self, folder: str, pipe: int, *, token: bytes, pid: int) -> None:
-        """``pipe`` is a descriptor of what the frames are written to. OSError when memory has no room."""
-        self._pipe = pipe
+    def __init__(self, folder: str, waiting: Callable[[], int], *, token: bytes, pid: int) -> None:
+        """`waiting` tells how many bytes are in the pipe. OSError when memory has no space."""
+        self._waiting = waiting
         self._lock = new_rlock()
         self._filled: list[int] = []  # for each block that has memory: how many had been begun when it was full
         self._begun = 0
         self._current = self._at = self._end = 0
         self._turning = False
         self._late: deque[bytes] = deque()  # for the next block
+        if not _has_gil():
+            self.note = self._note_locked  # type: ignore[method-assign]
         fd, self._path = shared_file.create(folder, [f"{token.hex()}{SUFFIX}"], MAGIC, Owner(pid, token, 0))
         try:
-            os.ftruncate(fd, HEAD + MOST)
+            os.ftruncate(fd, HEAD_BYTES + MAX_BYTES)
             self._turn_to(self._allocate())
-            self._memory = mmap.mmap(fd, HEAD + MOST)  # has a descriptor of its own, which holds the lock on
+            self._memory = mmap.mmap(fd, HEAD_BYTES + MAX_BYTES)  # has a descriptor of its own, which keeps the lock
         except (OSError, ValueError):
             self._remove()
             raise
@@ -65,19 +74,24 @@ class Trail:
     def note(self, piece: bytes) -> None:
         """Keep a frame that is in the pipe."""
         size = len(piece)
-        # Until the place is ours nothing is called or decided (Python 3.10 lets others run after an `if` too), so that
-        # no other thread and no signal handler comes between.
+        # Nothing is called or decided until the place is reserved (Python 3.10 may switch threads after an `if` too),
+        # so that no other thread and no signal handler gets the same one.
         at = self._at
         self._at = end = at + size
         if end > self._end:
-            self._note_in_next(piece)
+            self._note_in_next_block(piece)
             return
         try:
             self._memory[at:end] = piece
         except ValueError:  # closed by another thread
             return
 
-    def _note_in_next(self, piece: bytes) -> None:
+    def _note_locked(self, piece: bytes) -> None:
+        """`note` where threads run in parallel."""
+        with self._lock:
+            PipeMirror.note(self, piece)
+
+    def _note_in_next_block(self, piece: bytes) -> None:
         with self._lock:
             self._late.append(piece)
             if self._turning:  # a signal handler logs while this thread is in here
@@ -91,65 +105,71 @@ class Trail:
 
     def _note_late(self, piece: bytes) -> None:
         with contextlib.suppress(ValueError, OSError):
-            if self._at > self._end:  # else another thread has turned while we waited
-                self._turn_to(self._next())
+            if self._at > self._end:  # else another thread has turned while this one waited
+                self._turn_to(self._next_block())
             self.note(piece)
 
+    # -- blocks ------------------------------------------------------------------------------------------------------
+
     def _turn_to(self, block: int) -> None:
-        if self._current >= FEW:  # the first are used again and again
-            self._let_go_of(self._current)
+        if self._current >= KEPT_BLOCKS:  # the first are used again and again
+            self._unmap(self._current)
         self._begun += 1
         self._current = block
-        self._at = HEAD + block * BLOCK
-        self._end = self._at + BLOCK
+        self._at = HEAD_BYTES + block * BLOCK_BYTES
+        self._end = self._at + BLOCK_BYTES
 
-    def _let_go_of(self, block: int) -> None:
-        """The file has it; this process's share of the memory would only grow."""
+    def _unmap(self, block: int) -> None:
+        """Take a block out of this process's resident memory; the file keeps it."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            self._memory.madvise(mmap.MADV_DONTNEED, HEAD + block * BLOCK, BLOCK)
+            self._memory.madvise(mmap.MADV_DONTNEED, HEAD_BYTES + block * BLOCK_BYTES, BLOCK_BYTES)
 
-    def _next(self) -> int:
-        """A block that may be written over, else a new one, else that which was full first."""
+    def _next_block(self) -> int:
+        """A block that may be overwritten, else a new one, else the one that has been full for longest."""
         self._filled[self._current] = self._begun
-        waiting = waiting_in(self._pipe)
-        free = [block for block, filled in enumerate(self._filled) if (self._begun - filled) * _LEAST >= waiting]
-        if len(free) > FEW and len(free) >= len(self._filled) - 1 and self._current < FEW:
-            self._give_back()
+        waiting = self._waiting()
+        free = [n for n, filled in enumerate(self._filled) if (self._begun - filled) * _FULL_BLOCK_BYTES >= waiting]
+        if len(free) > KEPT_BLOCKS and len(free) >= len(self._filled) - 1 and self._current < KEPT_BLOCKS:
+            self._shrink()
         if free:
             return free[0]
-        if len(self._filled) < MOST // BLOCK:
+        if len(self._filled) < MAX_BYTES // BLOCK_BYTES:
             with contextlib.suppress(OSError):
                 return self._allocate()
         return self._filled.index(min(self._filled))
 
     def _allocate(self) -> int:
-        """One more block, with its memory: where there is none, touching it would kill the process."""
+        """One more block, with its memory: without it, touching the block would kill the process."""
         block = len(self._filled)
         fd = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            if block >= FEW and _is_scarce(fd):
-                raise OSError(errno.ENOSPC, "the rest is for the overflows", self._path)
-            os.posix_fallocate(fd, HEAD + block * BLOCK, BLOCK)
+            if block >= KEPT_BLOCKS and _is_scarce(fd):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
+            os.posix_fallocate(fd, HEAD_BYTES + block * BLOCK_BYTES, BLOCK_BYTES)
         finally:
             os.close(fd)
         self._filled.append(0)
         return block
 
-    def _give_back(self) -> None:
-        """The memory of all blocks but a few."""
+    def _shrink(self) -> None:
+        """Free the memory of all blocks but the first."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            self._memory.madvise(mmap.MADV_REMOVE, HEAD + FEW * BLOCK, MOST - FEW * BLOCK)
-            del self._filled[FEW:]
+            self._memory.madvise(
+                mmap.MADV_REMOVE, HEAD_BYTES + KEPT_BLOCKS * BLOCK_BYTES, MAX_BYTES - KEPT_BLOCKS * BLOCK_BYTES
+            )
+            del self._filled[KEPT_BLOCKS:]
+
+    # -- the end -----------------------------------------------------------------------------------------------------
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's file, which stays the parent's."""
         self._memory.close()
 
     def close(self) -> None:
-        """Remove the file when nothing of ours is in the pipe, else leave it to the shipper process."""
+        """Remove the file when nothing is in the pipe, else leave it to the shipper process."""
         with self._lock, contextlib.suppress(OSError):
             self._memory.close()
-            if not waiting_in(self._pipe):
+            if not self._waiting():
                 self._remove()
 
     def _remove(self) -> None:
@@ -158,57 +178,6 @@ class Trail:
 
 
 def _is_scarce(fd: int) -> bool:
-    """Whether the memory's room is better left to overflows, whose events are nowhere else: ours are in the pipe."""
-    room = os.fstatvfs(fd)
-    return room.f_bavail * room.f_frsize < min(SPARED, room.f_blocks * room.f_frsize // 2)
-
-
-class Left:
-    """The trail of a process that is gone. Of many it takes no descriptors."""
-
-    def __init__(self, path: str, token: bytes) -> None:
-        self.token = token
-        self.path = path
-
-    def lost(self, journaled: Callable[[int, int], bool]) -> bytes:
-        """The frames that are not in the journal, in the order of logging; `journaled` says it of an event's number and
-        a part. OSError when it can't be read now."""
-        try:
-            fd = open_file(self.path, os.O_RDONLY)
-        except FileNotFoundError:  # somebody has cleaned up
-            return b""
-        try:
-            data = os.pread(fd, MOST, HEAD)
-        finally:
-            os.close(fd)
-        views = [view for view in frame.scan(data, complete=True).frames if self._is_event(view)]
-        views = [view for view in views if not journaled(view.seq, view.part)]
-        views.sort(key=lambda view: (view.seq, view.part))
-        return b"".join(data[view.start : view.end] for view in views)
-
-    def _is_event(self, view: frame.FrameView) -> bool:
-        # Of another process's token is what an event carries whose head was written over.
-        return not view.flags and view.token == self.token
-
-    def remove(self) -> None:
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)
-
-
-def left(folder: str) -> Iterator[Left]:
-    """The trails whose owners are gone. OSError when that can't be found out now, for want of a descriptor or so."""
-    try:
-        names = sorted(os.listdir(folder))
-    except FileNotFoundError:
-        return
-    for path in (os.path.join(folder, name) for name in names if name.endswith(SUFFIX)):
-        try:
-            taken = shared_file.take(path, MAGIC)
-        except OSError as error:
-            if error.errno in WANTING:
-                raise
-            continue  # somebody else's, or gone
-        if taken is not None:
-            fd, owner = taken
-            os.close(fd)
-            yield Left(path, owner.token)
+    """Whether the memory that is left should be left to overflows."""
+    space = os.fstatvfs(fd)
+    return space.f_bavail * space.f_frsize < min(SPARED_BYTES, space.f_blocks * space.f_frsize // 2)

@@ -1,12 +1,11 @@
-"""RecordQueue - the verbs of a `multiprocessing.Queue` over the pipe that the application's processes write to.
+"""The verbs of a `multiprocessing.Queue` over the pipe that the application's processes write to.
 
-An application ships through a `Producer` alone, and imports no multiprocessing for it; this is for whoever hands a
-queue to another process, or reads one.
+Shipping itself uses a `Producer`, without importing multiprocessing. This class is for code that passes a queue to
+another process, or reads one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing.queues
 import os
 import queue
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from .._support import unpatched
 from ..config.limits import OVERFLOW_SIZE
 from . import frame
-from .producer import Producer, milliseconds
+from .channel import milliseconds
+from .producer import Producer
 
 _READ_SIZE = 256 * 1024
 
@@ -28,40 +28,38 @@ else:
     _Base = multiprocessing.queues.Queue
 
 
-class RecordQueue(Producer, _Base):  # type: ignore[misc] # put_nowait tells the event's id
+class RecordQueue(Producer, _Base):  # type: ignore[misc] # put_nowait returns the event's id
     """A queue of bytes from any number of writing processes to one reading process.
 
-    Made as a `Producer` is. A put never waits unless it is told to block. Pickles as its paths.
+    Its parameters are those of `Producer`. A put waits only when told to block. It pickles as its paths.
     """
 
     def __init__(self, path: str, *, overflow: str, overflow_size: int = OVERFLOW_SIZE) -> None:
         self._reading = False  # whether this process is the one that reads
-        self._forget_what_was_read()
+        self._clear_read()
         super().__init__(path, overflow=overflow, overflow_size=overflow_size)
 
     @classmethod
     def of(cls, producer: Producer) -> RecordQueue:
-        """The same queue, as its producer's process sees it: one state, two faces."""
-        with contextlib.suppress(OSError):
-            producer.open()  # by itself: what a face of it has opened would be closed with that face
+        """A view of a producer: both share one state."""
         made = cls.__new__(cls)
         made.__dict__ = producer.__dict__
         if "_reading" not in made.__dict__:
             made._reading = False
-            made._forget_what_was_read()
+            made._clear_read()
         return made
 
-    def _forget_what_was_read(self) -> None:
+    def _clear_read(self) -> None:
         self._unread = b""
         self._parts: dict[tuple[bytes, int], list[bytes]] = {}
-        self._whole: deque[bytes] = deque()
+        self._events: deque[bytes] = deque()
 
     def _begin_in_child(self) -> None:
-        self._forget_what_was_read()  # what the parent has read is the parent's
+        self._clear_read()  # what the parent has read is the parent's
         super()._begin_in_child()
 
     def __getstate__(self) -> dict[str, Any]:  # type: ignore[override]
-        return {"path": self._path, "overflow": self._folder, "overflow_size": self._overflow_size}
+        return {"path": self.path, "overflow": self._folder, "overflow_size": self._overflow_size}
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # type: ignore[override]
         self.__init__(state["path"], overflow=state["overflow"], overflow_size=state["overflow_size"])  # type: ignore[misc]
@@ -71,22 +69,12 @@ class RecordQueue(Producer, _Base):  # type: ignore[misc] # put_nowait tells the
     def put(self, obj: bytes, block: bool = True, timeout: float | None = None, *, level: int = 0) -> None:
         """Like `put_nowait`; with `block`, first wait up to `timeout` seconds (None: for ever) for the overflow."""
         if block:
-            self.be_this_process()
-            self._wait_for_room(timeout)
+            self._current().wait_until_drained(timeout)
         self.put_nowait(obj, level=level)
-
-    def _wait_for_room(self, timeout: float | None) -> None:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while self._overflow.busy and not self.closed:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                return
-            self._wait_politely(milliseconds(left))
-            self._overflow.drain(self._write)
 
     def full(self) -> bool:
         """Whether a put below WARNING would be dropped now."""
-        return self._overflow.waiting >= self._overflow_size * 3 // 4
+        return self._channel.overflow.waiting >= self._overflow_size * 3 // 4
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -97,15 +85,13 @@ class RecordQueue(Producer, _Base):  # type: ignore[misc] # put_nowait tells the
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         self._reading = True
-        while not self._whole:
+        while not self._events:
             if self._fill():
                 continue
             if not block or (deadline is not None and time.monotonic() >= deadline):
                 raise queue.Empty
-            poller = unpatched.original("select", "poll")()
-            poller.register(self._writing(), select.POLLIN)
-            poller.poll(milliseconds(None if deadline is None else deadline - time.monotonic()))
-        return self._whole.popleft()
+            self._wait_readable(milliseconds(None if deadline is None else deadline - time.monotonic()))
+        return self._events.popleft()
 
     def get_nowait(self) -> bytes:
         return self.get(block=False)
@@ -114,11 +100,11 @@ class RecordQueue(Producer, _Base):  # type: ignore[misc] # put_nowait tells the
         if self.closed:
             raise ValueError("the queue is closed")
         try:
-            data = os.read(self._writing(), _READ_SIZE)
+            data = os.read(self._pipe.open(), _READ_SIZE)
         except BlockingIOError:
             data = b""
         self._unread += data
-        # Frames come whole: once the pipe is empty, half of one will stay a half.
+        # Frames are written whole: when the pipe is empty, the rest of an incomplete one will not come.
         found = frame.scan(self._unread, growing=bool(data))
         for view in found.frames:
             self._take(view, self._unread[view.payload_start : view.end])
@@ -131,24 +117,24 @@ class RecordQueue(Producer, _Base):  # type: ignore[misc] # put_nowait tells the
         parts = self._parts.setdefault((view.token, view.seq), [])
         parts.append(payload)
         if len(parts) == view.parts:
-            self._whole.append(b"".join(self._parts.pop((view.token, view.seq))))
+            self._events.append(b"".join(self._parts.pop((view.token, view.seq))))
 
     def qsize(self) -> int:
-        """How many whole events wait to be read here; 0 in a process that never reads, for it must not take any."""
+        """How many events wait to be read here; 0 in a process that never reads: it must not take any."""
         while self._reading and not self.closed and self._fill():
             pass
-        return len(self._whole)
+        return len(self._events)
 
     def empty(self) -> bool:
         """Whether nothing waits to be read."""
         if self.qsize():
             return False
-        return self._reading or self.closed or not self._holds_something()
+        return self._reading or self.closed or not self._wait_readable(0)
 
-    def _holds_something(self) -> bool:
+    def _wait_readable(self, milliseconds: int) -> bool:
         poller = unpatched.original("select", "poll")()
-        poller.register(self._writing(), select.POLLIN)
-        return bool(poller.poll(0))
+        poller.register(self._pipe.open(), select.POLLIN)
+        return bool(poller.poll(milliseconds))
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,17 @@
-"""Files in memory that outlive their process: it owns one while it lives, and whoever comes after takes it over.
+"""Files in memory that outlive their process: overflows and pipe mirrors.
 
-The owner holds an exclusive `flock` on its file, which nothing but its end takes away. Each begins with a head:
+Invariants
+* The owner holds an exclusive flock on its file until it ends. A process that gets the lock is the new owner.
+* A file is whole at every moment: a kill between two system calls leaves what was accepted.
+* Files are in a folder that only this user can enter (mode 0700), without a link in the way.
 
-    4096 bytes: magic 8 · pid 8 · token 8 · a number 8 · what the kind of file wants
+Layout, little-endian
+
+    0    magic 8 · pid 8 · token 8 · number 8 (of each kind's own use)
+    64   what the kind wants
+    4096 content
+
+The process named in the head writes the file; the shipper process reads and removes it when that process is gone.
 """
 
 from __future__ import annotations
@@ -18,14 +27,15 @@ from typing import NamedTuple
 
 from ..spool.files import open_file
 
-HEAD = 4096
-WHO = struct.Struct("<8sQ8sQ")
+HEAD_BYTES = 4096
+HEAD = struct.Struct("<8sQ8sQ")
 NUMBER_AT = 24
-WANTING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)  # a file may be there, we can't open it now
+NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)
+"""Errors that say nothing about a file: it can't be opened now."""
 
 
 class Owner(NamedTuple):
-    """Whose file it is, and the number in its head."""
+    """The process in the head of a file, and the number there."""
 
     pid: int
     token: bytes
@@ -33,18 +43,20 @@ class Owner(NamedTuple):
 
 
 def prepare_folder(folder: str) -> None:
-    """Make it, mode 0700 and ours; OSError when that is not so."""
+    """Make the folder and the one above. PermissionError unless it is this user's with mode 0700."""
     for each in (os.path.dirname(folder), folder):
         with contextlib.suppress(FileExistsError):
             os.mkdir(each, 0o700)
     found = os.lstat(folder)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise PermissionError(f"{folder} is not a folder of ours with mode 0700")
+        raise PermissionError(f"{folder} is not a folder of this user with mode 0700")
 
 
 def create(folder: str, names: Iterable[str], magic: bytes, owner: Owner) -> tuple[int, str]:
-    """A new file of ours in a folder that is made when it is missing, under the first name that is free; its descriptor
-    and path. OSError when there is no room for its head: then neither is left behind."""
+    """Make and lock a file under the first free name; its descriptor and path. The folder is made when it is missing.
+
+    OSError when there is no space for its head: then no file is left behind.
+    """
     try:
         prepare_folder(folder)
         fd, path = _new_file(folder, names)
@@ -53,8 +65,8 @@ def create(folder: str, names: Iterable[str], magic: bytes, owner: Owner) -> tup
         fd, path = _new_file(folder, names)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.posix_fallocate(fd, 0, HEAD)
-        os.pwrite(fd, WHO.pack(magic, *owner), 0)
+        os.posix_fallocate(fd, 0, HEAD_BYTES)
+        os.pwrite(fd, HEAD.pack(magic, *owner), 0)
     except OSError:
         os.close(fd)
         os.unlink(path)
@@ -70,41 +82,43 @@ def _new_file(folder: str, names: Iterable[str]) -> tuple[int, str]:
     raise FileExistsError(folder)
 
 
-def take(path: str, magic: bytes) -> tuple[int, Owner] | None:
-    """The file, locked for us until its descriptor is closed, and whose it was; None while its owner lives, and for a
-    file of another kind. OSError when it can't be opened, or is not ours alone."""
+def take_over(path: str, magic: bytes) -> tuple[int, Owner] | None:
+    """Lock the file of a process that is gone; its descriptor, whose closing unlocks it, and its former owner.
+
+    None while its owner lives, and for a file of another kind. OSError when it can't be opened or is not this user's.
+    """
     fd = open_file(path, os.O_RDWR)
     owner = None
     try:
-        owner = _taken(fd, magic)
+        owner = _locked(fd, magic)
     finally:
-        if owner is None:  # OSError: no plain file
+        if owner is None:
             os.close(fd)
     return None if owner is None else (fd, owner)
 
 
-def _taken(fd: int, magic: bytes) -> Owner | None:
-    head = os.pread(fd, WHO.size, 0)
-    if len(head) < WHO.size or not head.startswith(magic):
+def _locked(fd: int, magic: bytes) -> Owner | None:
+    head = os.pread(fd, HEAD.size, 0)
+    if len(head) < HEAD.size or not head.startswith(magic):
         return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         # A forked child that never logged may still hold its dead parent's lock.
-        if not process_is_gone(WHO.unpack(head)[1]):
+        if not process_is_gone(HEAD.unpack(head)[1]):
             return None
-    # What the owner wrote before it let go is only certain now.
-    _, pid, token, number = WHO.unpack(os.pread(fd, WHO.size, 0))
+    # Read again: what the owner wrote before it ended is final only now.
+    _, pid, token, number = HEAD.unpack(os.pread(fd, HEAD.size, 0))
     return Owner(pid, token, number)
 
 
 def process_is_gone(pid: int) -> bool:
-    """False as well where that can't be seen."""
+    """Whether no process has this pid; False where that can't be seen."""
     return not os.path.exists(f"/proc/{pid}") if os.path.isdir("/proc/self") else False
 
 
-def files(folder: str) -> list[str]:
-    """Paths in a folder, [] when there is none."""
+def list_files(folder: str) -> list[str]:
+    """Paths in a folder, sorted; [] when there is no such folder."""
     try:
         return sorted(os.path.join(folder, name) for name in os.listdir(folder))
     except OSError:

@@ -14,7 +14,7 @@ from shipper.event.truncate import pack
 from shipper.journal.segments import segment_path
 from shipper.spool.layout import Spool
 from shipper.transport import frame
-from shipper.transport.producer import new_token
+from shipper.transport.channel import new_token
 
 from .peers import NAME, TEXT
 

@@ -28,7 +28,7 @@ from shipper.journal.cursor import Cursor
 from shipper.journal.segments import segments
 from shipper.journal.writer import Writer
 from shipper.transport import frame
-from shipper.transport.producer import new_token
+from shipper.transport.channel import new_token
 
 from ..support.disks import tmpfs
 from ..support.waiting import wait_until

@@ -147,8 +147,8 @@ def big_record() -> None:
     begin()
     log_many("small", 100)
     calls = 0
-    queue = current().queue  # type: ignore[union-attr]
-    write = queue._write
+    channel = current().queue._channel  # type: ignore[union-attr]
+    write = channel.write
 
     def killing(piece: bytes) -> bool:
         nonlocal calls
@@ -157,7 +157,7 @@ def big_record() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return write(piece)
 
-    queue._write = killing  # type: ignore[method-assign]
+    channel.write = killing  # type: ignore[method-assign]
     log("big", padding=1_000_000)
 
 
@@ -221,7 +221,7 @@ def small_pipe() -> None:
     begin()
     for number in range(500):
         log(f"small-{number}", padding=2000)
-    say(fcntl.fcntl(current().queue._writing(), 1032))  # type: ignore[union-attr]
+    say(fcntl.fcntl(current().queue._pipe.open(), 1032))  # type: ignore[union-attr]
 
 
 def no_semaphores() -> None:
@@ -430,7 +430,7 @@ def fork_with_locks() -> None:
     stopping.set()
     for thread in threads:
         thread.join()
-    held = current().queue._overflow._lock  # type: ignore[union-attr]
+    held = current().queue._channel.overflow._lock  # type: ignore[union-attr]
     taken, release = threading.Event(), threading.Event()
 
     def hold() -> None:

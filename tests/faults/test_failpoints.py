@@ -59,15 +59,15 @@ ADOPTING = [
     Failpoint("before an overflow is appended", "shipper.journal.writer:Writer.append"),
     Failpoint("after an overflow was appended", "shipper.journal.writer:Writer.append", "after"),
     Failpoint("before its drops are noted", "shipper.journal.account:Ledger.note_drops"),
-    Failpoint("before an overflow is removed", "shipper.transport.overflow:Abandoned.remove"),
-    Failpoint("after an overflow was removed", "shipper.transport.overflow:Abandoned.remove", "after"),
+    Failpoint("before an overflow is removed", "shipper.transport.orphans:OrphanedOverflow.remove"),
+    Failpoint("after an overflow was removed", "shipper.transport.orphans:OrphanedOverflow.remove", "after"),
 ]
 RECOVERING = [
     Failpoint("before trails are looked for", "shipper.process.recovery:Recovery.begin"),
     Failpoint("before what the pipe lost is put back", "shipper.journal.writer:Writer.append"),
     Failpoint("after what the pipe lost was put back", "shipper.journal.writer:Writer.append", "after"),
-    Failpoint("before a trail is removed", "shipper.transport.pipe_mirror:Left.remove"),
-    Failpoint("after a trail was removed", "shipper.transport.pipe_mirror:Left.remove", "after"),
+    Failpoint("before a trail is removed", "shipper.transport.orphans:OrphanedMirror.remove"),
+    Failpoint("after a trail was removed", "shipper.transport.orphans:OrphanedMirror.remove", "after"),
 ]
 ENDING = [
     Failpoint("when told to hand over", "shipper.process:Shipper._on_hand_over"),

@@ -19,7 +19,7 @@ from shipper.journal.writer import Position, Reader, Writer
 from shipper.process.intake import Intake
 from shipper.transport import frame
 from shipper.transport.overflow import Overflow
-from shipper.transport.producer import grow
+from shipper.transport.pipe import grow_pipe
 from shipper.transport.queue import RecordQueue
 
 from ..support.disks import tmpfs
@@ -60,7 +60,7 @@ class Place:
 
     def pipe(self) -> int:
         fd = os.open(self.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        grow(fd)
+        grow_pipe(fd)
         return fd
 
     def record_queue(self, overflow_size: int = 8 * 1024 * 1024) -> RecordQueue:
@@ -186,10 +186,10 @@ INTAKE = """
 import os, sys
 from shipper.process.intake import Intake
 from shipper.journal.writer import Writer
-from shipper.transport.producer import grow
+from shipper.transport.pipe import grow_pipe
 queue, journal, overflow = sys.argv[1:]
 pipe = os.open(queue, os.O_RDONLY | os.O_NONBLOCK)
-grow(pipe)
+grow_pipe(pipe)
 intake = Intake(pipe, Writer(journal, segment_bytes=300_000), overflow)
 print("ready", flush=True)
 intake.run()
@@ -304,7 +304,7 @@ def test_what_is_still_in_the_pipe_comes_before_the_overflow_of_its_process(plac
     left_behind(place, 2, 3)
     put = place.record_queue()
     pipe = place.pipe()
-    os.write(put._writing(), framed(1))
+    os.write(put._pipe.open(), framed(1))
     intake = Intake(pipe, Writer(str(place.journal), segment_bytes=1000), place.overflow)
     intake.adopting.set()
 

@@ -17,7 +17,7 @@ from shipper.journal.writer import Position, Reader, Writer
 from shipper.process.intake import Intake
 from shipper.process.recovery import Recovery
 from shipper.transport import frame
-from shipper.transport.producer import grow
+from shipper.transport.pipe import grow_pipe
 from shipper.transport.queue import RecordQueue
 
 from ..support.descriptors import few_descriptors
@@ -44,7 +44,7 @@ class Place:
     def begin(self) -> None:
         """As a new process does."""
         self.pipe = os.open(self.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        grow(self.pipe)
+        grow_pipe(self.pipe)
         self.writer = Writer(str(self.journal), segment_bytes=1 << 20)
         self.intake = Intake(self.pipe, self.writer, str(self.memory))
         self.ledger = Ledger(str(self._folder / "ledger.json"), str(self.journal), str(self._folder / "damaged"))
@@ -224,7 +224,7 @@ def test_an_event_that_was_never_whole_is_not_journaled_again(place: Place) -> N
 
     def work(queue: RecordQueue) -> None:
         first, *_ = frame.encode(b"." * 9000, token=queue.token, seq=0, pid=os.getpid())
-        assert queue._write(first)
+        assert queue._channel.write(first)
 
     place.killed(work)
     place.recovery.begin()

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipper.transport import frame
-from shipper.transport.overflow import LEVELS, Abandoned, Overflow, abandoned, level_name, living_drops
-from shipper.transport.shared_file import HEAD, prepare_folder
+from shipper.transport.drops import LEVELS, TABLE, level_name
+from shipper.transport.orphans import OrphanedOverflow, living_drops, orphaned_overflows
+from shipper.transport.overflow import DROPS_AT, Overflow
+from shipper.transport.shared_file import HEAD_BYTES, prepare_folder
 
 from ..support.disks import tmpfs
 from ..support.waiting import wait_until
@@ -62,8 +64,8 @@ class Pipe:
         return True
 
 
-def taken(folder: str) -> list[Abandoned]:
-    found = list(abandoned(folder, ()))
+def taken(folder: str) -> list[OrphanedOverflow]:
+    found = list(orphaned_overflows(folder, ()))
     for each in found:
         each.close()
     return found
@@ -161,11 +163,11 @@ def test_what_a_killed_process_left_is_adopted(folder: str) -> None:
     assert taken(folder) == []
     kill(pid)
 
-    (found,) = abandoned(folder, ())
+    (found,) = orphaned_overflows(folder, ())
     assert seqs(found.frames) == list(range(5, 20))
     assert found.drops == {"queue_full": {"DEBUG": 2}, "redact": {"ERROR": 1}}
     assert (found.token, found.pid) == (TOKEN, pid)
-    assert list(abandoned(folder, {found.path})) == []
+    assert list(orphaned_overflows(folder, {found.path})) == []
     found.remove()
     assert os.listdir(folder) == []
 
@@ -194,7 +196,7 @@ def test_a_forked_child_lets_go_of_its_parents_file(folder: str) -> None:
     grandchild = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
     try:
         kill(pid)
-        (found,) = abandoned(folder, ())
+        (found,) = orphaned_overflows(folder, ())
         assert seqs(found.frames) == [0]
         found.remove()
     finally:
@@ -218,7 +220,7 @@ def test_a_child_that_kept_its_dead_parents_lock_does_not_keep_the_file(folder: 
     grandchild = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
     try:
         kill(pid)
-        (found,) = abandoned(folder, ())
+        (found,) = orphaned_overflows(folder, ())
         found.remove()
     finally:
         os.kill(grandchild, signal.SIGKILL)
@@ -237,8 +239,8 @@ def test_half_a_frame_at_the_end_was_never_accepted(overflow: Overflow, folder: 
     found.remove()
 
 
-def taken_open(folder: str) -> list[Abandoned]:
-    return list(abandoned(folder, ()))
+def taken_open(folder: str) -> list[OrphanedOverflow]:
+    return list(orphaned_overflows(folder, ()))
 
 
 def test_closing_leaves_what_is_in_it_and_removes_it_when_empty(folder: str) -> None:
@@ -341,6 +343,4 @@ def test_levels_are_named_by_the_standard_level_below(level: int, name: str) -> 
 
 
 def test_the_head_has_room_for_every_count() -> None:
-    from shipper.transport import overflow
-
-    assert overflow._DROPS_AT + overflow._DROPS.size <= HEAD
+    assert DROPS_AT + TABLE.size <= HEAD_BYTES

@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from shipper.transport import frame, pipe_mirror
-from shipper.transport.pipe_mirror import BLOCK, FEW, MOST, Left, Trail, left
-from shipper.transport.producer import grow
+from shipper.transport.orphans import OrphanedMirror, orphaned_mirrors
+from shipper.transport.pipe import bytes_in_pipe, grow_pipe
+from shipper.transport.pipe_mirror import BLOCK_BYTES, KEPT_BLOCKS, MAX_BYTES, PipeMirror
 from shipper.transport.queue import RecordQueue
-from shipper.transport.shared_file import HEAD
+from shipper.transport.shared_file import HEAD_BYTES
 
 from ..support.disks import tmpfs
 from ..support.forks import forked, in_a_child
@@ -38,7 +39,7 @@ def none(seq: int, part: int) -> bool:
 def found(folder: str, journaled: Callable[[int, int], bool] = none) -> list[tuple[int, int]]:
     """Number and part of every frame in the trails of those who are gone."""
     views = []
-    for each in left(folder):
+    for each in orphaned_mirrors(folder):
         scan = frame.scan(each.lost(journaled), complete=True)
         assert not scan.damage
         views += [(view.seq, view.part) for view in scan.frames]
@@ -52,11 +53,14 @@ class Pipe:
         self.reading, self.writing = os.pipe()
         os.set_blocking(self.reading, False)
         os.set_blocking(self.writing, False)
-        grow(self.writing)
+        grow_pipe(self.writing)
 
     def close(self) -> None:
         os.close(self.reading)
         os.close(self.writing)
+
+    def waiting(self) -> int:
+        return bytes_in_pipe(self.reading)
 
     def write(self, piece: bytes) -> bool:
         with contextlib.suppress(BlockingIOError):
@@ -81,15 +85,15 @@ def folder(spool: Path) -> str:
     return str(spool / "trails")
 
 
-Make = Callable[[], Trail]
+Make = Callable[[], PipeMirror]
 
 
 @pytest.fixture
 def make(folder: str, pipe: Pipe) -> Iterator[Make]:
     made = []
 
-    def begin() -> Trail:
-        made.append(Trail(folder, pipe.writing, token=TOKEN, pid=os.getpid()))
+    def begin() -> PipeMirror:
+        made.append(PipeMirror(folder, pipe.waiting, token=TOKEN, pid=os.getpid()))
         return made[-1]
 
     yield begin
@@ -121,7 +125,7 @@ def test_what_is_in_the_pipe_is_in_the_trail(seed: int, make: Make, pipe: Pipe) 
         waiting = waiting[len(pipe.take(chance.choice([0, 0, 10_000, 300_000, 1 << 20]))) :]
 
         (path,) = Path(written._path).parent.iterdir()
-        kept = {(view.seq, view.part) for view in frame.scan(path.read_bytes()[HEAD:], complete=True).frames}
+        kept = {(view.seq, view.part) for view in frame.scan(path.read_bytes()[HEAD_BYTES:], complete=True).frames}
         inside = {(view.seq, view.part) for view in frame.scan(waiting, complete=True).frames}
         assert inside <= kept
 
@@ -130,12 +134,12 @@ def test_of_a_process_that_lives_nobody_takes_the_trail(make: Make, folder: str)
     written = make()
     written.note(framed(0, 10)[0])
 
-    assert in_a_child(lambda: os._exit(len(list(left(folder))))) == 0
+    assert in_a_child(lambda: os._exit(len(list(orphaned_mirrors(folder))))) == 0
 
 
 def test_a_killed_process_leaves_all_that_is_not_in_the_journal(folder: str, pipe: Pipe) -> None:
     def work() -> None:
-        written = Trail(folder, pipe.writing, token=TOKEN, pid=os.getpid())
+        written = PipeMirror(folder, pipe.waiting, token=TOKEN, pid=os.getpid())
         for seq in range(100):
             for piece in framed(seq, 5000):
                 written.note(piece)
@@ -148,7 +152,7 @@ def test_a_killed_process_leaves_all_that_is_not_in_the_journal(folder: str, pip
 
 def test_marks_and_what_was_being_written_are_no_events(folder: str, pipe: Pipe) -> None:
     def work() -> None:
-        written = Trail(folder, pipe.writing, token=TOKEN, pid=os.getpid())
+        written = PipeMirror(folder, pipe.waiting, token=TOKEN, pid=os.getpid())
         written.note(framed(0, 10)[0])
         written.note(frame.encode(b"", token=TOKEN, seq=1, pid=os.getpid(), flags=frame.MARK)[0])
         written.note(framed(2, 100)[0][:50])
@@ -164,7 +168,7 @@ def test_a_frame_inside_an_event_is_none_of_the_process(folder: str, pipe: Pipe)
     inside = frame.encode(b"x", token=b"someelse", seq=7, pid=1)[0]
 
     def work() -> None:
-        written = Trail(folder, pipe.writing, token=TOKEN, pid=os.getpid())
+        written = PipeMirror(folder, pipe.waiting, token=TOKEN, pid=os.getpid())
         written.note(inside)
         written.note(framed(0, 10)[0])
         os._exit(0)
@@ -181,7 +185,7 @@ def test_they_leave_half_of_the_memory_to_what_has_no_other_place(spool: Path, p
     with tmpfs(spool / "m", "1m") as memory:
         made = []
         for number in range(trails):
-            written = Trail(str(memory / "t"), pipe.writing, token=b"tokento%d" % number, pid=os.getpid())
+            written = PipeMirror(str(memory / "t"), pipe.waiting, token=b"tokento%d" % number, pid=os.getpid())
             made.append(written)
             for seq in range(1000):
                 written.note(framed(seq, 1000)[0])
@@ -193,7 +197,7 @@ def test_they_leave_half_of_the_memory_to_what_has_no_other_place(spool: Path, p
         for written in made:
             written.close()
 
-    assert room.f_bavail >= room.f_blocks // 2 - BLOCK // room.f_frsize * FEW * trails
+    assert room.f_bavail >= room.f_blocks // 2 - BLOCK_BYTES // room.f_frsize * KEPT_BLOCKS * trails
 
 
 def test_while_the_pipe_is_emptied_it_stays_small(make: Make, pipe: Pipe, folder: str) -> None:
@@ -205,7 +209,7 @@ def test_while_the_pipe_is_emptied_it_stays_small(make: Make, pipe: Pipe, folder
         if seq % 20 == 0:
             pipe.take(1 << 20)
 
-    assert memory_of(folder) < HEAD + (FEW + 1) * BLOCK
+    assert memory_of(folder) < HEAD_BYTES + (KEPT_BLOCKS + 1) * BLOCK_BYTES
 
 
 def test_it_grows_while_nobody_reads_and_gives_that_back(make: Make, pipe: Pipe, folder: str) -> None:
@@ -220,13 +224,13 @@ def test_it_grows_while_nobody_reads_and_gives_that_back(make: Make, pipe: Pipe,
     for more in range(seq, seq + 200):
         written.note(framed(more, 1000)[0])
 
-    assert seq * 1000 < grown <= HEAD + MOST
-    assert memory_of(folder) < HEAD + (FEW + 1) * BLOCK
+    assert seq * 1000 < grown <= HEAD_BYTES + MAX_BYTES
+    assert memory_of(folder) < HEAD_BYTES + (KEPT_BLOCKS + 1) * BLOCK_BYTES
 
 
-def kept(written: Trail) -> set[int]:
+def kept(written: PipeMirror) -> set[int]:
     """Numbers of the frames in a trail."""
-    data = Path(written._path).read_bytes()[HEAD:]
+    data = Path(written._path).read_bytes()[HEAD_BYTES:]
     return {view.seq for view in frame.scan(data, complete=True).frames}
 
 
@@ -253,14 +257,14 @@ def fired(moment: int, handler: Callable[[], None], work: Callable[[], None]) ->
 def test_a_signal_handler_may_log_at_any_moment(folder: str, pipe: Pipe, seen: int) -> None:
     """Python looks for signals where something is called; most is when a block is full."""
     for moment in itertools.count():
-        written = Trail(folder, pipe.writing, token=TOKEN, pid=os.getpid())
+        written = PipeMirror(folder, pipe.waiting, token=TOKEN, pid=os.getpid())
         for seq in range(seen * 8):
             written.note(framed(1000 + seq, 3950)[0])
         assert pipe.write(b"." * 4096)  # so that no block may be written over at once
         for seq in range(10):
             written.note(framed(seq, 3000)[0])
 
-        def handler(written: Trail = written) -> None:
+        def handler(written: PipeMirror = written) -> None:
             for seq in range(100, 105):
                 written.note(framed(seq, 50)[0])
 
@@ -320,13 +324,13 @@ def test_closing_leaves_it_when_something_may_be_in_the_pipe(make: Make, pipe: P
 def test_without_memory_for_more_the_last_is_kept(spool: Path, pipe: Pipe) -> None:
     (spool / "m").mkdir()
     with tmpfs(spool / "m", "128k") as memory:
-        written = Trail(str(memory / "t"), pipe.writing, token=TOKEN, pid=os.getpid())
+        written = PipeMirror(str(memory / "t"), pipe.waiting, token=TOKEN, pid=os.getpid())
         seq = 0
         while pipe.write(framed(seq, 1000)[0]):
             written.note(framed(seq, 1000)[0])
             seq += 1
         (path,) = (memory / "t").iterdir()
-        kept = {view.seq for view in frame.scan(path.read_bytes()[HEAD:], complete=True).frames}
+        kept = {view.seq for view in frame.scan(path.read_bytes()[HEAD_BYTES:], complete=True).frames}
         written._memory.close()
 
     assert set(range(seq - 50, seq)) <= kept
@@ -368,9 +372,9 @@ def test_what_a_killed_process_put_is_in_its_trail_or_in_its_overflow(queue: Rec
         for number in range(300):
             queue.put_nowait(b"." * 9000 + b"%d" % number)
         before = queue.waiting
-        os.read(queue._writing(), 500_000)
+        os.read(queue._pipe.open(), 500_000)
         while queue.waiting > before - 300_000:
-            queue._overflow.drain(queue._write)
+            queue._channel.overflow.drain(queue._channel.write)
         os.kill(os.getpid(), signal.SIGKILL)
 
     in_a_child(work)
@@ -423,18 +427,18 @@ def test_a_child_that_never_logs_does_not_keep_its_parents_trail(spool: Path) ->
 
 
 def test_a_trail_that_is_removed_is_gone(folder: str, pipe: Pipe) -> None:
-    in_a_child(lambda: Trail(folder, pipe.writing, token=TOKEN, pid=os.getpid()).note(framed(0, 1)[0]))
+    in_a_child(lambda: PipeMirror(folder, pipe.waiting, token=TOKEN, pid=os.getpid()).note(framed(0, 1)[0]))
 
-    (each,) = left(folder)
-    assert isinstance(each, Left)
+    (each,) = orphaned_mirrors(folder)
+    assert isinstance(each, OrphanedMirror)
     each.remove()
 
     assert os.listdir(folder) == []
-    assert list(left(folder)) == []
+    assert list(orphaned_mirrors(folder)) == []
 
 
 def test_a_trail_that_somebody_has_cleaned_up_has_lost_nothing(tmp_path: Path) -> None:
-    assert Left(str(tmp_path / "gone.trail"), b"12345678").lost(none) == b""
+    assert OrphanedMirror(str(tmp_path / "gone.trail"), b"12345678").lost(none) == b""
 
 
 def resident(path: str) -> int:
@@ -451,7 +455,7 @@ def resident(path: str) -> int:
 
 def test_a_long_trail_takes_memory_once_and_not_in_its_process_too(folder: str, pipe: Pipe) -> None:
     """The file is as long as what waits in the pipe; a worker's RSS is not."""
-    trail = Trail(folder, pipe.writing, token=TOKEN, pid=os.getpid())
+    trail = PipeMirror(folder, pipe.waiting, token=TOKEN, pid=os.getpid())
     for seq in range(200):
         for piece in framed(seq, 3000):
             assert pipe.write(piece)
@@ -459,7 +463,7 @@ def test_a_long_trail_takes_memory_once_and_not_in_its_process_too(folder: str, 
     (path,) = Path(folder).iterdir()
 
     assert os.stat(path).st_blocks * 512 > 600_000
-    assert resident(str(path)) <= (FEW + 1) * BLOCK + HEAD
+    assert resident(str(path)) <= (KEPT_BLOCKS + 1) * BLOCK_BYTES + HEAD_BYTES
     while pipe.take(1 << 20):
         pass
     trail.close()

@@ -22,7 +22,7 @@ import pytest
 
 from shipper.event.model import EventId
 from shipper.transport import frame
-from shipper.transport.producer import grow
+from shipper.transport.pipe import grow_pipe
 from shipper.transport.queue import RecordQueue
 
 from ..support.forks import in_a_child
@@ -129,7 +129,7 @@ def test_a_reading_process_knows_what_it_has(pipe: RecordQueue) -> None:
 def test_damage_in_the_pipe_is_skipped(pipe: RecordQueue) -> None:
     """H2: a half frame before a good one does not make the reader wait for the rest of it."""
     half = frame.encode(b"x" * 100, token=b"tokentok", seq=1, pid=1)[0][:54]
-    writer = os.open(pipe._path, os.O_WRONLY | os.O_NONBLOCK)
+    writer = os.open(pipe.path, os.O_WRONLY | os.O_NONBLOCK)
     os.write(writer, half)
     os.close(writer)
 
@@ -158,7 +158,7 @@ def test_what_is_put_after_the_end_is_dropped_and_counted(pipe: RecordQueue) -> 
 
     assert pipe.emitted == 3
     assert pipe.drops == {"after_stop": {"ERROR": 1, "NOTSET": 1}}
-    pipe._overflow.close()
+    pipe._channel.overflow.close()
 
 
 def overflows(folder: Path) -> list[Path]:
@@ -203,17 +203,17 @@ def test_what_threads_put_while_another_queue_takes_over_is_in_one_of_them(pipe:
 def test_a_closed_queue_lets_go_of_the_pipe_but_not_of_its_descriptor(pipe: RecordQueue) -> None:
     """A thread that is about to write must not write into what the application opens next."""
     pipe.put(b"x")
-    number = pipe._fd
+    number = pipe._pipe.open()
     pipe.close()
 
     assert os.readlink(f"/proc/self/fd/{number}") == os.devnull
-    assert not pipe._write(b"late")
+    assert not pipe._channel.write(b"late")
 
 
 def test_a_queue_that_nobody_holds_any_more_lets_go_of_its_descriptor(pipe: RecordQueue) -> None:
     other = pickle.loads(pickle.dumps(pipe))
     other.put(b"x")
-    number = other._fd
+    number = other._pipe.open()
 
     del other
     gc.collect()
@@ -235,7 +235,7 @@ def test_a_file_in_the_place_of_the_pipe_is_not_written_to(pipe: RecordQueue, sp
 def test_a_refused_pipe_size_is_no_error(spool: Path) -> None:
     """F_SETPIPE_SZ fails with EBADF for what is no pipe, as with EPERM for a user who has used up his share."""
     file = os.open(spool / "file", os.O_RDWR | os.O_CREAT)
-    grow(file)
+    grow_pipe(file)
     os.close(file)
 
 
@@ -332,10 +332,10 @@ def test_a_child_that_waits_for_room_leaves_its_parents_overflow_alone(
     count = fill(pipe)
 
     def work() -> None:
-        os.read(pipe._writing(), 500_000)
+        os.read(pipe._pipe.open(), 500_000)
         pipe.put(b"child", timeout=0.2)
 
-    with pipe._overflow._lock:  # the parent's helper does not get on
+    with pipe._channel.overflow._lock:  # the parent's helper does not get on
         (file,) = overflow.iterdir()
         before = file.read_bytes()
         code = in_a_child(work, fork)
@@ -369,7 +369,7 @@ def test_a_child_forked_while_every_lock_is_held_logs_at_once(pipe: RecordQueue)
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with pipe._overflow._lock:
+        with pipe._channel.overflow._lock:
             held.set()
             done.wait(10)
 
@@ -502,7 +502,7 @@ def test_closing_with_a_full_pipe_leaves_the_pipe_closed(pipe: RecordQueue) -> N
 
     wait_until(lambda: not any(thread.name == "shipper-overflow" for thread in threading.enumerate()))
     links = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
-    assert pipe._path not in [os.readlink(link) for link in links if os.path.islink(link)]
+    assert pipe.path not in [os.readlink(link) for link in links if os.path.islink(link)]
 
 
 def test_a_signal_handler_that_logs_inside_a_put_loses_nothing(pipe: RecordQueue) -> None:

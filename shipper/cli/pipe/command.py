@@ -48,13 +48,13 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    from ...transport.producer import grow
+    from ...transport.pipe import grow_pipe
 
     try:
         os.fstat(0)
     except OSError as error:
         return complain(f"standard input: {error.strerror}", code=NOT_TRIED)
-    grow(0)  # first of all: the program can go on writing while this command gets ready
+    grow_pipe(0)  # first of all: the program can go on writing while this command gets ready
 
     from ...spool.layout import Spool
     from ...spool.lock import claim

@@ -1,0 +1,167 @@
+"""What one process has of the queue: its identity, its overflow, its mirror, and the order between them.
+
+Invariants
+* Frames get into the pipe in the order in which they were offered: while the overflow is busy, new ones queue up there.
+* A frame is noted in the mirror only after the pipe has it.
+* While there is something in the overflow, a thread empties it; it ends with that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import Callable
+
+from .._support.unpatched import new_rlock, start_thread
+from . import frame
+from .overflow import Overflow
+from .pipe import POLL_MS, Pipe
+from .pipe_mirror import PipeMirror
+
+
+def new_token() -> bytes:
+    """8 random bytes that name a process, with a version 4 nibble so that event ids are proper UUIDs."""
+    token = bytearray(os.urandom(8))
+    token[6] = 0x40 | token[6] & 0x0F
+    return bytes(token)
+
+
+def milliseconds(left: float | None) -> int:
+    """How long to wait at once when so many seconds are left (None: any number)."""
+    return POLL_MS if left is None else max(1, int(min(left * 1000 + 1, POLL_MS)))
+
+
+class Channel:
+    """Made anew in a forked child: a new token, sequence numbers from 0, an empty overflow.
+
+    `folder` is for overflow and mirror, `second` for the overflow when `folder` has no space; `limit` is in bytes.
+    """
+
+    def __init__(self, pipe: Pipe, *, folder: str, second: str, limit: int) -> None:
+        self.pid = os.getpid()
+        self.token = new_token()
+        self.sequence = itertools.count()
+        self.overflow = Overflow(folder, token=self.token, pid=self.pid, limit=limit, second=second)
+        self.note: Callable[[bytes], None] = self._begin_mirror
+        self._pipe = pipe
+        self._mirror: PipeMirror | None = None
+        # On a disk a touch of it could wait.
+        self._mirror_folder = folder if folder != second else ""
+        self._marks = itertools.count(1)
+        self._lock = new_rlock()
+        self._draining = False
+
+    @property
+    def emitted(self) -> int:
+        """How many sequence numbers were given."""
+        # The counter is the one thing that threads and signal handlers can't get wrong; only its text has its value.
+        return int(repr(self.sequence)[6:-1])
+
+    def open(self) -> None:
+        """Open the pipe and begin the mirror now rather than at the first frame. OSError when it can't be opened."""
+        self._pipe.open()
+        self.note(b"")
+
+    def write(self, piece: bytes) -> bool:
+        """Write one frame into the pipe; False when it does not take it now."""
+        if not self._pipe.write(piece):
+            return False
+        self.note(piece)
+        return True
+
+    def offer(self, frames: list[bytes], level: int) -> bool:
+        """Write an event's frames into the pipe or the overflow; False when neither has space."""
+        if self.overflow.busy:
+            return self._queue_up(frames, level, begun=False)
+        for done, piece in enumerate(frames):
+            if not self.write(piece):
+                return self._queue_up(frames[done:], level, begun=done > 0)
+        return True
+
+    def mark(self) -> int | None:
+        """Put a mark behind everything that was offered; its number, None without space."""
+        number = next(self._marks)
+        level = frame.MAX_LEVEL
+        frames = frame.encode(b"", token=self.token, seq=number, pid=self.pid, level=level, flags=frame.MARK)
+        return number if self.offer(frames, level) else None
+
+    def _begin_mirror(self, piece: bytes) -> None:
+        """Note the first frame. A process without memory for a mirror does without one."""
+        with self._lock:
+            if self.note == self._begin_mirror:
+                self.note = _ignore  # of a signal handler that logs right now
+                if self._mirror_folder:
+                    with contextlib.suppress(OSError, ValueError):
+                        self._mirror = PipeMirror(
+                            self._mirror_folder, self._pipe.waiting, token=self.token, pid=self.pid
+                        )
+                        self.note = self._mirror.note
+        self.note(piece)
+
+    # -- the overflow ------------------------------------------------------------------------------------------------
+
+    def _queue_up(self, frames: list[bytes], level: int, *, begun: bool) -> bool:
+        if not self.overflow.append(frames, level, begun=begun):
+            return False
+        self._start_draining()
+        return True
+
+    def _start_draining(self) -> None:
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            start_thread(self._drain_in_thread, "shipper-overflow")
+        except RuntimeError:  # no thread is left, or the interpreter ends: the next put, flush or exit drains it
+            self._draining = False
+            self.overflow.drain(self.write)
+
+    def _drain_in_thread(self) -> None:
+        while True:
+            while not self.overflow.drain(self.write):
+                if self.pid != os.getpid() or self._pipe.closed:
+                    return
+                self._pipe.wait_writable(POLL_MS)
+            self._draining = False
+            if not self.overflow.busy:  # asked after the flag is down, so that no append is left without a thread
+                return
+            self._draining = True
+
+    def drain(self, deadline: float) -> bool:
+        """Empty the overflow into the pipe until `deadline` (time.monotonic()); True when nothing waits any more."""
+        while self.overflow.busy and not self.overflow.drain(self.write):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._pipe.wait_cooperatively(milliseconds(left))
+        return True
+
+    def wait_until_drained(self, timeout: float | None) -> None:
+        """Wait up to `timeout` seconds (None: for ever) until nothing waits in the overflow."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.overflow.busy and not self._pipe.closed:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            self._pipe.wait_cooperatively(milliseconds(left))
+            self.overflow.drain(self.write)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """In a forked child: let go of the parent's files, which stay the parent's."""
+        self.overflow.forget()
+        if self._mirror is not None:
+            self._mirror.forget()
+
+    def close(self) -> None:
+        """Close overflow and mirror. The pipe is still open: the mirror asks what is in it."""
+        self.overflow.close()
+        if self._mirror is not None:
+            self._mirror.close()
+
+
+def _ignore(piece: bytes) -> None:
+    """The `note` of a process without a mirror."""

@@ -1,0 +1,88 @@
+"""Descriptors that survive what other code does to numbers, and that are recognised before each use.
+
+Code that daemonises a process closes every number, and the next file that the application opens gets one of them. So a
+descriptor of ours has a high number, which `open` gives away last and loops up to 256 do not reach; and it carries a
+tag, which is asked for before each use: the signal number of its open file description (F_SETSIG), which has no effect
+without O_ASYNC and which no other code sets. Asking for it costs half of an fstat.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+_MAX_BASE = 768  # numbers from there on; higher ones would make the kernel's table of descriptors larger
+_TAGS = range(34, 64)  # real-time signals
+_F_SETSIG = getattr(fcntl, "F_SETSIG", None)
+_F_GETSIG = getattr(fcntl, "F_GETSIG", None)
+_F_DUPFD_CLOEXEC = fcntl.F_DUPFD_CLOEXEC
+
+_tags: dict[int, int] = {}  # number → its last tag: two descriptors of ours that had one number had different tags
+
+
+class OwnDescriptor:
+    """A descriptor of this process. `number` is what system calls take, once `is_own` has said yes."""
+
+    def __init__(self, fd: int) -> None:
+        """Take over an open descriptor, which gets another number."""
+        self.number = _moved_up(fd)
+        self._mark()
+
+    def _mark(self) -> None:
+        found = os.fstat(self.number)
+        self.identity = (found.st_dev, found.st_ino)
+        self._tag = _set_tag(self.number)
+
+    def is_own(self) -> bool:
+        """Whether the number still is this descriptor: other code may have closed it, and opened something else."""
+        try:
+            if self._tag:
+                return bool(fcntl.fcntl(self.number, _F_GETSIG) == self._tag)  # type: ignore[arg-type]
+            found = os.fstat(self.number)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self.identity
+
+    def close(self) -> None:
+        """Close it unless the number is something else by now. Idempotent."""
+        if self.is_own():
+            os.close(self.number)
+
+    def disable(self) -> None:
+        """Let go of the file but not of the number: writes to it fail from now on, until `close`.
+
+        For threads that may be about to write to it: they must not write to what the application opens next.
+        """
+        if not self.is_own():
+            return
+        with contextlib.suppress(OSError):  # no descriptor is free: the file stays open
+            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            os.dup2(null, self.number, inheritable=False)
+            os.close(null)
+            self._mark()
+
+
+def _moved_up(fd: int) -> int:
+    base = min(_MAX_BASE, max(3, os.sysconf("SC_OPEN_MAX") * 3 // 4))
+    with contextlib.suppress(OSError):  # no such number is free
+        moved: int = fcntl.fcntl(fd, _F_DUPFD_CLOEXEC, base)
+        os.close(fd)
+        return moved
+    return fd
+
+
+def _set_tag(number: int) -> int:
+    """The tag that the description has now, 0 where there are none."""
+    if _F_SETSIG is None:
+        return 0
+    tag = _tags.get(number, _TAGS[-1]) + 1
+    tag = tag if tag in _TAGS else _TAGS[0]
+    try:
+        fcntl.fcntl(number, _F_SETSIG, tag)
+        if fcntl.fcntl(number, _F_GETSIG) != tag:  # type: ignore[arg-type]
+            return 0
+    except OSError:
+        return 0
+    _tags[number] = tag
+    return tag

@@ -1,0 +1,171 @@
+"""What processes that are gone have left in memory, as the shipper process sees it.
+
+Overflows are adopted: their frames go into the journal, their drops into the account, then the file is removed. A
+mirror is only read when the pipe lost its content, and removed otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+import time
+from collections.abc import Callable, Container, Iterator
+
+from ..spool.files import open_file
+from . import drops, frame, overflow, pipe_mirror, shared_file
+from .drops import Drops
+from .overflow import DROPS_AT, Overflow
+from .pipe_mirror import MAX_BYTES, SUFFIX
+from .shared_file import HEAD_BYTES, NO_RESOURCES, NUMBER_AT
+
+_CHUNK = 64 * 1024
+
+
+class OrphanedOverflow:
+    """The overflow of a process that is gone, locked by this process until it is closed or removed."""
+
+    def __init__(self, path: str, fd: int, token: bytes, pid: int, read: int) -> None:
+        self.name = os.path.basename(path)
+        self.token = token
+        self.pid = pid
+        self.path = path
+        self._fd = fd
+        self._read = read
+
+    @property
+    def drops(self) -> Drops:
+        return _read_drops(self._fd)
+
+    @property
+    def frames(self) -> bytes:
+        """What the pipe does not have, in whole frames: one that was being written at the kill was never accepted."""
+        pieces = []
+        at = self._read
+        while chunk := os.pread(self._fd, _CHUNK, at):
+            pieces.append(chunk)
+            at += len(chunk)
+        found = b"".join(pieces)
+        return found[: frame.scan(found, growing=True).consumed]
+
+    def skip(self, size: int) -> None:
+        """Note that so many bytes are in the journal: a process that takes the file over next must not add them."""
+        self._read += size
+        os.pwrite(self._fd, self._read.to_bytes(8, "little"), NUMBER_AT)
+
+    def remove(self) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+        self.close()
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def orphaned_overflows(folder: str, known: Container[str]) -> Iterator[OrphanedOverflow]:
+    """The overflows whose owners are gone, without the `known` paths."""
+    for path in _overflows(folder):
+        if path in known:
+            continue
+        with contextlib.suppress(OSError):
+            taken = shared_file.take_over(path, overflow.MAGIC)
+            if taken is not None:
+                fd, (pid, token, read) = taken
+                yield OrphanedOverflow(path, fd, token, pid, read)
+
+
+def living_drops(folder: str) -> dict[str, Drops]:
+    """The drops in all overflows, also those of living processes: name of the file → drops."""
+    found: dict[str, Drops] = {}
+    for path in _overflows(folder):
+        with contextlib.suppress(OSError, struct.error):
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                if os.pread(fd, len(overflow.MAGIC), 0) == overflow.MAGIC:
+                    found[os.path.basename(path)] = _read_drops(fd)
+            finally:
+                os.close(fd)
+    return found
+
+
+def _read_drops(fd: int) -> Drops:
+    return drops.unpack(os.pread(fd, drops.TABLE.size, DROPS_AT))
+
+
+def _overflows(folder: str) -> list[str]:
+    return [path for path in shared_file.list_files(folder) if not path.endswith(SUFFIX)]
+
+
+def write_orphan(folder: str, frames: bytes) -> str:
+    """Store frames that no other process has for the next shipper process; the file's name. OSError without space."""
+    # Orphans are adopted in the order of their names, and this one has to be first: the rest of an event that it begins
+    # is in its process's overflow.
+    token = (time.time_ns() // 1_000_000).to_bytes(8, "big")
+    made = Overflow(folder, token=token, pid=os.getpid(), limit=len(frames))
+    if not made.append([frames], frame.MAX_LEVEL):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
+    made.close()
+    return os.path.basename(made._path)
+
+
+def count_events(frames: bytes) -> Drops:
+    """The events that begin in these frames, as drops for want of any space."""
+    table = drops.empty_table()
+    for view in frame.scan(frames, complete=True).frames:
+        if not view.part and not view.flags:
+            table[drops.cell("spool_full", view.level)] += 1
+    return drops.named(table)
+
+
+class OrphanedMirror:
+    """The pipe mirror of a process that is gone. It holds no descriptor: there may be many."""
+
+    def __init__(self, path: str, token: bytes) -> None:
+        self.token = token
+        self.path = path
+
+    def lost(self, journaled: Callable[[int, int], bool]) -> bytes:
+        """The frames that are not in the journal, in the order of logging. OSError when it can't be read now.
+
+        `journaled` tells it of an event's sequence number and a part.
+        """
+        try:
+            fd = open_file(self.path, os.O_RDONLY)
+        except FileNotFoundError:  # a cleaner has removed it
+            return b""
+        try:
+            data = os.pread(fd, MAX_BYTES, HEAD_BYTES)
+        finally:
+            os.close(fd)
+        views = [view for view in frame.scan(data, complete=True).frames if self._is_event(view)]
+        views = [view for view in views if not journaled(view.seq, view.part)]
+        views.sort(key=lambda view: (view.seq, view.part))
+        return b"".join(data[view.start : view.end] for view in views)
+
+    def _is_event(self, view: frame.FrameView) -> bool:
+        # A frame with another token is content of an event whose own header was overwritten.
+        return not view.flags and view.token == self.token
+
+    def remove(self) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+
+
+def orphaned_mirrors(folder: str) -> Iterator[OrphanedMirror]:
+    """The mirrors whose owners are gone. OSError when that can't be found out now, without descriptors or memory."""
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return
+    for path in (os.path.join(folder, name) for name in names if name.endswith(SUFFIX)):
+        try:
+            taken = shared_file.take_over(path, pipe_mirror.MAGIC)
+        except OSError as error:
+            if error.errno in NO_RESOURCES:
+                raise
+            continue  # another user's, or gone
+        if taken is not None:
+            fd, owner = taken
+            os.close(fd)
+            yield OrphanedMirror(path, owner.token)

@@ -1,0 +1,112 @@
+"""The FIFO as its writers have it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import stat
+import struct
+import termios
+import time
+import weakref
+
+from .._support import unpatched
+from .descriptors import OwnDescriptor
+
+PIPE_BYTES = 1024 * 1024
+POLL_MS = 50
+_NAP_MS = 5
+_F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
+
+
+def grow_pipe(fd: int) -> None:
+    """Ask for a 1 MiB pipe. A refusal (the user's share of pipe memory is used up) only means a smaller pipe."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(fd, _F_SETPIPE_SZ, PIPE_BYTES)
+
+
+def bytes_in_pipe(fd: int) -> int:
+    """How many bytes wait in a pipe to be read."""
+    return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0])
+
+
+class Pipe:
+    """One process's descriptor of the FIFO at `path`, opened at its first use. Threads share it; a forked child too."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.closed = False
+        self._own: OwnDescriptor | None = None
+
+    def open(self) -> int:
+        """The number of the open FIFO. OSError when it can't be opened, or once closed."""
+        own = self._own
+        if own is not None and own.is_own() and not self.closed:
+            return own.number
+        return self._reopen().number
+
+    def write(self, frame: bytes) -> bool:
+        """Write one frame, whole; False when the pipe is full or can't be opened now."""
+        own = self._own
+        try:
+            if own is None or not own.is_own():
+                own = self._reopen()
+            unpatched.write(own.number, frame)
+        except OSError:
+            return False
+        return True
+
+    def waiting(self) -> int:
+        """How many bytes of all writers wait to be read. OSError when that can't be asked."""
+        return bytes_in_pipe(self.open())
+
+    def _reopen(self) -> OwnDescriptor:
+        if self.closed:
+            raise OSError(errno.EBADF, "the queue is closed", self.path)
+        before = self._own
+        own = OwnDescriptor(_open_fifo(self.path))
+        if self._own is not before or self.closed:  # by another thread; nothing is called between here and the change
+            own.close()
+            return self._own or self._reopen()
+        self._own = own
+        weakref.finalize(self, own.close).atexit = False
+        return own
+
+    def wait_writable(self, milliseconds: int) -> None:
+        """Block this thread until the pipe has space, at most so long; also where an event loop patches `select`."""
+        try:
+            poller = unpatched.original("select", "poll")()
+            poller.register(self.open(), select.POLLOUT)
+        except OSError:
+            unpatched.original("time", "sleep")(milliseconds / 1000)
+            return
+        poller.poll(milliseconds)
+
+    def wait_cooperatively(self, milliseconds: int) -> None:
+        """The same in a thread of the application: its event loop, if it has one, goes on meanwhile."""
+        if unpatched.is_patched():
+            time.sleep(min(milliseconds, _NAP_MS) / 1000)
+            return
+        self.wait_writable(milliseconds)
+
+    def close(self) -> None:
+        """Release the FIFO. Idempotent."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._own is not None:
+            self._own.disable()
+
+
+def _open_fifo(path: str) -> int:
+    # For reading too: then opening never waits for a reader, and a dead reader raises no SIGPIPE.
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    found = os.fstat(fd)
+    if not stat.S_ISFIFO(found.st_mode) or found.st_uid != os.geteuid():
+        os.close(fd)
+        raise OSError(errno.EBADF, "not a FIFO of this user", path)
+    grow_pipe(fd)
+    return fd
