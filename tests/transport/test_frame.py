@@ -42,7 +42,7 @@ def test_an_event_of_any_size_comes_back_from_its_frames(size: int) -> None:
 
 
 @given(st.lists(st.binary(max_size=200), max_size=8), st.data())
-def test_a_stream_is_understood_however_it_is_split(events: list[bytes], data: st.DataObject) -> None:
+def test_a_stream_is_decoded_however_it_is_split(events: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(one(event, seq) for seq, event in enumerate(events))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
 
@@ -64,7 +64,7 @@ def test_a_stream_is_understood_however_it_is_split(events: list[bytes], data: s
     st.sampled_from(["flip", "cut", "insert", "half", "foreign"]),
     st.data(),
 )
-def test_damage_costs_only_the_frame_that_it_hit(events: list[bytes], kind: str, data: st.DataObject) -> None:
+def test_damage_loses_only_the_frame_that_it_hits(events: list[bytes], kind: str, data: st.DataObject) -> None:
     whole = [one(event, seq) for seq, event in enumerate(events)]
     at = data.draw(st.integers(0, len(whole) - 1))
     hit = whole[at]
@@ -98,7 +98,7 @@ def test_no_bytes_make_a_scan_raise(buffer: bytes, complete: bool, growing: bool
     assert not complete or found.consumed == len(buffer) + 4
 
 
-def test_a_half_frame_does_not_hold_up_the_good_ones_behind_it() -> None:
+def test_an_incomplete_frame_does_not_delay_valid_ones_behind_it() -> None:
     half = one(b"x" * 100)[:54]
 
     found = frame.scan(half + one(b"good", 2))
@@ -108,7 +108,7 @@ def test_a_half_frame_does_not_hold_up_the_good_ones_behind_it() -> None:
 
 
 @pytest.mark.parametrize("front", [b"", b"garbage", one(b"before", 8)])
-def test_bytes_in_an_event_that_look_like_a_frame_are_none_while_more_comes(front: bytes) -> None:
+def test_bytes_in_an_event_that_look_like_a_frame_are_not_decoded_while_more_comes(front: bytes) -> None:
     outer = one(b"x" * 50 + one(b"forged", 666) + b"y" * 50, 2)
 
     for cut in range(len(outer)):
@@ -118,7 +118,7 @@ def test_bytes_in_an_event_that_look_like_a_frame_are_none_while_more_comes(fron
         assert 666 not in seqs(frame.scan(rest))
 
 
-def test_the_beginning_of_a_frame_at_the_end_waits_for_its_rest() -> None:
+def test_an_incomplete_frame_at_the_end_waits_for_its_rest() -> None:
     whole = one(b"payload")
 
     for cut in range(1, len(whole)):
@@ -154,11 +154,11 @@ def test_a_mebibyte_of_hostile_bytes_is_scanned_in_linear_time(hostile: bytes, g
 
 
 @pytest.mark.parametrize(("level", "clipped"), [(-5, 0), (0, 0), (30, 30), (65_535, 65_535), (10**9, 65_535)])
-def test_a_level_is_clipped_to_what_a_frame_carries(level: int, clipped: int) -> None:
+def test_a_level_is_clipped_to_the_range_of_a_frame(level: int, clipped: int) -> None:
     assert frame.clip(level) == clipped
 
 
-def test_the_length_of_a_frame_is_told_from_its_header() -> None:
+def test_the_length_of_a_frame_is_read_from_its_header() -> None:
     whole = one(b"payload")
 
     assert frame.length(whole) == len(whole)

@@ -1,4 +1,4 @@
-"""The overflow: bounded, in order, and still there when its process is not."""
+"""The overflow: limited, in order, and still there when its process is gone."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def overflow(folder: str) -> Iterator[Overflow]:
 
 
 class Pipe:
-    """Takes so many frames, then none."""
+    """A pipe that takes a number of frames, then none."""
 
     def __init__(self, room: int = 10**9) -> None:
         self.room = room
@@ -96,7 +96,7 @@ def kill(pid: int) -> None:
     os.waitpid(pid, 0)
 
 
-def test_no_file_is_made_before_it_is_needed(overflow: Overflow, folder: str) -> None:
+def test_no_file_is_made_before_the_first_append(overflow: Overflow, folder: str) -> None:
     assert not os.path.exists(folder)
     assert not overflow.busy
     assert overflow.drain(Pipe())
@@ -136,7 +136,7 @@ def test_the_last_quarter_is_kept_for_warnings(overflow: Overflow) -> None:
     assert overflow.append(frames(1), 10, begun=True)
 
 
-def test_a_file_that_never_quite_empties_does_not_grow_for_ever(overflow: Overflow) -> None:
+def test_a_file_that_is_never_quite_empty_does_not_grow_for_ever(overflow: Overflow) -> None:
     pipe = Pipe()
     overflow.append(frames(0, 4000), 20)
     for seq in range(3000):
@@ -149,7 +149,7 @@ def test_a_file_that_never_quite_empties_does_not_grow_for_ever(overflow: Overfl
     assert drained(overflow, Pipe())[-1] == 2999
 
 
-def test_what_a_killed_process_left_is_adopted(folder: str) -> None:
+def test_the_overflow_of_a_killed_process_is_adopted(folder: str) -> None:
     def work() -> None:
         owner = Overflow(folder, token=TOKEN, pid=os.getpid(), limit=10**6)
         for seq in range(20):
@@ -172,7 +172,7 @@ def test_what_a_killed_process_left_is_adopted(folder: str) -> None:
     assert os.listdir(folder) == []
 
 
-def test_the_file_of_a_living_process_is_left_alone_but_its_drops_are_told(overflow: Overflow, folder: str) -> None:
+def test_the_file_of_a_living_process_is_not_adopted_but_its_drops_are_read(overflow: Overflow, folder: str) -> None:
     overflow.append(frames(0), 20)
     overflow.count("queue_full", 20)
 
@@ -180,8 +180,8 @@ def test_the_file_of_a_living_process_is_left_alone_but_its_drops_are_told(overf
     assert list(living_drops(folder).values()) == [{"queue_full": {"INFO": 1}}]
 
 
-def test_a_forked_child_lets_go_of_its_parents_file(folder: str) -> None:
-    """The parent's death is seen although a child that never logged lives on; the child's own frames are its own."""
+def test_a_forked_child_does_not_keep_the_file_of_its_dead_parent(folder: str) -> None:
+    """Also when the child never logs."""
 
     def work() -> None:
         owner = Overflow(folder, token=TOKEN, pid=os.getpid(), limit=10**6)
@@ -210,7 +210,7 @@ def _is_zombie(pid: int) -> bool:
     return True
 
 
-def test_a_child_that_kept_its_dead_parents_lock_does_not_keep_the_file(folder: str) -> None:
+def test_a_child_that_inherited_the_lock_does_not_keep_the_file_of_its_dead_parent(folder: str) -> None:
     def work() -> None:
         owner = Overflow(folder, token=TOKEN, pid=os.getpid(), limit=10**6)
         owner.append(frames(0), 20)
@@ -227,7 +227,7 @@ def test_a_child_that_kept_its_dead_parents_lock_does_not_keep_the_file(folder: 
         wait_until(lambda: not os.path.exists(f"/proc/{grandchild}") or _is_zombie(grandchild))
 
 
-def test_half_a_frame_at_the_end_was_never_accepted(overflow: Overflow, folder: str) -> None:
+def test_an_incomplete_frame_at_the_end_is_not_adopted(overflow: Overflow, folder: str) -> None:
     overflow.append(frames(0), 20)
     path = overflow._path
     overflow.close()
@@ -243,7 +243,7 @@ def taken_open(folder: str) -> list[OrphanedOverflow]:
     return list(orphaned_overflows(folder, ()))
 
 
-def test_closing_leaves_what_is_in_it_and_removes_it_when_empty(folder: str) -> None:
+def test_closing_removes_the_file_only_when_it_is_empty(folder: str) -> None:
     full = Overflow(folder, token=TOKEN, pid=os.getpid(), limit=10**6)
     full.append(frames(0), 20)
     full.close()
@@ -258,7 +258,7 @@ def test_closing_leaves_what_is_in_it_and_removes_it_when_empty(folder: str) -> 
     found.remove()
 
 
-def test_foreign_files_in_the_folder_are_left_alone(overflow: Overflow, folder: str) -> None:
+def test_other_files_in_the_folder_are_not_adopted(overflow: Overflow, folder: str) -> None:
     prepare_folder(folder)
     Path(folder, "empty").touch()
     Path(folder, "text").write_text("what is this?" * 1000)
@@ -278,7 +278,7 @@ def small_memory(spool: Path) -> Iterator[Path]:
         yield place
 
 
-def test_memory_that_is_full_is_an_overflow_that_is_full(small_memory: Path) -> None:
+def test_without_memory_the_overflow_is_full(small_memory: Path) -> None:
     overflow = Overflow(str(small_memory / "o"), token=TOKEN, pid=os.getpid(), limit=10**6)
     stored = 0
     while overflow.append(frames(stored, 3000), 40):
@@ -293,7 +293,7 @@ def test_memory_that_is_full_is_an_overflow_that_is_full(small_memory: Path) -> 
     overflow.close()
 
 
-def test_memory_without_room_for_a_file_costs_no_descriptors(small_memory: Path) -> None:
+def test_without_memory_for_a_file_no_descriptor_leaks(small_memory: Path) -> None:
     prepare_folder(str(small_memory / "o"))
     with open(small_memory / "ballast", "wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(b"." * 4096) == 4096:
@@ -310,7 +310,7 @@ def test_memory_without_room_for_a_file_costs_no_descriptors(small_memory: Path)
     assert overflow.drops == {"queue_full": {"ERROR": 20}}
 
 
-def test_without_room_for_a_file_in_memory_it_is_in_the_second_folder(small_memory: Path, folder: str) -> None:
+def test_without_memory_for_a_file_it_is_in_the_second_folder(small_memory: Path, folder: str) -> None:
     with open(small_memory / "ballast", "wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(b"." * 4096) == 4096:
             pass
@@ -337,10 +337,10 @@ def test_a_folder_that_others_can_enter_is_refused(folder: str, mode: int) -> No
     ("level", "name"),
     [(-1, "NOTSET"), (0, "NOTSET"), (5, "NOTSET"), (10, "DEBUG"), (25, "INFO"), (50, "CRITICAL"), (10**9, "CRITICAL")],
 )
-def test_levels_are_named_by_the_standard_level_below(level: int, name: str) -> None:
+def test_a_level_has_the_name_of_the_standard_level_at_or_below(level: int, name: str) -> None:
     assert level_name(level) == name
     assert name in LEVELS
 
 
-def test_the_head_has_room_for_every_count() -> None:
+def test_the_table_of_drops_fits_into_the_head() -> None:
     assert DROPS_AT + TABLE.size <= HEAD_BYTES

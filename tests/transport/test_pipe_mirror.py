@@ -1,4 +1,4 @@
-"""The trail: whatever is in the pipe is in the trails of those who wrote it, and outlives them."""
+"""Pipe mirrors: what is in the pipe is in the mirrors of the processes that wrote it, also after their death."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def none(seq: int, part: int) -> bool:
 
 
 def found(folder: str, journaled: Callable[[int, int], bool] = none) -> list[tuple[int, int]]:
-    """Number and part of every frame in the trails of those who are gone."""
+    """Number and part of every frame in the mirrors of processes that are gone."""
     views = []
     for each in orphaned_mirrors(folder):
         scan = frame.scan(each.lost(journaled), complete=True)
@@ -47,7 +47,7 @@ def found(folder: str, journaled: Callable[[int, int], bool] = none) -> list[tup
 
 
 class Pipe:
-    """A real pipe, and what is in it."""
+    """A real pipe."""
 
     def __init__(self) -> None:
         self.reading, self.writing = os.pipe()
@@ -82,7 +82,7 @@ def pipe() -> Iterator[Pipe]:
 
 @pytest.fixture
 def folder(spool: Path) -> str:
-    return str(spool / "trails")
+    return str(spool / "mirrors")
 
 
 Make = Callable[[], PipeMirror]
@@ -102,14 +102,14 @@ def make(folder: str, pipe: Pipe) -> Iterator[Make]:
 
 
 def memory_of(folder: str) -> int:
-    """Bytes that the only trail takes."""
+    """Bytes of memory of the only mirror."""
     (path,) = Path(folder).iterdir()
     return path.stat().st_blocks * 512
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_what_is_in_the_pipe_is_in_the_trail(seed: int, make: Make, pipe: Pipe) -> None:
-    """Small and large events, a reader that sleeps, dawdles and catches up."""
+def test_what_is_in_the_pipe_is_in_the_mirror(seed: int, make: Make, pipe: Pipe) -> None:
+    """With small and large events, and a reader of changing speed."""
     chance = random.Random(seed)
     written = make()
     waiting = b""  # what is in the pipe, front first
@@ -130,14 +130,14 @@ def test_what_is_in_the_pipe_is_in_the_trail(seed: int, make: Make, pipe: Pipe) 
         assert inside <= kept
 
 
-def test_of_a_process_that_lives_nobody_takes_the_trail(make: Make, folder: str) -> None:
+def test_the_mirror_of_a_living_process_is_not_taken(make: Make, folder: str) -> None:
     written = make()
     written.note(framed(0, 10)[0])
 
     assert in_a_child(lambda: os._exit(len(list(orphaned_mirrors(folder))))) == 0
 
 
-def test_a_killed_process_leaves_all_that_is_not_in_the_journal(folder: str, pipe: Pipe) -> None:
+def test_the_mirror_of_a_killed_process_has_what_is_not_in_the_journal(folder: str, pipe: Pipe) -> None:
     def work() -> None:
         written = PipeMirror(folder, pipe.waiting, token=TOKEN, pid=os.getpid())
         for seq in range(100):
@@ -150,7 +150,7 @@ def test_a_killed_process_leaves_all_that_is_not_in_the_journal(folder: str, pip
     assert found(folder, lambda seq, part: seq < 97) == [(97, 0), (97, 1), (98, 0), (98, 1), (99, 0), (99, 1)]
 
 
-def test_marks_and_what_was_being_written_are_no_events(folder: str, pipe: Pipe) -> None:
+def test_marks_and_incomplete_frames_are_not_recovered(folder: str, pipe: Pipe) -> None:
     def work() -> None:
         written = PipeMirror(folder, pipe.waiting, token=TOKEN, pid=os.getpid())
         written.note(framed(0, 10)[0])
@@ -163,8 +163,8 @@ def test_marks_and_what_was_being_written_are_no_events(folder: str, pipe: Pipe)
     assert found(folder) == [(0, 0)]
 
 
-def test_a_frame_inside_an_event_is_none_of_the_process(folder: str, pipe: Pipe) -> None:
-    """An event may carry bytes that look like one, and its head may be written over."""
+def test_a_frame_inside_an_event_is_not_recovered(folder: str, pipe: Pipe) -> None:
+    """An event may contain bytes that look like one, and its header may be overwritten."""
     inside = frame.encode(b"x", token=b"someelse", seq=7, pid=1)[0]
 
     def work() -> None:
@@ -178,13 +178,13 @@ def test_a_frame_inside_an_event_is_none_of_the_process(folder: str, pipe: Pipe)
     assert found(folder) == [(0, 0)]
 
 
-@pytest.mark.parametrize("trails", [1, 3])
-def test_they_leave_half_of_the_memory_to_what_has_no_other_place(spool: Path, pipe: Pipe, trails: int) -> None:
-    """Docker gives 64 MB to all workers and all of their overflows."""
+@pytest.mark.parametrize("mirrors", [1, 3])
+def test_mirrors_leave_half_of_the_memory_to_overflows(spool: Path, pipe: Pipe, mirrors: int) -> None:
+    """Docker's default are 64 MB for all workers."""
     (spool / "m").mkdir()
     with tmpfs(spool / "m", "1m") as memory:
         made = []
-        for number in range(trails):
+        for number in range(mirrors):
             written = PipeMirror(str(memory / "t"), pipe.waiting, token=b"tokento%d" % number, pid=os.getpid())
             made.append(written)
             for seq in range(1000):
@@ -197,10 +197,10 @@ def test_they_leave_half_of_the_memory_to_what_has_no_other_place(spool: Path, p
         for written in made:
             written.close()
 
-    assert room.f_bavail >= room.f_blocks // 2 - BLOCK_BYTES // room.f_frsize * KEPT_BLOCKS * trails
+    assert room.f_bavail >= room.f_blocks // 2 - BLOCK_BYTES // room.f_frsize * KEPT_BLOCKS * mirrors
 
 
-def test_while_the_pipe_is_emptied_it_stays_small(make: Make, pipe: Pipe, folder: str) -> None:
+def test_a_mirror_stays_small_while_the_pipe_is_read(make: Make, pipe: Pipe, folder: str) -> None:
     written = make()
     for seq in range(20_000):
         (piece,) = framed(seq, 100)
@@ -212,7 +212,7 @@ def test_while_the_pipe_is_emptied_it_stays_small(make: Make, pipe: Pipe, folder
     assert memory_of(folder) < HEAD_BYTES + (KEPT_BLOCKS + 1) * BLOCK_BYTES
 
 
-def test_it_grows_while_nobody_reads_and_gives_that_back(make: Make, pipe: Pipe, folder: str) -> None:
+def test_a_mirror_grows_while_the_pipe_is_not_read_and_shrinks_again(make: Make, pipe: Pipe, folder: str) -> None:
     written = make()
     seq = 0
     while pipe.write(framed(seq, 1000)[0]):
@@ -229,13 +229,13 @@ def test_it_grows_while_nobody_reads_and_gives_that_back(make: Make, pipe: Pipe,
 
 
 def kept(written: PipeMirror) -> set[int]:
-    """Numbers of the frames in a trail."""
+    """Sequence numbers of the frames in a mirror."""
     data = Path(written._path).read_bytes()[HEAD_BYTES:]
     return {view.seq for view in frame.scan(data, complete=True).frames}
 
 
 def fired(moment: int, handler: Callable[[], None], work: Callable[[], None]) -> bool:
-    """Do the work, and the handler's at a moment of it, one of its calls and returns; whether it has that many."""
+    """Do the work, and run the handler at one of its calls or returns; False when it has fewer."""
     moments = iter(range(moment + 1))
 
     def look(*event: object) -> None:
@@ -255,7 +255,7 @@ def fired(moment: int, handler: Callable[[], None], work: Callable[[], None]) ->
 
 @pytest.mark.parametrize("seen", [0, 1, 20, 36])
 def test_a_signal_handler_may_log_at_any_moment(folder: str, pipe: Pipe, seen: int) -> None:
-    """Python looks for signals where something is called; most is when a block is full."""
+    """Python runs signal handlers between calls; most calls are made when a block is full."""
     for moment in itertools.count():
         written = PipeMirror(folder, pipe.waiting, token=TOKEN, pid=os.getpid())
         for seq in range(seen * 8):
@@ -278,8 +278,8 @@ def test_a_signal_handler_may_log_at_any_moment(folder: str, pipe: Pipe, seen: i
             return
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 11), reason="from 3.11 on a jump forward lets nobody else run")
-def test_what_many_threads_note_has_a_place_of_its_own(make: Make) -> None:
+@pytest.mark.skipif(sys.version_info >= (3, 11), reason="from 3.11 on a jump forward does not switch threads")
+def test_threads_never_note_two_frames_in_one_place(make: Make) -> None:
     written = make()
     written._end = 1 << 62
     written._memory.close()
@@ -300,7 +300,7 @@ def test_what_many_threads_note_has_a_place_of_its_own(make: Make) -> None:
     assert written._at == before + 200_000
 
 
-def test_closing_removes_it_when_nothing_is_in_the_pipe(make: Make, pipe: Pipe, folder: str) -> None:
+def test_closing_removes_the_mirror_when_the_pipe_is_empty(make: Make, pipe: Pipe, folder: str) -> None:
     written = make()
     written.note(framed(0, 10)[0])
 
@@ -309,19 +309,19 @@ def test_closing_removes_it_when_nothing_is_in_the_pipe(make: Make, pipe: Pipe, 
     assert os.listdir(folder) == []
 
 
-def test_closing_leaves_it_when_something_may_be_in_the_pipe(make: Make, pipe: Pipe, folder: str) -> None:
+def test_closing_leaves_the_mirror_while_the_pipe_is_not_empty(make: Make, pipe: Pipe, folder: str) -> None:
     written = make()
     (piece,) = framed(0, 10)
     assert pipe.write(piece)
     written.note(piece)
 
     written.close()
-    written.note(framed(1, 10)[0])  # a thread that comes late is not told
+    written.note(framed(1, 10)[0])  # by a thread that is late: no error
 
     assert found(folder) == [(0, 0)]
 
 
-def test_without_memory_for_more_the_last_is_kept(spool: Path, pipe: Pipe) -> None:
+def test_without_memory_the_latest_frames_are_kept(spool: Path, pipe: Pipe) -> None:
     (spool / "m").mkdir()
     with tmpfs(spool / "m", "128k") as memory:
         written = PipeMirror(str(memory / "t"), pipe.waiting, token=TOKEN, pid=os.getpid())
@@ -344,7 +344,7 @@ def queue(spool: Path) -> Iterator[RecordQueue]:
     made.close()
 
 
-def test_a_queue_without_memory_for_a_trail_does_without(queue: RecordQueue, spool: Path) -> None:
+def test_a_queue_works_without_memory_for_a_mirror(queue: RecordQueue, spool: Path) -> None:
     (spool / "memory").mkdir(0o700)
     with tmpfs(spool / "memory", "16k"):
         for number in range(100):
@@ -354,8 +354,8 @@ def test_a_queue_without_memory_for_a_trail_does_without(queue: RecordQueue, spo
         assert os.listdir(spool / "memory") == []
 
 
-def test_on_a_disk_there_is_none(spool: Path) -> None:
-    """There a touch could wait."""
+def test_there_is_no_mirror_on_a_disk(spool: Path) -> None:
+    """A page of it could have to wait for the disk."""
     os.mkfifo(spool / "queue", 0o600)
     queue = RecordQueue(str(spool / "queue"), overflow=str(spool / "overflow"))
     queue.put_nowait(b"x")
@@ -365,8 +365,8 @@ def test_on_a_disk_there_is_none(spool: Path) -> None:
     queue.close()
 
 
-def test_what_a_killed_process_put_is_in_its_trail_or_in_its_overflow(queue: RecordQueue, spool: Path) -> None:
-    """From the overflow too it goes into the pipe, and then into the trail."""
+def test_each_frame_of_a_killed_process_is_in_its_mirror_or_in_its_overflow(queue: RecordQueue, spool: Path) -> None:
+    """Also what was drained from the overflow into the pipe."""
 
     def work() -> None:
         for number in range(300):
@@ -383,16 +383,16 @@ def test_what_a_killed_process_put_is_in_its_trail_or_in_its_overflow(queue: Rec
     (waiting,) = (path for path in Path(folder).iterdir() if path.suffix != pipe_mirror.SUFFIX)
     begin = int.from_bytes(waiting.read_bytes()[24:32], "little")
     in_overflow = {(view.seq, view.part) for view in frame.scan(waiting.read_bytes()[begin:], complete=True).frames}
-    in_trail = set(found(folder))
-    assert not in_overflow & in_trail
-    assert in_overflow | in_trail >= {(seq, part) for seq in range(60, 300) for part in range(3)}
+    in_mirror = set(found(folder))
+    assert not in_overflow & in_mirror
+    assert in_overflow | in_mirror >= {(seq, part) for seq in range(60, 300) for part in range(3)}
 
 
 @pytest.mark.parametrize("fork", [os.fork, ctypes.PyDLL(None).fork])
-def test_a_forked_child_has_a_trail_of_its_own(queue: RecordQueue, spool: Path, fork: Callable[[], int]) -> None:
+def test_a_forked_child_has_a_mirror_of_its_own(queue: RecordQueue, spool: Path, fork: Callable[[], int]) -> None:
     queue.put_nowait(b"parent")
-    trails = spool / "memory"
-    before = {path.name: path.read_bytes() for path in trails.iterdir()}
+    mirrors = spool / "memory"
+    before = {path.name: path.read_bytes() for path in mirrors.iterdir()}
 
     def work() -> None:
         queue.put_nowait(b"child")
@@ -400,13 +400,13 @@ def test_a_forked_child_has_a_trail_of_its_own(queue: RecordQueue, spool: Path, 
 
     in_a_child(work, fork)
 
-    assert {name: (trails / name).read_bytes() for name in before} == before
-    assert len(list(trails.iterdir())) == 2
-    assert found(str(trails)) == [(0, 0)]
+    assert {name: (mirrors / name).read_bytes() for name in before} == before
+    assert len(list(mirrors.iterdir())) == 2
+    assert found(str(mirrors)) == [(0, 0)]
 
 
-def test_a_child_that_never_logs_does_not_keep_its_parents_trail(spool: Path) -> None:
-    """It has a copy of the lock, and the parent is gone."""
+def test_a_child_that_never_logs_does_not_keep_the_mirror_of_its_dead_parent(spool: Path) -> None:
+    """It has inherited the lock."""
     os.mkfifo(spool / "queue", 0o600)
     pids, told = os.pipe()
 
@@ -426,7 +426,7 @@ def test_a_child_that_never_logs_does_not_keep_its_parents_trail(spool: Path) ->
         os.close(told)
 
 
-def test_a_trail_that_is_removed_is_gone(folder: str, pipe: Pipe) -> None:
+def test_a_removed_mirror_is_not_found_again(folder: str, pipe: Pipe) -> None:
     in_a_child(lambda: PipeMirror(folder, pipe.waiting, token=TOKEN, pid=os.getpid()).note(framed(0, 1)[0]))
 
     (each,) = orphaned_mirrors(folder)
@@ -437,12 +437,12 @@ def test_a_trail_that_is_removed_is_gone(folder: str, pipe: Pipe) -> None:
     assert list(orphaned_mirrors(folder)) == []
 
 
-def test_a_trail_that_somebody_has_cleaned_up_has_lost_nothing(tmp_path: Path) -> None:
-    assert OrphanedMirror(str(tmp_path / "gone.trail"), b"12345678").lost(none) == b""
+def test_a_mirror_that_a_cleaner_removed_is_empty(tmp_path: Path) -> None:
+    assert OrphanedMirror(str(tmp_path / "gone.mirror"), b"12345678").lost(none) == b""
 
 
 def resident(path: str) -> int:
-    """Bytes of a file that this process has mapped in."""
+    """Resident bytes of a file that this process has mapped."""
     sizes, mine = [], False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         words = line.split()
@@ -453,17 +453,17 @@ def resident(path: str) -> int:
     return sum(sizes)
 
 
-def test_a_long_trail_takes_memory_once_and_not_in_its_process_too(folder: str, pipe: Pipe) -> None:
-    """The file is as long as what waits in the pipe; a worker's RSS is not."""
-    trail = PipeMirror(folder, pipe.waiting, token=TOKEN, pid=os.getpid())
+def test_a_long_mirror_is_not_resident_in_its_process(folder: str, pipe: Pipe) -> None:
+    """The file is as long as the pipe's content; a worker's RSS is not."""
+    mirror = PipeMirror(folder, pipe.waiting, token=TOKEN, pid=os.getpid())
     for seq in range(200):
         for piece in framed(seq, 3000):
             assert pipe.write(piece)
-            trail.note(piece)
+            mirror.note(piece)
     (path,) = Path(folder).iterdir()
 
     assert os.stat(path).st_blocks * 512 > 600_000
     assert resident(str(path)) <= (KEPT_BLOCKS + 1) * BLOCK_BYTES + HEAD_BYTES
     while pipe.take(1 << 20):
         pass
-    trail.close()
+    mirror.close()

@@ -1,4 +1,4 @@
-"""RecordQueue: the verbs of a queue, processes and threads and signal handlers on it, and what is full."""
+"""RecordQueue: a queue's methods, used by processes, threads and signal handlers, and what happens when it is full."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def taken(pipe: RecordQueue, count: int) -> list[bytes]:
 
 
 def fill(pipe: RecordQueue) -> int:
-    """Put events until one of them has to wait in the overflow; how many that were."""
+    """Put events until one has to wait in the overflow; the number of events."""
     count = 0
     while not pipe.waiting:
         pipe.put_nowait(b"%06d" % count + b"." * 2000, level=20)
@@ -84,7 +84,7 @@ def test_an_event_of_any_size_passes(pipe: RecordQueue, size: int) -> None:
     assert pipe.get(timeout=5.0) == b"x" * size
 
 
-def test_an_empty_queue_says_so_at_once_or_after_the_timeout(pipe: RecordQueue) -> None:
+def test_getting_from_an_empty_queue_raises_at_once_or_after_the_timeout(pipe: RecordQueue) -> None:
     with pytest.raises(queue.Empty):
         pipe.get_nowait()
     with pytest.raises(queue.Empty):
@@ -104,7 +104,7 @@ def test_waiting_for_an_event_costs_no_processor_time(pipe: RecordQueue) -> None
     assert time.process_time() - began < 0.2
 
 
-def test_asking_a_writing_process_for_the_size_takes_no_event_from_the_reader(pipe: RecordQueue) -> None:
+def test_qsize_in_a_writing_process_takes_no_event_from_the_reader(pipe: RecordQueue) -> None:
     pipe.put(b"event")
     reader = pickle.loads(pickle.dumps(pipe))
 
@@ -115,7 +115,7 @@ def test_asking_a_writing_process_for_the_size_takes_no_event_from_the_reader(pi
     reader.close()
 
 
-def test_a_reading_process_knows_what_it_has(pipe: RecordQueue) -> None:
+def test_qsize_in_the_reading_process_counts_what_is_there(pipe: RecordQueue) -> None:
     for number in range(3):
         pipe.put(b"%d" % number)
 
@@ -127,7 +127,7 @@ def test_a_reading_process_knows_what_it_has(pipe: RecordQueue) -> None:
 
 
 def test_damage_in_the_pipe_is_skipped(pipe: RecordQueue) -> None:
-    """H2: a half frame before a good one does not make the reader wait for the rest of it."""
+    """An incomplete frame before a valid one does not make the reader wait for its rest."""
     half = frame.encode(b"x" * 100, token=b"tokentok", seq=1, pid=1)[0][:54]
     writer = os.open(pipe.path, os.O_WRONLY | os.O_NONBLOCK)
     os.write(writer, half)
@@ -138,14 +138,14 @@ def test_damage_in_the_pipe_is_skipped(pipe: RecordQueue) -> None:
     assert pipe.get(timeout=5.0) == b"good"
 
 
-def test_closing_twice_is_closing_once(pipe: RecordQueue) -> None:
+def test_close_is_idempotent(pipe: RecordQueue) -> None:
     pipe.close()
     pipe.close()
     pipe.join_thread()
     pipe.cancel_join_thread()
 
 
-def test_what_is_put_after_the_end_is_dropped_and_counted(pipe: RecordQueue) -> None:
+def test_a_put_after_close_is_dropped_and_counted(pipe: RecordQueue) -> None:
     pipe.put(b"before")
     pipe.close()
 
@@ -165,7 +165,7 @@ def overflows(folder: Path) -> list[Path]:
     return [path for path in folder.glob("*") if path.suffix != ".trail"]
 
 
-def test_what_threads_put_while_another_queue_takes_over_is_in_one_of_them(pipe: RecordQueue, spool: Path) -> None:
+def test_no_put_is_lost_while_another_queue_takes_over(pipe: RecordQueue, spool: Path) -> None:
     """start() with another `overflow` in a process that logs."""
     put: list[bytes] = []
     stopped = threading.Event()
@@ -200,8 +200,8 @@ def test_what_threads_put_while_another_queue_takes_over_is_in_one_of_them(pipe:
     assert Counter(found) == Counter(put)
 
 
-def test_a_closed_queue_lets_go_of_the_pipe_but_not_of_its_descriptor(pipe: RecordQueue) -> None:
-    """A thread that is about to write must not write into what the application opens next."""
+def test_closing_releases_the_pipe_but_keeps_its_number(pipe: RecordQueue) -> None:
+    """A thread that is about to write must not write to what the application opens next."""
     pipe.put(b"x")
     number = pipe._pipe.open()
     pipe.close()
@@ -210,7 +210,7 @@ def test_a_closed_queue_lets_go_of_the_pipe_but_not_of_its_descriptor(pipe: Reco
     assert not pipe._channel.write(b"late")
 
 
-def test_a_queue_that_nobody_holds_any_more_lets_go_of_its_descriptor(pipe: RecordQueue) -> None:
+def test_a_collected_queue_closes_its_descriptor(pipe: RecordQueue) -> None:
     other = pickle.loads(pickle.dumps(pipe))
     other.put(b"x")
     number = other._pipe.open()
@@ -222,7 +222,7 @@ def test_a_queue_that_nobody_holds_any_more_lets_go_of_its_descriptor(pipe: Reco
         os.fstat(number)
 
 
-def test_a_file_in_the_place_of_the_pipe_is_not_written_to(pipe: RecordQueue, spool: Path) -> None:
+def test_a_file_in_place_of_the_pipe_is_not_written_to(pipe: RecordQueue, spool: Path) -> None:
     (spool / "file").touch(0o600)
     other = RecordQueue(str(spool / "file"), overflow=str(spool / "overflow"))
 
@@ -233,7 +233,7 @@ def test_a_file_in_the_place_of_the_pipe_is_not_written_to(pipe: RecordQueue, sp
 
 
 def test_a_refused_pipe_size_is_no_error(spool: Path) -> None:
-    """F_SETPIPE_SZ fails with EBADF for what is no pipe, as with EPERM for a user who has used up his share."""
+    """F_SETPIPE_SZ fails with EBADF here, as with EPERM for a user whose share of pipe memory is used up."""
     file = os.open(spool / "file", os.O_RDWR | os.O_CREAT)
     grow_pipe(file)
     os.close(file)
@@ -259,7 +259,7 @@ def test_a_queue_reaches_processes_of_every_start_method(pipe: RecordQueue, meth
 
 @pytest.mark.parametrize("fork", [os.fork, bare_fork])
 def test_a_forked_child_has_ids_of_its_own(pipe: RecordQueue, fork: Callable[[], int]) -> None:
-    """H6, H8: with hooks and without."""
+    """With Python's fork hooks and without."""
     mine = [pipe.put_nowait(b"parent") for _ in range(9)]
 
     def work() -> None:
@@ -274,7 +274,7 @@ def test_a_forked_child_has_ids_of_its_own(pipe: RecordQueue, fork: Callable[[],
     assert pipe.emitted == 9
 
 
-def test_threads_that_are_the_first_in_a_bare_fork_share_one_identity(pipe: RecordQueue) -> None:
+def test_threads_that_put_first_after_a_bare_fork_share_one_identity(pipe: RecordQueue) -> None:
     pipe.put_nowait(b"parent")
     parents = pipe.token
 
@@ -299,7 +299,7 @@ def test_threads_that_are_the_first_in_a_bare_fork_share_one_identity(pipe: Reco
 
 
 @pytest.mark.parametrize("fork", [os.fork, bare_fork])
-def test_a_child_sends_nothing_of_what_waits_in_its_parent(pipe: RecordQueue, fork: Callable[[], int]) -> None:
+def test_a_child_does_not_send_what_waits_in_its_parents_overflow(pipe: RecordQueue, fork: Callable[[], int]) -> None:
     count = fill(pipe)
     waiting = pipe.waiting
 
@@ -312,7 +312,7 @@ def test_a_child_sends_nothing_of_what_waits_in_its_parent(pipe: RecordQueue, fo
     wait_until(lambda: not pipe.waiting)
 
 
-def test_what_the_parent_has_read_is_not_read_again_in_the_child(pipe: RecordQueue) -> None:
+def test_a_child_does_not_get_what_its_parent_has_read(pipe: RecordQueue) -> None:
     for number in range(5):
         pipe.put(b"%d" % number)
     pipe.get()
@@ -326,7 +326,7 @@ def test_what_the_parent_has_read_is_not_read_again_in_the_child(pipe: RecordQue
 
 
 @pytest.mark.parametrize("fork", [os.fork, bare_fork])
-def test_a_child_that_waits_for_room_leaves_its_parents_overflow_alone(
+def test_a_child_that_waits_for_space_does_not_touch_its_parents_overflow(
     pipe: RecordQueue, overflow: Path, fork: Callable[[], int]
 ) -> None:
     count = fill(pipe)
@@ -347,10 +347,10 @@ def test_a_child_that_waits_for_room_leaves_its_parents_overflow_alone(
 
 
 @pytest.mark.parametrize("fork", [os.fork, bare_fork])
-def test_a_child_that_closes_leaves_its_parents_files(
+def test_a_child_that_closes_keeps_its_parents_files(
     pipe: RecordQueue, overflow: Path, spool: Path, fork: Callable[[], int]
 ) -> None:
-    """Should the parent be killed, what it put is there."""
+    """What the parent put is still there when it is killed later."""
     parent = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"))
     fill(parent)
     rest(parent)
@@ -364,7 +364,6 @@ def test_a_child_that_closes_leaves_its_parents_files(
 
 
 def test_a_child_forked_while_every_lock_is_held_logs_at_once(pipe: RecordQueue) -> None:
-    """H7."""
     fill(pipe)
     held, done = threading.Event(), threading.Event()
 
@@ -390,7 +389,7 @@ def test_a_child_forked_while_every_lock_is_held_logs_at_once(pipe: RecordQueue)
     rest(pipe)
 
 
-def test_a_new_process_is_told_once(pipe: RecordQueue) -> None:
+def test_on_new_process_is_called_once(pipe: RecordQueue) -> None:
     told: list[int] = []
     pipe.on_new_process = lambda: told.append(os.getpid())
 
@@ -403,8 +402,8 @@ def test_a_new_process_is_told_once(pipe: RecordQueue) -> None:
     assert told == []
 
 
-def test_eight_threads_are_accounted_for_exactly(pipe: RecordQueue) -> None:
-    """H33, H35: nothing counted twice or not at all, and each thread's events in its order."""
+def test_every_put_of_eight_threads_arrives_or_is_counted(pipe: RecordQueue) -> None:
+    """Each once, and each thread's events in their order."""
     ids: list[list[int]] = [[] for _ in range(8)]
     lost = [0] * 8
 
@@ -436,7 +435,7 @@ def test_eight_threads_are_accounted_for_exactly(pipe: RecordQueue) -> None:
         assert numbers == sorted(numbers)
 
 
-def test_what_does_not_fit_waits_and_is_drained_in_order_by_a_helper_that_then_ends(pipe: RecordQueue) -> None:
+def test_the_overflow_is_drained_in_order_by_a_thread_that_then_ends(pipe: RecordQueue) -> None:
     count = fill(pipe)
     assert any(thread.name == "shipper-overflow" for thread in threading.enumerate())
 
@@ -447,7 +446,7 @@ def test_what_does_not_fit_waits_and_is_drained_in_order_by_a_helper_that_then_e
     assert pipe.waiting == 0
 
 
-def test_a_full_overflow_drops_the_low_levels_first_and_counts_them(pipe: RecordQueue) -> None:
+def test_a_full_overflow_drops_low_levels_first_and_counts_them(pipe: RecordQueue) -> None:
     fill(pipe)
     refused: Counter[str] = Counter()
     for _ in range(400):
@@ -468,7 +467,7 @@ def test_a_full_overflow_drops_the_low_levels_first_and_counts_them(pipe: Record
     rest(pipe)
 
 
-def test_a_put_that_blocks_waits_for_room_and_no_longer_than_told(pipe: RecordQueue) -> None:
+def test_a_blocking_put_waits_for_space_and_keeps_its_timeout(pipe: RecordQueue) -> None:
     fill(pipe)
     with contextlib.suppress(queue.Full):
         while True:
@@ -494,8 +493,8 @@ def test_a_drain_keeps_its_deadline(pipe: RecordQueue) -> None:
     assert pipe.drain(time.monotonic() + 0.1)
 
 
-def test_closing_with_a_full_pipe_leaves_the_pipe_closed(pipe: RecordQueue) -> None:
-    """The helper thread must not open it again, or the shipper process never sees the end."""
+def test_closing_with_a_full_pipe_keeps_the_pipe_closed(pipe: RecordQueue) -> None:
+    """The draining thread must not open it again: the shipper process would never see the end of file."""
     fill(pipe)
 
     pipe.close()
@@ -506,7 +505,6 @@ def test_closing_with_a_full_pipe_leaves_the_pipe_closed(pipe: RecordQueue) -> N
 
 
 def test_a_signal_handler_that_logs_inside_a_put_loses_nothing(pipe: RecordQueue) -> None:
-    """H25."""
     nested: list[EventId] = []
     before = signal.signal(signal.SIGALRM, lambda number, at: nested.append(pipe.put_nowait(b"nested", level=40)))
     stop = threading.Event()
@@ -567,8 +565,8 @@ def test_a_destructor_that_logs_during_a_put_loses_nothing(pipe: RecordQueue) ->
     wait_until(lambda: not pipe.waiting)
 
 
-def test_a_killed_writer_holds_nobody_up(pipe: RecordQueue) -> None:
-    """H3, H4: there is no lock and no permit that could die with it."""
+def test_a_killed_writer_blocks_no_other_process(pipe: RecordQueue) -> None:
+    """There is no lock and no semaphore that it could keep."""
     pid = os.fork()
     if pid == 0:
         while True:
@@ -585,7 +583,7 @@ def test_a_killed_writer_holds_nobody_up(pipe: RecordQueue) -> None:
     other.join()
 
 
-def test_a_mark_is_no_event(pipe: RecordQueue) -> None:
+def test_a_mark_is_not_an_event(pipe: RecordQueue) -> None:
     pipe.put(b"1")
     assert [pipe.mark(), pipe.mark()] == [1, 2]
     pipe.put(b"2")
