@@ -1,11 +1,11 @@
-"""The command `shipper`: which subcommands there are, what an exit code means, and how trouble is said.
+"""The command `shipper`: its subcommands, exit codes and error messages.
 
 A subcommand is a module with a function `register(commands)`, listed in `COMMANDS`. `register`
 adds a parser and sets its default `run`, a function of the parsed arguments that returns the exit code. It must be
-cheap: what a command needs (rich, the receiver, requests) it imports when it runs.
+cheap: a command imports what it needs (rich, the receiver, requests) when it runs.
 
-Exit codes: 0 all is well; 1 the answer is bad news (no such app, something lost); 2 it could not be tried (usage, a
-wrong setting, a missing extra); 130 stopped by Ctrl-C.
+Exit codes: 0 success; 1 bad news (no such app, something lost); 2 not tried (usage, a wrong setting, a missing extra);
+130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code. ``arguments`` without the program's name, by default those of the process."""
+    """Run one command and return its exit code. ``arguments`` default to `sys.argv` without the program's name."""
     given = parser().parse_args(arguments)
     try:
         return int(given.run(given))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # `shipper status | head`: the reader has seen enough
+    except BrokenPipeError:  # `shipper status | head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except ConfigurationError as error:
@@ -57,9 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line, with every subcommand."""
+    """The parser of the command line, with every subcommand."""
     made = argparse.ArgumentParser(
-        prog="shipper", description="Ships every log record of an application to Trakerr and jKool, and loses none."
+        prog="shipper", description="Ship every log record of an application to Trakerr and jKool."
     )
     made.add_argument("--version", action="version", version=f"shipper {__version__}")
     commands = made.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
@@ -69,6 +69,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def complain(what: str, *, code: int) -> int:
-    """One line on stderr; gives the exit code back."""
+    """Print one line on stderr; return ``code``."""
     print(f"shipper: {what}", file=sys.stderr)
     return code

@@ -1,4 +1,4 @@
-"""`shipper receiver` - runs the local receiver, and says how to point an application at it."""
+"""`shipper receiver` - runs the local receiver, and prints how to point an application at it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "receiver",
         help="run a local stand-in for both services",
-        description="Run a local stand-in for Trakerr and jKool until Ctrl-C, with a page to look at what arrived.",
+        description="Run a local stand-in for Trakerr and jKool until Ctrl-C, with a page that shows what arrived.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address of this machine to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=8787, help="port to listen on, 0 for any free one (%(default)s)")
     parser.add_argument(
-        "--database", default=":memory:", metavar="PATH", help="SQLite file for what arrives (default: in memory)"
+        "--database", default=":memory:", metavar="PATH", help="SQLite file for the events (default: in memory)"
     )
     parser.set_defaults(run=run)
 
@@ -34,7 +34,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _introduce(receiver: Receiver) -> None:
     print(
-        f"The receiver is up. Its page: {receiver.url}\n"
+        f"The receiver runs. Its page: {receiver.url}\n"
         "\n"
         "Point an application at it, in its environment:\n"
         "\n"

@@ -1,4 +1,4 @@
-"""A local stand-in for both services, with a page to look at what arrived.
+"""A local stand-in for both services, with a page that shows what arrived.
 
 It needs the extra ``receiver``: ``pip install 'shipper-logs[receiver]'``.
 """

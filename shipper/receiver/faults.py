@@ -1,4 +1,4 @@
-"""Failing on purpose: a script of faults, used up in order."""
+"""Faults that requests of the receiver suffer: a list, used up in order."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SERVICES = ("trakerr", "jkool")
 
 @dataclass(slots=True)
 class Fault:
-    """What happens to a request in place of the ordinary answer.
+    """What happens to a request instead of the ordinary answer.
 
-    It is for the next ``count`` requests (1 unless ``seconds`` is given), or for all of the next ``seconds``, counted
-    from when everything before it for its service is used up; with both, whichever ends first. With ``service`` None
-    it is for both, and its count is shared. ``delay`` alone answers late but well. With ``accept`` the event is kept
-    all the same, only the sender does not get to know.
+    It applies to the next ``count`` requests (1 unless ``seconds`` is given), or to all requests of the next
+    ``seconds``, which begin when the faults before it are used up; with both, until the first of them ends. With
+    ``service`` None it applies to both services, and they share the count. ``delay`` alone answers late and correctly.
+    With ``accept`` the event is kept although the request fails.
     """
 
     service: str | None = None  # "trakerr", "jkool", or None for both
@@ -60,7 +60,7 @@ class Fault:
             self.count -= 1
 
     def as_json(self, now: float) -> dict[str, Any]:
-        """What was given and is left, without what was not given."""
+        """The fields that were set, with what is left of ``count`` and ``seconds``."""
         given = {name: value for name, value in asdict(self).items() if value and not name.startswith("_")}
         if self._until is not None:
             given["seconds"] = round(max(self._until - now, 0.0), 3)
@@ -79,7 +79,7 @@ def fault_from_json(given: object) -> Fault:
 
 
 class Faults:
-    """The script. Any thread may write it while requests use it up."""
+    """The list of faults. Any thread may add to it while requests use it up."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -98,7 +98,7 @@ class Faults:
                 self._head(service)
 
     def take(self, service: str) -> Fault | None:
-        """The fault that this request of ``service`` has to suffer, used up by it."""
+        """The fault for this request of ``service``, which uses it up."""
         with self._lock:
             fault = self._head(service)
             if fault is not None:
@@ -112,7 +112,7 @@ class Faults:
                 waiting.clear()
 
     def left(self) -> list[dict[str, Any]]:
-        """Those not used up yet, in the order in which they were given."""
+        """The faults that are not used up yet, in the order in which they were added."""
         with self._lock:
             for service in SERVICES:
                 self._head(service)

@@ -29,7 +29,7 @@ MAX_BODY = 16 * 1024 * 1024
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's own, which hands each request its connection by the state that every scope has a copy of."""
+    """uvicorn's protocol; it puts the connection into the state that every request's scope has a copy of."""
 
     connection: Connection
 
@@ -46,11 +46,11 @@ class _Protocol(H11Protocol):
 
 
 class Receiver:
-    """A local stand-in for both services, with a page to look at what arrived.
+    """A local stand-in for both services, with a page that shows what arrived.
 
-    Without ``trakerr_keys`` or ``jkool_tokens`` any key or token is good, if only it is not empty. ``port`` 0 takes any
-    free one. ``keep_alive`` is how many idle seconds a connection is kept. The page and the control endpoints answer
-    only to this machine, whatever ``host`` is; a host that others can reach has to be allowed with ``allow_remote``.
+    Without ``trakerr_keys`` or ``jkool_tokens`` every key or token that is not empty is accepted. ``port`` 0 takes any
+    free one. ``keep_alive`` is how many seconds an idle connection is kept. The page and the control endpoints answer
+    only to this machine, whatever ``host`` is; a host that others can reach needs ``allow_remote``.
 
     It runs from `start` until `close`, or inside ``with``. Raises ConfigurationError when the port is taken, the host
     is not this machine, or the database can't be opened.
@@ -90,7 +90,7 @@ class Receiver:
         self.close()
 
     def start(self) -> None:
-        """Return when it answers. Starting one that runs changes nothing; one that was closed stays closed."""
+        """Return when it answers. Starting it again has no effect; once closed, it stays closed."""
         if self._thread is not None:
             return
         # The port first: a second receiver must not touch the first one's database.
@@ -110,7 +110,7 @@ class Receiver:
             raise self._broken
 
     def close(self) -> None:
-        """Stop answering, cut the connections, close the database. May be called twice."""
+        """Stop answering, close the connections and the database. Idempotent."""
         if self._thread is None or self._store is None:
             return
         if self._thread.is_alive() and self._loop is not None and self._stop is not None:
@@ -120,7 +120,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """The address of the page."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
@@ -167,7 +167,7 @@ class Receiver:
         count: int | None = None,
         seconds: float | None = None,
     ) -> None:
-        """Append a `Fault` to the script."""
+        """Append a `Fault` to the list."""
         self._faults.add(
             [
                 Fault(
@@ -186,7 +186,7 @@ class Receiver:
         )
 
     def recover(self) -> None:
-        """Forget all faults that are left."""
+        """Remove all faults that are left."""
         self._faults.clear()
 
     @property
@@ -208,9 +208,9 @@ class Receiver:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         web = Web(self._services, self._kept, self._faults, max_body=self._max_body)
-        # No Server of uvicorn's: it installs signal handlers and logs into whatever logging the application has.
+        # Not uvicorn's Server: it installs signal handlers and configures logging.
         config = Config(web, http="h11", ws="none", lifespan="off", log_config=None, proxy_headers=False)
-        config.timeout_keep_alive = self._keep_alive  # type: ignore[assignment]  # says whole seconds, takes any
+        config.timeout_keep_alive = self._keep_alive  # type: ignore[assignment]  # annotated as int, accepts a float
         config.load()
         state = ServerState()
         server = await self._loop.create_server(lambda: _Protocol(config, state, {}), sock=listening, backlog=1024)
@@ -219,7 +219,7 @@ class Receiver:
         server.close()
         for protocol in list(state.connections):
             protocol.transport.abort()
-        # Requests notice that their connection is gone, the hanging ones too.
+        # Each request notices that its connection is closed, a hanging one too.
         if state.tasks:
             await asyncio.wait(list(state.tasks), timeout=5)
 
@@ -263,7 +263,9 @@ def _check_host(host: str, allow_remote: bool) -> None:
             return
     except ValueError:
         pass
-    raise ConfigurationError("host", host, "an address of this machine only, like 127.0.0.1; others have to be allowed")
+    raise ConfigurationError(
+        "host", host, "an address of this machine only, such as 127.0.0.1; others need allow_remote"
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -21,7 +21,7 @@ RANKS = {
     "fatal": 55,
     "halt": 60,
 }
-"""Both services' level names, lower case, in one order: a larger number is worse."""
+"""The level names of both services, in lower case, in one order: a larger number is more severe."""
 
 JSON_TYPE = "application/json"
 
@@ -55,9 +55,9 @@ class Reply:
 class Arrival:
     """One event as it arrived; ``body`` is its JSON object as text."""
 
-    key: str | None  # what stays the same when the event is sent again; None when the sender named nothing
+    key: str | None  # the same when the event is sent again; None when the sender gave none
     time: float | None  # seconds since the epoch, as the event says
-    level: str  # as it travels: "warning", "WARNING"
+    level: str  # as it was sent: "warning", "WARNING"
     rank: int  # the level as one of RANKS' numbers
     logger: str
     message: str
@@ -65,7 +65,7 @@ class Arrival:
 
 
 class Refused(Exception):
-    """The service does not take this request: a status and why."""
+    """The service refuses this request: a status and the reason."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -74,7 +74,7 @@ class Refused(Exception):
 
 
 class Session(Protocol):
-    """What a service remembers of one connection."""
+    """The state that a service keeps of one connection."""
 
     authorised: bool
 
@@ -86,7 +86,7 @@ class Service(Protocol):
     def name(self) -> str: ...
 
     def take(self, request: Request, session: Session) -> tuple[list[Arrival], Reply]:
-        """The events of a good request and its answer. Raises `Refused` for one that the service would not take."""
+        """The events of a good request and its answer. Raises `Refused` for one that the service would refuse."""
         ...
 
     def refusal(self, refused: Refused) -> Reply: ...
@@ -98,7 +98,7 @@ def json_refusal(refused: Refused) -> Reply:
 
 
 def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 _decoder = json.JSONDecoder(parse_constant=_no_constant)

@@ -56,7 +56,7 @@ _COLUMNS = "id, service, key, time, level, logger, message, received, copies"
 
 
 class Store:
-    """Events by service and key; the same one seen again is counted, not kept twice. Any thread may use it.
+    """Events by service and key; an event that arrives again is counted, not stored twice. Thread-safe.
 
     ``database`` is a path or ":memory:". What was kept before in a file is there again; requests and failures are
     counted from now. Raises ConfigurationError when the file can't be opened as a database.
@@ -68,12 +68,12 @@ class Store:
         self._counts = {service: self._counted(service) for service in SERVICES}
 
     def close(self) -> None:
-        """May be called twice."""
+        """Idempotent."""
         with self._lock:
             self._db.close()
 
     def keep(self, service: str, arrivals: Iterable[Arrival]) -> None:
-        """All of them or none; when it returns they outlive the process, in a file."""
+        """Store all of them or none. Stored in a file, they outlive a killed process once this has returned."""
         now = time.time()
         counts = self._counts[service]
         kept = again = keys = 0
@@ -124,7 +124,7 @@ class Store:
         limit: int = 100,
         bodies: bool = True,
     ) -> list[dict[str, Any]]:
-        """Those of ``service`` with ``text`` in them, at ``level`` or worse: newest first; with ``after`` oldest first.
+        """Events of ``service`` that contain ``text``, from ``level`` on: newest first; with ``after`` oldest first.
 
         ``after`` and ``before`` are ids: only later or earlier ones. At most `MAX_PAGE` of them. Each has id, service,
         key, time (seconds, or None), level, logger, message, received (seconds), copies, and body (JSON as text).
@@ -173,13 +173,13 @@ def _open(database: str | os.PathLike[str]) -> sqlite3.Connection:
         if path != ":memory:":
             # What is logged may be private; SQLite gives its side files the mode of this one.
             Path(path).touch(mode=0o600)
-        # Transactions are begun by hand; the lock of the store keeps threads apart.
+        # Transactions are begun explicitly; the lock of the store serialises threads.
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.Error) as exc:
         raise ConfigurationError("database", path, f"a path that can be written, or :memory: ({exc})") from exc
     try:
         db.execute("PRAGMA journal_mode = WAL")
-        # A commit is in the page cache, which outlives the process; only a power cut takes the last ones.
+        # A commit is in the page cache, which outlives the process; only a power cut loses the last ones.
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(_SCHEMA)
         db.execute(f"SELECT {_COLUMNS}, rank, body FROM events LIMIT 0")

@@ -176,7 +176,7 @@ def test_a_folder_that_is_no_spool_is_exit_code_1(spool: Path, capsys: pytest.Ca
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-def test_a_spool_of_somebody_else_is_not_told_as_an_empty_one(spool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_spool_of_another_user_is_not_reported_as_empty(spool: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_spool(spool, SAID)
     os.chown(spool, 12345, -1)
 
@@ -230,25 +230,25 @@ def test_where_nothing_is_known_nothing_is_promised(spool: Path, text: str) -> N
     assert said == [f"It is not known how it does: {spool}/status.json is missing or damaged."]
 
 
-def test_drops_are_told_with_reason_and_level(spool: Path) -> None:
+def test_drops_are_reported_with_reason_and_level(spool: Path) -> None:
     said = said_of(spool, dropped={"queue_full": {"DEBUG": 3}, "redact": {"ERROR": 1}})
 
     assert said == ["4 events were dropped: queue_full (DEBUG 3), redact (ERROR 1)."]
 
 
-def test_dead_letters_are_told_with_the_file_that_holds_them(spool: Path) -> None:
+def test_dead_letters_are_reported_with_the_file_that_holds_them(spool: Path) -> None:
     said = said_of(spool, backends={"trakerr": {"state": "idle", "counts": {"delivered": 1499, "dead": 1}}})
 
     assert said == [f"1 event was refused by trakerr, kept in {spool}/dead/trakerr.ndjson."]
 
 
-def test_events_given_up_by_the_quota_are_told_per_backend(spool: Path) -> None:
+def test_events_given_up_by_the_quota_are_reported_per_backend(spool: Path) -> None:
     backend = {"state": "idle", "counts": {"delivered": 1400, "dropped": 100}, "dropped": {"quota": {"INFO": 100}}}
 
     assert said_of(spool, backends={"jkool": backend}) == ["100 events were given up for jkool: quota (INFO 100)."]
 
 
-def test_what_is_left_is_told_and_is_not_lost(spool: Path) -> None:
+def test_what_is_left_is_reported_and_is_not_lost(spool: Path) -> None:
     said = said_of(spool, backends={"jkool": {"state": "retrying", "counts": {"delivered": 1498}, "oldest": 1.0}})
 
     assert said == ["Nothing is lost.", "2 events wait for jkool, until the app is started again."]
@@ -291,7 +291,7 @@ def test_json_of_several_apps_is_a_list(place: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_watch_says_it_again_until_interrupted(as_json: bool, place: Path) -> None:
+def test_watch_repeats_until_interrupted(as_json: bool, place: Path) -> None:
     make_spool(place / "checkout", SAID)
     begins = '{"app": "checkout"' if as_json else "checkout ·"
 
@@ -332,7 +332,7 @@ def _read_all(descriptor: int, into: bytearray) -> None:
             return
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(place: Path) -> None:
+def test_a_closed_stdout_is_not_an_error(place: Path) -> None:
     for number in range(500):
         make_spool(place / f"app-{number}", SAID)
 
@@ -359,7 +359,7 @@ def test_a_size_is_short(count: int, text: str) -> None:
 # -- receiver ------------------------------------------------------------------------------------------------------
 
 
-def test_the_receiver_says_where_its_page_is_and_how_to_point_an_app_at_it() -> None:
+def test_the_receiver_prints_its_page_and_the_settings_for_an_app() -> None:
     with running("receiver", "--port", "0") as process:
         page = lines_of(process).readline().split()[-1]
         with urllib.request.urlopen(page, timeout=10) as answer:

@@ -240,7 +240,7 @@ def test_events_without_a_key_are_never_duplicates(receiver: Receiver) -> None:
     assert receiver.counts()["trakerr"] == {"requests": 2, "events": 2, "keys": 0, "duplicates": 0, "failed": 0}
 
 
-def test_text_that_is_no_unicode_is_kept_all_the_same(receiver: Receiver) -> None:
+def test_text_with_lone_surrogates_is_kept(receiver: Receiver) -> None:
     assert post_trakerr(receiver, trakerr_event(eventMessage="half \ud800 \x00")).status == 200
 
     [event] = receiver.events(text="\ud800")
@@ -427,7 +427,7 @@ def test_a_content_type_that_no_client_sends_is_refused(receiver: Receiver) -> N
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("PUT", "/", 405), ("GET", "/JESL", 404)])
-def test_other_methods_are_no_events(receiver: Receiver, method: str, path: str, status: int) -> None:
+def test_other_methods_than_post_are_refused(receiver: Receiver, method: str, path: str, status: int) -> None:
     assert call(receiver, method, path, jkool_event()).status == status
     assert receiver.counts()["jkool"]["requests"] == 0
 
@@ -461,7 +461,7 @@ def test_a_fault_of_both_services_shares_its_count(receiver: Receiver) -> None:
     assert post_trakerr(receiver, trakerr_event()).status == 200
 
 
-def test_a_delay_alone_answers_late_but_well(receiver: Receiver) -> None:
+def test_a_fault_with_only_a_delay_answers_late_and_correctly(receiver: Receiver) -> None:
     receiver.fail("jkool", delay=0.1)
     begin = time.monotonic()
 
@@ -502,7 +502,7 @@ def test_half_an_answer_ends_in_its_body(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("kind", [{"status": 503}, {"half": True}, {"reset": True}], ids=str)
-def test_an_accepting_fault_keeps_the_event_behind_the_senders_back(receiver: Receiver, kind: dict[str, Any]) -> None:
+def test_an_accepting_fault_keeps_the_event_and_fails_the_request(receiver: Receiver, kind: dict[str, Any]) -> None:
     receiver.fail("trakerr", accept=True, **kind)
     with suppress(http.client.IncompleteRead, ConnectionResetError):
         post_trakerr(receiver, trakerr_event(), key="k1")
@@ -547,7 +547,7 @@ def test_faults_come_and_go_by_the_control_endpoint(receiver: Receiver) -> None:
     ],
     ids=str,
 )
-def test_a_fault_that_makes_no_sense_is_refused_with_the_reason(receiver: Receiver, fault: object) -> None:
+def test_a_contradictory_fault_is_refused_with_the_reason(receiver: Receiver, fault: object) -> None:
     answered = call(receiver, "POST", "/_control/faults", [fault])
 
     assert answered.status == 400
@@ -656,14 +656,14 @@ def test_a_client_elsewhere_gets_neither_page_nor_events(client: str, status: in
     assert sent[0]["status"] == status
 
 
-def test_a_form_of_another_site_can_not_add_faults(receiver: Receiver) -> None:
+def test_a_form_of_another_site_cannot_add_faults(receiver: Receiver) -> None:
     answered = call(receiver, "POST", "/_control/faults", [{"hang": True}], {"Content-Type": "text/plain"})
 
     assert answered.status == 400
     assert call(receiver, "GET", "/_control/faults").json == []
 
 
-def test_the_page_runs_nothing_but_its_own_script(receiver: Receiver) -> None:
+def test_the_page_runs_only_its_own_script(receiver: Receiver) -> None:
     page = call(receiver, "GET", "/")
 
     policy = page.headers["Content-Security-Policy"]
@@ -743,7 +743,7 @@ def test_counts_and_keys_by_the_control_endpoint_are_those_of_the_python_side(fi
     assert call(filled, "GET", "/_control/keys?service=sentry").status == 400
 
 
-def test_a_deeply_nested_body_is_kept_and_shown(receiver: Receiver) -> None:
+def test_a_deeply_nested_body_is_kept_and_listed(receiver: Receiver) -> None:
     deep = b'{"apiKey": "k", "logLevel": "info", "eventUser": ' + b"[" * 500 + b"]" * 500 + b"}"
 
     assert post_trakerr(receiver, deep).status == 200
@@ -814,7 +814,7 @@ def test_urls_are_those_that_the_backends_take(receiver: Receiver) -> None:
     assert receiver.url.startswith("http://127.0.0.1:")
 
 
-def test_a_taken_port_is_said_clearly_and_touches_no_database(receiver: Receiver, tmp_path: Path) -> None:
+def test_a_taken_port_is_reported_and_no_database_is_touched(receiver: Receiver, tmp_path: Path) -> None:
     port = urlsplit(receiver.url).port
     assert port is not None
 
@@ -837,7 +837,7 @@ def test_an_allowed_host_still_shows_the_page_only_to_this_machine() -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"this is no database, and long enough to be read as one" * 20])
-def test_a_database_that_can_not_be_opened_is_said_clearly(tmp_path: Path, content: bytes | None) -> None:
+def test_a_database_that_cannot_be_opened_is_reported(tmp_path: Path, content: bytes | None) -> None:
     database = tmp_path / "folder" / "events.db"
     if content is not None:
         database.parent.mkdir()
@@ -850,7 +850,7 @@ def test_a_database_that_can_not_be_opened_is_said_clearly(tmp_path: Path, conte
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_serve_runs_until_a_signal_and_ends_well(number: signal.Signals) -> None:
+def test_serve_runs_until_a_signal_and_returns(number: signal.Signals) -> None:
     script = f"from shipper.receiver import serve; serve(port=0, ready=lambda r: {_PRINT})"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""A line of somebody's output → an event: plain text, or a JSON object whose usual keys are known."""
+"""A line of a program's output → an event: plain text, or a JSON object whose usual keys are recognised."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ...event.model import Event
 from ...event.sanitize import plain
 
 LONGEST = 100 * 1024  # bytes of a line that are kept
-ENDLESS = 64 * 1024 * 1024  # ... and after so many that are not, the line is shipped and what follows is another one
+ENDLESS = 64 * 1024 * 1024  # ... and after so many more, the line is shipped and what follows is another line
 
 MESSAGES = ("message", "msg", "@message", "event", "short_message", "text")
 LEVELS = ("level", "levelname", "severity", "log_level", "loglevel", "log.level", "lvl", "@level", "@l", "levelno")
 TIMES = ("time", "timestamp", "@timestamp", "ts", "datetime", "asctime", "@t")
 LOGGERS = ("logger", "logger_name", "loggername", "log.logger", "name", "channel")
 TRACEBACKS = ("exc_info", "exception", "exc_text", "traceback", "stack_trace", "error.stack_trace")
-"""The keys in which programs put each, in lower case; the first that is there and can be read is taken."""
+"""The keys that programs use for each, in lower case; the first one with a valid value is taken."""
 
 _NAMES = {
     "trace": 5, "verbose": 5, "debug": 10, "info": 20, "information": 20, "informational": 20, "notice": 25,
@@ -37,7 +37,7 @@ _TRACEBACK = "Traceback (most recent call last):"
 
 
 class Line(NamedTuple):
-    """One line without its end. ``cut`` bytes of it were left out; ``end`` is the offset behind it."""
+    """One line without its end. ``cut`` bytes of it were left out; ``end`` is the offset after it."""
 
     raw: bytes
     cut: int
@@ -45,7 +45,7 @@ class Line(NamedTuple):
 
 
 class Lines:
-    """Takes a stream of bytes apart, from offset ``at`` on. However long a line is, it takes little memory."""
+    """Splits a stream of bytes into lines, from offset ``at`` on, in bounded memory however long a line is."""
 
     def __init__(self, at: int) -> None:
         self._at = at
@@ -53,7 +53,7 @@ class Lines:
         self._cut = 0
 
     def feed(self, chunk: bytes) -> Iterator[Line]:
-        """The lines that are whole now."""
+        """The lines that this chunk completes."""
         *whole, rest = chunk.split(b"\n")
         for piece in whole:
             self._take(piece)
@@ -64,7 +64,7 @@ class Lines:
             yield self._line()
 
     def last(self) -> Line | None:
-        """What was not ended by a newline."""
+        """The rest of the stream, without a newline at its end."""
         return self._line() if self._kept else None
 
     def _take(self, piece: bytes) -> None:
@@ -80,7 +80,7 @@ class Lines:
 
 
 def text_of(line: Line) -> str:
-    """The line as text: bytes that are no UTF-8 as escapes, and a marker where it was cut."""
+    """The line as text: invalid UTF-8 as escapes, and a marker where it was cut."""
     raw, cut = line.raw, line.cut
     text = raw.decode("utf-8", "backslashreplace")
     if len(text) > LONGEST:  # an escape takes four characters
@@ -92,7 +92,7 @@ def text_of(line: Line) -> str:
 
 
 class Reading(NamedTuple):
-    """How lines become events: what `shipper pipe` was asked for."""
+    """How lines become events: the options of `shipper pipe`."""
 
     level: int
     logger: str
@@ -112,7 +112,7 @@ class Reading(NamedTuple):
         return event
 
     def _fill(self, event: Event, fields: dict[str, Any], text: str) -> None:
-        """Take the keys that are known out of the fields; the rest are extras."""
+        """Move the recognised keys from the fields into the event; the rest are extras."""
         spelled = {key.lower(): key for key in reversed(fields)}
         level = _taken(fields, spelled, LEVELS, lambda value: _level(value, fields))
         _set_level(event, self.level if level is None else level)
@@ -137,7 +137,7 @@ def _fields(line: Line) -> dict[str, Any] | None:
 
 
 def _taken(fields: dict[str, Any], spelled: dict[str, str], names: tuple[str, ...], read: Any) -> Any:
-    """The first of the names whose value can be read; that key is no extra any longer."""
+    """The value of the first name that has a valid one; its key is removed from the fields."""
     for name in names:
         key = spelled.get(name)
         if key is None or key not in fields:
@@ -155,7 +155,7 @@ def _set_level(event: Event, level: int) -> None:
 
 
 def _level(value: object, fields: dict[str, Any]) -> int | None:
-    """Names as all languages have them; numbers as Python's, as syslog's (0 to 7), or as pino's and bunyan's."""
+    """Level names of common logging libraries; numbers of Python, syslog (0 to 7), or pino and bunyan."""
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
@@ -199,7 +199,7 @@ def _from_iso(text: str) -> float | None:
 
 
 def _exceptions(value: object) -> list[Raised] | None:
-    """Those of a traceback as Python prints it."""
+    """The exceptions of a traceback that Python printed."""
     if not isinstance(value, str) or not value.lstrip().startswith(_TRACEBACK):
         return None
     record = logging.LogRecord("", 0, "", 0, "", None, None)

@@ -1,4 +1,4 @@
-"""What `shipper pipe` has read and not yet shipped: a folder of files that outlives its processes.
+"""A spill: what `shipper pipe` has read and not shipped yet, in a folder that outlives its processes.
 
 position         two u64: bytes taken in, bytes shipped; its owner holds an exclusive flock on it
 reading.json     how its lines become events
@@ -34,7 +34,7 @@ _TIME = struct.Struct("<Qd")
 
 
 class Spill:
-    """One folder. The process that reads takes in, the one that ships goes through it; they share it by a fork."""
+    """One folder. One process takes in, its forked child reads and settles."""
 
     def __init__(self, folder: str, head: int) -> None:
         self._folder = folder
@@ -49,7 +49,7 @@ class Spill:
 
     @classmethod
     def create(cls, parent: str, reading: dict[str, Any]) -> Spill:
-        """A new one in the folder ``parent``, locked. OSError when it can't be."""
+        """Create and lock a new one in the folder ``parent``. OSError when that fails."""
         with contextlib.suppress(FileExistsError):
             os.mkdir(parent, 0o700)
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
@@ -66,15 +66,17 @@ class Spill:
     # -- taking in ---------------------------------------------------------------------------------------------------
 
     def take(self, source: int) -> int:
-        """Move what the descriptor has, at most a piece, to the end; how many bytes, 0 at its end. OSError (ENOSPC
-        among others) when the disk does not take it: nothing is lost then."""
+        """Move what the descriptor has, at most `PIECE` bytes, to the end: how many bytes, 0 at the end of file.
+
+        OSError (ENOSPC among others) when the disk does not take it; nothing is lost then.
+        """
         at = self.taken
         self._open_to_write(at // SEGMENT)
         inside = at % SEGMENT
         size = _move(source, self._fd, min(PIECE, SEGMENT - inside), inside)
         if size:
             _U64.pack_into(self._shared, 0, at + size)
-            with contextlib.suppress(OSError):  # without it only the times of its lines are less exact
+            with contextlib.suppress(OSError):  # without it the times of its lines are less exact
                 os.write(self._times, _TIME.pack(at + size, time.time()))
         return size
 
@@ -90,7 +92,7 @@ class Spill:
     # -- shipping ----------------------------------------------------------------------------------------------------
 
     def rewind(self) -> None:
-        """Go through it from where shipping has got to; called in the process that ships, before `next`."""
+        """Read on from `shipped`; called in the child, before `next`."""
         self._let_go()
         self._read = self.shipped
 
@@ -116,7 +118,7 @@ class Spill:
         return found
 
     def next(self) -> bytes:
-        """Some of what comes next; nothing when there is no more for now."""
+        """Some of what comes next; empty when there is no more for now."""
         while True:
             number, inside = divmod(self._read, SEGMENT)
             if number != self._number and not self._open_to_read(number):
@@ -137,7 +139,7 @@ class Spill:
         return True
 
     def arrival(self, offset: int) -> float:
-        """When the byte before this offset came, as far as that is known."""
+        """When the byte before this offset was taken in, as far as that is known."""
         while not self._arrivals or self._arrivals[-1][0] < offset:
             if not self._more_arrivals():
                 return self._arrivals[-1][1] if self._arrivals else time.time()
@@ -155,7 +157,7 @@ class Spill:
         return whole > 0
 
     def settle(self, offset: int) -> None:
-        """Everything before this offset has been shipped; what a kill interrupts begins here again."""
+        """Everything before this offset has been shipped; after a kill, shipping begins here again."""
         before = self.shipped // SEGMENT
         _U64.pack_into(self._shared, 8, offset)
         for number in range(before, offset // SEGMENT):
@@ -166,7 +168,7 @@ class Spill:
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def remove(self) -> None:
-        """All of it has been shipped."""
+        """Delete it: all of it has been shipped."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self.close()
         with contextlib.suppress(OSError):
@@ -188,7 +190,7 @@ class Spill:
 
 
 def abandoned(parent: str) -> Iterator[Spill]:
-    """The spills whose owners are gone, oldest first; each is locked for us until it is closed or removed."""
+    """The spills whose owners are gone, oldest first; each is locked by this process until it is closed or removed."""
     with contextlib.suppress(FileNotFoundError):
         for name in sorted(os.listdir(parent)):
             folder = os.path.join(parent, name)
@@ -206,7 +208,7 @@ def abandoned(parent: str) -> Iterator[Spill]:
 
 
 def _move(source: int, target: int, size: int, at: int) -> int:
-    """Like `cat`, but without a copy through this process where the source is a pipe."""
+    """Like `cat`, but without a copy through this process when the source is a pipe."""
     if hasattr(os, "splice"):
         try:
             return os.splice(source, target, size, offset_dst=at)
@@ -217,7 +219,7 @@ def _move(source: int, target: int, size: int, at: int) -> int:
 
 
 def _copy(source: int, target: int, size: int, at: int) -> int:
-    os.posix_fallocate(target, at, size)  # first: what was read must find its room
+    os.posix_fallocate(target, at, size)  # before reading: what was read must fit
     data = os.read(source, size)
     os.ftruncate(target, at + len(data))
     view = memoryview(data)
