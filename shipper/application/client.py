@@ -1,4 +1,4 @@
-"""A client's way to its backend: joins it, joins again when the pipeline changed, and ships over it what is not yet."""
+"""How a client ships: it joins its backend to whatever runs in this process, and routes events to that backend."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ import logging
 from ..backends.jkool import JKool
 from ..backends.trakerr import Trakerr
 from ..event.model import Event
-from .api import current, join
-from .handler import SENT, Pipeline, QueueHandler, running
+from .handler import QueueHandler, claim
+from .joining import join
+from .lifecycle import current
+from .pipeline import Pipeline, active
 
 
 class ClientBinding:
-    """Made, it has joined: the shipper process runs, and delivers to ``backend`` under the name ``name``."""
+    """A backend that has joined: the shipper process runs, and delivers to ``backend`` under the name ``name``."""
 
     def __init__(self, backend: Trakerr | JKool) -> None:
         self.backend = backend
         self.name = backend.name
-        self._others: tuple[tuple[str, int], ...] = ()
+        self._equivalents: tuple[tuple[str, int], ...] = ()
         self._joined: Pipeline | None = None
         self.pipeline()
 
     def pipeline(self) -> Pipeline:
-        """The one that runs; cheap as long as it is the one that we joined."""
-        found = running()
-        if found is None or found is not self._joined:
+        """The process's pipeline; joins again when it was replaced since the last call."""
+        pipeline = active.pipeline
+        if pipeline is None or pipeline is not self._joined:
             self.name = join(self.backend)
-            found = self._joined = running()
-            assert found is not None
-            self._others = self._same_destination()
-        return found
+            pipeline = self._joined = active.pipeline
+            assert pipeline is not None
+            self._equivalents = self._find_equivalents()
+        return pipeline
 
-    def _same_destination(self) -> tuple[tuple[str, int], ...]:
+    def _find_equivalents(self) -> tuple[tuple[str, int], ...]:
+        """Name and level of each other backend that leads to the same service with the same key."""
         app = current()
         return tuple(
             (each.name, each.level)
@@ -41,41 +44,36 @@ class ClientBinding:
             and each.destination == self.backend.destination
         )
 
-    def names(self, level: int) -> tuple[str, ...]:
-        """This backend, and all others that bring an event of that level to the same place with the same key."""
-        return (self.name, *(name for name, least in self._others if level >= least))
+    def equivalent_names(self, level: int) -> tuple[str, ...]:
+        """This backend, and all others that deliver an event of that level to the same service with the same key."""
+        return (self.name, *(name for name, lowest in self._equivalents if level >= lowest))
 
-    def put(self, event: Event) -> bool:
-        """Queue it; False when it was dropped, which is counted by then."""
+    def enqueue(self, event: Event) -> bool:
+        """Queue the event; False when it was dropped, which is counted."""
         pipeline = self.pipeline()
         event.route = (self.name,)
-        return pipeline.put(event)
+        return pipeline.enqueue(event)
 
 
 class ClientHandler(QueueHandler):
-    """Ships records over a line; none that goes to the same place with the same key by another handler."""
+    """Ships records through a binding, unless another handler ships them to the same service with the same key."""
 
     def __init__(self) -> None:
         super().__init__(route=())
 
-    def line(self) -> ClientBinding:
-        """The line of this moment."""
+    def binding(self) -> ClientBinding:
+        """The binding to use now."""
         raise NotImplementedError
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self.line().pipeline()
+            self.binding().pipeline()
         except Exception:
             self.handleError(record)
             return
         super().emit(record)
 
-    def _claim(self, record: logging.LogRecord, pipeline: Pipeline) -> tuple[str, ...]:
-        line = self.line()
-        same = line.names(record.levelno)
-        path, sent = record.__dict__.get(SENT, ("", ()))
-        before = sent if path == pipeline.queue.path else ()
-        if any(name in before for name in same):
-            return ()
-        record.__dict__[SENT] = (pipeline.queue.path, (*before, *same))
-        return (line.name,)
+    def _route(self, record: logging.LogRecord, pipeline: Pipeline) -> tuple[str, ...]:
+        binding = self.binding()
+        names = binding.equivalent_names(record.levelno)
+        return (binding.name,) if claim(record, pipeline.queue.path, names) == names else ()

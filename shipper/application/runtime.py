@@ -1,4 +1,4 @@
-"""APPLICATION - everything that `start` starts in one process, and `stop` ends; a room of its own to load it late."""
+"""App: everything that `start` starts in one process and `stop` ends. Imported by `start`, not by `import shipper`."""
 
 from __future__ import annotations
 
@@ -18,88 +18,66 @@ from ..spool.files import get_dict, get_int, read_json
 from ..spool.layout import Spool
 from ..spool.lock import claim
 from ..transport.producer import Producer
-from .handler import Pipeline, QueueHandler
+from .attachment import Attachment
+from .pipeline import Pipeline
 from .supervisor import Supervisor
 
 if TYPE_CHECKING:
     from ..report import Report, Status
 
-LOOK = 0.005  # seconds between two looks at status.json during a flush
-MENDING = 1.5  # seconds that a Python that is missing has to be back: the process is tried once more meanwhile
+POLL_SECONDS = 0.005  # between two readings of status.json during a flush
+NO_PYTHON_SECONDS = 1.5  # that a flush waits for a missing interpreter to come back: the start is retried meanwhile
 
 
 class App:
-    """Everything that `start` starts in one process, and `stop` ends in the same process or in a forked child.
+    """One app in one process. A forked child inherits it, and may stop it.
 
-    ``asked`` is what `start` was called with, to know the same call when it comes again.
+    ``request`` is what `start` was called with; a call with an equal one changes nothing.
     """
 
-    def __init__(self, settings: Settings, pipeline: Pipeline, spool: Spool, asked: object) -> None:
+    def __init__(self, settings: Settings, pipeline: Pipeline, spool: Spool, request: object) -> None:
         self.settings = settings
         self.pipeline = pipeline
         self.spool = spool
-        self.asked = asked
+        self.request = request
         self._since = time.time()
         self.supervisor = Supervisor(settings, since=self._since)
-        self._attached: tuple[logging.Logger, logging.Handler, tuple[int, int] | None] | None = None
+        self._attachment: Attachment | None = None
 
     @property
     def queue(self) -> Producer:
         return self.pipeline.queue
 
     def watch_in_child(self) -> None:
-        """In a forked child, which has none of its parent's threads."""
+        """Supervise in a forked child, which has none of its parent's threads."""
         self.supervisor = Supervisor(self.settings, since=self._since)
         self.supervisor.watch()
 
     def attach(self, logger: logging.Logger, before: App | None = None) -> None:
-        """Ship what reaches `logger`. Where logging was never configured, let through what the backends want.
-
-        ``before`` is the app in whose place this one comes: it is detached, with no moment in which neither ships.
-        """
-        silent = logger.getEffectiveLevel() == logging.WARNING and logger.level in (logging.WARNING, logging.NOTSET)
-        unconfigured = silent and not logger.hasHandlers()
-        usual = before.yield_level(logger) if before is not None else None
-        if usual is None and unconfigured:
-            usual = logger.level
+        """Ship what reaches `logger`, in place of what the app `before` has attached."""
         own = (backend for backend in self.settings.backends if backend.name in self.pipeline.names)
         wanted = min(max(self.settings.level, backend.level) for backend in own)
-        changed = None
-        if usual is not None and (usual or logging.WARNING) > wanted:
-            changed = (usual, wanted)
-            logger.setLevel(wanted)
-        handler = QueueHandler(level=self.settings.level)
-        logger.addHandler(handler)
-        self._attached = (logger, handler, changed)
-        if before is not None:
-            before.detach()
+        replaced = before._attachment if before is not None else None
+        self._attachment = Attachment(logger, level=self.settings.level, wanted=wanted, before=replaced)
 
     def attach_like(self, before: App) -> None:
-        if before._attached is not None:
-            self.attach(before._attached[0], before)
-
-    def yield_level(self, logger: logging.Logger) -> int | None:
-        """The level that `detach` would give back to `logger`, and now won't; None when it would do nothing."""
-        if self._attached is None or self._attached[0] is not logger:
-            return None
-        _, handler, changed = self._attached
-        self._attached = (logger, handler, None)
-        return changed[0] if changed is not None and logger.level == changed[1] else None
+        """Attach to the logger that `before` is attached to, if any."""
+        if before._attachment is not None:
+            self.attach(before._attachment.logger, before)
 
     def detach(self) -> None:
-        if self._attached is None:
-            return
-        logger, handler, changed = self._attached
-        logger.removeHandler(handler)
-        handler.close()
-        if changed is not None and logger.level == changed[1]:  # nobody has set another one since
-            logger.setLevel(changed[0])
-        self._attached = None
+        attachment, self._attachment = self._attachment, None
+        if attachment is not None:
+            attachment.detach()
+
+    # -- waiting -------------------------------------------------------------------------------------------------------
 
     def flush(self, deadline: float, *, delivered: bool = True) -> bool:
-        """Wait until what was put so far is settled at every backend, or only journaled; False at the deadline, and
-        soon when there is no Python to run the process with."""
-        give_up_at = time.monotonic() + MENDING
+        """Wait until what was queued so far is settled at every backend, or only journaled if not ``delivered``.
+
+        False at the deadline (time.monotonic()), and soon when there is no Python to run the process with.
+        """
+        no_python_deadline = time.monotonic() + NO_PYTHON_SECONDS
         if not self.queue.drain(deadline):
             return False
         number = self._mark(deadline)
@@ -109,9 +87,9 @@ class App:
         pause = threading.Event()
         while not self._is_past(token, number, delivered):
             left = deadline - time.monotonic()
-            if left <= 0 or (self.supervisor.has_no_python and time.monotonic() >= give_up_at):
+            if left <= 0 or (self.supervisor.has_no_python and time.monotonic() >= no_python_deadline):
                 return False
-            pause.wait(min(LOOK, left))
+            pause.wait(min(POLL_SECONDS, left))
         return True
 
     def _mark(self, deadline: float) -> int | None:
@@ -122,17 +100,19 @@ class App:
                 return None
 
     def _is_past(self, token: str, number: int, delivered: bool) -> bool:
-        said = read_json(self.spool.status) or {}
-        with contextlib.suppress(LookupError, TypeError, ValueError):  # damaged, and soon written anew
-            reached, *place = get_dict(said, "marks")[token]
+        status = read_json(self.spool.status) or {}
+        with contextlib.suppress(LookupError, TypeError, ValueError):  # damaged; the process will write a new one
+            reached, *place = get_dict(status, "marks")[token]
             if reached < number:
                 return False
-            backends = get_dict(said, "backends")
+            backends = get_dict(status, "backends")
             return not delivered or all(backends[each.name]["position"] >= place for each in self.settings.backends)
         return False
 
+    # -- the end -------------------------------------------------------------------------------------------------------
+
     def status(self) -> Status:
-        from ..report import read_status  # only those who ask need it
+        from ..report import read_status  # not every application asks
 
         return read_status(self.spool, self.settings.app)
 
@@ -140,54 +120,53 @@ class App:
         from ..report import Report, read_status, total
 
         emitted, dropped = self.queue.emitted, self.queue.drops
-        said = read_json(self.spool.status) or {}
-        journaled = get_int(get_dict(get_dict(said, "ledger"), "seen"), self.queue.token.hex())
+        # The file is read once for both, or an event that is journaled in between counts twice, or not at all.
+        content = read_json(self.spool.status) or {}
+        journaled = get_int(get_dict(get_dict(content, "ledger"), "seen"), self.queue.token.hex())
         waiting = 0 if flushed else max(0, emitted - total(dropped) - journaled)
-        # One reading of the file for both, or an event that is journaled in between counts twice, or not at all.
-        status = read_status(self.spool, self.settings.app, said)
+        status = read_status(self.spool, self.settings.app, content)
         return Report(flushed=flushed, emitted=emitted, dropped=dropped, status=status, waiting=waiting)
 
     def stop(self, timeout: float) -> Report:
-        """Detach first, so that nothing new comes; flush; say how it went; close last, for then the process may end."""
+        """Detach first, so that nothing new comes; flush; report; close last, for then the process may end."""
         deadline = time.monotonic() + timeout
         self.detach()
         flushed = self.flush(deadline)
         if not flushed:
-            self.supervisor.rescue()
+            self.supervisor.drain_pipe()
         report = self._report(flushed)
         self.supervisor.stop()
         self.queue.close()
         return report
 
 
-def claimed(settings: Settings) -> Spool:
-    """The app's spool. One that was named after its program takes a lane of its own in a spool that has an owner."""
-    place = Spool(settings.spool)
-    place.prepare()
+def claim_spool(settings: Settings) -> Spool:
+    """The app's spool, prepared. An app named after its program gets a subfolder of a spool that another app owns."""
+    spool = Spool(settings.spool)
+    spool.prepare()
     try:
-        claim(place, settings.app)
+        claim(spool, settings.app)
     except ConfigurationError:
         if settings.is_named:
             raise
-        place = Spool(os.path.join(settings.spool, settings.app))
-        place.prepare()
-        claim(place, settings.app)
-    return place
+        spool = Spool(os.path.join(settings.spool, settings.app))
+        spool.prepare()
+        claim(spool, settings.app)
+    return spool
 
 
-def begin_cursors(settings: Settings, place: Spool) -> None:
-    """Places in the journal for backends that have none: behind what is there, which is not for them.
+def begin_cursors(settings: Settings, spool: Spool) -> None:
+    """Give backends without a cursor one behind the journal's present end: what is there is not for them.
 
-    One whose place was lost gets none here: its process then begins with all that is left in the journal.
+    A backend whose cursor was lost gets none here: its process begins with everything that is left in the journal.
     """
     try:
-        known = saved_positions(place.cursors)
-        if not known and segments(place.journal):
+        known = saved_positions(spool.cursors)
+        if not known and segments(spool.journal):
             return
-        said = (read_json(place.status) or {}).get("backends")
-        lost = said if isinstance(said, dict) else {}
+        lost = get_dict(read_json(spool.status) or {}, "backends")
         for backend in settings.backends:
             if backend.name not in lost:
-                begin_cursor(os.path.join(place.cursors, f"{backend.name}.json"), place.journal)
+                begin_cursor(os.path.join(spool.cursors, f"{backend.name}.json"), spool.journal)
     except OSError as error:
-        raise ConfigurationError("spool", place.path, f"a folder that this user can write to ({error})") from error
+        raise ConfigurationError("spool", spool.path, f"a folder that this user can write to ({error})") from error

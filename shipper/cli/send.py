@@ -80,7 +80,7 @@ def run(given: argparse.Namespace) -> int:
     _check_level(settings, event.level)
     before = {backend.name: backend.dead for backend in read_status(Spool(settings.spool), settings.app).backends}
     app = begin(settings)
-    if not app.pipeline.put(event):
+    if not app.pipeline.enqueue(event):
         return complain("the event was dropped", code=BAD_NEWS)
     try:
         return _outcome(app, given.timeout, before)
@@ -125,7 +125,7 @@ def _check_level(settings: Settings, level: int) -> None:
 
 def _outcome(app: App, timeout: float, before: dict[str, int]) -> int:
     if not app.flush(time.monotonic() + timeout):
-        journaled = app.flush(time.monotonic() + JOURNALING, delivered=False) or app.supervisor.rescue()
+        journaled = app.flush(time.monotonic() + JOURNALING, delivered=False) or app.supervisor.drain_pipe()
         if not journaled:
             return complain("not delivered, and not in the journal yet: is the disk full?", code=BAD_NEWS)
         said = f"not delivered within {timeout:g} s; it is in the journal, and will be delivered later"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from .._support.hashing import fingerprint
 from .._support.values import parts
-from ..application.api import current, start
+from ..application.api import start
+from ..application.lifecycle import current
 from ..backends import validators
 from ..config.environment import resolve
 from ..config.settings import Settings, identity

@@ -72,17 +72,17 @@ class jKoolHandler(LocklessHandler):
 class _Shipping(ClientHandler):
     """What a jKoolHandler ships with."""
 
-    def __init__(self, owner: jKoolHandler, line: ClientBinding) -> None:
+    def __init__(self, owner: jKoolHandler, binding: ClientBinding) -> None:
         super().__init__()
         self._owner = owner
-        self._line = line
+        self._binding = binding
 
-    def line(self) -> ClientBinding:
-        return self._line
+    def binding(self) -> ClientBinding:
+        return self._binding
 
     def drop(self, record: logging.LogRecord) -> None:
         try:
-            self._line.pipeline().queue.drop("after_stop", record.levelno)
+            self._binding.pipeline().queue.drop("after_stop", record.levelno)
         except Exception:
             self.handleError(record)
 

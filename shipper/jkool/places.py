@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..application.api import current
+from ..application.lifecycle import current
 from ..backends.jkool import JKool
 
 

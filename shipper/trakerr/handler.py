@@ -50,12 +50,12 @@ class _Shipping(ClientHandler):
         super().__init__()
         self._owner = owner
 
-    def line(self) -> ClientBinding:
-        return self._owner.trakerr_client.line()
+    def binding(self) -> ClientBinding:
+        return self._owner.trakerr_client.binding()
 
     def prepare(self, record: logging.LogRecord) -> Any:
         event = super().prepare(record)
-        event.data = {**self._owner.trakerr_client.of_records(), **event.data}
+        event.data = {**self._owner.trakerr_client.record_defaults(), **event.data}
         return event
 
 

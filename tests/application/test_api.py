@@ -16,8 +16,8 @@ import pytest
 
 import shipper
 from shipper import ConfigurationError, Event, Trakerr
-from shipper.application.api import current
 from shipper.application.handler import QueueHandler
+from shipper.application.lifecycle import current
 from shipper.spool.layout import Spool
 
 from ..support.apps import App
@@ -335,7 +335,7 @@ def test_records_after_stop_are_counted_and_the_next_process_knows(app: App) -> 
     done = app.run("""
         logging.getLogger().addHandler(shipper.QueueHandler())
         begin(attach=False)
-        app = shipper.application.api.current()
+        app = shipper.application.lifecycle.current()
         shipper.stop(5)
         log.error("after")
         print(app.queue.drops)

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from shipper.application.handler import SENT, Callbacks, Pipeline, QueueHandler, running, set_pipeline
+from shipper.application.handler import SHIPPED, QueueHandler
+from shipper.application.pipeline import Callbacks, Pipeline, active, set_pipeline
 from shipper.event.codec import unpack
 from shipper.event.model import Event, EventId
 from shipper.event.redact import Redact
@@ -32,7 +33,7 @@ class Site:
         place.prepare()
         self.queue = RecordQueue(place.queue, overflow=place.overflow)
         self.pipeline = Pipeline(self.queue, ("a", "b"), **settings)
-        self._before = running()
+        self._before = active.pipeline
         self._place = place
 
     def __enter__(self) -> Site:
@@ -110,7 +111,7 @@ def test_the_mark_on_a_record_is_plain_data_and_no_extra(site: Site) -> None:
     made = record()
     QueueHandler().handle(made)
 
-    assert pickle.loads(pickle.dumps(made.__dict__[SENT])) == (site.queue.path, ("a", "b"))
+    assert pickle.loads(pickle.dumps(made.__dict__[SHIPPED])) == (site.queue.path, ("a", "b"))
     assert site.events()[0].extra == {}
 
 
@@ -244,7 +245,7 @@ def test_a_thread_that_is_late_uses_the_pipeline_that_came_instead(spool: Path, 
         with Site(tmp_path / "x") as second:
             first.queue.close()
 
-            assert first.pipeline.put(Event(message="late"))
+            assert first.pipeline.enqueue(Event(message="late"))
 
             assert [event.message for event in second.events()] == ["late"]
         assert first.queue.drops == {}
@@ -275,7 +276,7 @@ def test_the_queue_of_a_handler_is_the_processs_own_as_a_multiprocessing_queue(s
 
 
 def test_a_handler_has_no_queue_before_start() -> None:
-    before = running()
+    before = active.pipeline
     set_pipeline(None)
     try:
         assert QueueHandler().queue is None

@@ -14,15 +14,14 @@ from time import monotonic
 import pytest
 
 from shipper import Trakerr
+from shipper.application.exit_watcher import ProcessExitWatcher
+from shipper.application.launcher import find_interpreter, is_shipper_process
 from shipper.application.supervisor import (
-    LONG_PATIENCE,
-    LOOPING,
-    PATIENCE,
-    ProcessExitWatcher,
+    CRASH_LOOP_PAUSE_SECONDS,
+    CRASH_LOOP_STARTS,
+    QUICK_EXIT_SECONDS,
     Supervisor,
-    _is_ours,
-    _pause,
-    interpreter,
+    restart_pause,
 )
 from shipper.config.settings import Settings
 from shipper.spool.files import open_file, write_atomically
@@ -56,16 +55,16 @@ def settings(place: Spool, **more: float) -> Settings:
 
 
 def test_the_interpreter_is_the_setting_else_this_one() -> None:
-    assert interpreter("/opt/python") == "/opt/python"
-    assert interpreter("") == sys.executable
+    assert find_interpreter("/opt/python") == "/opt/python"
+    assert find_interpreter("") == sys.executable
 
 
 def test_an_alarm_ends_the_wait_at_once() -> None:
     alarm = ProcessExitWatcher()
-    threading.Timer(0.05, alarm.ring).start()
+    threading.Timer(0.05, alarm.wake).start()
     began = monotonic()
 
-    alarm.wait_for_end_of(os.getppid())
+    alarm.wait_for_exit(os.getppid())
 
     assert monotonic() - began < 0.8
     alarm.close()
@@ -77,7 +76,7 @@ def test_an_alarm_tells_the_end_of_a_process() -> None:
     pid = os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "0.1")
     began = monotonic()
 
-    alarm.wait_for_end_of(pid)
+    alarm.wait_for_exit(pid)
 
     assert monotonic() - began < 0.8
     os.waitpid(pid, 0)
@@ -85,10 +84,10 @@ def test_an_alarm_tells_the_end_of_a_process() -> None:
 
 
 def test_the_pause_grows_with_the_number_of_processes_that_ended_at_once() -> None:
-    pauses = [_pause(quick) for quick in range(LOOPING + 1)]
+    pauses = [restart_pause(quick) for quick in range(CRASH_LOOP_STARTS + 1)]
 
     assert pauses == sorted(pauses)
-    assert (pauses[0], pauses[LOOPING - 1], pauses[LOOPING]) == (0.0, PATIENCE, LONG_PATIENCE)
+    assert (pauses[0], pauses[-2], pauses[-1]) == (0.0, QUICK_EXIT_SECONDS, CRASH_LOOP_PAUSE_SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -105,9 +104,9 @@ def test_a_damaged_lock_file_stops_nobody(place: Spool, text: str) -> None:
 
 
 def test_only_a_shipper_process_is_signalled() -> None:
-    assert not _is_ours(os.getpid())
-    assert not _is_ours(0)
-    assert not _is_ours(1)
+    assert not is_shipper_process(os.getpid())
+    assert not is_shipper_process(0)
+    assert not is_shipper_process(1)
 
 
 def test_nobody_is_started_while_somebody_holds_the_lock(place: Spool, lock: int) -> None:
@@ -125,7 +124,7 @@ def test_a_forked_child_does_not_keep_the_lock_of_a_process_that_is_gone(place: 
 
     descriptor = open_file(place.lock, os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    supervisor._locks.add(descriptor)
+    supervisor._open_locks.add(descriptor)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -133,7 +132,7 @@ def test_a_forked_child_does_not_keep_the_lock_of_a_process_that_is_gone(place: 
         os.read(reading, 1)
         os._exit(0)
     os.close(reading)
-    supervisor._locks.discard(descriptor)
+    supervisor._open_locks.discard(descriptor)
     os.close(descriptor)
 
     wait_until(lambda: running(place) is None, message="the lock to be free although the child lives")
@@ -145,7 +144,7 @@ def test_what_is_in_the_pipe_is_rescued_when_no_process_can_be_had(place: Spool)
     queue = RecordQueue(place.queue, overflow=place.overflow)
     queue.put_nowait(b"precious")
 
-    assert Supervisor(settings(place)).rescue()
+    assert Supervisor(settings(place)).drain_pipe()
 
     queue.close()
     assert b"precious" in b"".join(path.read_bytes() for path in Path(place.journal).iterdir())
@@ -173,11 +172,11 @@ def test_what_is_saved_for_a_process_is_written_where_its_cursors_will_look(plac
     queue = RecordQueue(place.queue, overflow=place.overflow)
     queue.put_nowait(b"precious")
 
-    assert Supervisor(settings(place)).rescue()
+    assert Supervisor(settings(place)).drain_pipe()
 
     queue.close()
     assert [path.name.lstrip("0") for path in Path(place.journal).iterdir()] == ["7.seg"]
 
 
 def test_nothing_is_rescued_from_a_process_that_runs(place: Spool, lock: int) -> None:
-    assert not Supervisor(settings(place)).rescue()
+    assert not Supervisor(settings(place)).drain_pipe()

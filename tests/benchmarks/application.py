@@ -118,7 +118,7 @@ def trouble(options: Options) -> Numbers:
         os.kill(pid, signal.SIGSTOP)
     times: list[int] = []
     _log_paced(peer.log, options["rate"], options["seconds"], times)
-    from shipper.application.api import current
+    from shipper.application.lifecycle import current
 
     app = current()
     drops = {} if app is None else app.queue.drops
@@ -322,7 +322,7 @@ def workers(options: Options) -> Numbers:
 
 
 def _work(pipe: int, records: int, size: int, pause: float) -> None:
-    from shipper.application.api import current
+    from shipper.application.lifecycle import current
 
     logger = logging.getLogger("bench")
     logger.setLevel(logging.INFO)

@@ -107,7 +107,7 @@ class Shipper(Peer):
     def __init__(self, url: str, folder: Path) -> None:
         super().__init__(url, folder)
         shipper: Any = importlib.import_module("shipper")
-        self._app: Any = importlib.import_module("shipper.application.api")
+        self._app: Any = importlib.import_module("shipper.application.lifecycle")
         backends = shipper.Trakerr("key", url=f"{url}/api/v1", level="INFO"), shipper.JKool("token", url=url)
         shipper.start(*backends, app="bench", spool=folder / "spool", logger=NAME)
         self.dropped = lambda: sum(sum(levels.values()) for levels in self._app.current().queue.drops.values())

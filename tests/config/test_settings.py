@@ -15,7 +15,7 @@ import pytest
 
 import shipper
 from shipper import Batching, ConfigurationError, JKool, Redact, Retry, Spooling, Trakerr
-from shipper.application.api import current
+from shipper.application.lifecycle import current
 from shipper.backends.memory import Memory
 from shipper.config.environment import resolve
 from shipper.config.settings import Settings

@@ -29,7 +29,7 @@ from functools import partial
 from typing import Any
 
 import shipper
-from shipper.application.api import current
+from shipper.application.lifecycle import current
 from shipper.spool.layout import Spool
 from shipper.spool.lock import read_pid
 

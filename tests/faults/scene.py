@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 import shipper
-import shipper.application.api
+import shipper.application.lifecycle
 from shipper.spool.layout import Spool
 from shipper.spool.lock import read_pid, running
 
@@ -67,7 +67,7 @@ class Scene:
         """Log one record; its name."""
         name = f"n{next(self._numbers)}"
         self.emitted[name] = level
-        app = shipper.application.api.current()
+        app = shipper.application.lifecycle.current()
         if app is not None:
             self._ids[f"{app.queue.token.hex()}-{app.queue.emitted}"] = name
         self._logger.log(level, "id:%s %s", name, text, **kwargs)

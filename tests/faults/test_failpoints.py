@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import shipper
-from shipper.application.api import current
+from shipper.application.lifecycle import current
 from shipper.event.model import Event
 from shipper.spool.files import read_json
 

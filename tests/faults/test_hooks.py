@@ -81,7 +81,7 @@ SLOW_HOOK = """
         os._exit(time.monotonic() - before > 1)
     assert os.waitpid(child, 0)[1] == 0
     seconds = 0
-    queue = shipper.application.api.current().queue
+    queue = shipper.application.lifecycle.current().queue
     while queue.drops["before_send"]["ERROR"] == queue.emitted - 2:
         threading.Event().wait(0.1)
         log.error("id:later")

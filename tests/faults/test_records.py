@@ -48,7 +48,7 @@ BURST = """
             for number in range(each):
                 level = logging.ERROR if number % 10 == 0 else logging.DEBUG
                 log.log(level, "id:%s%d-%d %s", "E" if level == logging.ERROR else "D", process, number, "x" * 40)
-            os.write(writing, json.dumps(shipper.application.api.current().queue.drops).encode())
+            os.write(writing, json.dumps(shipper.application.lifecycle.current().queue.drops).encode())
             os.close(writing)
             sys.stdin.readline()
             report = shipper.stop(60)
@@ -301,7 +301,7 @@ FEW_DESCRIPTORS = """
     if child == 0:
         for number in range(20):
             log.error("id:c%d", number)
-        assert shipper.application.api.current().queue.emitted == 20
+        assert shipper.application.lifecycle.current().queue.emitted == 20
         for fd in taken:
             os.close(fd)
         os._exit(0 if shipper.stop(15).flushed else 1)
@@ -377,7 +377,7 @@ def test_a_secret_is_nowhere(spool: Path, capfd: pytest.CaptureFixture[str]) -> 
         wait_until(lambda: len(scene.dead("a")) == len(scene.dead("b")) == 4, 10)
         process = scene.process
         seen = [" ".join(process.cmdline()), json.dumps(process.environ()), repr(shipper.status())]
-        seen += [repr(scene.trakerr("a", SECRETS["trakerr"])), repr(shipper.application.api.current())]
+        seen += [repr(scene.trakerr("a", SECRETS["trakerr"])), repr(shipper.application.lifecycle.current())]
         scene.stop()
         scene.ends()
         for request in oracle.requests("a") + oracle.requests("b"):

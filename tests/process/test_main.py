@@ -332,7 +332,7 @@ def test_a_python_that_is_missing_for_a_moment_makes_no_flush_give_up(app: App) 
         assert shipper.flush(10)
         os.rename({str(python)!r}, {str(away)!r})
         os.kill(shipper.status().pid, signal.SIGKILL)
-        while not shipper.application.api.current().supervisor.has_no_python:
+        while not shipper.application.lifecycle.current().supervisor.has_no_python:
             time.sleep(0.001)
         log.info("late")
         os.rename({str(away)!r}, {str(python)!r})
@@ -409,7 +409,7 @@ def test_the_last_of_two_quick_starts_counts(app: App) -> None:
         from shipper.spool.layout import Spool
         for n in range(4):
             begin(grace=float(n + 1))
-        wanted = shipper.application.api.current().settings.digest
+        wanted = shipper.application.lifecycle.current().settings.digest
         spool = Spool(os.environ["TEST_SPOOL"])
         deadline = time.monotonic() + 10
         while getattr(running(spool), "digest", "") != wanted or not shipper.status().pid:

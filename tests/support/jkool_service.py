@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import shipper
-import shipper.application.api
+import shipper.application.joining
 from shipper.jkool import streaming
 from shipper.spool.layout import Spool
 from shipper.spool.lock import running
@@ -76,7 +76,7 @@ def an_application(spool: Path, url: str) -> Iterator[None]:
         finally:
             _detach_all()
             shipper.stop(0)
-            shipper.application.api._joined.clear()
+            shipper.application.joining.forget_joined()
             # Nothing is taken away from under a process that is still about to end.
             wait_until(lambda: running(Spool(str(spool))) is None, 10.0, "the shipper process ends")
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import shipper
-import shipper.application.api
+import shipper.application.joining
 from shipper.spool.layout import Spool
 from shipper.spool.lock import running
 from shipper.trakerr import TrakerrClient, TrakerrHandler
@@ -65,7 +65,7 @@ def running_service(spool: Path, answers: Iterable[Reply] = (), *, default: Repl
         finally:
             _detach_all()
             shipper.stop(1.0)
-            shipper.application.api._joined.clear()
+            shipper.application.joining.forget_joined()
             # Nothing is taken away from under a process that is still about to end.
             wait_until(lambda: running(Spool(str(spool))) is None, 10.0, "the shipper process ends")
 

@@ -102,7 +102,7 @@ class Shipping:
             return
         app = self._app or self._begin()
         app.queue.drain(math.inf)  # wait for room: nothing is dropped because the queue is full
-        self._dropped += not app.pipeline.put(event)
+        self._dropped += not app.pipeline.enqueue(event)
 
     def _begin(self) -> App:
         self._app = begin(self._settings)
@@ -133,7 +133,7 @@ class Shipping:
             return OK
         app = self._app
         app.queue.drain(math.inf)
-        journaled = app.flush(time.monotonic() + JOURNALING, delivered=False) or app.supervisor.rescue()
+        journaled = app.flush(time.monotonic() + JOURNALING, delivered=False) or app.supervisor.drain_pipe()
         stop(0.0)
         if not journaled:
             return complain("the last lines are not in the journal yet: is the disk full?", code=BAD_NEWS)

@@ -1,0 +1,74 @@
+"""Backends that clients (`shipper.trakerr`, `shipper.jkool`) bring in: they join the app that runs, or start one."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .._support.hashing import fingerprint
+from .._support.values import replaced
+from ..config.environment import resolve
+from ..config.settings import Settings, identity
+from ..config.state_folder import default_folder
+from .lifecycle import current, lock, replace_app
+from .pipeline import Callbacks
+
+_joined: list[Any] = []  # in this process, also before an app ran, and after it was stopped
+
+
+def join(backend: Any) -> str:
+    """Make the running app deliver to `backend` too; the name under which events are routed to it.
+
+    An equal backend of that app is used instead. When no app runs, one is started with `backend` alone and without a
+    handler; after `stop` none is started, and what is queued is counted as ``after_stop``.
+    """
+    with lock():
+        if _find_equal(backend, tuple(_joined)) is None:
+            _joined.append(backend)
+        app = current()
+        if app is None:
+            app = replace_app(_settings_for(backend), Callbacks())
+        known = _find_equal(backend, app.settings.backends)
+        if known is None:
+            before = app
+            pipeline = before.pipeline
+            settings = _add(before.settings, [backend])
+            app = replace_app(settings, pipeline.callbacks, before.request, own=pipeline.names)
+            app.attach_like(before)
+            known = app.settings.backends[-1]
+        app.queue.ensure_current_process()
+        return str(known.name)
+
+
+def with_joined(settings: Settings) -> Settings:
+    """The settings, and those backends that clients have joined in this process and that are not among them."""
+    return _add(settings, [each for each in _joined if _find_equal(each, settings.backends) is None])
+
+
+def forget_joined() -> None:
+    """Later apps of this process start without the backends that clients have joined."""
+    _joined.clear()
+
+
+def _add(settings: Settings, backends: list[Any]) -> Settings:
+    taken = {known.name for known in settings.backends}
+    named = [
+        replaced(each, name=f"{each.name}-{identity(each)}") if each.name in taken else each
+        for each in backends
+    ]
+    return settings.with_joined(named)
+
+
+def _find_equal(backend: Any, among: tuple[Any, ...]) -> Any | None:
+    same = (known for known in among if type(known) is type(backend) and identity(known) == identity(backend))
+    return next(same, None)
+
+
+def _settings_for(backend: Any) -> Settings:
+    """Settings of an app that a client starts. Its name has the destination's digest: another key, another app."""
+    settings = replaced(resolve((backend,), {}), joined=(backend.name,))
+    if settings.is_named or os.environ.get("SHIPPER_SPOOL"):
+        return settings
+    # Not the whole backend's: clients that differ in a timeout or a number of threads belong to one program.
+    app = f"{settings.app}-{fingerprint(repr(backend.destination).encode())[:8]}"
+    return replaced(settings, app=app, spool=default_folder(app))

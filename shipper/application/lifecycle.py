@@ -1,0 +1,111 @@
+"""The app that runs in this process: at most one, replaced as a whole, and flushed when the process ends."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from .._support.values import replaced
+from ..config.settings import Settings
+from .pipeline import Callbacks, Pipeline, set_pipeline
+from .stderr import warn_on_stderr
+
+if TYPE_CHECKING:
+    from .runtime import App
+
+EXIT_SECONDS = 5.0  # that the end of the interpreter waits for events that are not in the journal yet
+
+_current: App | None = None
+_lock = threading.RLock()
+_gave_up_at_exit = False
+
+
+def current() -> App | None:
+    """The app that runs in this process."""
+    return _current
+
+
+def lock() -> threading.RLock:
+    """Held by whoever replaces or ends the app."""
+    return _lock
+
+
+def replace_app(
+    settings: Settings, callbacks: Callbacks, request: object = None, *, own: tuple[str, ...] = ()
+) -> App:
+    """Put an app in the place of the running one, if any. No event that is logged meanwhile is lost.
+
+    The caller then attaches a handler, or detaches that of the replaced app. ``own`` are the names of the backends that
+    get events without a route: not those that clients have joined.
+    """
+    global _current
+    # Not before: importing shipper stays cheap for those who never start it.
+    from ..transport.producer import Producer
+    from .runtime import App, begin_cursors, claim_spool
+
+    before = _current
+    if before is not None:
+        before.queue.ensure_current_process()  # a forked child has a supervisor of its own
+    spool = claim_spool(settings)
+    settings = replaced(settings, spool=spool.path)
+    begin_cursors(settings, spool)
+    if before is not None and before.spool.path == spool.path and before.settings.overflow == settings.overflow:
+        queue = before.queue
+    else:
+        queue = Producer(spool.queue, overflow=spool.overflow, overflow_size=settings.overflow)
+    app = App(settings, Pipeline(queue, own, redact=settings.redact, callbacks=callbacks), spool, request)
+
+    def begin_in_child() -> None:
+        app.watch_in_child()
+        _flush_at_end_of_worker()
+
+    queue.on_new_process = begin_in_child
+    queue.open()
+    _flush_at_end_of_worker()
+    app.supervisor.begin()
+    _current = app
+    set_pipeline(app.pipeline)
+    if before is not None:
+        before.supervisor.stop()
+        if before.queue is not queue:
+            before.queue.close(queue)
+    return app
+
+
+def take_app() -> App | None:
+    """The running app, which the caller will stop; from now on none runs."""
+    global _current
+    app, _current = _current, None
+    return app
+
+
+@atexit.register
+def _flush_at_exit() -> None:
+    """Wait until all events are in the journal, where they are safe. Nothing is closed: more may be logged."""
+    global _gave_up_at_exit
+    app = _current
+    if app is None or _gave_up_at_exit:
+        return
+    if app.flush(time.monotonic() + EXIT_SECONDS, delivered=False) or app.supervisor.drain_pipe():
+        return
+    _gave_up_at_exit = True  # multiprocessing's finalizers call this once more
+    warn_on_stderr("at exit some events were not in the journal yet; they are in memory, or counted as dropped")
+
+
+def _flush_at_end_of_worker() -> None:
+    """multiprocessing's workers end without atexit, but run its finalizers; those of a low priority last."""
+    finalize = getattr(sys.modules.get("multiprocessing.util"), "Finalize", None)
+    if finalize is not None:  # else this process is not one of its workers
+        finalize(None, _flush_at_exit, exitpriority=-100)
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()  # another thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
