@@ -1,4 +1,4 @@
-"""What both services' bodies are made of: JSON text without special numbers, batches, gzip."""
+"""Bodies of requests: JSON text without NaN and infinities, batches, gzip."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
 __all__ = [
-    "ENQUOTE", "PLACES", "SUPPRESS", "body", "cut", "is_special", "json_text", "no_way", "quote", "quoted", "readable",
-    "spelled",
+    "ENQUOTE", "MAX_CACHED", "SUPPRESS", "body", "is_special", "json_text", "no_fast_path", "quote", "quoted",
+    "readable", "spelled", "split_at",
 ]  # fmt: skip
 
 SUPPRESS = "suppress"
 ENQUOTE = "enquote"
 
-PLACES = 1000
-"""How many places in programs a backend knows how to spell."""
+MAX_CACHED = 1000
+"""The most logging calls, or loggers, whose constant JSON text a backend keeps."""
 
 
 def spelled(value: object) -> str:
-    """For what JSON has no word for: bytes as text, anything else as ``str`` has it."""
+    """The text of a value that JSON has no type for: bytes are decoded, anything else is passed to ``str``."""
     if isinstance(value, (bytes, bytearray)):
         return value.decode("utf-8", "backslashreplace")
     return str(value)
 
 
-# allow_nan=False costs nothing, and tells us when a body needs the slow way. What was unpacked has no cycles.
+# allow_nan=False costs nothing and finds the bodies that need the slow path. Unpacked values have no cycles.
 _encode = json.JSONEncoder(allow_nan=False, check_circular=False, default=spelled).encode
 _encode_readable = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, default=spelled).encode
 
@@ -41,20 +41,22 @@ def json_text(value: Any, special_numbers: str = ENQUOTE) -> str:
 
 
 def readable(value: Any) -> str:
-    """JSON text for a person, inside of a text: letters of all scripts as they are, NaN and infinities quoted."""
+    """JSON text inside of another text: not limited to ASCII, NaN and infinities quoted."""
     try:
         return _encode_readable(value)
     except ValueError:
         return _encode_readable(_plain_numbers(value, ENQUOTE))
 
 
-def no_way(event: object) -> None:
-    """No event has a straight way."""
+def no_fast_path(event: object) -> None:
+    """The fast encoder of a backend that has none: every event is encoded by the general path."""
 
 
-def cut(fields: Mapping[str, Any], gaps: Collection[str]) -> list[str]:
-    """The JSON text of an object's fields, in the pieces that stand between its ``gaps``: keys that are left out, with
-    neighbours as one. Each field has a comma before it; those that are None are left out too."""
+def split_at(gaps: Collection[str], fields: Mapping[str, Any]) -> list[str]:
+    """The JSON text of an object's fields, split at the keys in ``gaps``; adjacent gaps count as one.
+
+    Each field begins with a comma. Fields in ``gaps``, and those that are None, are left out.
+    """
     pieces = [""]
     is_gap = False
     for key, value in fields.items():
@@ -74,7 +76,7 @@ def body(events: Sequence[str], batch: str | None, compress: bool) -> bytes:
     plain = _joined(events, batch).encode("ascii")
     if not compress:
         return plain
-    import gzip  # the application has no use for it
+    import gzip  # used in the shipper process only
 
     return gzip.compress(plain, compresslevel=3, mtime=0)
 
@@ -89,12 +91,12 @@ def _joined(events: Sequence[str], batch: str | None) -> str:
 
 
 def is_special(value: object) -> bool:
-    """Whether it is a number that JSON has no word for."""
+    """Whether it is NaN or an infinity, which JSON cannot express."""
     return isinstance(value, float) and not math.isfinite(value)
 
 
 def quoted(number: float) -> str:
-    """As the Java clients spell them: NaN, Infinity, -Infinity."""
+    """NaN, Infinity or -Infinity, as the Java clients write them."""
     if math.isnan(number):
         return "NaN"
     return "Infinity" if number > 0 else "-Infinity"
@@ -117,5 +119,5 @@ def _plain_numbers(value: Any, special_numbers: str) -> Any:
 def _left_out(value: Any, special_numbers: str) -> bool:
     if special_numbers != SUPPRESS:
         return False
-    # A property without its value is no property, so all of it goes.
+    # A property needs a value, so the whole property is left out.
     return is_special(value) or (isinstance(value, dict) and "name" in value and is_special(value.get("value")))

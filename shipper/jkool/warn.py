@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 
-from ..backends.jkool import fqn_problem
+from ..backends.jkool_event import fqn_problem
 
 MOST = 1000
 """So many different things are said; then it is enough."""

@@ -15,7 +15,8 @@ from ..application.client import ClientBinding
 from ..application.pipeline import active
 from ..application.stderr import warn_on_stderr
 from ..backends.protocol import AppContext
-from ..backends.trakerr import FIELDS, Trakerr, level_word
+from ..backends.trakerr import Trakerr
+from ..backends.trakerr_event import FIELDS, level_word
 from ..backends.validators import MOST_IN_FLIGHT
 from ..config.settings import identity
 from ..event.codec import unpack

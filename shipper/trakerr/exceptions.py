@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Union
 
-from ..backends.trakerr import relative
+from ..backends.trakerr_event import relative
 from ..event.exceptions import Raised, raised
 from .models import InnerStackTrace, Stacktrace, StackTraceLine, StackTraceLines
 

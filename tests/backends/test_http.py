@@ -27,7 +27,7 @@ from shipper.event.model import Event
 
 from ..support.servers import CLOSE, HALF, HANG, RESET, Reply, Request, Server
 
-SITE = AppContext("app", "/", "host", "127.0.0.1", lambda time: None)
+CONTEXT = AppContext("app", "/", "host", "127.0.0.1", lambda time: None)
 GREETING = b"<hello/>"
 
 
@@ -76,7 +76,7 @@ class Opened:
 
     def __init__(self, backend: HttpBackend, clock: Clock | None = None, *, cwd: str = "/") -> None:
         self.sender = Sender(backend, clock=clock or Clock())
-        self.context = replace(SITE, cwd=cwd)
+        self.context = replace(CONTEXT, cwd=cwd)
 
     def __enter__(self) -> Sender:
         self.sender.open(self.context)
@@ -610,7 +610,7 @@ def test_before_open_and_after_close_nothing_is_lost() -> None:
     with Server() as server:
         sender = Sender(Plain(server.url))
         before = sent(sender)
-        sender.open(SITE)
+        sender.open(CONTEXT)
         assert sent(sender) is None
         sender.close()
         sender.close()

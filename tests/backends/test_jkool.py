@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from shipper._version import __version__
 from shipper.application.record import from_record
 from shipper.backends.http.sender import Sender
-from shipper.backends.jkool import FIELDS, JKool, as_property, fqn_problem, severity
+from shipper.backends.jkool import JKool
+from shipper.backends.jkool_event import FIELDS, as_property, fqn_problem, severity
 from shipper.backends.protocol import AppContext, HttpBackend, HttpResponse
 from shipper.errors import ConfigurationError, UnauthorisedError
 from shipper.event.exceptions import Frame, Raised
@@ -29,13 +30,13 @@ from shipper.event.sanitize import plain
 
 from ..support.servers import Reply, Request, Server
 
-SITE = AppContext("checkout", "/srv/app", "web-1", "10.0.0.7", lambda time: None)
+CONTEXT = AppContext("checkout", "/srv/app", "web-1", "10.0.0.7", lambda time: None)
 ID = EventId(bytes(range(8)), 17)
 TIME = 1795426903.987654
 FQN = "APPL=Py#SERVER=s100#NETADDR=11.0.0.2#DATACENTER=DC1#GEOADDR=52.52437,13.41053"
 
 
-def body_of(event: Event, backend: JKool | None = None, context: AppContext = SITE) -> dict[str, Any]:
+def body_of(event: Event, backend: JKool | None = None, context: AppContext = CONTEXT) -> dict[str, Any]:
     body: dict[str, Any] = json.loads((backend or JKool("t")).body([event], context))
     return body
 
@@ -76,7 +77,7 @@ def test_a_records_body_has_the_captured_keys_in_their_order() -> None:
 
 
 def test_the_text_is_json_dumps_with_its_defaults() -> None:
-    raw = JKool("t").body([logged(message="Grüße €")], SITE)
+    raw = JKool("t").body([logged(message="Grüße €")], CONTEXT)
 
     assert raw == json.dumps(json.loads(raw)).encode()
     assert b'"msg-text": "Gr\\u00fc\\u00dfe \\u20ac"' in raw
@@ -408,7 +409,7 @@ values = st.recursive(
 )
 def test_whatever_is_logged_becomes_json(extra: dict[str, Any], tags: Any, keys: str, special_numbers: str) -> None:
     extras = plain({**extra, "allTags": tags})
-    raw = JKool("t", keys=keys, special_numbers=special_numbers).body([logged(extra=extras)], SITE)
+    raw = JKool("t", keys=keys, special_numbers=special_numbers).body([logged(extra=extras)], CONTEXT)
 
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
@@ -426,7 +427,7 @@ def test_it_describes_requests_to_its_address_s_own_path() -> None:
     assert backend.endpoint == "http://h:6580/JESL"
     assert JKool("t", "http://h").endpoint == "http://h/"
     assert JKool("t").endpoint == "https://data.jkoolcloud.com/"
-    assert dict(backend.headers(SITE)) == {
+    assert dict(backend.headers(CONTEXT)) == {
         "Content-Type": "application/json",
         "X-API-Key": "t",
         "X-API-Host-Name": "web-1",
@@ -483,15 +484,15 @@ def test_gateways_can_take_many_events_at_once(batch: str, media_type: str) -> N
     backend = JKool("t", batch=batch)
     events = [logged(message="one"), logged(message="two")]
 
-    text = gzip.decompress(backend.body(events, SITE)).decode()
+    text = gzip.decompress(backend.body(events, CONTEXT)).decode()
     bodies = json.loads(text) if batch == "array" else [json.loads(line) for line in text.splitlines()]
 
     assert JKool("t").max_events == 1
     assert backend.max_events == 500
     assert [body["msg-text"] for body in bodies] == ["one", "two"]
-    assert backend.headers(SITE)["Content-Type"] == media_type
-    assert backend.headers(SITE)["Content-Encoding"] == "gzip"
-    assert "Content-Encoding" not in JKool("t", batch=batch, compress=False).headers(SITE)
+    assert backend.headers(CONTEXT)["Content-Type"] == media_type
+    assert backend.headers(CONTEXT)["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in JKool("t", batch=batch, compress=False).headers(CONTEXT)
 
 
 def test_the_whole_conversation_on_the_wire() -> None:
@@ -503,7 +504,7 @@ def test_the_whole_conversation_on_the_wire() -> None:
 
     with Server(answer) as server:
         sender = Sender(JKool("tök<en", server.url))
-        sender.open(SITE)
+        sender.open(CONTEXT)
         answers = [*sender.send([logged()]), *sender.send([logged()])]
         sender.close()
 
@@ -537,7 +538,7 @@ def test_a_refused_token_lets_no_event_out_and_throws_none_away() -> None:
     refusal = Reply(200, body=b"<access-resp><success>false</success><reason>unknown</reason></access-resp>")
     with Server(default=refusal) as server:
         sender = Sender(JKool("t", server.url))
-        sender.open(SITE)
+        sender.open(CONTEXT)
         (answer,) = sender.send([logged()])
         sender.close()
 

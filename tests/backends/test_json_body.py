@@ -1,4 +1,4 @@
-"""The straight way of a usual event onto the wire: the same bytes as the long way."""
+"""The fast encoders of both backends give the same bytes as the general path."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shipper.backends import jkool, trakerr
+from shipper.backends import jkool, jkool_event, trakerr, trakerr_event
 from shipper.backends.jkool import JKool
-from shipper.backends.json_body import ENQUOTE, cut, json_text
+from shipper.backends.json_body import ENQUOTE, json_text, split_at
 from shipper.backends.protocol import AppContext
 from shipper.backends.trakerr import Trakerr
 from shipper.event.codec import unpack
@@ -24,7 +24,7 @@ from shipper.event.model import Event, EventId
 from shipper.event.truncate import pack
 
 LOADS = (None, (12.5, 40.25), (0.0, 100.0), (1e-7, float("nan")))
-SITE = AppContext("checkout", "/srv/app", "web-1", "10.0.0.7", lambda time: LOADS[int(time) % len(LOADS)])
+CONTEXT = AppContext("checkout", "/srv/app", "web-1", "10.0.0.7", lambda time: LOADS[int(time) % len(LOADS)])
 ID = EventId(bytes(range(8)), 17)
 
 JKOOLS = (
@@ -38,14 +38,16 @@ TRAKERRS = (
 )
 
 
-def long_way(backend: JKool | Trakerr, event: Event) -> str:
+def general_text(backend: JKool | Trakerr, event: Event) -> str:
     if isinstance(backend, JKool):
-        return json_text(backend.wire_event(event, SITE), backend.special_numbers)
-    return json_text(backend.app_event(event, SITE))
+        return json_text(backend.wire_event(event, CONTEXT), backend.special_numbers)
+    return json_text(backend.app_event(event, CONTEXT))
 
 
-def way_of(backend: JKool | Trakerr) -> Callable[[Event], str | None]:
-    return jkool.straight(backend, SITE) if isinstance(backend, JKool) else trakerr.straight(backend, SITE)
+def fast_encoder(backend: JKool | Trakerr) -> Callable[[Event], str | None]:
+    if isinstance(backend, JKool):
+        return jkool.build_fast_encoder(backend, CONTEXT)
+    return trakerr.build_fast_encoder(backend, CONTEXT)
 
 
 texts = st.text(max_size=30) | st.sampled_from([
@@ -64,7 +66,7 @@ values = st.recursive(
 extras = st.dictionaries(names, values, max_size=12)
 whole = st.integers(0, 2**63 - 1) | st.just(0)
 raised = Raised("raised", "builtins.ValueError", "ValueError", "no", [Frame("a.py", 1, "f")])
-said = st.dictionaries(st.sampled_from([*jkool.FIELDS, *trakerr.FIELDS]), values, max_size=3)
+said = st.dictionaries(st.sampled_from([*jkool_event.FIELDS, *trakerr_event.FIELDS]), values, max_size=3)
 events = st.builds(
     Event,
     kind=st.sampled_from(["log", "log", "log", "trakerr", "jkool"]),
@@ -91,13 +93,15 @@ events = st.builds(
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(events, min_size=1, max_size=3), st.sampled_from(JKOOLS + TRAKERRS), st.integers(0, 2**64 - 1))
-def test_what_goes_straight_has_the_text_of_the_long_way(made: list[Event], backend: JKool | Trakerr, seq: int) -> None:
-    way = way_of(backend)
+def test_the_fast_path_gives_the_text_of_the_general_path(
+    made: list[Event], backend: JKool | Trakerr, seq: int
+) -> None:
+    encode = fast_encoder(backend)
 
     for event in made:
         travelled = unpack(pack(event), EventId(ID.token, seq))
-        assert way(travelled) in (None, long_way(backend, travelled))
-        assert backend.body([travelled], SITE).decode() == long_way(backend, travelled)
+        assert encode(travelled) in (None, general_text(backend, travelled))
+        assert backend.body([travelled], CONTEXT).decode() == general_text(backend, travelled)
 
 
 def usual(**more: Any) -> Event:
@@ -121,8 +125,8 @@ def usual(**more: Any) -> Event:
         usual(message="Grüße €", logger="läden", path="/srv/läden.py"),
     ],
 )
-def test_a_usual_event_goes_straight(event: Event, backend: JKool | Trakerr) -> None:
-    assert way_of(backend)(event) == long_way(backend, event)
+def test_a_usual_event_takes_the_fast_path(event: Event, backend: JKool | Trakerr) -> None:
+    assert fast_encoder(backend)(event) == general_text(backend, event)
 
 
 @pytest.mark.parametrize("backend", JKOOLS + TRAKERRS)
@@ -136,17 +140,17 @@ def test_a_usual_event_goes_straight(event: Event, backend: JKool | Trakerr) -> 
         usual(context={"trakerr": {"event_user": "jill"}}),
     ],
 )
-def test_any_other_event_goes_the_long_way(event: Event, backend: JKool | Trakerr) -> None:
-    assert way_of(backend)(event) is None
-    assert json.loads(backend.body([event], SITE)) == json.loads(long_way(backend, event))
+def test_any_other_event_takes_the_general_path(event: Event, backend: JKool | Trakerr) -> None:
+    assert fast_encoder(backend)(event) is None
+    assert json.loads(backend.body([event], CONTEXT)) == json.loads(general_text(backend, event))
 
 
-def test_events_from_ever_new_places_do_not_pile_up() -> None:
+def test_cached_text_of_ever_new_logging_calls_is_bounded() -> None:
     backend = JKool("another")
     tracemalloc.start()
     try:
         for number in range(5000):
-            backend.body([usual(line=number)], SITE)
+            backend.body([usual(line=number)], CONTEXT)
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -154,16 +158,16 @@ def test_events_from_ever_new_places_do_not_pile_up() -> None:
     assert held < 1_500_000
 
 
-def test_an_object_is_cut_where_the_gaps_are() -> None:
-    """Neighbouring gaps are one, and what is None is not there."""
+def test_an_object_is_split_at_the_gaps() -> None:
+    """Adjacent gaps count as one, and fields that are None are left out."""
     fields = {"a": 1, "b": "ü", "gap": 0, "c": None, "other": 0, "gap2": 0, "d": [1]}
 
-    assert cut(fields, {"gap", "other", "gap2"}) == [', "a": 1, "b": "\\u00fc"', "", ', "d": [1]']
+    assert split_at({"gap", "other", "gap2"}, fields) == [', "a": 1, "b": "\\u00fc"', "", ', "d": [1]']
 
 
 @dataclass(frozen=True)
 class Tagging(JKool):
-    """Spells something more, and does not hash."""
+    """Sends one more key, and is not hashable."""
 
     more: dict[str, str] = field(default_factory=dict)
 
@@ -180,7 +184,7 @@ class Naming(Trakerr):
 
 
 @pytest.mark.parametrize("backend", [Tagging("t", more={"tenant": "acme"}), Naming("k", more={"tenant": "acme"})])
-def test_a_derived_backend_spells_every_event_in_its_own_way(backend: Tagging | Naming) -> None:
+def test_a_derived_backend_encodes_every_event_itself(backend: Tagging | Naming) -> None:
     usual = Event(time=1.7e9, level=40, level_name="ERROR", logger="a", message="b", id=ID)
 
-    assert json.loads(backend.body([usual], SITE))["tenant"] == "acme"
+    assert json.loads(backend.body([usual], CONTEXT))["tenant"] == "acme"

@@ -18,7 +18,8 @@ from shipper._version import __version__
 from shipper.application.record import from_record
 from shipper.backends.http.sender import Sender
 from shipper.backends.protocol import AppContext, HttpBackend, HttpResponse
-from shipper.backends.trakerr import FIELDS, SLOTS, Trakerr, custom_data, level_word, log_level, relative, with_extras
+from shipper.backends.trakerr import Trakerr
+from shipper.backends.trakerr_event import FIELDS, SLOTS, custom_data, level_word, log_level, relative, with_extras
 from shipper.errors import ConfigurationError
 from shipper.event.exceptions import Frame, Raised
 from shipper.event.model import Event, EventId
@@ -26,12 +27,12 @@ from shipper.event.sanitize import plain
 
 from ..support.servers import Server
 
-SITE = AppContext("checkout", "/srv/app", "web-1", "10.0.0.7", lambda time: (12.5, 40.25))
+CONTEXT = AppContext("checkout", "/srv/app", "web-1", "10.0.0.7", lambda time: (12.5, 40.25))
 ID = EventId(bytes(range(8)), 17)
 TIME = 1795426903.987654
 
 
-def body_of(event: Event, backend: Trakerr | None = None, context: AppContext = SITE) -> dict[str, Any]:
+def body_of(event: Event, backend: Trakerr | None = None, context: AppContext = CONTEXT) -> dict[str, Any]:
     body: dict[str, Any] = json.loads((backend or Trakerr("the-key")).body([event], context))
     return body
 
@@ -104,7 +105,7 @@ def test_every_setting_has_its_field() -> None:
 def test_the_text_is_json_dumps_with_its_defaults() -> None:
     """ASCII, a blank after comma and colon."""
     event = logged(message="Grüße €")
-    raw = Trakerr("k").body([event], SITE)
+    raw = Trakerr("k").body([event], CONTEXT)
 
     assert raw == json.dumps(json.loads(raw)).encode()
     assert b'"eventMessage": "Gr\\u00fc\\u00dfe \\u20ac"' in raw
@@ -455,7 +456,7 @@ values = st.recursive(
 @given(extra=st.dictionaries(st.text(), values, max_size=14), trakerr=values)
 def test_whatever_is_logged_becomes_json(extra: dict[str, Any], trakerr: Any) -> None:
     extras = plain({**extra, "trakerr": trakerr})
-    raw = Trakerr("k").body([logged(extra=extras)], SITE)
+    raw = Trakerr("k").body([logged(extra=extras)], CONTEXT)
 
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
@@ -474,7 +475,7 @@ def test_it_describes_requests_to_events_under_its_address() -> None:
     assert backend.endpoint == "http://h:81/api/v1/events"
     assert Trakerr("k").endpoint == "https://www.trakerr.io/api/v1/events"
     assert Trakerr("k", url="http://h/x?token=1").endpoint == "http://h/x/events?token=1"
-    assert dict(backend.headers(SITE)) == {
+    assert dict(backend.headers(CONTEXT)) == {
         "Accept": "application/json",
         "Content-Type": "application/json",
         "User-Agent": f"shipper/{__version__}",
@@ -493,8 +494,8 @@ def test_one_event_is_one_request_unless_a_gateway_takes_arrays() -> None:
 
     assert Trakerr("k").max_events == 1
     assert backend.max_events == 100
-    assert backend.headers(SITE)["Content-Encoding"] == "gzip"
-    bodies = json.loads(gzip.decompress(backend.body([logged(), logged(message="two")], SITE)))
+    assert backend.headers(CONTEXT)["Content-Encoding"] == "gzip"
+    bodies = json.loads(gzip.decompress(backend.body([logged(), logged(message="two")], CONTEXT)))
     assert [body["eventMessage"] for body in bodies] == ["order 17 paid", "two"]
     assert backend.request_headers([logged(), logged()])["Idempotency-Key"] == f"{ID},{ID}"
 
@@ -502,14 +503,14 @@ def test_one_event_is_one_request_unless_a_gateway_takes_arrays() -> None:
 def test_compression_can_be_switched_off() -> None:
     backend = Trakerr("k", batch="array", compress=False)
 
-    assert "Content-Encoding" not in backend.headers(SITE)
-    assert len(json.loads(backend.body([logged()], SITE))) == 1
+    assert "Content-Encoding" not in backend.headers(CONTEXT)
+    assert len(json.loads(backend.body([logged()], CONTEXT))) == 1
 
 
 def test_the_whole_request_on_the_wire() -> None:
     with Server() as server:
         sender = Sender(Trakerr("k", url=f"{server.url}/api/v1"))
-        sender.open(SITE)
+        sender.open(CONTEXT)
         answers = sender.send([logged()])
         sender.close()
 
