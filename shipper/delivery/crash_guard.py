@@ -164,4 +164,4 @@ def _noted(notes: bytes, at: int, size: int) -> Iterator[tuple[EventId, int]]:
     (count,) = _COUNT.unpack_from(notes, at)
     for place in range(min(count, (size - _COUNT.size) // _NOTED.size)):
         token, seq, deaths = _NOTED.unpack_from(notes, at + _COUNT.size + place * _NOTED.size)
-        yield EventId(token, seq), deaths
+        yield EventId(token, seq), min(deaths, MAX_DEATHS)  # of a damaged file it may be any number

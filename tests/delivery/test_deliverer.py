@@ -161,7 +161,7 @@ MakeDelivery = Callable[..., Delivery]
 # -- what an answer means --------------------------------------------------------------------------------------------
 
 
-def test_what_is_delivered_is_settled_and_never_sent_again(make: MakeDelivery) -> None:
+def test_a_delivered_event_is_settled_and_not_sent_again(make: MakeDelivery) -> None:
     delivery = make(Memory(max_events=1))
     delivery.log("a", "b", "c")
 
@@ -174,7 +174,7 @@ def test_what_is_delivered_is_settled_and_never_sent_again(make: MakeDelivery) -
 
 
 @pytest.mark.parametrize("max_events", [1, 500])
-def test_only_what_is_retryable_is_sent_again(make: MakeDelivery, max_events: int) -> None:
+def test_only_events_with_a_retryable_answer_are_sent_again(make: MakeDelivery, max_events: int) -> None:
     refused = {"b": 2}
 
     def answer(event: Event) -> DeliveryError | None:
@@ -217,7 +217,7 @@ def test_a_rejected_event_becomes_a_dead_letter_with_status_and_body(make: MakeD
     assert letter["event"]["message"] == "bad"  # type: ignore[index]
 
 
-def test_refused_credentials_throw_nothing_away(make: MakeDelivery) -> None:
+def test_refused_credentials_make_no_dead_letters(make: MakeDelivery) -> None:
     delivery = make(Memory(answers=[UnauthorisedError("HTTP 401", status=401)] * 50, max_events=1))
     delivery.log("a", "b")
 
@@ -345,7 +345,7 @@ def test_a_backend_that_raises_once_is_asked_again(make: MakeDelivery) -> None:
 @pytest.mark.parametrize(
     "trouble", [ConnectionResetError("reset"), TimeoutError("late"), OSError(errno.EMFILE, "files")]
 )
-def test_network_trouble_that_a_backend_raises_is_a_reason_to_wait_not_to_reject(
+def test_a_network_error_that_a_backend_raises_is_retried_and_not_rejected(
     make: MakeDelivery, trouble: OSError
 ) -> None:
     done: list[object] = [trouble] * 5 + [[None]]
@@ -373,7 +373,7 @@ def test_an_answer_that_is_raised_counts_as_an_answer(make: MakeDelivery) -> Non
 
 
 @pytest.mark.parametrize("answers", [[], [None, None], None, 7, ["ok"], [True]], ids=repr)
-def test_answers_that_are_none_make_dead_letters_and_no_crash(make: MakeDelivery, answers: object) -> None:
+def test_answers_of_a_wrong_number_or_type_make_dead_letters_and_no_crash(make: MakeDelivery, answers: object) -> None:
     delivery = make(Scripted(lambda events: answers, max_events=1))
     delivery.log("a")
 
@@ -475,7 +475,7 @@ def test_no_request_has_more_bytes_than_a_batch_may_have(make: MakeDelivery) -> 
     assert max(sum(len(pack(event)) for event in batch) for batch in delivery.backend.batches) <= 5000
 
 
-def test_events_that_come_one_by_one_are_looked_for_some_at_a_time_until_somebody_waits(make: MakeDelivery) -> None:
+def test_single_events_are_collected_for_a_moment_unless_a_flush_waits(make: MakeDelivery) -> None:
     delivery = make(Memory(), batching=Batching(max_age=0.0), collect_seconds=3600.0)
     delivery.log("first")
     with delivery.running():
@@ -510,7 +510,7 @@ def test_a_backend_that_takes_one_event_a_request_does_not_wait_for_age(make: Ma
     assert delivery.sent == ["a"]
 
 
-def test_a_deliverer_that_hurries_says_when_nothing_is_left(make: MakeDelivery) -> None:
+def test_a_draining_deliverer_says_when_nothing_is_left(make: MakeDelivery) -> None:
     delivery = make(batching=Batching(max_age=3600))
     delivery.log("a")
     delivery.deliverer.set_drain_mode(True, no_writers=False)
@@ -568,7 +568,7 @@ def test_single_events_are_saved_soon_even_when_no_more_come(make: MakeDelivery,
     assert delivery.deliverer.progress.durable == delivery.deliverer.progress.position
 
 
-def test_before_it_waits_for_a_server_a_deliverer_saves(make: MakeDelivery, spool: Path) -> None:
+def test_the_cursor_is_saved_before_a_wait_for_the_server(make: MakeDelivery, spool: Path) -> None:
     delivery = make(Memory(max_events=1, max_in_flight=16, answers=[None, None, RetryableError("down")]))
     for _ in range(2):
         delivery.log("a")
@@ -679,7 +679,7 @@ def test_no_event_is_given_up_while_the_server_is_down(make: MakeDelivery) -> No
     assert delivery.letters == []
 
 
-def test_an_event_that_a_batch_always_fails_with_does_not_keep_its_neighbours(make: MakeDelivery) -> None:
+def test_an_event_with_which_every_batch_fails_does_not_hold_up_the_others(make: MakeDelivery) -> None:
     clock = Clock()
     delivery = make(
         Batches(lambda batch: RetryableError("HTTP 500", status=500) if "bad" in batch else None, max_events=10),
@@ -727,7 +727,7 @@ def test_stopping_ends_a_wait_promptly(make: MakeDelivery) -> None:
     assert took < 0.5
 
 
-def test_the_state_tells_how_it_goes(make: MakeDelivery) -> None:
+def test_the_state_follows_the_last_answer(make: MakeDelivery) -> None:
     answers = [RetryableError("HTTP 503", status=503), UnauthorisedError("HTTP 401", status=401)]
     delivery = make(Memory(answers=answers, max_events=1), retry=Retry(initial=0, maximum=0, unauthorised=0.3))
     delivery.log("a")
@@ -742,7 +742,7 @@ def test_the_state_tells_how_it_goes(make: MakeDelivery) -> None:
 # -- several at a time -----------------------------------------------------------------------------------------------
 
 
-def test_the_number_of_requests_grows_only_with_answers_that_had_to_travel() -> None:
+def test_concurrency_grows_only_with_answers_that_came_over_a_network() -> None:
     near, far = Concurrency(8), Concurrency(8)
 
     for _ in range(40):
@@ -752,7 +752,7 @@ def test_the_number_of_requests_grows_only_with_answers_that_had_to_travel() -> 
     assert (near.size, far.size) == (1, 8)
 
 
-def test_a_failure_halves_the_number_of_requests_and_then_it_grows_slowly() -> None:
+def test_a_failure_halves_concurrency_and_then_it_grows_slowly() -> None:
     flight = Concurrency(8)
     for _ in range(40):
         flight.answered(0.05)
@@ -765,7 +765,7 @@ def test_a_failure_halves_the_number_of_requests_and_then_it_grows_slowly() -> N
     assert flight.size == 4
 
 
-def test_slow_answers_are_waited_for_side_by_side_but_never_more_than_allowed(make: MakeDelivery) -> None:
+def test_slow_answers_are_awaited_in_parallel_up_to_the_maximum(make: MakeDelivery) -> None:
     inside = threading.Semaphore(0)
     busiest: list[int] = []
     now: list[int] = []
@@ -817,7 +817,7 @@ def test_a_dead_letter_that_the_disk_does_not_take_is_tried_again(make: MakeDeli
     assert [letter["event"]["message"] for letter in delivery.letters] == ["bad"]  # type: ignore[index]
 
 
-def test_a_full_disk_at_a_dead_letter_leaves_no_event_in_two_hands(make: MakeDelivery, spool: Path) -> None:
+def test_after_a_full_disk_at_a_dead_letter_no_event_is_sent_twice_at_once(make: MakeDelivery, spool: Path) -> None:
     """The deliverer waits for the requests under way before it sends anything again."""
     disk = FullDisk(str(spool), "memory", limit=1 << 20)
     pause = threading.Event()
@@ -861,7 +861,7 @@ def test_a_cursor_that_can_not_be_saved_is_saved_later(make: MakeDelivery, spool
     assert delivery.sent == ["a"]
 
 
-def test_events_get_on_while_the_cursor_can_not_be_saved(make: MakeDelivery, spool: Path) -> None:
+def test_delivery_goes_on_while_the_cursor_can_not_be_saved(make: MakeDelivery, spool: Path) -> None:
     delivery = make(Memory(max_events=1, max_in_flight=16))
     with _in_the_way(spool / "cursor.json.new"):
         for message in "abc":
@@ -874,7 +874,7 @@ def test_events_get_on_while_the_cursor_can_not_be_saved(make: MakeDelivery, spo
     assert delivery.counts == {"delivered": 3}
 
 
-def test_the_end_comes_even_when_the_cursor_can_not_be_saved(make: MakeDelivery, spool: Path) -> None:
+def test_the_deliverer_ends_even_when_the_cursor_can_not_be_saved(make: MakeDelivery, spool: Path) -> None:
     delivery = make(Memory(max_events=1))
     delivery.log("a")
     with _in_the_way(spool / "cursor.json.new"), delivery.running() as thread:
@@ -885,13 +885,13 @@ def test_the_end_comes_even_when_the_cursor_can_not_be_saved(make: MakeDelivery,
 
 @contextmanager
 def _in_the_way(path: Path) -> Iterator[None]:
-    """A folder that can't get another name, in the place of the file that would replace the cursor's."""
+    """A folder that can't be renamed (a mount), at the path of the file that would replace the cursor's."""
     path.mkdir()
     with tmpfs(path, "64k"):
         yield
 
 
-def test_what_the_quota_gave_up_is_counted_and_not_sent(make: MakeDelivery, spool: Path) -> None:
+def test_events_that_the_quota_gave_up_are_counted_and_not_sent(make: MakeDelivery, spool: Path) -> None:
     delivery = make(Memory(max_events=1))
     delivery.log("old", "old too")
     delivery._writer.close()

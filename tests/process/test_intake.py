@@ -34,7 +34,7 @@ def framed(seq: int, size: int = 100) -> bytes:
 
 
 class Journal:
-    """What is in the journal now."""
+    """The frames in the journal now."""
 
     def __init__(self, folder: Path) -> None:
         self.frames: list[frame.FrameView] = []
@@ -101,7 +101,7 @@ def start(place: Place) -> Iterator[Start]:
             intake.adopted.get().remove()
 
 
-def test_what_is_put_is_journaled_and_told(place: Place, start: Start) -> None:
+def test_events_from_the_queue_are_journaled_and_reported(place: Place, start: Start) -> None:
     told = threading.Event()
     start(on_growth=told.set)
     put = place.record_queue()
@@ -114,7 +114,7 @@ def test_what_is_put_is_journaled_and_told(place: Place, start: Start) -> None:
     put.close()
 
 
-def test_the_end_of_the_last_writer_is_seen_and_so_is_a_new_one(place: Place, start: Start) -> None:
+def test_intake_notices_the_end_of_the_last_writer_and_a_new_one(place: Place, start: Start) -> None:
     put = place.record_queue()
     intake = start()
     put.put_nowait(b"1")
@@ -131,7 +131,7 @@ def test_the_end_of_the_last_writer_is_seen_and_so_is_a_new_one(place: Place, st
     wait_until(intake.eof.is_set)
 
 
-def test_what_waits_in_the_pipe_for_an_intake_is_taken_when_it_comes(place: Place, start: Start) -> None:
+def test_events_that_wait_in_the_pipe_are_journaled_once_intake_starts(place: Place, start: Start) -> None:
     put = place.record_queue()
     for _ in range(1000):
         put.put_nowait(b"." * 500)
@@ -141,7 +141,7 @@ def test_what_waits_in_the_pipe_for_an_intake_is_taken_when_it_comes(place: Plac
     put.close()
 
 
-def test_while_the_newest_are_refused_only_the_last_writers_end_lets_them_in(place: Place, start: Start) -> None:
+def test_while_paused_events_are_taken_only_after_the_last_writer_has_ended(place: Place, start: Start) -> None:
     put = place.record_queue()
     intake = start()
     intake.paused.set()
@@ -247,7 +247,7 @@ def test_an_intake_killed_again_and_again_loses_and_damages_nothing(place: Place
 
 
 def left_behind(place: Place, *seqs: int) -> None:
-    """An overflow whose owner is gone."""
+    """Make an overflow whose owner has ended."""
     owner = Overflow(place.overflow, token=TOKEN, pid=2**22 + 1, limit=10**6)
     for seq in seqs:
         owner.append([framed(seq)], 20)
@@ -255,7 +255,7 @@ def left_behind(place: Place, *seqs: int) -> None:
     owner.close()
 
 
-def test_an_overflow_without_an_owner_is_journaled_and_handed_on(place: Place, start: Start) -> None:
+def test_an_overflow_without_an_owner_is_journaled_and_passed_on(place: Place, start: Start) -> None:
     left_behind(place, 1, 2, 3)
     put = place.record_queue()
     intake = start()
@@ -267,7 +267,7 @@ def test_an_overflow_without_an_owner_is_journaled_and_handed_on(place: Place, s
     put.close()
 
 
-def test_an_overflow_that_is_journaled_is_not_journaled_again_by_the_next(place: Place, start: Start) -> None:
+def test_a_journaled_overflow_is_not_journaled_again_by_the_next_process(place: Place, start: Start) -> None:
     """Its process was killed before it had accounted for the drops."""
     left_behind(place, 1, 2, 3)
     put = place.record_queue()
@@ -281,7 +281,7 @@ def test_an_overflow_that_is_journaled_is_not_journaled_again_by_the_next(place:
     put.close()
 
 
-def test_nothing_is_adopted_before_somebody_can_account_for_it(place: Place) -> None:
+def test_no_overflow_is_adopted_before_its_drops_can_be_accounted_for(place: Place) -> None:
     left_behind(place, 1)
     put = place.record_queue()
     pipe = place.pipe()
@@ -299,8 +299,8 @@ def test_nothing_is_adopted_before_somebody_can_account_for_it(place: Place) -> 
     os.close(pipe)
 
 
-def test_what_is_still_in_the_pipe_comes_before_the_overflow_of_its_process(place: Place) -> None:
-    """The first frame of an event, say, whose others had no room there."""
+def test_frames_in_the_pipe_are_journaled_before_the_overflow_of_their_process(place: Place) -> None:
+    """It may be the first frame of an event whose other frames did not fit."""
     left_behind(place, 2, 3)
     put = place.record_queue()
     pipe = place.pipe()
@@ -317,7 +317,7 @@ def test_what_is_still_in_the_pipe_comes_before_the_overflow_of_its_process(plac
     os.close(pipe)
 
 
-def test_an_overflow_is_not_put_into_the_middle_of_a_frame(place: Place, start: Start) -> None:
+def test_an_overflow_is_not_appended_inside_a_frame(place: Place, start: Start) -> None:
     """A predecessor was killed, or the disk full, when half a frame had been moved: the rest is still in the pipe."""
     left_behind(place, 7)
     whole = framed(1, 3000)
@@ -349,7 +349,7 @@ def small_disk(place: Place) -> Iterator[Place]:
         yield place
 
 
-def test_a_full_disk_stops_nobody_and_loses_nothing(small_disk: Place, start: Start) -> None:
+def test_a_full_disk_blocks_no_writer_and_loses_nothing(small_disk: Place, start: Start) -> None:
     ballast = small_disk.journal / "ballast"
     ballast.write_bytes(b"." * 60_000)
     intake = start(segment_bytes=20_000)
@@ -370,7 +370,7 @@ def test_a_full_disk_stops_nobody_and_loses_nothing(small_disk: Place, start: St
     put.close()
 
 
-def test_an_overflow_of_which_a_full_disk_took_a_part_comes_once(small_disk: Place, start: Start) -> None:
+def test_an_overflow_that_a_full_disk_took_in_part_is_journaled_once(small_disk: Place, start: Start) -> None:
     """Also when the shipper process is killed then."""
     ballast = small_disk.journal / "ballast"
     ballast.write_bytes(b"." * 60_000)
@@ -391,8 +391,8 @@ def test_an_overflow_of_which_a_full_disk_took_a_part_comes_once(small_disk: Pla
     put.close()
 
 
-def test_a_writer_stopped_in_the_middle_of_an_event_holds_nobody_up(place: Place, start: Start) -> None:
-    """H18."""
+def test_a_writer_stopped_inside_an_event_blocks_no_other_writer(place: Place, start: Start) -> None:
+    """The other frames of its event come after it was continued."""
     start()
     large = frame.encode(b"." * 200_000, token=b"stopped.", seq=0, pid=1)
     end = os.open(place.queue, os.O_RDWR | os.O_NONBLOCK)

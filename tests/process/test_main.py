@@ -69,7 +69,7 @@ def test_captured_output_ends_with_the_application(spool: Path, tmp_path: Path) 
         app.wait_for_end()
 
 
-def test_it_wakes_up_without_interrupting_who_is_at_work(app: App) -> None:
+def test_the_process_runs_with_batch_scheduling(app: App) -> None:
     script = app.write("begin(); log.info('x'); sys.stdin.read()")
     with app.running(sys.executable, str(script), stdin=True):
         process = psutil.Process(app.wait_for_shipper())
@@ -112,7 +112,7 @@ def test_it_has_none_of_the_applications_sockets(app: App) -> None:
         socket.create_server(("127.0.0.1", port)).close()
 
 
-def test_it_is_nobodys_child_and_nobodys_zombie(app: App) -> None:
+def test_the_process_is_no_child_and_no_zombie_of_the_application(app: App) -> None:
     script = app.write("begin(); log.info('x'); sys.stdin.read()")
     with app.running(sys.executable, str(script), stdin=True) as process:
         first = app.wait_for_shipper()
@@ -298,7 +298,7 @@ def test_a_black_hole_slows_neither_the_other_backend_nor_the_logging_call(spool
         app.wait_for_end()
 
 
-def test_a_shipper_that_can_not_start_keeps_the_application_going_and_says_so_once(app: App) -> None:
+def test_a_process_that_can_not_start_is_reported_once_and_the_application_goes_on(app: App) -> None:
     broken = app.folder / "python"
     broken.write_text("#!/nonexistent/interpreter\n")
     broken.chmod(0o755)
@@ -321,7 +321,7 @@ def test_a_shipper_that_can_not_start_keeps_the_application_going_and_says_so_on
 
 
 def test_a_python_that_is_missing_for_a_moment_makes_no_flush_give_up(app: App) -> None:
-    """While its environment is made anew, say."""
+    """For example while its virtual environment is being rebuilt."""
     python, away = app.folder / "python", app.folder / "away"
     python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
     python.chmod(0o755)
@@ -402,7 +402,7 @@ def test_changed_settings_replace_the_process_and_nothing_is_lost(app: App) -> N
     assert set(app.messages()) == set(logged.split())
 
 
-def test_the_last_of_two_quick_starts_counts(app: App) -> None:
+def test_the_settings_of_the_last_start_win(app: App) -> None:
     app.run("""
         import json
         from shipper.spool.lock import running

@@ -1,4 +1,4 @@
-"""What the pipe lost, because all who held it were killed at once, is put back once; nothing else is."""
+"""Frames that the pipe lost when all processes were killed at once are put back once; no others are."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def put_half(place: Place, queue: RecordQueue) -> None:
     place.writer.splice(place.pipe, 100)
 
 
-def test_what_was_in_the_pipe_when_all_were_killed_is_put_back(place: Place) -> None:
+def test_frames_in_the_pipe_are_put_back_after_all_processes_were_killed(place: Place) -> None:
     place.end()
     place.killed(put_three)
     place.begin()
@@ -129,7 +129,7 @@ def test_what_was_in_the_pipe_when_all_were_killed_is_put_back(place: Place) -> 
     assert os.listdir(place.memory) == []
 
 
-def test_what_is_still_in_the_pipe_is_not_put_back_as_well(place: Place) -> None:
+def test_frames_that_are_still_in_the_pipe_are_not_put_back_too(place: Place) -> None:
     place.killed(put_three)
 
     place.recovery.begin()
@@ -139,7 +139,7 @@ def test_what_is_still_in_the_pipe_is_not_put_back_as_well(place: Place) -> None
     assert os.listdir(place.memory) == []
 
 
-def test_what_is_in_the_journal_is_not_put_back(place: Place) -> None:
+def test_frames_in_the_journal_are_not_put_back(place: Place) -> None:
     def work(queue: RecordQueue) -> None:
         put_three(queue)
         place.intake.catch_up()
@@ -153,7 +153,7 @@ def test_what_is_in_the_journal_is_not_put_back(place: Place) -> None:
     assert place.journaled == [(seq, 0) for seq in range(6)]
 
 
-def test_of_an_event_that_the_journal_has_in_part_only_the_rest_is_put_back(place: Place) -> None:
+def test_of_an_event_that_is_journaled_in_part_only_the_rest_is_put_back(place: Place) -> None:
     def work(queue: RecordQueue) -> None:
         put_three(queue)
         queue.put_nowait(b"." * 9000)
@@ -170,8 +170,8 @@ def test_of_an_event_that_the_journal_has_in_part_only_the_rest_is_put_back(plac
     assert place.journaled == [(0, 0), (1, 0), (2, 0), (3, 0), (3, 1), (3, 2)]
 
 
-def test_half_a_frame_at_the_end_of_the_journal_has_nothing_behind_it_put_back_twice(place: Place) -> None:
-    """Its rest will not come, and what has come since is short enough to be that."""
+def test_behind_half_a_frame_at_the_end_of_the_journal_nothing_is_put_back_twice(place: Place) -> None:
+    """Its rest will not come, and what has come since could be taken for it."""
     place.killed(partial(put_half, place))
     place.restart()
     place.killed(put_three)
@@ -183,8 +183,8 @@ def test_half_a_frame_at_the_end_of_the_journal_has_nothing_behind_it_put_back_t
     assert (place.ledger.corrupt, place.ledger.corrupt_bytes) == (1, 100)
 
 
-def test_behind_half_a_frame_what_the_journal_has_is_not_put_back_once_there_are_descriptors(place: Place) -> None:
-    """Until the rest of it certainly won't come, what is behind it could be that."""
+def test_behind_half_a_frame_nothing_is_put_back_twice_when_descriptors_were_missing_first(place: Place) -> None:
+    """Frames behind it could be taken for its rest until it is certain that the rest will not come."""
 
     def whole(queue: RecordQueue) -> None:
         put_three(queue)
@@ -203,8 +203,8 @@ def test_behind_half_a_frame_what_the_journal_has_is_not_put_back_once_there_are
     assert (place.ledger.journaled, place.ledger.doubles) == (4, 0)
 
 
-def test_half_a_frame_at_the_end_of_the_journal_keeps_nothing_from_being_put_back(place: Place) -> None:
-    """Also when nothing comes behind it that would show that its rest does not come."""
+def test_half_a_frame_at_the_end_of_the_journal_prevents_no_recovery(place: Place) -> None:
+    """Also when no frame follows that would show that its rest does not come."""
     place.killed(partial(put_half, place))
     place.restart()
     with few_descriptors(0):
@@ -234,7 +234,7 @@ def test_an_event_that_was_never_whole_is_not_journaled_again(place: Place) -> N
     assert place.ledger.doubles == 0
 
 
-def test_the_trail_of_a_process_that_lives_stays(place: Place) -> None:
+def test_the_mirror_of_a_running_process_stays(place: Place) -> None:
     queue = RecordQueue(place.queue, overflow=str(place.memory))
     put_three(queue)
 
@@ -247,7 +247,7 @@ def test_the_trail_of_a_process_that_lives_stays(place: Place) -> None:
     queue.close()
 
 
-def test_the_trail_of_a_process_that_ended_goes_once_intake_is_past_it(place: Place) -> None:
+def test_the_mirror_of_an_ended_process_is_removed_once_its_frames_are_journaled(place: Place) -> None:
     place.recovery.begin()
     place.killed(put_three)
 
@@ -261,7 +261,7 @@ def test_the_trail_of_a_process_that_ended_goes_once_intake_is_past_it(place: Pl
     assert place.journaled == [(0, 0), (1, 0), (2, 0)]
 
 
-def test_the_end_of_the_process_takes_the_trails_along_unless_something_is_in_the_pipe(place: Place) -> None:
+def test_the_process_removes_mirrors_at_its_end_unless_something_is_in_the_pipe(place: Place) -> None:
     place.recovery.begin()
     place.killed(put_three)
     place.recovery.look()
@@ -274,7 +274,7 @@ def test_the_end_of_the_process_takes_the_trails_along_unless_something_is_in_th
     assert os.listdir(place.memory) == []
 
 
-def test_a_disk_that_is_full_at_the_start_gets_it_once_it_has_room(place: Place) -> None:
+def test_frames_are_put_back_later_when_the_disk_is_full_at_the_start(place: Place) -> None:
     place.end()
     for _ in range(10):
         place.killed(put_three)
@@ -299,7 +299,7 @@ def test_a_disk_that_is_full_at_the_start_gets_it_once_it_has_room(place: Place)
     place.begin()
 
 
-def test_a_full_disk_that_stays_full_leaves_the_trails_to_the_next_process(place: Place) -> None:
+def test_a_disk_that_stays_full_leaves_the_mirrors_to_the_next_process(place: Place) -> None:
     place.end()
     place.killed(put_three)
     with tmpfs(place.journal, "4k") as disk:
@@ -317,8 +317,8 @@ def test_a_full_disk_that_stays_full_leaves_the_trails_to_the_next_process(place
     assert os.listdir(place.memory) == []
 
 
-def test_what_the_full_disk_left_in_the_pipe_is_not_put_back_as_well(place: Place) -> None:
-    """All but one writer were killed with the process, so the pipe kept all."""
+def test_frames_that_a_full_disk_left_in_the_pipe_are_not_put_back_too(place: Place) -> None:
+    """One writer survived, so the pipe kept its content."""
     place.killed(put_three)
     with tmpfs(place.journal, "4k") as disk:
         (disk / "ballast").write_bytes(b"." * 4096)
@@ -337,7 +337,7 @@ def test_what_the_full_disk_left_in_the_pipe_is_not_put_back_as_well(place: Plac
     place.begin()
 
 
-def test_trails_are_put_back_in_the_order_of_logging(place: Place) -> None:
+def test_mirrors_are_put_back_in_the_order_of_logging(place: Place) -> None:
     def work(queue: RecordQueue) -> None:
         for size in range(2000):
             queue.put_nowait(b"." * (size % 700))
@@ -351,7 +351,7 @@ def test_trails_are_put_back_in_the_order_of_logging(place: Place) -> None:
     assert place.journaled == [(seq, 0) for seq in range(2000)]
 
 
-def test_more_trails_than_descriptors_are_put_back(place: Place) -> None:
+def test_more_mirrors_than_descriptors_are_put_back(place: Place) -> None:
     place.end()
     for _ in range(8):
         place.killed(put_three)
@@ -365,8 +365,8 @@ def test_more_trails_than_descriptors_are_put_back(place: Place) -> None:
     assert os.listdir(place.memory) == []
 
 
-def test_the_trails_of_many_that_ended_take_no_descriptors(place: Place) -> None:
-    """They would be wanting for requests and segments."""
+def test_the_mirrors_of_many_ended_processes_take_no_descriptors(place: Place) -> None:
+    """Requests and segments need them."""
     place.recovery.begin()
     for _ in range(5):
         place.killed(put_three)
@@ -381,7 +381,7 @@ def test_the_trails_of_many_that_ended_take_no_descriptors(place: Place) -> None
 
 
 @pytest.mark.parametrize("more", [0, 1, 2])
-def test_without_a_descriptor_the_trails_are_put_back_when_there_are_some(place: Place, more: int) -> None:
+def test_without_a_descriptor_mirrors_are_put_back_once_there_are_some(place: Place, more: int) -> None:
     place.end()
     for _ in range(3):
         place.killed(put_three)
@@ -397,40 +397,40 @@ def test_without_a_descriptor_the_trails_are_put_back_when_there_are_some(place:
     assert os.listdir(place.memory) == []
 
 
-def linked_elsewhere(trail: Path) -> None:
-    trail.with_suffix(".linked").hardlink_to(trail)
+def linked_elsewhere(mirror: Path) -> None:
+    mirror.with_suffix(".linked").hardlink_to(mirror)
 
 
-def somebody_elses(trail: Path) -> None:
+def owned_by_another_user(mirror: Path) -> None:
     need(os.geteuid() == 0, "the right to give files away")
-    os.chown(trail, 65534, 65534)
+    os.chown(mirror, 65534, 65534)
 
 
-@pytest.mark.parametrize("change", [linked_elsewhere, somebody_elses])
-def test_a_trail_that_is_not_this_users_alone_is_not_believed(place: Place, change: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("change", [linked_elsewhere, owned_by_another_user])
+def test_a_mirror_that_other_users_could_write_is_ignored(place: Place, change: Callable[[Path], None]) -> None:
     place.end()
     place.killed(put_three)
     place.begin()
-    (trail,) = place.memory.iterdir()
-    change(trail)
+    (mirror,) = place.memory.iterdir()
+    change(mirror)
 
     place.recovery.begin()
     place.recovery.look()
 
     assert place.journaled == []
-    assert trail.exists()
+    assert mirror.exists()
 
 
-def test_a_foreign_file_among_the_trails_is_left_alone(place: Place) -> None:
+def test_a_foreign_file_among_the_mirrors_is_left_alone(place: Place) -> None:
     place.memory.mkdir(0o700)
-    (place.memory / "mine.trail").write_bytes(b"hello")
-    (place.memory / "folder.trail").mkdir()
-    (place.memory / "link.trail").symlink_to(place.memory / "mine.trail")
-    os.mkfifo(place.memory / "pipe.trail", 0o600)
+    (place.memory / "mine.mirror").write_bytes(b"hello")
+    (place.memory / "folder.mirror").mkdir()
+    (place.memory / "link.mirror").symlink_to(place.memory / "mine.mirror")
+    os.mkfifo(place.memory / "pipe.mirror", 0o600)
     before = len(os.listdir("/dev/fd"))
 
     place.recovery.begin()
     place.recovery.look()
 
-    assert sorted(os.listdir(place.memory)) == ["folder.trail", "link.trail", "mine.trail", "pipe.trail"]
+    assert sorted(os.listdir(place.memory)) == ["folder.mirror", "link.mirror", "mine.mirror", "pipe.mirror"]
     assert len(os.listdir("/dev/fd")) == before
