@@ -11,9 +11,9 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from ._support.values import Values, field
 from .config.state_folder import default_folder
 from .journal.cursor_files import saved_positions
 from .journal.segments import segments, size_on_disk
@@ -23,7 +23,8 @@ from .spool.lock import running
 from .transport.drops import Drops
 
 
-class BackendStatus(Values):
+@dataclass(frozen=True)
+class BackendStatus:
     """One backend. All counts are of events, since the backend was first configured."""
 
     name: str
@@ -47,7 +48,8 @@ class BackendStatus(Values):
     last_error: str = ""
 
 
-class Status(Values):
+@dataclass(frozen=True)
+class Status:
     """All of an app. `emitted = journaled + dropped`, and for each backend
     `journaled = delivered + filtered + dead + dropped + left`."""
 
@@ -89,7 +91,8 @@ class Status(Values):
         return total(self.dropped)
 
 
-class Report(Values):
+@dataclass(frozen=True)
+class Report:
     """What `stop()` returns."""
 
     flushed: bool

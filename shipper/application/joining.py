@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Any
 
 from .._support.hashing import fingerprint
-from .._support.values import replaced
 from ..config.environment import resolve
 from ..config.settings import Settings, identity
 from ..config.state_folder import default_folder
@@ -53,7 +53,7 @@ def forget_joined() -> None:
 def _add(settings: Settings, backends: list[Any]) -> Settings:
     taken = {known.name for known in settings.backends}
     named = [
-        replaced(each, name=f"{each.name}-{identity(each)}") if each.name in taken else each
+        dataclasses.replace(each, name=f"{each.name}-{identity(each)}") if each.name in taken else each
         for each in backends
     ]
     return settings.with_joined(named)
@@ -66,9 +66,9 @@ def _find_equal(backend: Any, among: tuple[Any, ...]) -> Any | None:
 
 def _settings_for(backend: Any) -> Settings:
     """Settings of an app that a client starts. Its name has the destination's digest: another key, another app."""
-    settings = replaced(resolve((backend,), {}), joined=(backend.name,))
+    settings = dataclasses.replace(resolve((backend,), {}), joined=(backend.name,))
     if settings.is_named or os.environ.get("SHIPPER_SPOOL"):
         return settings
     # Not the whole backend's: clients that differ in a timeout or a number of threads belong to one program.
     app = f"{settings.app}-{fingerprint(repr(backend.destination).encode())[:8]}"
-    return replaced(settings, app=app, spool=default_folder(app))
+    return dataclasses.replace(settings, app=app, spool=default_folder(app))

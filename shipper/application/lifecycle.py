@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import os
 import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
-from .._support.values import replaced
 from ..config.settings import Settings
 from .pipeline import Callbacks, Pipeline, set_pipeline
 from .stderr import warn_on_stderr
@@ -51,7 +51,7 @@ def replace_app(
     if before is not None:
         before.queue.ensure_current_process()  # a forked child has a supervisor of its own
     spool = claim_spool(settings)
-    settings = replaced(settings, spool=spool.path)
+    settings = dataclasses.replace(settings, spool=spool.path)
     begin_cursors(settings, spool)
     if before is not None and before.spool.path == spool.path and before.settings.overflow == settings.overflow:
         queue = before.queue

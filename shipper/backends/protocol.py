@@ -8,9 +8,9 @@ other backend implements `send` itself (`Backend`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from .._support.values import Values
 from ..errors import DeliveryError
 from ..event.model import Event
 
@@ -18,7 +18,8 @@ LoadSampler = Callable[[float], "tuple[float, float] | None"]
 """Maps a time (seconds since the epoch) to (CPU %, memory %) of the machine; None when no sample was taken near it."""
 
 
-class AppContext(Values):
+@dataclass(frozen=True)
+class AppContext:
     """Where the application runs: the values that a backend adds to events that do not carry them.
 
     ``app``: the app's name. ``cwd``: its working directory at `shipper.start`; source files below it are named relative
@@ -74,7 +75,8 @@ class Backend(Protocol):
         ...
 
 
-class HttpResponse(Values):
+@dataclass(frozen=True)
+class HttpResponse:
     """The response to one request: at most 64 KiB of its body, decoded as UTF-8 with replacement characters."""
 
     status: int

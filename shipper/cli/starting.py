@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from typing import TYPE_CHECKING
 
 from .._support.hashing import fingerprint
-from .._support.values import parts
 from ..application.api import start
 from ..application.lifecycle import current
 from ..backends import validators
@@ -57,7 +57,7 @@ def level_from(text: str) -> int:
 
 def begin(settings: Settings) -> App:
     """Start the app, without a handler at a logger."""
-    names = (parts(Settings) or {}).keys() - {"backends", "cwd", "is_named", "joined"}
+    names = {each.name for each in dataclasses.fields(Settings)} - {"backends", "cwd", "is_named", "joined"}
     given = {name: getattr(settings, name) for name in names}
     start(*settings.backends, attach=False, **given)
     app = current()

@@ -8,6 +8,7 @@ read.
 from __future__ import annotations
 
 import collections.abc
+import dataclasses
 import logging
 import os
 import re
@@ -15,7 +16,6 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from .._support.values import parts
 from ..backends import registry, validators
 from ..backends.jkool import JKool
 from ..backends.trakerr import Trakerr
@@ -122,19 +122,27 @@ def _prefix(name: str) -> str:
 
 def _instance(kind: Callable[..., T], prefix: str, variables: Mapping[str, str]) -> T:
     """An instance of a dataclass with the fields whose variables are set; of any other class, without arguments."""
-    names = parts(kind) if isinstance(kind, type) else None
-    if names is None:
+    if not _is_dataclass(kind):
         return kind()
+    fields = [each for each in dataclasses.fields(kind) if each.init]  # type: ignore[arg-type]
     hints = {**typing.get_type_hints(kind), "level": int | str}
     values = {}
-    for name in names:
-        variable = f"{prefix}{name.upper()}"
+    for each in fields:
+        variable = f"{prefix}{each.name.upper()}"
         if variable in variables:
-            values[name] = _parse(variable, variables[variable], hints[name])
-    missing = [name for name, is_required in names.items() if is_required and name not in values]
+            values[each.name] = _parse(variable, variables[variable], hints[each.name])
+    missing = [each.name for each in fields if _is_required(each) and each.name not in values]
     if missing:
         raise ConfigurationError(f"{prefix}{missing[0].upper()}", None, "must be set in the environment")
     return kind(**values)
+
+
+def _is_dataclass(kind: object) -> bool:
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
+
+
+def _is_required(each: dataclasses.Field[Any]) -> bool:
+    return each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
 
 
 # -- texts -------------------------------------------------------------------------------------------------------------

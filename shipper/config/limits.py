@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .._support.values import Values
+from dataclasses import dataclass
+
 from ..errors import ConfigurationError
 
 OVERFLOW_SIZE = 8 * 1024 * 1024  # bytes that may wait in one process when the pipe is full
@@ -24,7 +25,8 @@ def check_seconds(setting: str, value: object) -> None:
         raise ConfigurationError(setting, value, f"must be a number of seconds, from 0 to {LONGEST:.0f}")
 
 
-class Batching(Values):
+@dataclass(frozen=True)
+class Batching:
     """When a batch is due: whichever comes first.
 
     ``max_events`` events (500), ``max_bytes`` bytes of events (1,000,000), or ``max_age`` seconds since its oldest
@@ -41,7 +43,8 @@ class Batching(Values):
         check_seconds("batching.max_age", self.max_age)
 
 
-class Retry(Values):
+@dataclass(frozen=True)
+class Retry:
     """How long to wait before sending again. There is no last attempt: an event waits in the journal.
 
     The wait is drawn between 0 and ``initial`` (0.5 s) × 2ⁿ, at most ``maximum`` (60 s). A server's ``Retry-After``
@@ -63,7 +66,8 @@ class Retry(Values):
             raise ConfigurationError("retry.maximum", self.maximum, allowed)
 
 
-class Spooling(Values):
+@dataclass(frozen=True)
+class Spooling:
     """What the spool may hold on disk.
 
     ``quota`` bytes of journal (512 MiB); when it is full, ``when_full`` drops the "oldest" events, or refuses the

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import pickle
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from .._support.hashing import fingerprint
-from .._support.values import Values, field, parts, replaced
 from .._version import __version__
 from ..backends.deprecated import is_http_backend, warn_of_old_methods
 from ..backends.jkool import JKool
@@ -23,7 +24,8 @@ from .limits import OVERFLOW_SIZE, Batching, Retry, Spooling, check_seconds, che
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-class Settings(Values):
+@dataclass(frozen=True)
+class Settings:
     """What the application and its shipper process must agree on; frozen, pickles, and its `repr` shows no secret.
 
     ``backends``: where events go. ``app``: the name of the app. ``spool``: the whole path of its folder. ``level``: the
@@ -68,7 +70,7 @@ class Settings(Values):
         if not backends:
             return self
         names = (*self.joined, *(backend.name for backend in backends))
-        return replaced(self, backends=(*self.backends, *backends), joined=names)
+        return dataclasses.replace(self, backends=(*self.backends, *backends), joined=names)
 
     def merge_joined(self, other: Settings) -> Settings:
         """These settings with the backends that clients have added to others."""
@@ -106,7 +108,7 @@ class Settings(Values):
 
 def identity(backend: Any) -> str:
     """Eight hex digits that are the same for backends that differ in nothing but their names."""
-    return fingerprint(_canonical(replaced(backend, name="x")).encode())[:8]
+    return fingerprint(_canonical(dataclasses.replace(backend, name="x")).encode())[:8]
 
 
 def is_path(value: object) -> bool:
@@ -121,10 +123,9 @@ def is_path(value: object) -> bool:
 
 
 def _canonical(backend: Any) -> str:
-    names = parts(type(backend))
-    if names is None:
+    if not dataclasses.is_dataclass(backend):
         return pickle.dumps(backend).hex()
-    values = {name: getattr(backend, name) for name in names}
+    values = {each.name: getattr(backend, each.name) for each in dataclasses.fields(backend)}
     return f"{type(backend).__module__}.{type(backend).__qualname__} {sorted(values.items())!r}"
 
 

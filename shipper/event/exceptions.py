@@ -6,11 +6,11 @@ import collections
 import itertools
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple
 
 from .._support.lazy_pattern import Expression
-from .._support.values import Values, field
 from .sanitize import MAX_ITEMS, MAX_TEXT, as_integer, as_name, as_text, guarded, type_name
 
 MAX_EXCEPTIONS = 20
@@ -31,7 +31,8 @@ class Frame(NamedTuple):
     function: str
 
 
-class Raised(Values, frozen=False):
+@dataclass(slots=True)
+class Raised:
     """One exception of a chain, as plain data."""
 
     relation: str  # "raised" (the first), "cause", "context" or "group"

@@ -8,9 +8,9 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._support.values import Values, field
 from .exceptions import Raised, mended_exceptions
 from .sanitize import MAX_ITEMS, MAX_KEY, MAX_TEXT, as_dict, as_integer, as_name, as_seconds, as_text
 
@@ -50,7 +50,8 @@ def _uuid_start(token: bytes, high: int) -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:]}-{high & 0x3FFF | 0x8000:04x}-"
 
 
-class Event(Values, frozen=False):
+@dataclass(slots=True)
+class Event:
     """What travels. Everything in it is plain data: str, int, float, bool, None, bytes, list, dict with str keys."""
 
     kind: str = "log"  # "log", or what the clients put in: "trakerr", "jkool"

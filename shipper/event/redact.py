@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from .._support.lazy_pattern import Expression
-from .._support.values import Values
 from ..errors import ConfigurationError
 from .codec import sanitize_event
 from .model import Event
@@ -16,7 +16,8 @@ _WIRE = ("trakerr", "jkool")  # kinds, and extras, whose fields a client sets on
 _VERDICTS = 4096  # keys whose verdict is remembered
 
 
-class Redact(Values):
+@dataclass(frozen=True)
+class Redact:
     """What is masked, and with what.
 
     ``enabled``: False masks nothing. ``keys``: more words that make a key secret. ``patterns``: more regular

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from .._support.lazy_pattern import Expression
-from .._support.values import replaced
 from .codec import SURROGATES, encode
 from .exceptions import Frame, middle_out
 from .model import MAX_EVENT, Event, route_names, sanitized
@@ -43,7 +43,7 @@ def cut(event: Event, max_bytes: int) -> Event:
         encode(event)
     except Exception:
         event = sanitized(event)
-    for shorter in (replaced, _fewer_frames, _without_extras, _one_exception, _without_data):
+    for shorter in (replace, _fewer_frames, _without_extras, _one_exception, _without_data):
         event = shorter(event)
         excess = len(encode(event)) - max_bytes
         if excess <= 0:
@@ -97,7 +97,7 @@ def _shortened(text: Any, most: int) -> Any:
 
 def _with_texts(event: Event, change: Callable[[Any], Any]) -> Event:
     """A copy with every text and every bytes but kind, route and keys changed."""
-    return replaced(
+    return replace(
         event,
         level_name=change(event.level_name),
         logger=change(event.logger),
@@ -109,7 +109,7 @@ def _with_texts(event: Event, change: Callable[[Any], Any]) -> Event:
         task=None if event.task is None else change(event.task),
         stack=None if event.stack is None else change(event.stack),
         exceptions=[
-            replaced(
+            replace(
                 one,
                 type=change(one.type),
                 name=change(one.name),
@@ -136,11 +136,11 @@ def _with_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _fewer_frames(event: Event) -> Event:
-    return replaced(event, exceptions=[replaced(one, frames=middle_out(one.frames, 20)) for one in event.exceptions])
+    return replace(event, exceptions=[replace(one, frames=middle_out(one.frames, 20)) for one in event.exceptions])
 
 
 def _without_extras(event: Event) -> Event:
-    return replaced(event, extra=_left_out(event.extra), context=_left_out(event.context))
+    return replace(event, extra=_left_out(event.extra), context=_left_out(event.context))
 
 
 def _one_exception(event: Event) -> Event:
@@ -150,11 +150,11 @@ def _one_exception(event: Event) -> Event:
     notes = [f"[... {len(first.notes)} notes left out ...]"] if first.notes else []
     if others:
         notes.append(f"[... {len(others)} exceptions left out ...]")
-    return replaced(event, exceptions=[replaced(first, frames=middle_out(first.frames, 5), notes=notes)])
+    return replace(event, exceptions=[replace(first, frames=middle_out(first.frames, 5), notes=notes)])
 
 
 def _without_data(event: Event) -> Event:
-    return replaced(event, kind=event.kind[:MAX_KEY], route=route_names(event.route), data=_left_out(event.data))
+    return replace(event, kind=event.kind[:MAX_KEY], route=route_names(event.route), data=_left_out(event.data))
 
 
 def _left_out(values: dict[str, Any]) -> dict[str, Any]:

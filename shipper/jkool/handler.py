@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from typing import Any
 
-from .._support.values import replaced
 from ..application.client import ClientBinding, ClientHandler
 from ..application.handler import LocklessHandler
 from ..backends import validators
@@ -49,7 +49,7 @@ class jKoolHandler(LocklessHandler):
         # None is no token, and JKool says so. The level is ours to look at, and it may change.
         backend = JKool(token, url, level=logging.NOTSET, max_in_flight=1)  # type: ignore[arg-type]
         # The name tells which token it is: another process of the app may have a handler with another one.
-        backend = replaced(backend, name=f"jkool-{identity(backend)}")
+        backend = dataclasses.replace(backend, name=f"jkool-{identity(backend)}")
         self.token = backend.token
         self.url = backend.url
         self._closed_for_good = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import platform
@@ -9,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .._support.values import replaced
 from ..application import api, lifecycle
 from ..application.client import ClientBinding
 from ..application.pipeline import active
@@ -250,7 +250,7 @@ class TrakerrClient(ClientDefaults):
                 able, url=self._url, level=logging.NOTSET, timeout=self._timeout, max_in_flight=self._in_flight
             )
             # Other processes give an equal backend the same name, in whatever order they make their clients.
-            self._bindings[able] = ClientBinding(replaced(backend, name=f"trakerr-{identity(backend)}"))
+            self._bindings[able] = ClientBinding(dataclasses.replace(backend, name=f"trakerr-{identity(backend)}"))
         return self._bindings[able]
 
     def binding(self) -> ClientBinding:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
+import pickle
 import time
 from typing import Any
 
@@ -225,6 +227,30 @@ def test_sanitize_event_makes_an_event_plain_in_place() -> None:
     assert (event.extra, event.message) == ({"tags": ["a"]}, "hi")
     assert event.id == EventId(b"12345678", 1)
     assert tidy.extra["tags"] is tags
+
+
+def test_a_misspelt_attribute_of_an_event_is_an_error() -> None:
+    event = Event()
+
+    with pytest.raises(AttributeError, match="mesage"):
+        event.mesage = "hi"  # type: ignore[attr-defined]
+
+
+def test_an_event_is_equal_to_its_copies_and_pickles() -> None:
+    event = from_record(a_record("hi", a=[1], exc_info=caught(lambda: 1 / 0)))
+
+    assert pickle.loads(pickle.dumps(event)) == copy.deepcopy(event) == event
+    assert dataclasses.replace(event, message="other") != event
+
+
+def test_a_class_derived_from_event_may_have_attributes_of_its_own() -> None:
+    class Audited(Event):
+        pass
+
+    event = Audited(message="hi")
+    event.auditor = "bob"  # type: ignore[attr-defined]
+
+    assert unpack(pack(event)).message == "hi"
 
 
 FIELDS = st.sampled_from([field.name for field in dataclasses.fields(Event) if field.name != "id"])
