@@ -1,12 +1,12 @@
-"""What can go wrong, as decisions for whoever catches it.
+"""The exceptions. Each class is one decision for the code that catches it.
 
 ShipperError
-├── ConfigurationError      a setting is wrong: it names the setting, the value and what is allowed
-├── UndecodableError        bytes that are no event of a version we know
-└── DeliveryError           what a backend answers for an event that it did not take
+├── ConfigurationError      a setting is wrong
+├── UndecodableError        bytes that are not an event of a known version
+└── DeliveryError           the result of an event that was not delivered
     ├── RetryableError      send it again later
-    │   └── UnauthorisedError   nothing gets through until somebody mends key or address
-    ├── TooLargeError       send less at once, or a shorter event
+    │   └── UnauthorisedError   send it again much later: key or address must be corrected first
+    ├── TooLargeError       send fewer events at once, or a shorter event
     └── RejectedError       never send it again: it becomes a dead letter
 """
 
@@ -15,17 +15,17 @@ from __future__ import annotations
 import reprlib
 
 _repr = reprlib.Repr()
-_repr.maxstring = _repr.maxother = 200  # characters of a value that an error shows
+_repr.maxstring = _repr.maxother = 200  # characters of a value in an error
 
 
 class ShipperError(Exception):
-    """The root of everything that shipper raises on purpose."""
+    """The base of all exceptions that shipper raises on purpose."""
 
 
 class ConfigurationError(ShipperError, ValueError):
-    """A setting is wrong; said before anything is started.
+    """A setting is wrong; raised before anything is started.
 
-    ``setting`` is its name, ``value`` what was given, ``allowed`` what would have been right.
+    ``setting``: its name. ``value``: what was given. ``allowed``: what is allowed, as the end of a sentence.
     """
 
     def __init__(self, setting: str, value: object, allowed: str) -> None:
@@ -39,11 +39,11 @@ class ConfigurationError(ShipperError, ValueError):
 
 
 class UndecodableError(ShipperError, ValueError):
-    """Bytes with a valid checksum that are no event, or one of a version that this release can't read."""
+    """Bytes with a valid checksum that are not an event, or an event of a version that this release can't read."""
 
 
 class DeliveryError(ShipperError):
-    """Why an event was not delivered. ``status`` and ``body`` are the answer's, where there was one."""
+    """Why an event was not delivered. ``status`` and ``body`` are those of the response, if there was one."""
 
     def __init__(self, reason: str, *, status: int | None = None, body: str = "") -> None:
         super().__init__(reason)
@@ -53,7 +53,7 @@ class DeliveryError(ShipperError):
 
 
 class RetryableError(DeliveryError):
-    """Try again later; not before ``retry_after`` seconds when the server named them."""
+    """The event can be sent again later, after ``retry_after`` seconds if the server asked for them."""
 
     def __init__(
         self, reason: str, *, status: int | None = None, body: str = "", retry_after: float | None = None
@@ -63,12 +63,12 @@ class RetryableError(DeliveryError):
 
 
 class UnauthorisedError(RetryableError):
-    """Our credentials, or the address, are refused. Nothing is thrown away: a person has to mend the setting."""
+    """Credentials or address are refused. Nothing is dropped; somebody has to correct the setting."""
 
 
 class TooLargeError(DeliveryError):
-    """The request was too large: a batch is halved, a single event cut once."""
+    """The request was too large: a batch is halved, a single event is shortened once."""
 
 
 class RejectedError(DeliveryError):
-    """The service does not want this event, now or later."""
+    """The service refuses this event for good."""

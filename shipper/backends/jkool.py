@@ -61,7 +61,7 @@ class JKool(HttpSettings):
         validators.url("JKool.url", self.url)
         problem = None if self.source_fqn is None else fqn_problem(self.source_fqn)
         if problem is not None:
-            raise ConfigurationError("JKool.source_fqn", self.source_fqn, f"TYPE=name#TYPE=name…; {problem}")
+            raise ConfigurationError("JKool.source_fqn", self.source_fqn, f"must be TYPE=name#TYPE=name…; {problem}")
         validators.flag("JKool.handshake", self.handshake)
         validators.one_of("JKool.keys", self.keys, ("2016", "tnt4j"))
         validators.one_of("JKool.special_numbers", self.special_numbers, (json_body.SUPPRESS, json_body.ENQUOTE))

@@ -13,10 +13,10 @@ Answers = Callable[[Event], "DeliveryError | None"]
 
 
 class Memory:
-    """``sent`` has every event of every send, ``events`` those that were delivered.
+    """Keeps events: ``sent`` has every event of every `send`, ``events`` those that were delivered.
 
-    ``answers`` is called with each event, or is used up one by one, in the order of sending; what comes after them
-    is delivered.
+    ``answers``: the result of each event, as a function of the event or as a sequence in the order of sending; None is
+    "delivered", which is also the result after the end of the sequence.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a backend checks of its own settings, when it is made."""
+"""Checks of a backend's settings. Each returns the value that is used, or raises ConfigurationError."""
 
 from __future__ import annotations
 
@@ -20,39 +20,42 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 MOST_IN_FLIGHT = 256
+LONGEST_TIMEOUT = 86_400.0  # seconds
 
 
 def name(setting: str, value: object) -> str:
-    """A backend's name becomes part of file names and metrics."""
+    """A backend's name: it becomes part of file names and metrics."""
     if isinstance(value, str) and _NAME.fullmatch(value):
         return value
-    raise ConfigurationError(setting, value, "1 to 64 letters, digits, - or _")
+    raise ConfigurationError(setting, value, "must be 1 to 64 letters, digits, dashes or underscores")
 
 
 def secret(setting: str, value: object) -> str:
-    """A key or token, in one line. The error does not show it."""
+    """A key or token in one line. The error does not show it."""
     if not isinstance(value, str):
-        raise ConfigurationError(setting, type(value).__name__, "a text that is not empty")
+        raise ConfigurationError(setting, type(value).__name__, "must be a text that is not empty")
     if not value.strip():
-        raise ConfigurationError(setting, value, "a text that is not empty")
-    if _CONTROL.search(value) or not _encodes(value):
-        raise ConfigurationError(setting, "***", "a text in one line, without control characters")
+        raise ConfigurationError(setting, value, "must be a text that is not empty")
+    if _CONTROL.search(value) or not _is_utf8(value):
+        raise ConfigurationError(setting, "***", "must be a text in one line, without control characters")
     return value
 
 
 def text(setting: str, value: object) -> str:
+    """A text."""
     if isinstance(value, str):
         return value
-    raise ConfigurationError(setting, value, "a text")
+    raise ConfigurationError(setting, value, "must be a text")
 
 
 def text_or_none(setting: str, value: object) -> str | None:
+    """A text, or None."""
     return None if value is None else text(setting, value)
 
 
 def texts(setting: str, value: object) -> tuple[str, ...]:
-    """Several texts; a single one is a mistake, it would become its letters."""
-    allowed = 'texts, such as ("web", "eu")'
+    """Several texts. A single text is refused: it would be split into its characters."""
+    allowed = 'must be several texts, such as ("web", "eu")'
     if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, set, frozenset)):
         raise ConfigurationError(setting, value, allowed)
     if not all(isinstance(each, str) for each in value):
@@ -61,86 +64,88 @@ def texts(setting: str, value: object) -> tuple[str, ...]:
 
 
 def flag(setting: str, value: object) -> bool:
+    """True or False."""
     if isinstance(value, bool):
         return value
-    raise ConfigurationError(setting, value, "True or False")
+    raise ConfigurationError(setting, value, "must be True or False")
 
 
 def one_of(setting: str, value: Value, allowed: Sequence[Value]) -> Value:
+    """One of the allowed values, of the same type."""
     if any(value is each or (type(value) is type(each) and value == each) for each in allowed):
         return value
-    raise ConfigurationError(setting, value, "one of " + ", ".join(repr(each) for each in allowed))
+    raise ConfigurationError(setting, value, "must be one of " + ", ".join(repr(each) for each in allowed))
 
 
 def level(setting: str, value: object) -> int:
     """A level as a number; names of levels are accepted in any case."""
-    allowed = "a level: a number from 0, or a name such as INFO"
     number = logging.getLevelName(value.strip().upper()) if isinstance(value, str) else value
     if isinstance(number, int) and not isinstance(number, bool) and number >= 0:
         return number
-    raise ConfigurationError(setting, value, allowed)
+    raise ConfigurationError(setting, value, "must be a logging level: a number from 0, or a name such as INFO")
 
 
 def in_flight(setting: str, value: object) -> int:
-    """How many connections at the most: each may become a thread of the shipper process."""
+    """The most concurrent requests; each may need a thread of the shipper process."""
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_IN_FLIGHT:
         return value
-    raise ConfigurationError(setting, value, f"a whole number, 1 to {MOST_IN_FLIGHT}")
+    raise ConfigurationError(setting, value, f"must be a whole number from 1 to {MOST_IN_FLIGHT}")
 
 
 def timeout(setting: str, value: object) -> tuple[float, float]:
-    """Seconds to connect, seconds until the whole answer is there."""
+    """Seconds to connect, seconds until the whole response has been read."""
     if isinstance(value, (tuple, list)) and len(value) == 2 and all(_is_positive(each) for each in value):
         return (value[0], value[1])
-    raise ConfigurationError(setting, value, "two positive numbers: seconds to connect, seconds to answer")
+    raise ConfigurationError(setting, value, "must be two positive numbers: seconds to connect, seconds to respond")
 
 
 def url(setting: str, value: object) -> str:
-    """An absolute http or https URL. A password in it does not appear in the error."""
-    allowed = "an address such as https://host/path"
+    """An absolute http or https URL. The error does not show a password in it."""
+    allowed = "must be an address such as https://host/path"
     if not isinstance(value, str) or _CONTROL.search(value) or " " in value:
         raise ConfigurationError(setting, value, allowed)
     try:
         parts = split(value)
         host, port = parts.hostname, parts.port
     except ValueError as exc:
-        raise ConfigurationError(setting, _shown(value), f"{allowed} ({exc})") from None
+        raise ConfigurationError(setting, without_password(value), f"{allowed} ({exc})") from None
     if parts.scheme.lower() not in ("http", "https"):
-        raise ConfigurationError(setting, _shown(value), f"{allowed}; the scheme is http or https")
+        raise ConfigurationError(setting, without_password(value), f"{allowed}; the scheme is http or https")
     if not host or port == 0:
-        raise ConfigurationError(setting, _shown(value), f"{allowed}; the host is missing or its port is wrong")
+        reason = "the host is missing or its port is wrong"
+        raise ConfigurationError(setting, without_password(value), f"{allowed}; {reason}")
     return value
 
 
 def split(value: str) -> SplitResult:
-    """The parts of an address that `url` has let through."""
-    from urllib.parse import urlsplit  # not before there is an address
+    """The parts of a checked URL."""
+    from urllib.parse import urlsplit  # a large import that only backends with a URL need
 
     return urlsplit(value)
 
 
 def readable_path(setting: str, value: object) -> str | None:
-    """The whole path: it is used in a process that works in another folder."""
+    """The absolute path of an existing file or folder: the shipper process has another working directory."""
     if value is None:
         return None
     if isinstance(value, str) and os.path.exists(value):
         return os.path.abspath(value)
-    raise ConfigurationError(setting, value, "the path of a file or folder with CA certificates")
+    raise ConfigurationError(setting, value, "must be the path of a file or folder with CA certificates")
+
+
+def without_password(value: str) -> str:
+    """A URL whose user and password are masked."""
+    return re.sub(r"//[^/@]*@", "//***@", value)
 
 
 def _is_positive(value: object) -> bool:
-    return (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and 0 < value <= 86_400
-    )
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and 0 < value <= LONGEST_TIMEOUT  # type: ignore[arg-type,operator]
 
 
-def _encodes(value: str) -> bool:
+def _is_utf8(value: str) -> bool:
     try:
         value.encode()
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _shown(value: str) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", value)

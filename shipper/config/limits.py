@@ -1,4 +1,4 @@
-"""The numbers that bound each part, in groups that travel together: frozen, checked at birth, in seconds and bytes."""
+"""Groups of limits: frozen, checked when they are made, in seconds and bytes."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 
 from ..errors import ConfigurationError
 
-OVERFLOW_SIZE = 8 * 1024 * 1024  # bytes that may wait in one process when the pipe is full
+OVERFLOW_SIZE = 8 * 1024 * 1024  # bytes that may wait in one process while the pipe is full
 
 
 def check_whole(setting: str, value: object, *, least: int) -> None:
-    """ConfigurationError unless `value` is a whole number of at least `least`."""
+    """Raise ConfigurationError unless ``value`` is a whole number of at least ``least``."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigurationError(setting, value, f"must be a whole number of at least {least}")
 
 
-LONGEST = 1e9  # seconds: 31 years; a wait of 300 is an OverflowError
+LONGEST = 1e9  # seconds, or 31 years; waiting for 300 years would be an OverflowError
 
 
 def check_seconds(setting: str, value: object) -> None:
-    """ConfigurationError unless `value` is a number of seconds that one can wait for."""
+    """Raise ConfigurationError unless ``value`` is a number of seconds from 0 to `LONGEST`."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not 0 <= value <= LONGEST:  # type: ignore[operator]
         raise ConfigurationError(setting, value, f"must be a number of seconds, from 0 to {LONGEST:.0f}")
@@ -27,10 +27,10 @@ def check_seconds(setting: str, value: object) -> None:
 
 @dataclass(frozen=True)
 class Batching:
-    """When a batch is due: whichever comes first.
+    """When a batch is sent: as soon as it has one of these.
 
-    ``max_events`` events (500), ``max_bytes`` bytes of events (1,000,000), or ``max_age`` seconds since its oldest
-    event was read (1.0). Backends that take one event a request don't wait for age.
+    ``max_events`` events (500), ``max_bytes`` bytes of events (1,000,000), or an age of ``max_age`` seconds since its
+    oldest event was read (1.0). Backends that take one event per request do not wait for the age.
     """
 
     max_events: int = 500
@@ -47,9 +47,10 @@ class Batching:
 class Retry:
     """How long to wait before sending again. There is no last attempt: an event waits in the journal.
 
-    The wait is drawn between 0 and ``initial`` (0.5 s) × 2ⁿ, at most ``maximum`` (60 s). A server's ``Retry-After``
-    wins when it is longer, up to ``max_retry_after`` (300 s). While credentials are refused: ``unauthorised`` (60 s).
-    An event that alone keeps failing while others pass becomes a dead letter after ``poison_after`` seconds (600).
+    The wait before attempt n is random between 0 and ``initial`` (0.5 s) × 2ⁿ, at most ``maximum`` (60 s). A server's
+    ``Retry-After`` wins when it is longer, up to ``max_retry_after`` (300 s). While credentials are refused the wait is
+    ``unauthorised`` (60 s). An event that keeps failing while others are delivered becomes a dead letter after
+    ``poison_after`` seconds (600).
     """
 
     initial: float = 0.5
@@ -70,10 +71,10 @@ class Retry:
 class Spooling:
     """What the spool may hold on disk.
 
-    ``quota`` bytes of journal (512 MiB); when it is full, ``when_full`` drops the "oldest" events, or refuses the
-    "newest". ``segment`` bytes a file (16 MiB). ``fsync`` seconds between two fsyncs, 0 for none: the page cache
-    survives every crash but the machine's. ``dead`` bytes of dead letters per backend (64 MiB), then the older half
-    goes.
+    ``quota``: bytes of the journal (512 MiB). ``when_full``: give up the "oldest" events at the quota, or refuse the
+    "newest". ``segment``: bytes of one journal file (16 MiB). ``fsync``: seconds between two fsyncs, 0 for none: the
+    page cache survives every crash but the machine's. ``dead``: bytes of dead letters per backend (64 MiB); beyond them
+    the older half is removed.
     """
 
     quota: int = 512 * 1024 * 1024

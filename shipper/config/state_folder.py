@@ -6,11 +6,11 @@ import os
 
 
 def default_folder(app: str) -> str:
-    """`$XDG_STATE_HOME/shipper/<app>`, by default `~/.local/state/shipper/<app>`; homeless, in the temp folder."""
+    """`$XDG_STATE_HOME/shipper/<app>`, or `~/.local/state/shipper/<app>`; without a home, in the temp folder."""
     home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
     if os.path.isabs(home) and _can_be_made(home):
         return os.path.join(home, "shipper", app)
-    import tempfile  # only for the homeless
+    import tempfile  # only for users without a home
 
     return os.path.join(tempfile.gettempdir(), f"shipper-{os.geteuid()}", app)
 

@@ -121,7 +121,7 @@ def test_an_event_that_no_service_takes_is_not_tried(spool: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--level", "loud"], "--level='loud': a level"),
+        (["--level", "loud"], "--level='loud': must be a logging level"),
         (["--exception-from", "/nowhere/at/all"], "/nowhere/at/all: No such file or directory"),
         (["--extra", "novalue"], "'novalue' is not KEY=VALUE"),
         (["--timeout", "-1"], "from 0 to 86400"),
