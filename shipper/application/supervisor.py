@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import select
 import signal
-import sys
 import threading
 import time
 
@@ -22,7 +20,7 @@ from ..spool.files import get_int, open_file, read_json, reclaim_file
 from ..spool.joined import read_settings, request_join
 from ..spool.layout import Spool
 from ..spool.lock import LockInfo, read_pid, running
-from ..transport.pipe import PIPE_BYTES
+from ..transport.pipe import bytes_in_pipe
 from .exit_watcher import ProcessExitWatcher
 from .launcher import Launcher, is_shipper_process
 from .stderr import warn_on_stderr
@@ -138,24 +136,19 @@ class Supervisor:
     def _journal_pending(self, pipe: int) -> None:
         """Move what is in the pipe to the journal: if the new process and the whole application are killed before it
         opens the pipe, no process holds it, and the kernel drops its content."""
-        poller = unpatched.original("select", "poll")()
-        poller.register(pipe, select.POLLIN)
-        is_filled = any(event & select.POLLIN for _, event in poller.poll(0))
-        if not is_filled or size_on_disk(self._spool.journal) >= self._settings.spooling.quota:
+        if not bytes_in_pipe(pipe) or size_on_disk(self._spool.journal) >= self._settings.spooling.quota:
             return
-        from ..journal.writer import Writer  # rarely needed
+        from ..journal.writer import Writer, drain_pipe  # rarely needed
 
-        writer = Writer(self._spool.journal, segment_bytes=sys.maxsize, first=self._newest_segment())
-        with contextlib.suppress(OSError):  # the disk is full: it stays in the pipe
-            writer.splice(pipe, PIPE_BYTES)
-        writer.close()
+        with Writer(self._spool.journal, first=self._newest_segment()) as writer, contextlib.suppress(OSError):
+            drain_pipe(pipe, writer)  # what a full disk does not take stays in the pipe
 
     def drain_pipe(self) -> bool:
         """When no process runs, move what is in the pipe to the journal: after us no other process may hold it.
 
         False when a process runs, which then has the pipe, or when it fails.
         """
-        from ..journal.writer import rescue  # rarely needed
+        from ..journal.writer import Writer, drain_pipe  # rarely needed
 
         with contextlib.ExitStack() as opened, contextlib.suppress(OSError):
             lock = open_file(self._spool.lock, os.O_RDWR | os.O_CREAT)
@@ -163,7 +156,8 @@ class Supervisor:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             pipe = self._open_pipe()
             opened.callback(os.close, pipe)
-            rescue(pipe, self._spool.journal, first=self._newest_segment())
+            with Writer(self._spool.journal, first=self._newest_segment()) as writer:
+                drain_pipe(pipe, writer)
             return True
         return False
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from ..config.limits import Batching
-from ..journal.window import Entry
+from ..journal.entry import Entry
 from .failures import Failures
 
 MAX_SINGLES = 100  # most requests of one event in a round; a crash re-sends at most a round

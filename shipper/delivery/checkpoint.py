@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..journal.cursor import Cursor
-from ..journal.window import Entry
-from ..journal.writer import Position
+from ..journal.entry import Entry
+from ..journal.segments import Position
 
 MAX_UNSAVED_SECONDS = 0.05  # that a few single events may be settled and not saved yet
 
@@ -68,7 +68,7 @@ class Checkpoint:
     def set_drain_mode(self, *, no_writers: bool, disk_blocked: bool) -> None:
         """Whether no process is left that could finish an event, and whether the disk keeps the rest of one out."""
         with self._lock:
-            self._cursor.hurry_up(no_writers, held_up=disk_blocked)
+            self._cursor.set_drain_mode(no_writers, disk_blocked=disk_blocked)
 
     def settle(self, entry: Entry, outcome: str) -> None:
         """Note what became of an event; it counts with the next commit."""

@@ -15,7 +15,7 @@ from ..errors import DeliveryError, RejectedError, RetryableError, TooLargeError
 from ..event.codec import unpack
 from ..event.model import Event
 from ..event.truncate import cut
-from ..journal.window import DEAD, DELIVERED, FILTERED, Entry
+from ..journal.entry import DEAD, DELIVERED, FILTERED, Entry
 from .concurrency import Concurrency
 from .dead_letters import DeadLetters
 from .failures import BadEventError, Failures, dominant_failure

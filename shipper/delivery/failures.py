@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ..config.limits import Retry
 from ..errors import RejectedError, RetryableError, UnauthorisedError
-from ..journal.window import Entry
+from ..journal.entry import Entry
 
 SUSPECT_ATTEMPTS = 5  # failures in a row before another event is tried as the probe
 OUTAGE_STATUSES = (408, 425, 429, 502, 503, 504)  # answers that no event is to blame for

@@ -1,103 +1,60 @@
-"""The events of the journal that one reader has in hand: frames in, whole events out, in order, until they settle."""
+"""Reads events from a place in the journal on, in order, and holds them until they are settled.
+
+Invariants: `Window.position` never passes the first frame of an event that is not settled. Every event whose first
+frame is read here, and which is this window's, becomes one entry and is settled once. Its other frames are taken by
+whoever took the first one.
+
+A `Cursor` has one window, and a second one while it has an express lane (see `lanes`).
+"""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
-from ..event.model import MAX_EVENT, EventId
+from ..event.model import EventId
 from ..transport import frame
 from ..transport.shared_file import process_is_gone
-from .writer import Frames, Position, Reader
+from .assembler import Assembler
+from .entry import FILTERED, QUOTA, Entry, compact, settle
+from .reader import Frames, Reader
+from .segments import Position
 
-MOST = 16_384  # entries that one window may hold
-_BEFORE_PAYLOAD = frame.HEADER.size
-MOST_PARTS = MAX_EVENT // frame.MAX_PAYLOAD + 2
-DEAD_WRITER = 5.0  # seconds for the rest of a killed writer's event to turn up, out of its overflow too
-SLOW_WRITER = 300.0  # seconds that a living but stopped writer may take between two frames of an event
-
-DELIVERED, FILTERED, DEAD = "delivered", "filtered", "dead"
-INCOMPLETE, QUOTA = "incomplete", "quota"
-LOST = (INCOMPLETE, QUOTA)
-
-Elsewhere = Callable[[Position, int], bool]
-"""Whether the event that begins at this place, of this level, is another window's to deliver and to count."""
+MAX_ENTRIES = 16_384  # that one window may hold
+_HEADER = frame.HEADER.size
 
 
-class Entry:
-    """One event in a cursor's hand. ``outcome`` is None until it is settled."""
+class Lane(Protocol):
+    """Which events are a window's."""
 
-    __slots__ = (
-        "attempts",
-        "failing_since",
-        "id",
-        "level",
-        "not_before",
-        "outcome",
-        "passed_then",
-        "payload",
-        "pid",
-        "start",
-        "weight",
-    )
-
-    def __init__(self, start: Position, id: EventId, level: int, pid: int, payload: bytes | None) -> None:
-        self.start = start
-        self.id = id
-        self.level = level
-        self.pid = pid
-        self.payload = payload  # None while parts of it are missing
-        self.outcome: str | None = None
-        self.weight = 1
-        self.attempts = 0
-        self.not_before = 0.0
-        self.failing_since: float | None = None
-        self.passed_then = 0
-
-
-class _Parts:
-    """The frames of an unfinished event."""
-
-    __slots__ = ("entry", "pieces", "seen", "total", "until")
-
-    def __init__(self, entry: Entry, total: int, now: float) -> None:
-        self.entry = entry
-        self.total = total
-        self.pieces: dict[int, bytes] = {}
-        self.seen = now
-        self.until: Position | None = None  # the journal's end when patience ended: given up once that was read
+    def belongs_to_other_lane(self, start: Position, level: int) -> bool:
+        """Whether the event of this level that begins at this place is another window's to deliver and to count."""
 
 
 class Window:
-    """What was read of the journal from a place on, and is not counted yet: `position` is where the first of it begins.
-
-    Events below ``level`` settle at once as filtered; those that are ``elsewhere`` are passed over.
-    """
+    """Entries from ``position`` on. Events below ``level`` settle at once as filtered."""
 
     def __init__(
         self,
         folder: str,
         position: Position,
+        lane: Lane | None = None,
         *,
         level: int = 0,
-        elsewhere: Elsewhere | None = None,
         clock: Callable[[], float] = time.monotonic,
         gone: Callable[[int], bool] = process_is_gone,
     ) -> None:
-        self.elsewhere = elsewhere
-        self.nobody_writes = False  # nobody is left who could finish an event
-        self.held_up_at = float("-inf")  # when the rest of an event could last not get into the journal
-        self.urgent = False  # a mark was read: somebody waits for what stands before it
+        self.urgent = False  # a mark was read: a flush waits for what stands before it
+        self.assembler = Assembler(clock=clock, gone=gone)
+        self._lane = lane
         self._level = level
-        self._clock = clock
-        self._gone = gone
         self._entries: deque[Entry] = deque()
-        self._unfinished: dict[EventId, _Parts] = {}
-        self._adopted: dict[EventId, Entry] = {}
-        self._views: deque[frame.FrameView] = deque()  # read, not taken yet
+        self._known: dict[Position, Entry] = {}  # entries of another window, by their place, not reached yet
+        self._views: deque[frame.FrameView] = deque()  # frames that were read and not taken yet, of ...
         self._stretch: Frames
-        self._next = -1  # where the first of them begins, damage before it included; -1: there is none
+        self._next = -1  # the offset where the first of them begins, with damage before it; -1: there is none
         self._reader = Reader(folder, position, clock=clock)
         self._reader.clamp()
 
@@ -108,12 +65,12 @@ class Window:
 
     @property
     def position_read(self) -> Position:
-        """How far events were taken, settled or not."""
+        """Every event that begins before it was taken, settled or not."""
         return self._reader.position if self._next < 0 else Position(self._stretch.segment, self._next)
 
     @property
     def reached(self) -> Position:
-        """Where the next frame begins, behind damage too."""
+        """Where the next frame begins, after damage too."""
         if not self._views:
             return self._reader.position
         return Position(self._stretch.segment, self._stretch.offset + self._views[0].start)
@@ -128,6 +85,8 @@ class Window:
         """About how many bytes of the journal are still to be read."""
         return self._reader.unread()
 
+    # -- reading -----------------------------------------------------------------------------------------------------
+
     def read(self, most: int, max_bytes: int, until: Position | None = None) -> list[Entry]:
         """The next events to deliver, at most so many and about so many bytes, that begin before ``until``.
 
@@ -137,17 +96,17 @@ class Window:
         try:
             self._read(entries, most, max_bytes, until)
         except OSError:
-            if not entries:  # they are taken, and nobody else has them
+            if not entries:  # else they are returned: nobody would read them again
                 raise
         return entries
 
     def _read(self, entries: list[Entry], most: int, max_bytes: int, until: Position | None) -> None:
         size = 0
-        if self._unfinished:
-            self._give_up_unfinished()
-        while len(entries) < most and size < max_bytes and (len(self._entries) < MOST or self._has_room()):
+        if self.assembler:
+            self.assembler.give_up_overdue(self.position_read, self._reader.end)
+        while len(entries) < most and size < max_bytes and (len(self._entries) < MAX_ENTRIES or self._make_space()):
             if not self._views and not self._look_ahead():
-                self._give_up_unfinished(at_the_end=True)
+                self.assembler.give_up_overdue(self.position_read, self._reader.end, at_end=True)
                 break
             if until is not None and not self._is_before(until):
                 break
@@ -157,17 +116,18 @@ class Window:
                 size += len(entry.payload or b"")
 
     def _is_before(self, until: Position) -> bool:
-        """Whether the next frame begins before it: `reached` < ``until``, once for every event."""
+        """`reached` < ``until``, without a new object for each event."""
         stretch = self._stretch
         if stretch.segment != until.segment:
             return stretch.segment < until.segment
         return stretch.offset + self._views[0].start < until.offset
 
-    def _has_room(self) -> bool:
-        """Whether a full window takes another entry, once what is settled behind an unfinished event is made small."""
-        if self._unfinished:
-            self._entries = _compact(self._entries)
-        return len(self._entries) < MOST * 3 // 4
+    def _make_space(self) -> bool:
+        """Compact a full window, where an unfinished event keeps settled ones from being counted; whether that
+        helped."""
+        if self.assembler:
+            self._entries = compact(self._entries)
+        return len(self._entries) < MAX_ENTRIES * 3 // 4
 
     def _look_ahead(self) -> bool:
         self._next = -1
@@ -177,12 +137,12 @@ class Window:
                 return False
             self._views.extend(stretch.scan.frames)
             self._stretch = stretch
-        # Damage in front of the first frame is passed together with it.
+        # The position passes damage before the first frame together with that frame.
         self._next = self._stretch.offset
         return True
 
     def _take(self, view: frame.FrameView) -> Entry | None:
-        """One frame; the event, when this made it whole and it is ours to deliver."""
+        """Take one frame; the event, if that made it whole and it is this window's to deliver."""
         segment, offset, buffer, _ = self._stretch
         begin, end, flags, level, part, parts, token, seq, pid = view
         self._next = offset + end if self._views else -1
@@ -190,21 +150,29 @@ class Window:
             self.urgent = self.urgent or flags == frame.MARK
             return None
         start = Position(segment, offset + begin)
-        if self.elsewhere is not None and self.elsewhere(start, level):
+        if self._lane is not None and self._lane.belongs_to_other_lane(start, level):
             return None
         if level < self._level:
             self._filter(start, view)
             return None
         id = EventId(token, seq)
-        if self._adopted and id in self._adopted and not part:
-            self._take_over(self._adopted.pop(id), start)
+        if part:
+            return self.assembler.add(id, part, parts, buffer[begin + _HEADER : end]) if self.assembler else None
+        if self._known and (known := self._known.pop(start, None)) is not None:
+            self._entries.append(known)
             return None
-        payload = buffer[begin + _BEFORE_PAYLOAD : end]
+        payload = buffer[begin + _HEADER : end]
         if parts > 1:
-            return self._take_part(start, id, view, payload)
+            self._begin(Entry(start, id, level, pid, None), parts, payload)
+            return None
         entry = Entry(start, id, level, pid, payload)
         self._entries.append(entry)
         return entry
+
+    def _begin(self, entry: Entry, parts: int, payload: bytes) -> None:
+        if entry.id not in self.assembler:
+            self._entries.append(entry)  # holds the place: the position does not pass an event's first frame
+        self.assembler.begin(entry, parts, payload)
 
     def _filter(self, start: Position, view: frame.FrameView) -> None:
         if view.part:
@@ -217,98 +185,37 @@ class Window:
         entry.outcome = FILTERED
         self._entries.append(entry)
 
-    def _take_part(self, start: Position, id: EventId, view: frame.FrameView, payload: bytes) -> Entry | None:
-        """One frame of several; the event, when this was the last that was missing."""
-        parts = self._unfinished.get(id)
-        if parts is None:
-            if view.part:  # its beginning was damaged, or came before: nothing to add it to
-                return None
-            entry = Entry(start, id, view.level, view.pid, None)
-            parts = self._unfinished[id] = _Parts(entry, view.parts, self._clock())
-            self._entries.append(entry)  # holds the place: the position does not pass an event's first frame
-            if view.parts > MOST_PARTS:  # none of ours: no event is that large
-                self._give_up(id)
-                return None
-        elif not view.part:  # its writer was killed while it emptied its overflow
-            parts.entry.weight += 1
-        if view.parts != parts.total:
-            return None
-        parts.pieces[view.part] = payload
-        parts.seen = self._clock()
-        if len(parts.pieces) < parts.total:
-            return None
-        del self._unfinished[id]
-        parts.entry.payload = b"".join(parts.pieces[i] for i in range(parts.total))
-        return parts.entry
-
-    def _give_up_unfinished(self, *, at_the_end: bool = False) -> None:
-        """The rest of an event whose writer is gone, or stopped for long, will not come behind the journal's end. While
-        a disk is full it may: that of a dead writer is in the pipe, then, in a trail or in an overflow."""
-        now = self._clock()
-        for id, parts in list(self._unfinished.items()):
-            is_moving = now - self.held_up_at >= DEAD_WRITER
-            patience = DEAD_WRITER if is_moving and self._gone(parts.entry.pid) else SLOW_WRITER
-            if self.nobody_writes:
-                patience = 0.0
-            if now - parts.seen < patience:
-                continue
-            if parts.until is None:
-                parts.until = self._reader.end()
-            if at_the_end or self.position_read >= parts.until:
-                self._give_up(id)
-
-    def _give_up(self, id: EventId) -> None:
-        settle(self._unfinished.pop(id).entry, INCOMPLETE)
-
-    def _take_over(self, entry: Entry, start: Position) -> None:
-        entry.start = start
-        self._entries.append(entry)
-
-    def adopt(self, entries: Iterable[Entry]) -> None:
-        """When these events are come to, they are in somebody's hand, or settled, already: they only take their place
-        here."""
-        self._adopted = {entry.id: entry for entry in entries}
-
-    def whole(self) -> list[Entry]:
-        """The events that are all there, settled or not."""
-        return [entry for entry in self._entries if entry.payload is not None]
+    # -- settling ----------------------------------------------------------------------------------------------------
 
     def settled(self) -> Iterator[Entry]:
-        """Take out what is settled without a gap; `position` goes on."""
+        """Take out the settled entries up to the first that is not settled; `position` moves on."""
         entries = self._entries
         while entries and entries[0].outcome is not None:
             yield entries.popleft()
 
-    def skip_to(self, segment: int) -> None:
-        """Settle what stands before the segment, and is not settled, as lost to the quota."""
-        while self.position_read.segment < segment:
-            if self._views:
-                self._take(self._views.popleft())
-            elif not self._look_ahead():  # what it finds may belong to the segment that stays
+    def skip_to(self, segment: int, until: Position | None = None) -> None:
+        """Settle everything before a segment, or before ``until``, that is not settled as given up for the quota."""
+        while self.position_read.segment < segment and (self._views or self._look_ahead()):
+            if until is not None and not self._is_before(until):
                 break
-        self._unfinished = {id: parts for id, parts in self._unfinished.items() if parts.entry.start.segment >= segment}
+            # With an empty look ahead the position is in the segment that stays; the next frame may be there too.
+            if self.position_read.segment < segment:
+                self._take(self._views.popleft())
+        self.assembler.forget_before(segment)
         for entry in self._entries:
             if entry.outcome is None and entry.start.segment < segment:
                 settle(entry, QUOTA)
 
+    # -- the end of another window -----------------------------------------------------------------------------------
+
+    def whole(self) -> list[Entry]:
+        """The events of which all frames are there, settled or not."""
+        return [entry for entry in self._entries if entry.payload is not None]
+
+    def take_over(self, entries: Iterable[Entry]) -> None:
+        """Entries of another window that this one goes on for: when it comes to their places, it uses them instead of
+        new ones. The deliverer may hold them at this moment, or have settled them."""
+        self._known = {entry.start: entry for entry in entries}
+
     def close(self) -> None:
         self._reader.close()
-
-
-def settle(entry: Entry, outcome: str) -> None:
-    """Say what became of an event: DELIVERED, FILTERED, DEAD, INCOMPLETE or QUOTA."""
-    entry.outcome = outcome
-    entry.payload = b""
-
-
-def _compact(window: deque[Entry]) -> deque[Entry]:
-    """The same window with settled neighbours of one outcome as one entry, but lost ones: their levels are counted."""
-    compact: deque[Entry] = deque()
-    for entry in window:
-        last = compact[-1] if compact else None
-        is_alike = last is not None and entry.outcome not in (None, *LOST) and entry.outcome == last.outcome
-        if last is not None and is_alike:
-            last.weight += entry.weight
-        else:
-            compact.append(entry)
-    return compact

@@ -1,65 +1,60 @@
-"""Append-only segments of exactly the bytes that came out of the pipe: one writer, any number of readers."""
+"""Writing the journal: bytes out of the pipe into append-only segments.
+
+Invariants: one process has a `Writer` at a time, the one that holds the spool's lock. Bytes are only added, and only to
+the segment with the highest number. With `splice` they are never in this process's memory alone: they are in the pipe
+or in the segment. A new segment begins at a frame's border. A kill at any step leaves a journal that the next writer
+goes on with, and that no reader has to come back in.
+"""
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import errno
-import mmap
 import os
-import time
-from collections.abc import Callable
-from typing import NamedTuple
+import sys
 
 from ..spool.files import open_file
 from ..transport import frame
-from ..transport.shared_file import NO_RESOURCES
-from .segments import segment_path, segments
+from ..transport.pipe import bytes_in_pipe
+from .segments import Position, segment_path, segments
 
-CHUNK = 256 * 1024
-_BLOCK = 4096  # bytes that a disk can't read at once
+MAX_FOREIGN_FILES = 100  # numbers in a row that are passed over because something else has their place
 _TAIL = 4 * frame.MAX_FRAME
-MOST_FOREIGN = 100  # numbers in a row that are passed over because somebody else's files have them
-_SETTLED = 2_000_000_000  # nanoseconds after which a folder's next change certainly bears another time
-HALF_FRAME = 1.0  # seconds for the rest of a frame whose beginning is at the journal's end, or for damage there
-
-
-class Position(NamedTuple):
-    """A place in the journal. Positions compare in the order of writing."""
-
-    segment: int
-    offset: int
 
 
 class Writer:
-    """The end of the journal that grows. Only the process that holds the spool's lock may have one."""
+    """Adds to the journal in ``folder``.
 
-    def __init__(self, folder: str, *, segment_bytes: int, first: int = 1) -> None:
+    ``segment_bytes``: a new segment is due from this size on. ``first``: the lowest number that it writes to, for a
+    journal whose segments were all deleted: the highest that a cursor or the account has reached.
+    """
+
+    def __init__(self, folder: str, *, segment_bytes: int = sys.maxsize, first: int = 1) -> None:
         self._folder = folder
         self._segment_bytes = segment_bytes
         self._number = first
         self._fd = -1
         self._offset = 0
         self._unsynced = False
-        self.spliced = 0  # bytes, in all
+        self.spliced = 0  # bytes that have come out of the pipe
 
     @property
     def position(self) -> Position:
         return Position(self._number, self._offset)
 
     def open(self) -> None:
-        """Go on where the last writer stopped; OSError when the segment can't be opened."""
+        """Go on at the end of the last segment. OSError when it can't be opened."""
         if self._fd >= 0:
             return
-        # Never one that has a later one behind it: readers do not come back from there.
+        # Always the last segment: readers that have gone on to it do not come back.
         self._number = max([self._number, *segments(self._folder)])
-        # Not O_APPEND: splice refuses such a file. The end is taken from the file itself, a crash may have moved it.
-        self._fd, self._number = self._opened(self._number)
+        # Not O_APPEND: splice refuses such a file. The end is the file's size, which a crash may have left anywhere.
+        self._fd, self._number = self._open_from(self._number)
         self._offset = os.fstat(self._fd).st_size
 
-    def _opened(self, number: int) -> tuple[int, int]:
-        """The segment of that number, or the first one behind it whose place no folder, link or foreign file takes."""
-        for candidate in range(number, number + MOST_FOREIGN):
+    def _open_from(self, number: int) -> tuple[int, int]:
+        """Open the segment of that number, or the next one whose place no folder, link or foreign file has."""
+        for candidate in range(number, number + MAX_FOREIGN_FILES):
             try:
                 return open_file(segment_path(self._folder, candidate), os.O_RDWR | os.O_CREAT), candidate
             except OSError as error:
@@ -68,9 +63,9 @@ class Writer:
         raise PermissionError(errno.EACCES, "no segment can be made", self._folder)
 
     def splice(self, pipe: int, most: int) -> int:
-        """Move bytes out of the pipe without their ever being in this process; 0 at the end of file.
+        """Move up to ``most`` bytes from the pipe into the segment; how many, 0 when the pipe is at its end.
 
-        Raises BlockingIOError when the pipe is empty, OSError when the disk does not take them: they stay in the pipe.
+        BlockingIOError when the pipe is empty, another OSError when the disk does not take them: they stay in the pipe.
         """
         self.open()
         moved = _move(pipe, self._fd, most, self._offset)
@@ -80,18 +75,21 @@ class Writer:
         return moved
 
     def ends_whole(self) -> bool:
-        """Whether the journal ends at a frame's border, and not in a frame whose rest is still in the pipe."""
+        """Whether the journal ends at a frame's border. It does not when the disk took only a part of one."""
         return not self.unfinished()
 
     def unfinished(self) -> bytes:
-        """The beginning of a frame with which the journal ends."""
+        """The beginning of a frame at the journal's end whose rest is not there; empty when it ends at a border."""
         self.open()
         tail = os.pread(self._fd, _TAIL, max(0, self._offset - _TAIL))
         return tail[frame.scan(tail).consumed :]
 
     def append(self, data: bytes) -> int:
-        """Write whole frames that came another way, at a frame's border; how many bytes of them the disk took, OSError
-        when none. Those stay: readers may have come to them already."""
+        """Write whole frames that did not come out of the pipe. Only at a frame's border.
+
+        Returns how many bytes the disk took, always whole frames, which stay: a reader may have read them already.
+        OSError when it took none.
+        """
         self.open()
         written = 0
         try:
@@ -112,13 +110,13 @@ class Writer:
         return self._offset >= self._segment_bytes
 
     def rotate_if_due(self) -> bool:
-        """Begin the next segment when this one is full, and when there can be one. Only at a frame's border."""
+        """Begin the next segment if this one is full and there can be a next one. Only at a frame's border."""
         if not self.is_full:
             return False
         self.sync()
         try:
-            fd, number = self._opened(self._number + 1)
-        except OSError:  # no inode, no descriptor: rather a large segment than none
+            fd, number = self._open_from(self._number + 1)
+        except OSError:  # no inode or descriptor is free: this segment grows larger
             if os.path.lexists(segment_path(self._folder, self._number + 1)):
                 self.close()
             return False
@@ -128,12 +126,11 @@ class Writer:
         return True
 
     def move_on(self) -> None:
-        """Begin the next segment because this one can't grow any more, and take half a frame at its end along.
+        """Begin the next segment because this one can't grow any more (EFBIG), with the unfinished frame at its end.
 
-        OSError when there can be none, or this one holds nothing whole.
+        OSError when there can be none, or when this one holds no whole frame.
         """
-        tail = os.pread(self._fd, _TAIL, max(0, self._offset - _TAIL))
-        half = tail[frame.scan(tail).consumed :]
+        half = self.unfinished()
         if len(half) >= self._offset:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), self._folder)
         beside = os.path.join(self._folder, "next")
@@ -142,19 +139,18 @@ class Writer:
             if os.write(fd, half) != len(half):
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), beside)
             number = self._free_number()
-            # Seen by readers at once, and from then on it is written to: they do not come back from there.
+            # From here on readers see it, and do not come back to the old one.
             os.rename(beside, segment_path(self._folder, number))
         except OSError:
             os.close(fd)
             raise
-        # A crash before it, or a failure, leaves the half behind as well, which costs nobody's event.
+        # After a crash before this, or a failure, the half is in both segments; in the old one it is damage.
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, self._offset - len(half))
         self.close()
         self._fd, self._number, self._offset = fd, number, len(half)
 
     def _free_number(self) -> int:
-        """Of the next segment whose place nothing takes."""
         number = self._number + 1
         while os.path.lexists(segment_path(self._folder, number)):
             number += 1
@@ -164,6 +160,12 @@ class Writer:
         if self._unsynced and self._fd >= 0:
             os.fsync(self._fd)
             self._unsynced = False
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -179,7 +181,7 @@ if hasattr(os, "splice"):
 else:
 
     def _move(pipe: int, file: int, most: int, offset: int) -> int:
-        # A SIGKILL between the two calls loses what was read; that is what a system without splice costs.
+        # A SIGKILL between the two calls loses what was read: the price of a system without splice.
         data = os.read(pipe, most)
         written = 0
         while written < len(data):
@@ -187,174 +189,11 @@ else:
         return written
 
 
-class Frames(NamedTuple):
-    """A stretch of one segment that was read: `buffer` begins at `offset` of `segment`."""
-
-    segment: int
-    offset: int
-    buffer: bytes
-    scan: frame.Scan
-
-
-class Reader:
-    """Goes through the frames from a position on, over damage and missing segments."""
-
-    def __init__(self, folder: str, position: Position, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._folder = folder
-        self._clock = clock
-        self._fd = -1
-        self._known: list[int] = []  # segments, as last seen ...
-        self._changed = -1  # ... when the folder had changed at this time; -1: it is to be looked at again
-        self._half: tuple[Position, float] | None = None  # an unfinished frame at the end, and since when
-        self.is_at_end = False  # the last read found nothing, and only half a frame, whose rest will not come, is left
-        self.position = position
-
-    def clamp(self) -> None:
-        """Come back to the end of a segment that was cut shorter than our position, so that what follows is seen."""
-        size = 0  # of a segment that is gone: its number may be used again
-        with contextlib.suppress(OSError):
-            size = os.stat(segment_path(self._folder, self.position.segment)).st_size
-        self.position = Position(self.position.segment, min(self.position.offset, size))
-
-    def read(self, *, ended: bool = False) -> Frames | None:
-        """The next stretch with something in it, or None at the end of what is written. When that has `ended`, and is
-        not only as far as somebody has come, half a frame there is damage.
-
-        OSError when a segment can't be opened for want of something (descriptors, memory): nothing is passed over.
-        """
-        while True:
-            stretch = self._stretch(complete=ended)
-            if stretch is not None or (later := self._later()) is None:
-                return stretch
-            # Once more: only now is the segment certain to be complete when its end is seen.
-            stretch = self._stretch(complete=True)
-            if stretch is not None:
-                return stretch
-            self.skip_to(later)
-
-    def _stretch(self, *, complete: bool) -> Frames | None:
-        buffer = self._chunk()
-        complete = complete and len(buffer) < CHUNK
-        growing = not complete and (len(buffer) == CHUNK or not self._is_stuck(buffer))
-        found = frame.scan(buffer, complete=complete, growing=growing)
-        if growing:
-            found = _unsettled_left(found, full=len(buffer) == CHUNK)
-        self.is_at_end = not found.consumed and not (buffer and growing)
-        if not found.consumed:
-            return None
-        stretch = Frames(*self.position, buffer, found)
-        self.position = Position(self.position.segment, self.position.offset + found.consumed)
-        return stretch
-
-    def _is_stuck(self, buffer: bytes) -> bool:
-        """Whether the journal has begun with the same unfinished frame for a while: then its rest will not come."""
-        if not buffer:
-            self._half = None
-        elif self._half is None or self._half[0] != self.position:
-            self._half = (self.position, self._clock())
-        return self._half is not None and self._clock() - self._half[1] >= HALF_FRAME
-
-    def end(self) -> Position:
-        """Where the journal ends now."""
-        numbers = segments(self._folder)
-        last = max([self.position.segment, *numbers])
-        try:
-            return max(self.position, Position(last, os.stat(segment_path(self._folder, last)).st_size))
-        except OSError:
-            return self.position
-
-    def unread(self) -> int:
-        """Bytes of the journal behind our position."""
-        total = -self.position.offset
-        for number in segments(self._folder):
-            if number >= self.position.segment:
-                with contextlib.suppress(OSError):
-                    total += os.stat(segment_path(self._folder, number)).st_size
-        return max(0, total)
-
-    def skip_to(self, segment: int) -> None:
-        self.close()
-        self.position = Position(segment, 0)
-
-    def _later(self) -> int | None:
-        if not self._known or self._known[-1] <= self.position.segment:
-            self._look()
-        at = bisect.bisect_right(self._known, self.position.segment)
-        return self._known[at] if at < len(self._known) else None
-
-    def _look(self) -> None:
-        """See which segments there are, unless the folder is as it was."""
-        changed = os.stat(self._folder).st_mtime_ns
-        if changed == self._changed:
-            return
-        self._known = segments(self._folder)
-        # Of a change just now, the next one may bear the same time.
-        self._changed = changed if time.time_ns() - changed > _SETTLED else -1
-
-    def _chunk(self) -> bytes:
-        if self._fd < 0:
-            try:
-                self._fd = open_file(segment_path(self._folder, self.position.segment), os.O_RDONLY)
-            except OSError as error:
-                if error.errno in NO_RESOURCES:
-                    raise
-                return b""  # missing or foreign
-        try:
-            return os.pread(self._fd, CHUNK, self.position.offset)
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            # A block that the disk can't read: as good as damaged, and what follows it counts.
-            return b"\0" * (_BLOCK - self.position.offset % _BLOCK)
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
-
-
-def _unsettled_left(found: frame.Scan, *, full: bool) -> frame.Scan:
-    """What was found, without damage behind which nothing good has come yet: who reads while the end is just being
-    written, or half a frame cut off there, may see zeros in its place. A chunk that is full of it is passed over."""
-    if not found.damage or found.damage[-1][1] < found.consumed:
-        return found
-    start = found.damage[-1][0]
-    if full and not start:
-        return found
-    return frame.Scan(found.frames, found.damage[:-1], start)
-
-
-def rescue(pipe: int, folder: str, *, first: int = 1) -> None:
-    """Put what is in the pipe into the journal, before the last process lets go of it. Only with the spool's lock."""
-    writer = Writer(folder, segment_bytes=1 << 62, first=first)
-    with contextlib.suppress(OSError):  # BlockingIOError when it is empty
-        while writer.splice(pipe, 1 << 22):
-            pass
-    writer.close()
-
-
-def release(folder: str, before: int) -> int:
-    """Delete the segments that every cursor has passed; how many. What can't be deleted is tried again next time."""
-    deleted = 0
-    for number in segments(folder)[:-1]:
-        if number < before:
-            with contextlib.suppress(OSError):
-                os.unlink(segment_path(folder, number))
-                deleted += 1
-    return deleted
-
-
-def punch(folder: str, before: Position) -> None:
-    """Give back the room that is taken, in the segment that still grows, by what every cursor has passed: there is no
-    other room on a disk that is full. It reads as zeros. OSError where the file system can't."""
-    stop = before.offset - before.offset % mmap.ALLOCATIONGRANULARITY
-    if not stop:
-        return
-    fd = open_file(segment_path(folder, before.segment), os.O_RDWR)
-    try:
-        with mmap.mmap(fd, stop) as passed:
-            passed.madvise(mmap.MADV_REMOVE)
-    except (ValueError, AttributeError) as error:  # shorter by now, or not on this system
-        raise OSError(errno.EINVAL, str(error)) from error
-    finally:
-        os.close(fd)
+def drain_pipe(pipe: int, writer: Writer) -> int:
+    """Move what is in the pipe at this moment into the journal; how many bytes. What is written meanwhile stays there,
+    so that busy writers can't keep the caller. OSError when the disk does not take all of it: the rest stays in the
+    pipe."""
+    waiting = left = bytes_in_pipe(pipe)
+    while left > 0 and (moved := writer.splice(pipe, left)):
+        left -= moved
+    return waiting - left

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.settings import Settings
 from ..event.redact import Redactor
-from ..journal.account import Ledger
+from ..journal.account import Account
 from ..journal.cursor import Cursor
-from ..journal.writer import Position
+from ..journal.segments import Position
 from ..spool.joined import pending_joins
 from ..spool.layout import Spool
 from .threads import Threads
@@ -27,7 +27,7 @@ _ALL = 1_000_000  # stretches of the journal: it is followed to its end
 class Deliveries:
     """Used by the main thread. ``on_settled`` is called by the deliverers' threads when events were settled."""
 
-    def __init__(self, settings: Settings, spool: Spool, account: Ledger, on_settled: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, spool: Spool, account: Account, on_settled: Callable[[], None]) -> None:
         self.settings = settings
         self.load: LoadSampler | None = None  # once the backends are open
         self._spool = spool
@@ -47,7 +47,7 @@ class Deliveries:
         if cursor.base < 0:
             self._account.follow(_ALL)
             with contextlib.suppress(OSError):
-                cursor.count_from(self._account.journaled + self._account.doubles)
+                cursor.count_from(self._account.journaled + self._account.duplicates)
         return cursor
 
     @property

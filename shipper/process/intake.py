@@ -22,7 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from ..journal.writer import Writer
+from ..journal.writer import Writer, drain_pipe
 from ..transport.orphans import OrphanedOverflow, orphaned_overflows
 from ..transport.pipe import bytes_in_pipe
 from . import log
@@ -155,7 +155,7 @@ class Intake:
             return
         for found in itertools.chain(*(orphaned_overflows(folder, self._known) for folder in self._overflows)):
             try:
-                self.catch_up()
+                self.drain_pipe()
                 self._append(found.frames, found.skip)
                 self._disk_works()
             except OSError:
@@ -165,11 +165,9 @@ class Intake:
             self.adopted.put(found)
             self._on_growth()
 
-    def catch_up(self) -> None:
+    def drain_pipe(self) -> None:
         """Take what is in the pipe now: the beginning of an event there must come before its rest in an overflow."""
-        waiting = bytes_in_pipe(self._pipe)
-        while waiting > 0 and (moved := self._writer.splice(self._pipe, waiting)):
-            waiting -= moved
+        drain_pipe(self._pipe, self._writer)
 
     def put_back(self, frames: bytes) -> None:
         """Append frames that the pipe lost. Only before `run`. OSError when the disk does not take all of them."""

@@ -14,7 +14,7 @@ import sys
 from typing import NoReturn
 
 from ..config.settings import Settings
-from ..journal.writer import rescue
+from ..journal.writer import Writer, drain_pipe
 from ..spool.layout import Spool
 from ..transport.pipe import grow_pipe
 from . import log
@@ -33,7 +33,9 @@ def main(pipe: int, lock: int, joins: int) -> NoReturn:
     os.chdir("/")
     settings = _read_settings()
     if settings is None:
-        rescue(pipe, Spool(sys.argv[-1].split(" ", 2)[-1]).journal)  # the pipe may end with this process
+        spool = Spool(sys.argv[-1].split(" ", 2)[-1])
+        with Writer(spool.journal) as writer, contextlib.suppress(OSError):
+            drain_pipe(pipe, writer)  # the pipe may end with this process
         os._exit(0)
     _close_stdin()
     log.set_up(Spool(settings.spool).log, settings.app)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..journal.account import Ledger
+from ..journal.account import Account
 from ..transport.orphans import OrphanedMirror, orphaned_mirrors
 from ..transport.pipe import bytes_in_pipe
 from .intake import Intake
@@ -21,7 +21,7 @@ _MAX_LATE = 8  # mirrors whose frames are in memory while the disk does not take
 class Recovery:
     """Used by the main thread of the shipper process, which holds the pipe."""
 
-    def __init__(self, folder: str, pipe: int, intake: Intake, account: Ledger) -> None:
+    def __init__(self, folder: str, pipe: int, intake: Intake, account: Account) -> None:
         self._folder = folder
         self._pipe = pipe
         self._intake = intake
@@ -43,7 +43,7 @@ class Recovery:
         try:
             self._find_lost()
             if self._lost:
-                self._intake.catch_up()
+                self._intake.drain_pipe()
                 self._account.follow(_ALL, ended=True)  # of half a frame there, the rest is not in the pipe any more
             while self._lost:
                 self._intake.put_back(self._lost_frames(self._lost[0]))

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..config.limits import Spooling
-from ..journal.account import Ledger
+from ..journal.account import Account
 from ..journal.cursor import Cursor
 from ..journal.cursor_files import saved_positions
-from ..journal.segments import segments, size_on_disk
-from ..journal.writer import Position, punch, release
+from ..journal.segments import Position, punch_hole, release, segments, size_on_disk
 from ..spool.layout import Spool
 from . import log
 from .deliveries import Deliveries
@@ -28,7 +27,7 @@ class Retention:
     """Deletes segments. Used by the main thread."""
 
     def __init__(
-        self, spool: Spool, spooling: Spooling, account: Ledger, intake: Intake, deliveries: Deliveries
+        self, spool: Spool, spooling: Spooling, account: Account, intake: Intake, deliveries: Deliveries
     ) -> None:
         self._spool = spool
         self._spooling = spooling
@@ -46,7 +45,7 @@ class Retention:
         least = min(positions)
         release(self._spool.journal, least.segment)
         if self._intake.trouble:
-            punch(self._spool.journal, min(least, self._account.durable))
+            punch_hole(self._spool.journal, min(least, self._account.durable))
 
     def _removed_backends(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Name and cursor of every backend that was delivered to once, and is not in the settings any more."""

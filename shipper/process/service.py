@@ -15,8 +15,8 @@ import time
 from types import FrameType
 
 from ..config.settings import Settings
-from ..journal.account import Ledger
-from ..journal.writer import Writer, rescue
+from ..journal.account import Account
+from ..journal.writer import Writer, drain_pipe
 from ..spool.layout import Spool
 from ..transport.orphans import count_events, write_orphan
 from . import log
@@ -55,7 +55,7 @@ class Service:
         self._handed_over = False
         self._cleaned_at = float("-inf")
         overflows = tuple(dict.fromkeys((spool.overflow, spool.overflow_on_disk)))
-        self._account = Ledger(spool.ledger, spool.journal, spool.damaged)
+        self._account = Account(spool.ledger, spool.journal, spool.damaged)
         self._deliveries = Deliveries(settings, spool, self._account, self._changed.set)
         newest = max(self._account.position.segment, self._deliveries.newest_segment)
         writer = Writer(spool.journal, segment_bytes=settings.spooling.segment, first=newest)
@@ -203,7 +203,8 @@ class Service:
         """Save what processes wrote that came, and ended, since intake has ended."""
         with contextlib.suppress(OSError):
             self._recovery.look()
-        rescue(self._pipe, self._spool.journal)
+        with Writer(self._spool.journal) as writer, contextlib.suppress(OSError):
+            drain_pipe(self._pipe, writer)
         self._save_rest()
         self._recovery.end()
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..config.settings import Settings
-from ..journal.account import Ledger
-from ..journal.writer import Position
+from ..journal.account import Account
+from ..journal.segments import Position
 from ..spool.files import write_atomically
 from ..transport.drops import Drops
 from ..transport.orphans import living_drops
@@ -34,7 +34,7 @@ class StatusWriter:
     """Used by the main thread of the shipper process."""
 
     def __init__(
-        self, path: str, account: Ledger, intake: Intake, deliveries: Deliveries, *, overflows: Sequence[str]
+        self, path: str, account: Account, intake: Intake, deliveries: Deliveries, *, overflows: Sequence[str]
     ) -> None:
         self._path = path
         self._account = account

@@ -221,13 +221,13 @@ class Case:
             yield from NAMED.findall(json.loads(line)["event"]["message"])
 
     def _spooled(self, service: str) -> Iterator[str]:
-        """What stands behind the backend's cursor; nobody's cursor is moved."""
+        """The events after the backend's cursor; its file is not changed."""
         cursor = Cursor(str(Path(self.spool.cursors) / f"{service}.json"), self.spool.journal)
         while entries := cursor.read(1000, 1 << 30):
             for entry in entries:
                 yield from NAMED.findall(unpack(entry.payload or b"", entry.id).message)
-                entry.outcome = "seen"
-            cursor._main._entries.clear()
+                cursor.settle(entry, "seen")
+            cursor.commit(save=False)
         cursor.close()
 
     def check(self, *, fresh: bool = True, doubles: int | None = None) -> None:

@@ -22,10 +22,10 @@ import shipper
 from shipper.event.codec import unpack
 from shipper.event.model import Event
 from shipper.event.truncate import pack
-from shipper.journal.account import Ledger
+from shipper.journal.account import Account
 from shipper.journal.cursor import Cursor
-from shipper.journal.segments import segment_path
-from shipper.journal.writer import Position, Reader
+from shipper.journal.reader import Reader
+from shipper.journal.segments import Position, segment_path
 from shipper.spool.layout import Spool
 from shipper.transport import frame
 
@@ -82,7 +82,7 @@ class Folder:
         """The names of what a backend would get, as its own process sees it."""
         path = os.path.join(self.spool.cursors, "a.json")
         cursor = Cursor(path, self.spool.journal, clock=_ticks(), gone=lambda pid: True)
-        cursor.hurry_up(alone=True)
+        cursor.set_drain_mode(no_writers=True)
         names = []
         for _ in range(5):  # what begins like a frame is waited for, for a second by the clock
             for entry in cursor.read(100_000, 1 << 30):
@@ -92,8 +92,8 @@ class Folder:
         cursor.close()
         return names
 
-    def count(self) -> Ledger:
-        ledger = Ledger(self.spool.ledger, self.spool.journal, self.spool.damaged)
+    def count(self) -> Account:
+        ledger = Account(self.spool.ledger, self.spool.journal, self.spool.damaged)
         while ledger.follow():
             pass
         ledger.save()

@@ -21,8 +21,8 @@ import pytest
 import shipper
 from shipper.event.model import Event
 from shipper.event.truncate import pack
+from shipper.journal.assembler import DEAD_WRITER
 from shipper.journal.segments import segment_path
-from shipper.journal.window import DEAD_WRITER
 from shipper.journal.writer import Writer
 from shipper.report import total
 from shipper.transport import frame

@@ -35,7 +35,7 @@ POINTS = [
     Failpoint("before a new segment", "shipper.journal.writer:open_file", where="000000000002.seg"),
     Failpoint("after a new segment", "shipper.journal.writer:open_file", "after", where="000000000002.seg"),
     Failpoint("after a rotation", "shipper.journal.writer:Writer.rotate_if_due", "after", number=3),
-    Failpoint("before a cursor is written", "shipper.journal.cursor:write_atomically", where="trakerr.json"),
+    Failpoint("before a cursor is written", "shipper.journal.cursor_files:write_atomically", where="trakerr.json"),
     Failpoint("before a cursor is replaced", "os:replace", where="trakerr.json"),
     Failpoint("after a cursor was replaced", "os:replace", "after", where="trakerr.json"),
     Failpoint("before a dead letter", "shipper.delivery.dead_letters:DeadLetters.write"),
@@ -58,7 +58,7 @@ POINTS = [
 ADOPTING = [
     Failpoint("before an overflow is appended", "shipper.journal.writer:Writer.append"),
     Failpoint("after an overflow was appended", "shipper.journal.writer:Writer.append", "after"),
-    Failpoint("before its drops are noted", "shipper.journal.account:Ledger.note_drops"),
+    Failpoint("before its drops are noted", "shipper.journal.account:Account.note_drops"),
     Failpoint("before an overflow is removed", "shipper.transport.orphans:OrphanedOverflow.remove"),
     Failpoint("after an overflow was removed", "shipper.transport.orphans:OrphanedOverflow.remove", "after"),
 ]

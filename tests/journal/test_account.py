@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.journal import account
-from shipper.journal.account import Ledger, _Process
+from shipper.journal import account, sequences
+from shipper.journal.account import Account
 from shipper.journal.segments import segment_path
+from shipper.journal.sequences import SequenceTracker
 from shipper.transport import frame
 
 TOKEN = b"tokentok"
@@ -41,15 +42,15 @@ def write(spool: Path) -> Callable[[bytes], None]:
 
 
 Write = Callable[[bytes], None]
-Open = Callable[[], Ledger]
+Open = Callable[[], Account]
 
 
 @pytest.fixture
 def ledger_(spool: Path, write: Write) -> Iterator[Open]:
-    opened: list[Ledger] = []
+    opened: list[Account] = []
 
-    def make() -> Ledger:
-        opened.append(Ledger(str(spool / "ledger.json"), str(spool / "journal"), str(spool / "damaged")))
+    def make() -> Account:
+        opened.append(Account(str(spool / "ledger.json"), str(spool / "journal"), str(spool / "damaged")))
         return opened[-1]
 
     yield make
@@ -57,16 +58,16 @@ def ledger_(spool: Path, write: Write) -> Iterator[Open]:
         each.close()
 
 
-def followed(book: Ledger) -> Ledger:
+def followed(book: Account) -> Account:
     book.follow(10_000)
     return book
 
 
 @given(st.lists(st.integers(0, 60), max_size=120))
 def test_sequence_numbers_are_remembered_as_a_set_would(numbers: list[int]) -> None:
-    process, seen = _Process(1), set[int]()
+    process, seen = SequenceTracker(1), set[int]()
     for number in numbers:
-        assert process.see(number) == (number not in seen)
+        assert process.add(number) == (number not in seen)
         seen.add(number)
 
     missing = set(range(max(seen, default=-1) + 1)) - seen
@@ -76,19 +77,19 @@ def test_sequence_numbers_are_remembered_as_a_set_would(numbers: list[int]) -> N
 
 
 def test_more_gaps_than_are_remembered_are_still_counted() -> None:
-    process = _Process(1)
+    process = SequenceTracker(1)
     for seq in range(0, 20_000, 2):
-        assert process.see(seq)
+        assert process.add(seq)
 
     assert process.missing == 9_999
-    assert len(process.ranges) <= account.MOST_RANGES
+    assert len(process.ranges) <= sequences.MAX_RANGES
 
 
 def test_events_are_counted_by_level_and_doubles_apart(ledger_: Open, write: Write) -> None:
     write(event(0) + event(1, level=40, size=9000) + event(2, level=10) + event(1, level=40) + mark(1))
     book = followed(ledger_())
 
-    assert (book.journaled, book.doubles, book.missing) == (3, 1, 0)
+    assert (book.journaled, book.duplicates, book.missing) == (3, 1, 0)
     assert book.levels == {"INFO": 1, "ERROR": 1, "DEBUG": 1}
     assert not book.follow()
 
@@ -101,7 +102,7 @@ def test_gaps_name_what_never_came_and_close_when_it_comes(ledger_: Open, write:
 
     write(b"".join(event(seq) for seq in (4, 3, 0, 2)))
     assert followed(book).missing == 0
-    assert book.doubles == 0
+    assert book.duplicates == 0
 
 
 def test_marks_say_where_the_journal_stood_and_survive_a_restart(ledger_: Open, write: Write) -> None:
@@ -136,8 +137,8 @@ def test_of_very_many_unfinished_events_the_last_are_remembered(ledger_: Open, w
     write(b"".join(frame.encode(b"." * 5000, token=TOKEN, seq=seq, pid=ME)[0] for seq in range(200)))
     book = followed(ledger_())
 
-    assert not any(book.has(TOKEN, seq, 1) for seq in range(200 - account.MOST_OPEN, 200))
-    assert len(book._processes[TOKEN.hex()].open) == account.MOST_OPEN
+    assert not any(book.has(TOKEN, seq, 1) for seq in range(200 - sequences.MAX_OPEN, 200))
+    assert len(book._processes[TOKEN.hex()].open) == sequences.MAX_OPEN
 
 
 def test_frames_of_a_kind_from_the_future_are_no_events(ledger_: Open, write: Write) -> None:
@@ -181,14 +182,14 @@ def test_restarts_at_any_moment_count_nothing_twice(steps: list[str]) -> None:
                 book = _open(made)
         followed(book)
 
-        assert (book.journaled, book.doubles) == (written, 0)
+        assert (book.journaled, book.duplicates) == (written, 0)
         assert book.missing == max(0, written - 1)
         assert book.levels == ({"INFO": written} if written else {})
         book.close()
 
 
-def _open(folder: Path) -> Ledger:
-    return Ledger(str(folder / "ledger.json"), str(folder / "journal"), str(folder / "damaged"))
+def _open(folder: Path) -> Account:
+    return Account(str(folder / "ledger.json"), str(folder / "journal"), str(folder / "damaged"))
 
 
 def test_drops_said_again_are_counted_once(ledger_: Open, write: Write) -> None:
@@ -209,7 +210,7 @@ def test_drops_said_again_are_counted_once(ledger_: Open, write: Write) -> None:
 
 
 def test_more_processes_than_are_remembered_are_added_up(ledger_: Open, write: Write) -> None:
-    count = account.MOST_PROCESSES + 100
+    count = account.MAX_PROCESSES + 100
     write(b"".join(event(1, token=b"%08d" % number, pid=99_000_000) for number in range(count)))
     book = ledger_()
     book.note_drops("living", 0, {"queue_full": {"DEBUG": 1}})
@@ -219,7 +220,7 @@ def test_more_processes_than_are_remembered_are_added_up(ledger_: Open, write: W
 
     assert book.missing == count
     assert book.journaled == count
-    assert len(book.gaps()) <= account.MOST_PROCESSES
+    assert len(book.gaps()) <= account.MAX_PROCESSES
     assert book.drops == {"queue_full": {"DEBUG": 1}}
 
 
@@ -240,4 +241,4 @@ def test_a_half_damaged_ledger_counts_nothing_twice(ledger_: Open, write: Write,
     (spool / "ledger.json").write_text(text.replace('"ranges"', '"rangers"'))
 
     book = followed(ledger_())
-    assert (book.journaled, book.doubles, book.levels) == (2, 0, {"INFO": 2})
+    assert (book.journaled, book.duplicates, book.levels) == (2, 0, {"INFO": 2})

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from shipper.journal.cursor import Cursor
+from shipper.journal.entry import DELIVERED, Entry
 from shipper.journal.segments import segment_path
-from shipper.journal.window import DELIVERED, Entry
 from shipper.journal.writer import Writer
 from shipper.transport import frame
 

@@ -18,12 +18,14 @@ from pathlib import Path
 import pytest
 
 from shipper.event.model import EventId
-from shipper.journal import writer as journal
+from shipper.journal import reader as journal
+from shipper.journal.assembler import DEAD_WRITER, MAX_PARTS, SLOW_WRITER
 from shipper.journal.cursor import Cursor
 from shipper.journal.cursor_files import begin_cursor, saved_positions
-from shipper.journal.segments import segment_path, segments, size_on_disk
-from shipper.journal.window import DEAD, DEAD_WRITER, DELIVERED, MOST_PARTS, SLOW_WRITER
-from shipper.journal.writer import HALF_FRAME, Position, Reader, Writer, release
+from shipper.journal.entry import DEAD, DELIVERED
+from shipper.journal.reader import HALF_FRAME_SECONDS, Reader
+from shipper.journal.segments import Position, release, segment_path, segments, size_on_disk
+from shipper.journal.writer import Writer
 from shipper.spool.files import open_file
 from shipper.transport import frame
 from shipper.transport.shared_file import process_is_gone
@@ -180,7 +182,7 @@ def test_a_dead_writers_unfinished_event_is_not_given_up_for_a_full_disk(
     deliver(reading)
     for _ in range(10):
         clock.now += DEAD_WRITER
-        reading.hurry_up(alone=False, held_up=True)
+        reading.set_drain_mode(no_writers=False, disk_blocked=True)
         assert deliver(reading) == []
     clock.now += DEAD_WRITER - 0.1
 
@@ -199,7 +201,7 @@ def test_for_a_full_disk_an_unfinished_event_is_not_waited_for_without_end(
     deliver(reading)
     clock.now += SLOW_WRITER
 
-    reading.hurry_up(alone=False, held_up=True)
+    reading.set_drain_mode(no_writers=False, disk_blocked=True)
     deliver(reading)
 
     assert reading.counts == {"incomplete": 1}
@@ -429,7 +431,7 @@ def test_a_half_frame_at_the_end_is_passed_once_its_rest_is_overdue(
     reading = cursor()
 
     assert deliver(reading) == []
-    clock.now += HALF_FRAME
+    clock.now += HALF_FRAME_SECONDS
     assert deliver(reading) == [1]
 
 
@@ -474,7 +476,7 @@ def test_a_part_of_another_size_does_not_break_an_event(writer: Writer, cursor: 
 
 
 def test_an_event_of_impossible_size_is_counted_and_not_waited_for(writer: Writer, cursor: Open) -> None:
-    writer.append(frames(b"x" * 4052 * (MOST_PARTS + 1), 0)[0] + whole(b"y", 1))
+    writer.append(frames(b"x" * 4052 * (MAX_PARTS + 1), 0)[0] + whole(b"y", 1))
     reading = cursor()
 
     assert deliver(reading) == [1]
@@ -633,7 +635,7 @@ def test_what_is_no_frame_at_the_end_is_waited_for_before_it_counts_as_damage(
     good = path.stat().st_size
 
     os.truncate(path, good + 100)
-    clock.now += HALF_FRAME - 0.1
+    clock.now += HALF_FRAME_SECONDS - 0.1
     assert deliver(reading) == []
     os.truncate(path, good)
     writer.append(whole(b"y", 1))
@@ -641,7 +643,7 @@ def test_what_is_no_frame_at_the_end_is_waited_for_before_it_counts_as_damage(
 
     os.truncate(path, path.stat().st_size + 100)
     assert deliver(reading) == []
-    clock.now += HALF_FRAME
+    clock.now += HALF_FRAME_SECONDS
     assert deliver(reading) == []
     assert reading.position.offset == path.stat().st_size
 

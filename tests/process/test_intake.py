@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from shipper.journal.segments import segment_path, segments
-from shipper.journal.writer import Position, Reader, Writer
+from shipper.journal.reader import Reader
+from shipper.journal.segments import Position, segment_path, segments
+from shipper.journal.writer import Writer
 from shipper.process.intake import Intake
 from shipper.transport import frame
 from shipper.transport.overflow import Overflow

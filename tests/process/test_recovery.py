@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from shipper.journal.account import Ledger
-from shipper.journal.writer import Position, Reader, Writer
+from shipper.journal.account import Account
+from shipper.journal.reader import Reader
+from shipper.journal.segments import Position
+from shipper.journal.writer import Writer
 from shipper.process.intake import Intake
 from shipper.process.recovery import Recovery
 from shipper.transport import frame
@@ -47,13 +49,13 @@ class Place:
         grow_pipe(self.pipe)
         self.writer = Writer(str(self.journal), segment_bytes=1 << 20)
         self.intake = Intake(self.pipe, self.writer, str(self.memory))
-        self.ledger = Ledger(str(self._folder / "ledger.json"), str(self.journal), str(self._folder / "damaged"))
-        self.recovery = Recovery(str(self.memory), self.pipe, self.intake, self.ledger)
+        self.account = Account(str(self._folder / "ledger.json"), str(self.journal), str(self._folder / "damaged"))
+        self.recovery = Recovery(str(self.memory), self.pipe, self.intake, self.account)
 
     def end(self) -> None:
         """As one that is killed."""
         self.writer.close()
-        self.ledger.close()
+        self.account.close()
         os.close(self.pipe)
 
     def restart(self) -> None:
@@ -142,7 +144,7 @@ def test_frames_that_are_still_in_the_pipe_are_not_put_back_too(place: Place) ->
 def test_frames_in_the_journal_are_not_put_back(place: Place) -> None:
     def work(queue: RecordQueue) -> None:
         put_three(queue)
-        place.intake.catch_up()
+        place.intake.drain_pipe()
         put_three(queue)
 
     place.killed(work)
@@ -164,9 +166,9 @@ def test_of_an_event_that_is_journaled_in_part_only_the_rest_is_put_back(place: 
 
     place.recovery.begin()
 
-    place.ledger.follow()
-    (token,) = place.ledger.seen()
-    assert all(place.ledger.has(bytes.fromhex(token), 3, part) for part in range(3))
+    place.account.follow()
+    (token,) = place.account.seen()
+    assert all(place.account.has(bytes.fromhex(token), 3, part) for part in range(3))
     assert place.journaled == [(0, 0), (1, 0), (2, 0), (3, 0), (3, 1), (3, 2)]
 
 
@@ -178,9 +180,9 @@ def test_behind_half_a_frame_at_the_end_of_the_journal_nothing_is_put_back_twice
 
     place.recovery.begin()
 
-    place.ledger.follow()
-    assert (place.ledger.journaled, place.ledger.doubles) == (4, 0)
-    assert (place.ledger.corrupt, place.ledger.corrupt_bytes) == (1, 100)
+    place.account.follow()
+    assert (place.account.journaled, place.account.duplicates) == (4, 0)
+    assert (place.account.corrupt, place.account.corrupt_bytes) == (1, 100)
 
 
 def test_behind_half_a_frame_nothing_is_put_back_twice_when_descriptors_were_missing_first(place: Place) -> None:
@@ -188,7 +190,7 @@ def test_behind_half_a_frame_nothing_is_put_back_twice_when_descriptors_were_mis
 
     def whole(queue: RecordQueue) -> None:
         put_three(queue)
-        place.intake.catch_up()
+        place.intake.drain_pipe()
 
     for work in (partial(put_half, place), whole):
         place.killed(work)
@@ -199,8 +201,8 @@ def test_behind_half_a_frame_nothing_is_put_back_twice_when_descriptors_were_mis
     with place.at_work():
         wait_until(place.is_recovered, 10)
 
-    place.ledger.follow()
-    assert (place.ledger.journaled, place.ledger.doubles) == (4, 0)
+    place.account.follow()
+    assert (place.account.journaled, place.account.duplicates) == (4, 0)
 
 
 def test_half_a_frame_at_the_end_of_the_journal_prevents_no_recovery(place: Place) -> None:
@@ -214,9 +216,9 @@ def test_half_a_frame_at_the_end_of_the_journal_prevents_no_recovery(place: Plac
     with place.at_work():
         wait_until(place.is_recovered, 10)
 
-    wait_until(lambda: place.ledger.follow() or place.ledger.journaled, 5)
-    assert (place.ledger.journaled, place.ledger.doubles) == (1, 0)
-    assert (place.ledger.corrupt, place.ledger.corrupt_bytes) == (1, 100)
+    wait_until(lambda: place.account.follow() or place.account.journaled, 5)
+    assert (place.account.journaled, place.account.duplicates) == (1, 0)
+    assert (place.account.corrupt, place.account.corrupt_bytes) == (1, 100)
 
 
 def test_an_event_that_was_never_whole_is_not_journaled_again(place: Place) -> None:
@@ -229,9 +231,9 @@ def test_an_event_that_was_never_whole_is_not_journaled_again(place: Place) -> N
     place.killed(work)
     place.recovery.begin()
 
-    place.ledger.follow()
+    place.account.follow()
     assert place.journaled == [(0, 0)]
-    assert place.ledger.doubles == 0
+    assert place.account.duplicates == 0
 
 
 def test_the_mirror_of_a_running_process_stays(place: Place) -> None:
@@ -243,7 +245,7 @@ def test_the_mirror_of_a_running_process_stays(place: Place) -> None:
         place.recovery.look()
 
     assert len(os.listdir(place.memory)) == 1
-    place.intake.catch_up()
+    place.intake.drain_pipe()
     queue.close()
 
 
@@ -254,7 +256,7 @@ def test_the_mirror_of_an_ended_process_is_removed_once_its_frames_are_journaled
     for _ in range(3):
         place.recovery.look()
     assert len(os.listdir(place.memory)) == 1
-    place.intake.catch_up()
+    place.intake.drain_pipe()
     place.recovery.look()
 
     assert os.listdir(place.memory) == []
@@ -268,7 +270,7 @@ def test_the_process_removes_mirrors_at_its_end_unless_something_is_in_the_pipe(
 
     place.recovery.end()
     assert len(os.listdir(place.memory)) == 1
-    place.intake.catch_up()
+    place.intake.drain_pipe()
     place.recovery.end()
 
     assert os.listdir(place.memory) == []
@@ -375,7 +377,7 @@ def test_the_mirrors_of_many_ended_processes_take_no_descriptors(place: Place) -
     place.recovery.look()
 
     assert len(os.listdir("/dev/fd")) == before
-    place.intake.catch_up()
+    place.intake.drain_pipe()
     place.recovery.look()
     assert os.listdir(place.memory) == []
 

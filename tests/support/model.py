@@ -8,10 +8,11 @@ from collections import Counter
 from pathlib import Path
 
 from shipper.event.model import EventId
+from shipper.journal.assembler import SLOW_WRITER
 from shipper.journal.cursor import Cursor
-from shipper.journal.segments import segment_path, segments
-from shipper.journal.window import DELIVERED, SLOW_WRITER, Entry
-from shipper.journal.writer import Position, Writer, release
+from shipper.journal.entry import DELIVERED, Entry
+from shipper.journal.segments import Position, release, segment_path, segments
+from shipper.journal.writer import Writer
 from shipper.transport import frame
 
 LEVELS = (10, 20, 30, 40)

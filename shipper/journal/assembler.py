@@ -1,0 +1,102 @@
+"""Puts events of several frames together.
+
+Invariants: an event that is given up is settled as incomplete, once; it is given up only when the rest of it can't come
+any more, and only after the journal was read up to the end that it had when patience ended. Frames of an event whose
+first frame is not here are ignored: that event is another lane's, or its first frame was damaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..event.model import MAX_EVENT, EventId
+from ..transport import frame
+from .entry import INCOMPLETE, Entry, settle
+from .segments import Position
+
+MAX_PARTS = MAX_EVENT // frame.MAX_PAYLOAD + 2
+DEAD_WRITER = 5.0  # seconds for the rest of a killed writer's event to arrive, from its overflow too
+SLOW_WRITER = 300.0  # seconds between two frames of an event whose writer lives, and may be stopped
+
+
+class _Parts:
+    """The frames of an unfinished event."""
+
+    __slots__ = ("entry", "pieces", "seen", "total", "until")
+
+    def __init__(self, entry: Entry, total: int, now: float) -> None:
+        self.entry = entry
+        self.total = total
+        self.pieces: dict[int, bytes] = {}
+        self.seen = now  # when the last of its frames was read
+        self.until: Position | None = None  # the journal's end when patience ended
+
+
+class Assembler:
+    """The unfinished events of one window. ``gone`` tells whether the process of that pid has ended."""
+
+    def __init__(self, *, clock: Callable[[], float], gone: Callable[[int], bool]) -> None:
+        self.no_writers = False  # no process is left that could finish an event
+        self.disk_blocked_at = float("-inf")  # when the rest of an event last could not get into the journal
+        self._clock = clock
+        self._gone = gone
+        self._unfinished: dict[EventId, _Parts] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._unfinished)
+
+    def __contains__(self, id: EventId) -> bool:
+        return id in self._unfinished
+
+    def begin(self, entry: Entry, parts: int, payload: bytes) -> None:
+        """The first frame of an event of several ``parts``. One of impossible size is given up at once.
+
+        A first frame that comes twice, because its writer was killed while it emptied its overflow, counts twice.
+        """
+        if entry.id in self._unfinished:
+            self._unfinished[entry.id].entry.weight += 1
+        else:
+            self._unfinished[entry.id] = _Parts(entry, parts, self._clock())
+            if parts > MAX_PARTS:
+                self._give_up(entry.id)
+        self.add(entry.id, 0, parts, payload)
+
+    def add(self, id: EventId, part: int, parts: int, payload: bytes) -> Entry | None:
+        """A frame of an event; the event when it is whole now."""
+        unfinished = self._unfinished.get(id)
+        if unfinished is None or parts != unfinished.total:
+            return None
+        unfinished.pieces[part] = payload
+        unfinished.seen = self._clock()
+        if len(unfinished.pieces) < unfinished.total:
+            return None
+        del self._unfinished[id]
+        unfinished.entry.payload = b"".join(unfinished.pieces[each] for each in range(unfinished.total))
+        return unfinished.entry
+
+    def give_up_overdue(self, read: Position, end: Callable[[], Position], *, at_end: bool = False) -> None:
+        """Settle events whose rest will not come as incomplete, given how far the journal was ``read``."""
+        now = self._clock()
+        for id, unfinished in list(self._unfinished.items()):
+            if now - unfinished.seen < self._patience(unfinished.entry.pid, now):
+                continue
+            if unfinished.until is None:
+                unfinished.until = end()
+            if at_end or read >= unfinished.until:
+                self._give_up(id)
+
+    def _patience(self, pid: int, now: float) -> float:
+        """Seconds to wait for the next frame of an event."""
+        if self.no_writers:
+            return 0.0
+        # While the disk is full, a dead writer's frames may wait in the pipe, in its mirror or in its overflow.
+        is_blocked = now - self.disk_blocked_at < DEAD_WRITER
+        return DEAD_WRITER if not is_blocked and self._gone(pid) else SLOW_WRITER
+
+    def _give_up(self, id: EventId) -> None:
+        settle(self._unfinished.pop(id).entry, INCOMPLETE)
+
+    def forget_before(self, segment: int) -> None:
+        """Forget the events that begin before a segment; the caller settles them."""
+        parts = self._unfinished
+        self._unfinished = {id: each for id, each in parts.items() if each.entry.start.segment >= segment}

@@ -1,0 +1,67 @@
+"""An event that was read and is not counted yet, and what can become of it."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from ..event.model import EventId
+from .segments import Position
+
+DELIVERED, FILTERED, DEAD = "delivered", "filtered", "dead"
+INCOMPLETE, QUOTA = "incomplete", "quota"
+LOST = (INCOMPLETE, QUOTA)
+"""The outcomes that are drops: they are counted by level, too."""
+
+
+class Entry:
+    """One event of the journal. ``outcome`` is None until it is settled, ``payload`` None until all frames are there.
+
+    ``weight`` is the number of events that it stands for: settled neighbours are kept as one entry. The deliverer keeps
+    its own notes here: ``attempts``, ``not_before``, ``failing_since``, ``passed_then``.
+    """
+
+    __slots__ = (
+        "attempts",
+        "failing_since",
+        "id",
+        "level",
+        "not_before",
+        "outcome",
+        "passed_then",
+        "payload",
+        "pid",
+        "start",
+        "weight",
+    )
+
+    def __init__(self, start: Position, id: EventId, level: int, pid: int, payload: bytes | None) -> None:
+        self.start = start
+        self.id = id
+        self.level = level
+        self.pid = pid
+        self.payload = payload
+        self.outcome: str | None = None
+        self.weight = 1
+        self.attempts = 0
+        self.not_before = 0.0
+        self.failing_since: float | None = None
+        self.passed_then = 0
+
+
+def settle(entry: Entry, outcome: str) -> None:
+    """Say what became of an event: DELIVERED, FILTERED, DEAD, INCOMPLETE or QUOTA."""
+    entry.outcome = outcome
+    entry.payload = b""
+
+
+def compact(entries: deque[Entry]) -> deque[Entry]:
+    """The same entries, with settled neighbours of one outcome as one. Lost ones stay: their levels are counted."""
+    kept: deque[Entry] = deque()
+    for entry in entries:
+        last = kept[-1] if kept else None
+        is_alike = last is not None and entry.outcome not in (None, *LOST) and entry.outcome == last.outcome
+        if last is not None and is_alike:
+            last.weight += entry.weight
+        else:
+            kept.append(entry)
+    return kept

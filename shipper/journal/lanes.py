@@ -1,0 +1,185 @@
+"""The main lane and the express lane: errors need not wait for a long backlog.
+
+Invariants: an event belongs to the lane in which its first frame begins, and whoever takes its first frame takes all of
+it. While there is an express lane, events of at least its level that begin at its start or later are its own;
+everything else is the main lane's. Every event is one lane's, so it is delivered and counted once.
+
+The express lane begins at the end that the journal has at that moment. It lasts until the main lane has read up to the
+first event that the express lane has not settled. From there the main lane reads alone, and takes over the entries that
+the express lane still holds. The part of the journal that the express lane settled stays known (`Lanes.span`, in the
+cursor file) until the main lane has settled everything before its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from .cursor_files import Span
+from .entry import Entry
+from .segments import Position, segment_size
+from .window import Window
+
+
+class MainLane:
+    """Every event but those of the express lane's span."""
+
+    def __init__(self) -> None:
+        self.express: Span | None = None
+
+    def belongs_to_other_lane(self, start: Position, level: int) -> bool:
+        return self.express is not None and self.express.holds(start, level)
+
+
+class ExpressLane:
+    """Events of at least ``level``."""
+
+    def __init__(self, level: int) -> None:
+        self.level = level
+
+    def belongs_to_other_lane(self, start: Position, level: int) -> bool:
+        return level < self.level
+
+
+class Lanes:
+    """The events of a journal from ``position`` on; those in ``span`` were settled by an express lane."""
+
+    def __init__(
+        self,
+        folder: str,
+        position: Position,
+        span: Span | None,
+        *,
+        level: int,
+        clock: Callable[[], float],
+        gone: Callable[[int], bool],
+    ) -> None:
+        self._folder = folder
+        self._level = level
+        self._clock = clock
+        self._gone = gone
+        self._lane = MainLane()
+        self._main = Window(folder, position, self._lane, level=level, clock=clock, gone=gone)
+        self._express: Window | None = None
+        self._is_express_turn = False
+        # A span may be of a journal that was cut since: what comes in the cut part's place is not settled.
+        if span is not None and self.position < span.end and segment_size(folder, span.end.segment) >= span.end.offset:
+            self._open_express(span)
+
+    @property
+    def position(self) -> Position:
+        """Everything that begins before it is settled and counted, but for unsettled events of the express lane."""
+        return self._main.position
+
+    @property
+    def position_read(self) -> Position:
+        """Every event of the main lane that begins before it was taken, settled or not."""
+        return self._main.position_read
+
+    @property
+    def span(self) -> Span | None:
+        """What the express lane has settled and counted, while the main lane has not."""
+        return self._lane.express
+
+    @property
+    def unread(self) -> int:
+        """About how many bytes the main lane has still to read."""
+        return self._main.unread
+
+    @property
+    def urgent(self) -> bool:
+        """Whether a flush waits for what stands before a mark that was read since this was last set to False."""
+        return any(window.urgent for window in self._windows)
+
+    @urgent.setter
+    def urgent(self, value: bool) -> None:
+        for window in self._windows:
+            window.urgent = value
+
+    @property
+    def _windows(self) -> tuple[Window, ...]:
+        return (self._main,) if self._express is None else (self._main, self._express)
+
+    def set_drain_mode(self, no_writers: bool, *, disk_blocked: bool) -> None:
+        for window in self._windows:
+            window.assembler.no_writers = no_writers
+            if disk_blocked:
+                window.assembler.disk_blocked_at = self._clock()
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def read(self, most: int, max_bytes: int) -> list[Entry]:
+        """The next events to deliver, at most so many and about so many bytes. OSError when the journal can't be read
+        now and none were read."""
+        if self._express is None or self.span is None:
+            return self._main.read(most, max_bytes)
+        entries = self._read_express(self._express, most, max_bytes)
+        try:
+            entries += self._main.read(most - len(entries), max_bytes, self.span.end)
+            if self._main.reached >= self.span.end:
+                self._merge(self._express)
+                entries += self._main.read(most - len(entries), max_bytes)
+        except OSError:
+            if not entries:  # else they are returned: nobody would read them again
+                raise
+        return entries
+
+    def _read_express(self, express: Window, most: int, max_bytes: int) -> list[Entry]:
+        """At most half of what is wanted, and every other one where one is wanted: the backlog must advance too."""
+        self._is_express_turn = not self._is_express_turn
+        share = most // 2 if most > 1 else int(self._is_express_turn)
+        entries = express.read(share, max_bytes // 2)
+        self._extend_span(express)
+        return entries
+
+    # -- beginning and end of the express lane -----------------------------------------------------------------------
+
+    def begin_express(self, level: int) -> None:
+        """Begin an express lane for events of at least ``level`` that come from now on, unless there is one."""
+        if self.span is None:
+            end = self._main.end
+            self._open_express(Span(end, end, max(self._level, level)))
+
+    def _open_express(self, span: Span) -> None:
+        self._lane.express = span
+        lane = ExpressLane(span.level)
+        self._express = Window(self._folder, span.end, lane, level=self._level, clock=self._clock, gone=self._gone)
+        self._express.assembler.no_writers = self._main.assembler.no_writers
+        self._express.assembler.disk_blocked_at = self._main.assembler.disk_blocked_at
+
+    def _extend_span(self, express: Window) -> None:
+        if self._lane.express is not None:
+            self._lane.express = self._lane.express._replace(end=express.position)
+
+    def _merge(self, express: Window) -> None:
+        """The main lane has read up to the express lane's first unsettled event, and goes on alone from there."""
+        self._main.take_over(express.whole())
+        express.close()
+        self._express = None
+
+    # -- settling ----------------------------------------------------------------------------------------------------
+
+    def settled(self) -> Iterator[Entry]:
+        """Take out the settled entries of each lane up to the first that is not settled."""
+        yield from self._main.settled()
+        if self._express is not None:
+            yield from self._express.settled()
+            self._extend_span(self._express)
+        elif self.span is not None and self.position >= self.span.end:
+            self._lane.express = None
+
+    def skip_to(self, segment: int) -> Iterator[Entry]:
+        """Settle everything before a segment that is not settled as given up for the quota, and take out the entries of
+        the express lane that this settles."""
+        if self._express is not None and self.span is not None:
+            self._express.skip_to(segment)
+            yield from self._express.settled()
+            self._extend_span(self._express)
+            self._main.skip_to(segment, self.span.end)
+            if self._main.reached < self.span.end:
+                return
+            self._merge(self._express)
+        self._main.skip_to(segment)
+
+    def close(self) -> None:
+        for window in self._windows:
+            window.close()
