@@ -1,12 +1,12 @@
-"""What names a text in a few digits, without the megabytes of OpenSSL that `hashlib` loads into every worker."""
+"""SHA-256 without `hashlib`, which loads megabytes of OpenSSL into every worker."""
 
 from __future__ import annotations
 
 from typing import Any
 
 
-def _lean_sha256() -> Any:
-    for module in ("_sha2", "_sha256"):  # since Python 3.12, and before; some builds have neither
+def _sha256_constructor() -> Any:
+    for module in ("_sha2", "_sha256"):  # Python 3.12 and later, earlier ones; some builds have neither
         try:
             return __import__(module).sha256
         except ImportError:
@@ -16,10 +16,10 @@ def _lean_sha256() -> Any:
     return hashlib.sha256
 
 
-_sha256 = _lean_sha256()
+_sha256 = _sha256_constructor()
 
 
-def fingerprint(data: bytes) -> str:
-    """SHA-256, 64 hex digits."""
-    found: str = _sha256(data).hexdigest()
-    return found
+def sha256_hex(data: bytes) -> str:
+    """The SHA-256 of the data, as 64 hex digits."""
+    digest: str = _sha256(data).hexdigest()
+    return digest

@@ -84,7 +84,7 @@ class Pipeline:
                 self.queue.drop(reason, event.level)
                 return None
             reason = "redact"
-            self._redactor(changed, plain=is_sanitized and self._before_send is None)
+            self._redactor(changed, is_sanitized=is_sanitized and self._before_send is None)
             reason = "failed"
             return pack(changed)
         except CircuitOpen:

@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import Any
 
-from ..event.exceptions import raised
+from ..event.exceptions import capture_exceptions
 from ..event.model import Event
 from ..event.sanitize import (
     END_OF_TIME,
     FIRST_SECOND,
     MAX_NAME,
-    as_fields,
     as_integer,
     as_name,
     as_seconds,
     as_text,
-    guarded,
+    safe_repr,
+    safe_str,
+    sanitize_mapping,
     type_name,
 )
 from ..event.tracebacks import from_text
@@ -49,7 +50,7 @@ def _event(record: logging.LogRecord, context: Callable[[], Mapping[str, object]
     find = values.get
     extra = {key: value for key, value in values.items() if key not in _STANDARD}
     exc_info = find("exc_info")
-    exceptions = [] if exc_info is None else raised(exc_info)
+    exceptions = [] if exc_info is None else capture_exceptions(exc_info)
     if not exceptions and isinstance(text := find("exc_text"), str) and text:
         exceptions = from_text(as_text(text))
     stack = find("stack_info")
@@ -125,22 +126,22 @@ def _message(record: logging.LogRecord) -> str:
     except Exception:
         message = as_text(getattr(record, "msg", ""))
     args = getattr(record, "args", None)
-    return f"{message} [arguments that do not fit: {guarded(repr, args)}]" if args else message
+    return f"{message} [arguments that do not fit: {safe_repr(args)}]" if args else message
 
 
 def _extra(extra: dict[str, object]) -> dict[str, Any]:
     for key in list(extra):
         if isinstance(key, str) and key.startswith("_shipper"):
             del extra[key]
-    return as_fields(extra)
+    return sanitize_mapping(extra)
 
 
 def _context(context: Callable[[], Mapping[str, object]]) -> dict[str, Any]:
     try:
         given = context()
-        return as_fields(given) if given else {}
+        return sanitize_mapping(given) if given else {}
     except Exception as exc:
-        return {"[context]": f"<no context: {type_name(exc)}: {guarded(str, exc, MAX_NAME)}>"}
+        return {"[context]": f"<no context: {type_name(exc)}: {safe_str(exc, MAX_NAME)}>"}
 
 
 def task_name() -> object:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
-from .._support.lazy_pattern import Expression
+from .._support.lazy_pattern import LazyPattern
 from .._version import __version__
 from ..errors import ConfigurationError, DeliveryError, UnauthorisedError
 from ..event.model import Event
@@ -31,9 +31,9 @@ from .jkool_event import (
 )  # fmt: skip
 from .protocol import AppContext, HttpResponse
 
-_ACCESS_RESPONSE = Expression(r"\s*(<\?xml[^>]*>\s*)?<access-resp\b", re.IGNORECASE)
-_SUCCESS = Expression(r"<success>([^<]*)</success>", re.IGNORECASE)
-_REASON = Expression(r"<reason>([^<]*)</reason>", re.IGNORECASE)
+_ACCESS_RESPONSE = LazyPattern(r"\s*(<\?xml[^>]*>\s*)?<access-resp\b", re.IGNORECASE)
+_SUCCESS = LazyPattern(r"<success>([^<]*)</success>", re.IGNORECASE)
+_REASON = LazyPattern(r"<reason>([^<]*)</reason>", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class JKool(HttpSettings):

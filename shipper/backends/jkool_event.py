@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from .._support.lazy_pattern import Expression
+from .._support.lazy_pattern import LazyPattern
 from ..event.model import Event
 from ..event.tracebacks import traceback_text
 from . import json_body
@@ -63,7 +63,7 @@ def fqn_problem(text: object) -> str | None:
     return None
 
 
-_FQN_SIGNS = Expression(r"[#=]")
+_FQN_SIGNS = LazyPattern(r"[#=]")
 
 
 @functools.lru_cache(maxsize=16)
@@ -182,7 +182,7 @@ def as_property(name: str, value: Any) -> dict[str, Any]:
 
 
 # An event has no date objects: they became ISO 8601 texts when it was made.
-DATE = Expression(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d(:\d\d)?)?)?")
+DATE = LazyPattern(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d(:\d\d)?)?)?")
 
 
 def renamed(fields: dict[str, Any]) -> dict[str, Any]:

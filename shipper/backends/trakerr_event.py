@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..event.exceptions import Frame, Raised
+from ..event.exceptions import ExceptionInfo, Frame
 from ..event.model import Event
 from . import json_body
 
@@ -69,7 +69,7 @@ def milliseconds(seconds: float) -> int:
     return round(seconds * 1_000_000) // 1000
 
 
-def stacktrace(exceptions: Sequence[Raised], cwd: str) -> list[dict[str, Any]]:
+def stacktrace(exceptions: Sequence[ExceptionInfo], cwd: str) -> list[dict[str, Any]]:
     """``eventStacktrace``: the exception first, then its causes, contexts and members; outermost frames first."""
     return [
         {"type": one.type, "message": one.message, "traceLines": [_trace_line(frame, cwd) for frame in one.frames]}

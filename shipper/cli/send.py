@@ -93,7 +93,7 @@ def _event(given: argparse.Namespace) -> Event:
     import logging
 
     from ..application.record import from_record
-    from ..event.sanitize import plain
+    from ..event.sanitize import sanitize
     from .starting import level_from
 
     text = None if given.exception_from is None else _read(given.exception_from)
@@ -101,7 +101,7 @@ def _event(given: argparse.Namespace) -> Event:
     record = logging.LogRecord(given.logger, level, "", 0, given.message, None, None)
     record.exc_text = text
     event = from_record(record)
-    event.extra = plain(dict(given.extra))  # not through the record: a key may be the name of one of its attributes
+    event.extra = sanitize(dict(given.extra))  # not through the record: a key may be the name of one of its attributes
     return event
 
 

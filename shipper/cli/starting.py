@@ -7,7 +7,7 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING
 
-from .._support.hashing import fingerprint
+from .._support.hashing import sha256_hex
 from ..application.api import start
 from ..application.lifecycle import current
 from ..backends import validators
@@ -32,7 +32,7 @@ def settings_for(app: str | None, spool: str | None) -> Settings:
     settings = resolve((), {"app": app, "spool": spool})
     if app is None:
         words = " ".join(identity(backend) for backend in settings.backends)
-        settings = resolve((), {"app": f"command-{fingerprint(words.encode())[:8]}", "spool": spool})
+        settings = resolve((), {"app": f"command-{sha256_hex(words.encode())[:8]}", "spool": spool})
     holder = running(Spool(settings.spool))
     if holder is not None and holder.digest not in ("", settings.digest):
         allowed = "runs with other settings, which would be replaced: give another name with --app"

@@ -6,10 +6,10 @@ import os
 import re
 import sys
 
-from .._support.hashing import fingerprint
-from .._support.lazy_pattern import Expression
+from .._support.hashing import sha256_hex
+from .._support.lazy_pattern import LazyPattern
 
-_MODULE = Expression(r"[A-Za-z_][\w.]*")
+_MODULE = LazyPattern(r"[A-Za-z_][\w.]*")
 
 
 def default_app() -> str:
@@ -41,7 +41,7 @@ def working_directory() -> str:
 
 
 def _named(stem: str, parts: list[str]) -> str:
-    return f"{stem[:60]}-{fingerprint(chr(0).join(parts).encode(errors='surrogateescape'))[:8]}"
+    return f"{stem[:60]}-{sha256_hex(chr(0).join(parts).encode(errors='surrogateescape'))[:8]}"
 
 
 def _program() -> str | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._support.hashing import fingerprint
+from .._support.hashing import sha256_hex
 from .._version import __version__
 from ..backends.deprecated import is_http_backend, warn_of_old_methods
 from ..backends.jkool import JKool
@@ -96,7 +96,7 @@ class Settings:
         joined = sorted(each.name for each in backends if each.name in self.joined)
         lines = [__version__, self.app, *sorted(map(_canonical, backends)), repr(joined)]
         lines += [repr(each) for each in (self.batching, self.retry, self.spooling, self.redact, self.grace)]
-        return fingerprint("\n".join(lines).encode())
+        return sha256_hex("\n".join(lines).encode())
 
     def for_process(self) -> bytes:
         """The pickle for the shipper process's stdin; ConfigurationError when a backend does not pickle."""
@@ -108,7 +108,7 @@ class Settings:
 
 def identity(backend: Any) -> str:
     """Eight hex digits that are the same for backends that differ in nothing but their names."""
-    return fingerprint(_canonical(dataclasses.replace(backend, name="x")).encode())[:8]
+    return sha256_hex(_canonical(dataclasses.replace(backend, name="x")).encode())[:8]
 
 
 def is_path(value: object) -> bool:

@@ -14,9 +14,9 @@ from typing import Any
 import msgpack
 
 from ..errors import UndecodableError
-from .exceptions import MAX_EXCEPTIONS, RELATIONS, Frame, Raised
+from .exceptions import MAX_EXCEPTIONS, RELATIONS, ExceptionInfo, Frame
 from .model import MAX_EVENT, Event, EventId, sanitized
-from .sanitize import END_OF_TIME, FIRST_SECOND, guarded, is_flat, is_plain
+from .sanitize import END_OF_TIME, FIRST_SECOND, is_flat, is_plain, safe_str
 
 SURROGATES = "surrogatepass"
 """Error handler for lone surrogates (file names, broken input): they travel as three bytes that are not valid UTF-8."""
@@ -43,7 +43,7 @@ def _shapes() -> frozenset[tuple[Any, ...]]:
 
 _SHAPES = _shapes()
 _USUAL_TYPES = max(map(list, _SHAPES), key=lambda types: types.count(type(None)))  # neither route, task nor stack
-_RAISED_SHAPE = (str, str, str, str, list, list, int)
+_EXCEPTION_SHAPE = (str, str, str, str, list, list, int)
 _FRAME_SHAPE = (str, int, str)
 
 
@@ -119,12 +119,12 @@ def unpack(payload: bytes, id: EventId | None = None) -> Event:
         values = msgpack.unpackb(payload, timestamp=1, ext_hook=_refuse, unicode_errors=SURROGATES)
         _check(values)
     except Exception as exc:
-        raise UndecodableError(f"no event of schema version {SCHEMA}: {guarded(str, exc, 200)}") from exc
+        raise UndecodableError(f"no event of schema version {SCHEMA}: {safe_str(exc, 200)}") from exc
     if values[2] is not None:
         values[2] = tuple(values[2])
     if values[16]:
         values[16] = [
-            Raised(relation, kind, name, message, [Frame(*frame) for frame in frames], notes, parent)
+            ExceptionInfo(relation, kind, name, message, [Frame(*frame) for frame in frames], notes, parent)
             for relation, kind, name, message, frames, notes, parent in values[16]
         ]
     return Event(*values[1:], id)  # type: ignore[call-arg] # mypy takes the values for all there are
@@ -156,7 +156,7 @@ def _check_exceptions(exceptions: list[Any]) -> None:
     if len(exceptions) > MAX_EXCEPTIONS:
         raise ValueError("too many exceptions")
     for place, one in enumerate(exceptions):
-        if type(one) is not list or tuple(map(type, one)) != _RAISED_SHAPE or one[0] not in RELATIONS:
+        if type(one) is not list or tuple(map(type, one)) != _EXCEPTION_SHAPE or one[0] not in RELATIONS:
             raise ValueError("an exception that is none")
         if not 0 <= one[6] < max(place, 1):
             raise ValueError("an exception without a place in the chain")

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple
 
-from .._support.lazy_pattern import Expression
-from .sanitize import MAX_ITEMS, MAX_TEXT, as_integer, as_name, as_text, guarded, type_name
+from .._support.lazy_pattern import LazyPattern
+from .sanitize import MAX_ITEMS, MAX_TEXT, as_integer, as_name, as_text, safe_repr, safe_str, type_name
 
 MAX_EXCEPTIONS = 20
 MAX_FRAMES = 100
@@ -32,7 +32,7 @@ class Frame(NamedTuple):
 
 
 @dataclass(slots=True)
-class Raised:
+class ExceptionInfo:
     """One exception of a chain, as plain data."""
 
     relation: str  # "raised" (the first), "cause", "context" or "group"
@@ -44,7 +44,7 @@ class Raised:
     parent: int = 0  # place in the event's list of the exception it is the cause, context or member of
 
 
-def raised(exc: object) -> list[Raised]:
+def capture_exceptions(exc: object) -> list[ExceptionInfo]:
     """The exception, then its causes, contexts and members of groups, nearest first; never raises.
 
     Takes an exception, an ``exc_info`` triple (with or without traceback), True for the exception that is being
@@ -53,10 +53,10 @@ def raised(exc: object) -> list[Raised]:
     try:
         return _raised(sys.exc_info() if exc is True else exc)
     except Exception as failure:  # an exception with attributes that raise
-        return [Raised("raised", *_names(type(exc)), f"<unreadable exception: {type_name(failure)}>")]
+        return [ExceptionInfo("raised", *_names(type(exc)), f"<unreadable exception: {type_name(failure)}>")]
 
 
-def _raised(exc: object) -> list[Raised]:
+def _raised(exc: object) -> list[ExceptionInfo]:
     if isinstance(exc, BaseException):
         return _walked(exc, None)
     if not isinstance(exc, tuple | list) or not exc:
@@ -68,18 +68,18 @@ def _raised(exc: object) -> list[Raised]:
     if not isinstance(exc[0], type):
         return []
     message = "" if value is None else as_text(value)
-    return [Raised("raised", *_names(exc[0]), message, _frames(traceback))]
+    return [ExceptionInfo("raised", *_names(exc[0]), message, _frames(traceback))]
 
 
-def _walked(first: BaseException, traceback: TracebackType | None) -> list[Raised]:
-    found: list[Raised] = []
+def _walked(first: BaseException, traceback: TracebackType | None) -> list[ExceptionInfo]:
+    found: list[ExceptionInfo] = []
     seen = {id(first)}
     waiting = collections.deque([("raised", first, 0)])
     while waiting and len(found) < MAX_EXCEPTIONS:
         relation, exc, parent = waiting.popleft()
         tb = traceback if exc is first and traceback is not None else exc.__traceback__
         names = _names(type(exc))
-        found.append(Raised(relation, *names, guarded(str, exc, MAX_TEXT), _frames(tb), _notes(exc), parent))
+        found.append(ExceptionInfo(relation, *names, safe_str(exc, MAX_TEXT), _frames(tb), _notes(exc), parent))
         for kin, other in _related(exc):
             if id(other) not in seen:
                 seen.add(id(other))
@@ -118,7 +118,7 @@ def _notes(exc: BaseException) -> list[str]:
         if not notes:
             return []
         if not isinstance(notes, tuple | list):
-            return [guarded(repr, notes)]
+            return [safe_repr(notes)]
         kept = [as_text(note) for note in itertools.islice(notes, MAX_NOTES)]
     except Exception:
         return []
@@ -149,10 +149,10 @@ def _frame(traceback: TracebackType) -> Frame:
     return Frame(as_name(code.co_filename), traceback.tb_lineno or 0, as_name(code.co_name))
 
 
-_FRAMES_LEFT_OUT = Expression(r"\[\.\.\. (\d{1,9}) frames left out \.\.\.\]")
+_FRAMES_LEFT_OUT = LazyPattern(r"\[\.\.\. (\d{1,9}) frames left out \.\.\.\]")
 
 
-def middle_out(frames: list[Frame], most: int) -> list[Frame]:
+def elide_middle(frames: list[Frame], most: int) -> list[Frame]:
     """At most ``most`` frames, one of them the marker."""
     if len(frames) <= most:
         return list(frames)
@@ -164,20 +164,20 @@ def middle_out(frames: list[Frame], most: int) -> list[Frame]:
     return [*frames[:head], Frame(f"[... {count} frames left out ...]", 0, ""), *frames[len(frames) - tail :]]
 
 
-def mended_exceptions(exceptions: object) -> list[Raised]:
-    """The exceptions of an event that a user has put anything into, as `raised` would have made them."""
-    found: list[Raised] = []
+def sanitize_exceptions(exceptions: object) -> list[ExceptionInfo]:
+    """The exceptions of an event that a user has put anything into, as `capture_exceptions` would have made them."""
+    found: list[ExceptionInfo] = []
     for one in itertools.islice(exceptions, MAX_EXCEPTIONS) if isinstance(exceptions, Iterable) else []:
         if isinstance(one, BaseException):
             found.extend(_walked(one, None)[:1])
-        elif isinstance(one, Raised):
-            found.append(_mended_raised(one))
+        elif isinstance(one, ExceptionInfo):
+            found.append(_sanitized_info(one))
     for place, one in enumerate(found):
         one.parent = min(max(0, one.parent), max(0, place - 1))
     return found
 
 
-def _mended_raised(one: Raised) -> Raised:
+def _sanitized_info(one: ExceptionInfo) -> ExceptionInfo:
     frames = [
         Frame(as_name(frame[0]), as_integer(frame[1]), as_name(frame[2]))
         for frame in (one.frames if isinstance(one.frames, list) else [])
@@ -186,4 +186,5 @@ def _mended_raised(one: Raised) -> Raised:
     notes = [as_text(note) for note in one.notes] if isinstance(one.notes, list | tuple) else []
     relation = one.relation if isinstance(one.relation, str) and one.relation in RELATIONS else "context"
     names = as_name(one.type), as_name(one.name)
-    return Raised(relation, *names, as_text(one.message), middle_out(frames, MAX_FRAMES), notes, as_integer(one.parent))
+    kept = elide_middle(frames, MAX_FRAMES)
+    return ExceptionInfo(relation, *names, as_text(one.message), kept, notes, as_integer(one.parent))

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .exceptions import Raised, mended_exceptions
-from .sanitize import MAX_ITEMS, MAX_KEY, MAX_TEXT, as_dict, as_integer, as_name, as_seconds, as_text
+from .exceptions import ExceptionInfo, sanitize_exceptions
+from .sanitize import MAX_ITEMS, MAX_KEY, MAX_TEXT, as_integer, as_name, as_seconds, as_text, sanitize_mapping
 
 if TYPE_CHECKING:
     import uuid
@@ -69,7 +69,7 @@ class Event:
     tid: int = 0
     thread: str = ""
     task: str | None = None  # asyncio's task name
-    exceptions: list[Raised] = field(default_factory=list)  # the exception first, then causes, contexts, members
+    exceptions: list[ExceptionInfo] = field(default_factory=list)  # the exception first, then causes, contexts, members
     stack: str | None = None  # stack_info
     extra: dict[str, Any] = field(default_factory=dict)
     context: dict[str, Any] = field(default_factory=dict)  # what the `context=` callable gave
@@ -95,11 +95,11 @@ def sanitized(event: Event) -> Event:
         as_integer(event.tid),
         as_name(event.thread),
         None if event.task is None else as_name(event.task),
-        mended_exceptions(event.exceptions),
+        sanitize_exceptions(event.exceptions),
         None if event.stack is None else as_text(event.stack),
-        as_dict(event.extra) if event.extra else {},
-        as_dict(event.context) if event.context else {},
-        as_dict(event.data) if event.data else {},
+        sanitize_mapping(event.extra) if event.extra else {},
+        sanitize_mapping(event.context) if event.context else {},
+        sanitize_mapping(event.data) if event.data else {},
         event.id,
     )
 

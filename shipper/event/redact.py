@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .._support.lazy_pattern import Expression
+from .._support.lazy_pattern import LazyPattern
 from ..errors import ConfigurationError
 from .codec import sanitize_event
 from .model import Event
@@ -67,20 +67,20 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 # Keys ----------------------------------------------------------------------------------------------------------------
 
-_SECRET = Expression(
+_SECRET = LazyPattern(
     r"password|passwd|passphrase|passcode|authori[sz]ation|credential|csrf|xsrf|secret(?!ar)|cookie"
     r"|token(?!i[sz])|session(?!al)|sess_?id"
     r"|(?:api|access|private|secret|signing|encryption|account)_?key(?![a-z])|credit_?card|card_?(?:number|num|no)(?![a-z])"
     r"|pwd(?![a-z])|(?<![a-z])(?:cvv2?|cvc2?|ssn|jwt|otp)(?![a-z])|social_?security"
     r"|\A(?:proxy_|http_|x_)?auth\Z"
 )
-_MEASURE = Expression(
+_MEASURE = LazyPattern(
     r"(?:\A|_)(?:counts?|total|num|number_of|max|min|maximum|minimum|avg|length|len|size|limit|used|usage|left|remaining"
     r"|budget|rate|index|age|ttl|timeout|lifetime|duration|seconds|minutes|hours|days|ms|expiry|expires?|expiration"
     r"|version)(?:_|\Z)|(?:tokens|sessions|cookies|credentials|secrets|passwords)\Z"
 )
-_NOT_CARD = Expression(r"(?:\A|_)(?:card_?(?:number|num|no)|credit_?card|cvv2?|cvc2?|ssn)(?:_|\Z)")
-_NUMBER = Expression(r"[-+]?\d{1,15}(?:\.\d{1,15})?\Z")
+_NOT_CARD = LazyPattern(r"(?:\A|_)(?:card_?(?:number|num|no)|credit_?card|cvv2?|cvc2?|ssn)(?:_|\Z)")
+_NUMBER = LazyPattern(r"[-+]?\d{1,15}(?:\.\d{1,15})?\Z")
 _NOTHING = frozenset({"", "none", "null", "nil", "true", "false", "undefined"})
 
 _OPEN, _COUNTED, _HIDDEN = 0, 1, 2
@@ -108,27 +108,27 @@ def _has_hint(text: str) -> bool:
 
 
 # Each begins at a place where the one before it can't have begun, so that none of them is tried twice on the same text.
-_URL = Expression(r"(://[^\s/?#@:\"'<>]*:)([^\s/?#\"'<>]+)(?=@)")
-_BEARER = Expression(r"(?i)(?<![\w])(bearer\s{1,4})(?!tokens?\b|auth)([\w.~+/=-]{6,})")
-_BASIC = Expression(r"(?i)(?<![\w])(basic\s{1,4})([a-z0-9+/=_-]{4,})")
-_JWT = Expression(r"(?<![\w-])eyJ[\w-]{4,}\.[\w-]{2,}(?:\.[\w-]*){1,3}")
-_PEM = Expression(
+_URL = LazyPattern(r"(://[^\s/?#@:\"'<>]*:)([^\s/?#\"'<>]+)(?=@)")
+_BEARER = LazyPattern(r"(?i)(?<![\w])(bearer\s{1,4})(?!tokens?\b|auth)([\w.~+/=-]{6,})")
+_BASIC = LazyPattern(r"(?i)(?<![\w])(basic\s{1,4})([a-z0-9+/=_-]{4,})")
+_JWT = LazyPattern(r"(?<![\w-])eyJ[\w-]{4,}\.[\w-]{2,}(?:\.[\w-]*){1,3}")
+_PEM = LazyPattern(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL
 )
-_AWS = Expression(r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])")
+_AWS = LazyPattern(r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])")
 # key=value, 'key': 'value', "key": "value", \"key\": \"value\", key => value, --key value
-_PAIR = Expression(
+_PAIR = LazyPattern(
     r"(?<![\w.-])(?:(?P<option>--[\w-]{1,64})(?:\s{1,4}|=)"
     r"|(?P<key>[\w.-]{1,128})\\{0,4}[\"']?\]?\s{0,4}(?:={1,3}>?|:=?)\s{0,4})"
 )
-_QUOTE = Expression(r"[bBrRuUfF]{0,2}(\\{0,4}[\"'])")
-_BARE = Expression(r"(?:[^\s&;\"'<>,]|,(?!\s{0,4}[\w.-]{1,64}[=:]))+")
-_SCHEME = Expression(r"(?i)(?:bearer|basic|token|apikey|negotiate|ntlm)\s{1,4}")
-_LISTED = Expression(r"(?i)(?:digest|aws4-hmac-sha256|oauth|signature|hawk)\s[^\r\n]*")
-_COOKIES = Expression(r"[^\s=;,\"'&]{1,256}=[^\s;\"']*(?:;\s{0,4}[^\s;\"']+)*")
-_BRACKET = Expression(r"[\[\](){}]")
+_QUOTE = LazyPattern(r"[bBrRuUfF]{0,2}(\\{0,4}[\"'])")
+_BARE = LazyPattern(r"(?:[^\s&;\"'<>,]|,(?!\s{0,4}[\w.-]{1,64}[=:]))+")
+_SCHEME = LazyPattern(r"(?i)(?:bearer|basic|token|apikey|negotiate|ntlm)\s{1,4}")
+_LISTED = LazyPattern(r"(?i)(?:digest|aws4-hmac-sha256|oauth|signature|hawk)\s[^\r\n]*")
+_COOKIES = LazyPattern(r"[^\s=;,\"'&]{1,256}=[^\s;\"']*(?:;\s{0,4}[^\s;\"']+)*")
+_BRACKET = LazyPattern(r"[\[\](){}]")
 _LAST_WORDS = frozenset({"key", "card", "number", "code", "id", "token"})  # of keys written with spaces: "API key: ..."
-_FIRST_WORDS = Expression(r"(?:[A-Za-z]{1,16}[ \t]){1,2}\Z")
+_FIRST_WORDS = LazyPattern(r"(?:[A-Za-z]{1,16}[ \t]){1,2}\Z")
 
 
 class Redactor:
@@ -162,11 +162,11 @@ class Redactor:
         self._verdicts: dict[str, int] = {}
         self._is_hinted: Callable[[str], bool] = self._has_any_hint if self._hints else _has_hint
 
-    def __call__(self, event: Event, *, plain: bool = False) -> None:
-        """Mask the event; `plain` says that nobody can have put anything into it but plain data."""
+    def __call__(self, event: Event, *, is_sanitized: bool = False) -> None:
+        """Mask the event. ``is_sanitized``: whether it is known to hold plain data only."""
         if not self._enabled:
             return
-        if not plain:
+        if not is_sanitized:
             sanitize_event(event)
         event.message = self._text(event.message)
         if event.stack:

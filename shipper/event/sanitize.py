@@ -22,7 +22,7 @@ MAX_ITEMS = 200
 """The most items that one container keeps; a marker says how many were left out."""
 
 MAX_NODES = 10_000
-"""The most values that one `plain` keeps, at all depths."""
+"""The most values that one `sanitize` keeps, at all depths."""
 
 MAX_NAME = 1000
 """The most characters of a logger's, thread's, file's ... name."""
@@ -33,7 +33,7 @@ MAX_KEY = 256
 FIRST_SECOND, END_OF_TIME = -62135596800.0, 253402300800.0
 """The years 1 to 9999, in seconds since the epoch; the end is outside."""
 
-_MAX_TEXTS = 4 * MAX_TEXT  # characters of all texts of one `plain` together
+_MAX_TEXTS = 4 * MAX_TEXT  # characters of all texts of one `sanitize` together
 _MAX_REPR = 10_000
 
 
@@ -54,8 +54,17 @@ def type_name(value: object) -> str:
         return "object"
 
 
-def guarded(render: Callable[[Any], str], value: object, most: int = _MAX_REPR) -> str:
-    """``render(value)``, or a marker when that raises."""
+def safe_str(value: object, most: int = _MAX_REPR) -> str:
+    """``str(value)`` in at most ``most`` characters, or a marker when that raises."""
+    return _rendered(str, value, most)
+
+
+def safe_repr(value: object, most: int = _MAX_REPR) -> str:
+    """``repr(value)`` in at most ``most`` characters, or a marker when that raises."""
+    return _rendered(repr, value, most)
+
+
+def _rendered(render: Callable[[Any], str], value: object, most: int) -> str:
     try:
         return _bounded(str.__str__(render(value)), most)
     except Exception as exc:
@@ -66,7 +75,7 @@ def as_text(value: object, most: int = MAX_TEXT) -> str:
     """The value as text, whatever it is."""
     if type(value) is str:
         return value if len(value) <= most and value.isascii() else _bounded(value, most)
-    return guarded(str, value, most)
+    return safe_str(value, most)
 
 
 def as_name(value: object) -> str:
@@ -99,7 +108,7 @@ _SCALARS = frozenset({str, int, float, bool, type(None), bytes})
 _ATOMS = frozenset({float, bool, type(None)})
 
 
-def plain(value: object) -> Any:
+def sanitize(value: object) -> Any:
     """Anything as plain data that can be packed; never raises, and never gives back a container that it was given.
 
     Text keeps all that UTF-8 can say, integers past 64 bit become decimal text, bytes stay, dates become ISO 8601,
@@ -107,10 +116,10 @@ def plain(value: object) -> Any:
     collections lists, exceptions "Type: message", and the rest its bounded `repr`. Depth, items, text and the whole
     are bounded; a marker says what was left out.
     """
-    return _Walk().value(value)
+    return _Sanitizer().value(value)
 
 
-class _Walk:
+class _Sanitizer:
     """One walk over a value: what is left of its bounds, and the containers that it is inside of."""
 
     __slots__ = ("above", "characters", "nodes")
@@ -143,7 +152,7 @@ class _Walk:
         return text if len(text) <= most and text.isascii() else _bounded(text, most)
 
     def represented(self, value: object) -> str:
-        return self.text(guarded(repr, value))
+        return self.text(safe_repr(value))
 
     def other(self, value: Any, kind: type) -> Any:
         """Subclasses of the plain types, and the types that have a better form than their repr."""
@@ -158,11 +167,11 @@ class _Walk:
         if issubclass(kind, datetime.date | datetime.time):
             return value.isoformat()
         if issubclass(kind, datetime.timedelta | numbers.Rational | enum.Enum) or _is_text_at_heart(kind):
-            return _whole(int(value)) if issubclass(kind, numbers.Integral) else self.text(guarded(str, value))
+            return _whole(int(value)) if issubclass(kind, numbers.Integral) else self.text(safe_str(value))
         if issubclass(kind, numbers.Real):
             return float(value)
         if issubclass(kind, BaseException):
-            return self.text(f"{kind.__name__}: {guarded(str, value, MAX_TEXT)}")
+            return self.text(f"{kind.__name__}: {safe_str(value, MAX_TEXT)}")
         if issubclass(kind, type):
             return self.represented(value)
         if issubclass(kind, os.PathLike):
@@ -260,7 +269,7 @@ def _key(key: object) -> str:
         return key
     if isinstance(key, bytes):
         return _bounded(key.decode(errors="backslashreplace"), MAX_KEY)
-    return as_text(_Walk().value(key), MAX_KEY)
+    return as_text(_Sanitizer().value(key), MAX_KEY)
 
 
 def json_key(key: object) -> object:
@@ -271,16 +280,19 @@ def json_key(key: object) -> object:
 _JSON_KEYS = {True: "true", False: "false", None: "null"}
 
 
-def as_fields(values: Mapping[str, object]) -> dict[str, Any]:
-    """The mapping as plain data; quick where everything in it is a short text or a number."""
-    if len(values) > MAX_ITEMS:
-        return as_dict(values)
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        if type(key) is not str or not key.isascii() or len(key) > MAX_KEY or not _is_short(value):
-            return as_dict(values)
-        result[key] = value
-    return result
+def sanitize_mapping(values: Mapping[str, object]) -> dict[str, Any]:
+    """The mapping as a new dict of plain data; never raises.
+
+    What is no mapping becomes ``{"[...]": value}``. Fast when all items are short texts and numbers.
+    """
+    if type(values) is dict and len(values) <= MAX_ITEMS:
+        for key, value in values.items():
+            if type(key) is not str or not key.isascii() or len(key) > MAX_KEY or not _is_short(value):
+                break
+        else:
+            return values.copy()
+    result = _Sanitizer().value(values)
+    return result if type(result) is dict else {"[...]": result}
 
 
 def _is_short(value: Any) -> bool:
@@ -293,11 +305,6 @@ def _is_short(value: Any) -> bool:
     return kind in _ATOMS
 
 
-def as_dict(values: Mapping[str, object]) -> dict[str, Any]:
-    result = _Walk().value(values)
-    return result if type(result) is dict else {"[...]": result}
-
-
 def is_flat(values: dict[Any, Any]) -> bool:
     """Whether it is plain, small, and without containers: then that is seen at once."""
     for key, value in values.items():
@@ -307,7 +314,7 @@ def is_flat(values: dict[Any, Any]) -> bool:
 
 
 def is_plain(value: object) -> bool:
-    """Nothing in it is anything but plain data, no deeper and no larger than `plain` makes it (roughly)."""
+    """Nothing in it is anything but plain data, no deeper and no larger than `sanitize` makes it (roughly)."""
     depth, visited = 0, 0
     level: list[Any] = [value]
     while level:

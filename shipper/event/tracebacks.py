@@ -7,8 +7,8 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
-from .._support.lazy_pattern import Expression
-from .exceptions import MAX_EXCEPTIONS, MAX_FRAMES, Frame, Raised, middle_out
+from .._support.lazy_pattern import LazyPattern
+from .exceptions import MAX_EXCEPTIONS, MAX_FRAMES, ExceptionInfo, Frame, elide_middle
 from .sanitize import as_name
 
 _CHAINED = {
@@ -23,7 +23,7 @@ _HEADER = "Traceback (most recent call last):\n"
 _REPEATS = 3  # so many equal lines does Python print
 
 
-def traceback_text(exceptions: Sequence[Raised], *, source: Callable[[str, int], str] | None = None) -> str:
+def traceback_text(exceptions: Sequence[ExceptionInfo], *, source: Callable[[str, int], str] | None = None) -> str:
     """An event's exceptions as Python prints them, causes first, groups as a tree; "" when there are none.
 
     ``source(file, line)`` gives a line of the program, or "" when it has none.
@@ -36,7 +36,7 @@ def traceback_text(exceptions: Sequence[Raised], *, source: Callable[[str, int],
 class _Printer:
     """Follows `traceback.TracebackException.format` of Python 3.11."""
 
-    def __init__(self, exceptions: Sequence[Raised], source: Callable[[str, int], str] | None) -> None:
+    def __init__(self, exceptions: Sequence[ExceptionInfo], source: Callable[[str, int], str] | None) -> None:
         self.exceptions = exceptions
         self.source = source
         self.unclosed = False
@@ -83,7 +83,7 @@ class _Printer:
     def margin(text: str, depth: int, mark: str = "|") -> str:
         return textwrap.indent(text, f"{'  ' * depth}{mark} ", lambda line: True) if depth else text
 
-    def frames(self, exc: Raised) -> str:
+    def frames(self, exc: ExceptionInfo) -> str:
         lines: list[str] = []
         for frame, equal in itertools.groupby(exc.frames):
             count = len(list(equal))
@@ -101,7 +101,7 @@ class _Printer:
         return f"{text}    {line}\n" if line else text
 
 
-def _ending(exc: Raised) -> str:
+def _ending(exc: ExceptionInfo) -> str:
     kind = re.sub(r"\A(?:builtins|__main__)\.", "", exc.type)
     lines = [f"{kind}: {exc.message}" if exc.message else kind, *exc.notes]
     return "".join(f"{line}\n" for line in lines)
@@ -109,16 +109,16 @@ def _ending(exc: Raised) -> str:
 
 # Text → exceptions ----------------------------------------------------------------------------------------------------
 
-_FRAME_LINE = Expression(r'^  File "([^"\n]*)", line (\d{1,9}), in (\S[^\n]*)$', re.MULTILINE)
-_LAST_LINE = Expression(r"^([A-Za-z_][\w.<>]*)(?:: (.*))?\Z", re.MULTILINE | re.DOTALL)
+_FRAME_LINE = LazyPattern(r'^  File "([^"\n]*)", line (\d{1,9}), in (\S[^\n]*)$', re.MULTILINE)
+_LAST_LINE = LazyPattern(r"^([A-Za-z_][\w.<>]*)(?:: (.*))?\Z", re.MULTILINE | re.DOTALL)
 
 
-def from_text(text: str) -> list[Raised]:
+def from_text(text: str) -> list[ExceptionInfo]:
     """What can be read out of a formatted traceback: a record that was pickled has nothing else."""
     parts = re.split("({}|{})".format(*map(re.escape, _CHAINED.values())), text)
     blocks = [_block(part.strip("\n")) for part in parts[::2]][::-1][:MAX_EXCEPTIONS]
     if not all(blocks):
-        return [Raised("raised", "builtins.Exception", "Exception", text)]
+        return [ExceptionInfo("raised", "builtins.Exception", "Exception", text)]
     found = [block for block in blocks if block]
     for place, joint in enumerate(parts[-2::-2][: len(found) - 1], start=1):
         found[place].relation = "cause" if joint == _CHAINED["cause"] else "context"
@@ -126,7 +126,7 @@ def from_text(text: str) -> list[Raised]:
     return found
 
 
-def _block(text: str) -> Raised | None:
+def _block(text: str) -> ExceptionInfo | None:
     lines = list(_FRAME_LINE.finditer(text))
     last = _LAST_LINE.search(text, lines[-1].end() if lines else 0)
     if not text.startswith(_HEADER) or last is None:
@@ -134,4 +134,4 @@ def _block(text: str) -> Raised | None:
     frames = [Frame(as_name(one[1]), int(one[2]), as_name(one[3])) for one in lines]
     qualified = last[1] if "." in last[1] else f"builtins.{last[1]}"
     name = last[1].rpartition(".")[2]
-    return Raised("raised", as_name(qualified), as_name(name), last[2] or "", middle_out(frames, MAX_FRAMES))
+    return ExceptionInfo("raised", as_name(qualified), as_name(name), last[2] or "", elide_middle(frames, MAX_FRAMES))

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from .._support.lazy_pattern import Expression
+from .._support.lazy_pattern import LazyPattern
 from .codec import SURROGATES, encode
-from .exceptions import Frame, middle_out
+from .exceptions import Frame, elide_middle
 from .model import MAX_EVENT, Event, route_names, sanitized
 from .sanitize import MAX_KEY
 
-_LEFT_OUT = Expression(r"\[\.\.\. (\d+) characters left out \.\.\.\]\Z")
+_LEFT_OUT = LazyPattern(r"\[\.\.\. (\d+) characters left out \.\.\.\]\Z")
 _MARKER_ROOM = 48  # the longest marker at the end of a text
 _SHORT = 256  # bytes: shorter texts are not cut while anything else helps
 _SHORTEST = 64
@@ -136,7 +136,7 @@ def _with_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _fewer_frames(event: Event) -> Event:
-    return replace(event, exceptions=[replace(one, frames=middle_out(one.frames, 20)) for one in event.exceptions])
+    return replace(event, exceptions=[replace(one, frames=elide_middle(one.frames, 20)) for one in event.exceptions])
 
 
 def _without_extras(event: Event) -> Event:
@@ -150,7 +150,7 @@ def _one_exception(event: Event) -> Event:
     notes = [f"[... {len(first.notes)} notes left out ...]"] if first.notes else []
     if others:
         notes.append(f"[... {len(others)} exceptions left out ...]")
-    return replace(event, exceptions=[replace(first, frames=middle_out(first.frames, 5), notes=notes)])
+    return replace(event, exceptions=[replace(first, frames=elide_middle(first.frames, 5), notes=notes)])
 
 
 def _without_data(event: Event) -> Event:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Union
 
 from ..backends import validators
-from ..event.sanitize import plain
+from ..event.sanitize import sanitize
 from .metrics import spelled
 from .scope import FIELDS, around
 from .warn import about_level, outside
@@ -29,7 +29,7 @@ def log(
     if not logger.isEnabledFor(level):
         about_level(logger, level)
         return
-    said = {key: value if key in _PLAIN else plain(spelled(value)) for key, value in fields.items()}
+    said = {key: value if key in _PLAIN else sanitize(spelled(value)) for key, value in fields.items()}
     extra[FIELDS] = {**_within(fields), **said}
     logger.log(level, message, exc_info=_exc_info(exc_info), extra=extra, stacklevel=outside())
 

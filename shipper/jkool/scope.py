@@ -9,7 +9,7 @@ from contextvars import ContextVar, Token
 
 from ..application.handler import add_enricher
 from ..event.model import Event
-from ..event.sanitize import plain
+from ..event.sanitize import sanitize
 from .metrics import spelled
 
 FIELDS = "_shipper_jkool"
@@ -90,7 +90,7 @@ def _fill_tags(event: Event, record: logging.LogRecord) -> None:
     names = record.__dict__["allTags"]
     for name in names if isinstance(names, (list, tuple)) else ():
         if name in event.extra or name in _RAW:
-            event.extra[name] = plain(spelled(record.__dict__.get(name)))
+            event.extra[name] = sanitize(spelled(record.__dict__.get(name)))
 
 
 add_enricher(_fill)

@@ -15,7 +15,7 @@ import contextlib
 import os
 import stat
 
-from .._support.hashing import fingerprint
+from .._support.hashing import sha256_hex
 from ..errors import ConfigurationError
 
 _MAX_PATH_BYTES = 900  # names are appended to it, and 4096 is the kernel's limit for a path
@@ -51,7 +51,7 @@ class Spool:
         ours = f"/dev/shm/shipper-{os.geteuid()}"
         if not os.access("/dev/shm", os.W_OK | os.X_OK) or not _is_ours_or_free(ours):
             return self.overflow_on_disk
-        return os.path.join(ours, fingerprint(os.path.realpath(self.path).encode())[:16])
+        return os.path.join(ours, sha256_hex(os.path.realpath(self.path).encode())[:16])
 
     def prepare(self) -> None:
         """Make what is missing. Raises ConfigurationError for anything that another user owns or can read."""

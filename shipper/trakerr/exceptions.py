@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Union
 
 from ..backends.trakerr_event import relative
-from ..event.exceptions import Raised, raised
+from ..event.exceptions import ExceptionInfo, capture_exceptions
 from .models import InnerStackTrace, Stacktrace, StackTraceLine, StackTraceLines
 
 ExcInfo = Union[
@@ -23,24 +23,24 @@ ExcInfo = Union[
 """False: none. True or None: the exception that is being handled. Else an exception, or a triple of it."""
 
 
-def found(exc_info: object) -> list[Raised]:
+def found(exc_info: object) -> list[ExceptionInfo]:
     """The exception and all that belong to it; TypeError for what is no exc_info."""
     if exc_info is False:
         return []
     if exc_info is None or exc_info is True:
         exc_info = sys.exc_info()
     if isinstance(exc_info, BaseException):
-        return raised(exc_info)
+        return capture_exceptions(exc_info)
     if isinstance(exc_info, (tuple, list)) and len(exc_info) == 3:
         kind, value, traceback = exc_info
         if kind is None and value is None and traceback is None:
             return []
         if isinstance(value, BaseException) and isinstance(traceback, (TracebackType, type(None))):
-            return raised((kind, value, traceback))
+            return capture_exceptions((kind, value, traceback))
     raise TypeError("exc_info is expected an exc_info info tuple or False.")
 
 
-def stacktrace(exceptions: Sequence[Raised], cwd: str) -> Stacktrace:
+def stacktrace(exceptions: Sequence[ExceptionInfo], cwd: str) -> Stacktrace:
     """Files below ``cwd`` are named relative to it."""
     return Stacktrace(
         InnerStackTrace(

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from shipper._support.hashing import fingerprint
+from shipper._support.hashing import sha256_hex
 
 FEWER = """
 import sys
 sys.modules.update(dict.fromkeys(["_sha2", "_sha256"]))
-from shipper._support.hashing import fingerprint
-print(fingerprint(b"shop"))
+from shipper._support.hashing import sha256_hex
+print(sha256_hex(b"shop"))
 """
 
 
@@ -25,7 +25,7 @@ def run(code: str) -> str:
 
 @pytest.mark.parametrize("data", [b"", b"shop", bytes(range(256)) * 99])
 def test_it_is_sha256(data: bytes) -> None:
-    assert fingerprint(data) == hashlib.sha256(data).hexdigest()
+    assert sha256_hex(data) == hashlib.sha256(data).hexdigest()
 
 
 def test_a_python_that_was_built_without_its_own_sha256_uses_hashlib() -> None:

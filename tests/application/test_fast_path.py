@@ -24,7 +24,7 @@ from shipper.event.truncate import pack
 
 def long_way(record: logging.LogRecord, redactor: Redactor) -> bytes:
     event = from_record(record)
-    redactor(event, plain=True)
+    redactor(event, is_sanitized=True)
     return pack(event)
 
 

@@ -24,9 +24,9 @@ from shipper.backends.jkool import JKool
 from shipper.backends.jkool_event import FIELDS, as_property, fqn_problem, severity
 from shipper.backends.protocol import AppContext, HttpBackend, HttpResponse
 from shipper.errors import ConfigurationError, UnauthorisedError
-from shipper.event.exceptions import Frame, Raised
+from shipper.event.exceptions import ExceptionInfo, Frame
 from shipper.event.model import Event, EventId
-from shipper.event.sanitize import plain
+from shipper.event.sanitize import sanitize
 
 from ..support.servers import Reply, Request, Server
 
@@ -147,7 +147,7 @@ def test_an_exception_is_sent_as_its_traceback_with_source_lines(tmp_path: Path)
     program.write_text("def pay():\n    raise KeyError('x')\n")
     os.utime(program, (TIME - 10, TIME - 10))
     frames = [Frame(str(program), 2, "pay")]
-    event = logged(exceptions=[Raised("raised", "builtins.KeyError", "KeyError", "'x'", frames)])
+    event = logged(exceptions=[ExceptionInfo("raised", "builtins.KeyError", "KeyError", "'x'", frames)])
 
     assert body_of(event)["exception"] == (
         "Traceback (most recent call last):\n"
@@ -162,14 +162,14 @@ def test_a_file_that_changed_after_the_event_lends_no_source_lines(tmp_path: Pat
     program = tmp_path / "program.py"
     program.write_text("1\n2\n")
     os.utime(program, (TIME + 1, TIME + 1))
-    event = logged(exceptions=[Raised("raised", "a.B", "B", "m", [Frame(str(program), 2, "pay")])])
+    event = logged(exceptions=[ExceptionInfo("raised", "a.B", "B", "m", [Frame(str(program), 2, "pay")])])
 
     assert body_of(event)["exception"].endswith("line 2, in pay\na.B: m")
 
 
 def test_a_file_that_is_gone_or_no_file_lends_no_source_lines() -> None:
     frames = [Frame("<stdin>", 1, "f"), Frame("/no/such.py", 2, "g"), Frame("a\0b", 3, "h")]
-    event = logged(exceptions=[Raised("raised", "a.B", "B", "m", frames)])
+    event = logged(exceptions=[ExceptionInfo("raised", "a.B", "B", "m", frames)])
 
     assert len(body_of(event)["exception"].splitlines()) == 5
 
@@ -220,7 +220,7 @@ def test_extras_become_typed_properties() -> None:
 )
 def test_a_date_is_a_date(value: object) -> None:
     """It became text when the event was made."""
-    assert as_property("when", plain(value)) == {"name": "when", "type": "date", "value": str(plain(value))}
+    assert as_property("when", sanitize(value)) == {"name": "when", "type": "date", "value": str(sanitize(value))}
 
 
 @pytest.mark.parametrize("value", ["12:30:00", "2026-11", "2026-11-23 or so", "20261123"])
@@ -316,7 +316,7 @@ def test_a_clients_fields_override_the_records() -> None:
 
 
 def test_a_clients_own_exception_text_wins() -> None:
-    event = logged(kind="jkool", exceptions=[Raised("raised", "a.B", "B", "m")], data={"exception": "mine"})
+    event = logged(kind="jkool", exceptions=[ExceptionInfo("raised", "a.B", "B", "m")], data={"exception": "mine"})
 
     assert body_of(event)["exception"] == "mine"
 
@@ -408,7 +408,7 @@ values = st.recursive(
     special_numbers=st.sampled_from(["suppress", "enquote"]),
 )
 def test_whatever_is_logged_becomes_json(extra: dict[str, Any], tags: Any, keys: str, special_numbers: str) -> None:
-    extras = plain({**extra, "allTags": tags})
+    extras = sanitize({**extra, "allTags": tags})
     raw = JKool("t", keys=keys, special_numbers=special_numbers).body([logged(extra=extras)], CONTEXT)
 
     def refuse(constant: str) -> None:

@@ -19,7 +19,7 @@ from shipper.backends.json_body import ENQUOTE, json_text, split_at
 from shipper.backends.protocol import AppContext
 from shipper.backends.trakerr import Trakerr
 from shipper.event.codec import unpack
-from shipper.event.exceptions import Frame, Raised
+from shipper.event.exceptions import ExceptionInfo, Frame
 from shipper.event.model import Event, EventId
 from shipper.event.truncate import pack
 
@@ -65,7 +65,7 @@ values = st.recursive(
 )
 extras = st.dictionaries(names, values, max_size=12)
 whole = st.integers(0, 2**63 - 1) | st.just(0)
-raised = Raised("raised", "builtins.ValueError", "ValueError", "no", [Frame("a.py", 1, "f")])
+raised = ExceptionInfo("raised", "builtins.ValueError", "ValueError", "no", [Frame("a.py", 1, "f")])
 said = st.dictionaries(st.sampled_from([*jkool_event.FIELDS, *trakerr_event.FIELDS]), values, max_size=3)
 events = st.builds(
     Event,

@@ -21,9 +21,9 @@ from shipper.backends.protocol import AppContext, HttpBackend, HttpResponse
 from shipper.backends.trakerr import Trakerr
 from shipper.backends.trakerr_event import FIELDS, SLOTS, custom_data, level_word, log_level, relative, with_extras
 from shipper.errors import ConfigurationError
-from shipper.event.exceptions import Frame, Raised
+from shipper.event.exceptions import ExceptionInfo, Frame
 from shipper.event.model import Event, EventId
-from shipper.event.sanitize import plain
+from shipper.event.sanitize import sanitize
 
 from ..support.servers import Server
 
@@ -168,8 +168,8 @@ def test_the_time_is_the_records_own_in_whole_milliseconds(seconds: float, milli
 def test_an_exception_becomes_type_and_stack_trace_with_its_causes() -> None:
     event = logged(
         exceptions=[
-            Raised("raised", "shop.PaymentError", "PaymentError", "no", [Frame("/srv/app/a/b.py", 3, "pay")]),
-            Raised("cause", "builtins.KeyError", "KeyError", "'x'", [Frame("/usr/lib/z.py", 9, "get")]),
+            ExceptionInfo("raised", "shop.PaymentError", "PaymentError", "no", [Frame("/srv/app/a/b.py", 3, "pay")]),
+            ExceptionInfo("cause", "builtins.KeyError", "KeyError", "'x'", [Frame("/usr/lib/z.py", 9, "get")]),
         ]
     )
 
@@ -406,7 +406,7 @@ def test_a_client_event_without_key_and_time_gets_ours() -> None:
 
 
 def test_a_client_events_exceptions_become_its_stack_trace_unless_it_has_one() -> None:
-    event = Event(kind="trakerr", exceptions=[Raised("raised", "a.B", "B", "m")])
+    event = Event(kind="trakerr", exceptions=[ExceptionInfo("raised", "a.B", "B", "m")])
 
     assert body_of(event)["eventStacktrace"] == [{"type": "a.B", "message": "m", "traceLines": []}]
     event.data = {"eventStacktrace": []}
@@ -455,7 +455,7 @@ values = st.recursive(
 
 @given(extra=st.dictionaries(st.text(), values, max_size=14), trakerr=values)
 def test_whatever_is_logged_becomes_json(extra: dict[str, Any], trakerr: Any) -> None:
-    extras = plain({**extra, "trakerr": trakerr})
+    extras = sanitize({**extra, "trakerr": trakerr})
     raw = Trakerr("k").body([logged(extra=extras)], CONTEXT)
 
     def refuse(constant: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from shipper.delivery.dead_letters import DeadLetters
 from shipper.errors import RejectedError
-from shipper.event.exceptions import Frame, Raised
+from shipper.event.exceptions import ExceptionInfo, Frame
 from shipper.event.model import Event, EventId
 
 REASON = RejectedError("HTTP 400", status=400, body="no")
@@ -29,7 +29,7 @@ def lines(path: str) -> list[dict[str, object]]:
 
 def test_a_dead_letter_holds_event_status_body_and_time(tmp_path: Path) -> None:
     letters = DeadLetters(str(tmp_path), "trakerr", limit=1 << 20)
-    failed = Raised("raised", "builtins.ValueError", "ValueError", "no", [Frame("app.py", 3, "main")])
+    failed = ExceptionInfo("raised", "builtins.ValueError", "ValueError", "no", [Frame("app.py", 3, "main")])
 
     letters.write(number(7), Event(message="péché", extra={"raw": b"\xff"}, exceptions=[failed], id=number(7)), REASON)
 

@@ -8,7 +8,7 @@ import pytest
 
 from shipper.application.record import from_record
 from shipper.event.codec import unpack
-from shipper.event.exceptions import MAX_EXCEPTIONS, MAX_FRAMES, Frame, Raised, raised
+from shipper.event.exceptions import MAX_EXCEPTIONS, MAX_FRAMES, ExceptionInfo, Frame, capture_exceptions
 from shipper.event.truncate import pack
 
 from ..support.oddities import Group, a_deep_one, a_record, caught, fails
@@ -30,7 +30,7 @@ def test_the_type_names_module_and_class() -> None:
     class Inner(Exception):
         pass
 
-    found = raised(Inner())[0]
+    found = capture_exceptions(Inner())[0]
 
     assert found.type == f"{__name__}.test_the_type_names_module_and_class.<locals>.Inner"
     assert found.name == "Inner"
@@ -44,7 +44,7 @@ def test_causes_contexts_and_members_follow_the_exception() -> None:
     group = Group("group", [member, TypeError("other member"), "no exception"])
     group.__cause__ = cause
 
-    found = [(one.relation, one.message, one.parent) for one in raised(group)]
+    found = [(one.relation, one.message, one.parent) for one in capture_exceptions(group)]
 
     assert found == [
         ("raised", "group", 0),
@@ -61,22 +61,24 @@ def test_a_suppressed_context_is_left_out() -> None:
     exc.__context__ = KeyError("old")
     exc.__suppress_context__ = True
 
-    assert len(raised(exc)) == 1
+    assert len(capture_exceptions(exc)) == 1
 
 
 @pytest.mark.parametrize("nothing", [None, False, (None, None, None), (), (ValueError,), 17, "text", []])
 def test_nothing_was_raised(nothing: object) -> None:
-    assert [one.type for one in raised(nothing)] == (["builtins.ValueError"] if nothing == (ValueError,) else [])
+    found = [one.type for one in capture_exceptions(nothing)]
+
+    assert found == (["builtins.ValueError"] if nothing == (ValueError,) else [])
     assert unpack(pack(from_record(a_record("hi", exc_info=nothing)))).message == "hi"
 
 
 def test_true_is_the_exception_that_is_being_handled() -> None:
-    assert raised(True) == []
+    assert capture_exceptions(True) == []
 
     try:
         raise KeyboardInterrupt
     except KeyboardInterrupt:
-        found = raised(True)
+        found = capture_exceptions(True)
 
     assert [one.type for one in found] == ["builtins.KeyboardInterrupt"]
 
@@ -85,15 +87,17 @@ def test_an_exc_info_triple_may_lack_its_traceback() -> None:
     exc = caught(fails(ValueError("bad")))
     never_raised = ValueError("bad")
 
-    assert raised((ValueError, exc, None)) == raised([ValueError, exc, exc.__traceback__]) == raised(exc)
-    assert raised((ValueError, never_raised, None)) == [Raised("raised", "builtins.ValueError", "ValueError", "bad")]
+    for triple in ((ValueError, exc, None), [ValueError, exc, exc.__traceback__]):
+        assert capture_exceptions(triple) == capture_exceptions(exc)
+    only = ExceptionInfo("raised", "builtins.ValueError", "ValueError", "bad")
+    assert capture_exceptions((ValueError, never_raised, None)) == [only]
 
 
 def test_notes_travel() -> None:
     exc = ValueError("bad")
     exc.__notes__ = ["first", 2, *map(str, range(100))]  # type: ignore[attr-defined]
 
-    notes = raised(exc)[0].notes
+    notes = capture_exceptions(exc)[0].notes
 
     assert notes[:2] == ["first", "2"]
     assert notes[-1] == "[... 82 notes left out ...]"
@@ -103,18 +107,18 @@ def test_an_exception_loop_ends() -> None:
     one, other = ValueError("one"), ValueError("other")
     one.__cause__, other.__cause__ = other, one
 
-    assert [found.message for found in raised(one)] == ["one", "other"]
+    assert [found.message for found in capture_exceptions(one)] == ["one", "other"]
 
 
 def test_at_most_twenty_exceptions_are_kept() -> None:
-    found = raised(Group("many", [ValueError(n) for n in range(50)]))
+    found = capture_exceptions(Group("many", [ValueError(n) for n in range(50)]))
 
     assert len(found) == MAX_EXCEPTIONS
     assert found[0].notes == ["[... 31 or more exceptions left out ...]"]
 
 
 def test_the_middle_of_a_long_traceback_is_cut() -> None:
-    frames = raised(a_deep_one(897))[0].frames
+    frames = capture_exceptions(a_deep_one(897))[0].frames
 
     assert len(frames) == MAX_FRAMES
     assert frames[50] == Frame("[... 801 frames left out ...]", 0, "")
@@ -135,7 +139,7 @@ def test_an_exception_that_can_not_be_said_still_travels() -> None:
         def __notes__(self) -> object:
             raise OSError
 
-    found = raised(Hostile())[0]
+    found = capture_exceptions(Hostile())[0]
 
     assert found.message == "<unrepresentable Hostile: KeyError>"
     assert (found.name, found.notes) == ("Hostile", [])

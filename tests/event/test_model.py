@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from shipper.application.record import from_record
 from shipper.errors import UndecodableError
 from shipper.event.codec import sanitize_event, unpack
-from shipper.event.exceptions import Frame, Raised
+from shipper.event.exceptions import ExceptionInfo, Frame
 from shipper.event.model import MAX_EVENT, Event, EventId
 from shipper.event.truncate import cut, pack
 
@@ -127,8 +127,8 @@ def test_the_id_does_not_travel_inside() -> None:
         Event(data={"\u20ac" * 2**18: 1}, kind="k" * 2**20, route=("r" * 2**20,)),
         Event(context={"numbers": [1.5] * 35_000}, data={"numbers": [1.5] * 35_000}),
         Event(logger="l" * 2**20, thread="t" * 2**20, task="t" * 2**20, path="p" * 2**20),
-        Event(exceptions=[Raised("raised", "a.B", "B", "", [Frame("f" * 900, 1, "g" * 900)] * 100)] * 20),
-        Event(exceptions=[Raised("raised", "a.B", "B", "m" * 2**18, [], ["n" * 999] * 1000)] * 20),
+        Event(exceptions=[ExceptionInfo("raised", "a.B", "B", "", [Frame("f" * 900, 1, "g" * 900)] * 100)] * 20),
+        Event(exceptions=[ExceptionInfo("raised", "a.B", "B", "m" * 2**18, [], ["n" * 999] * 1000)] * 20),
     ],
 )
 @pytest.mark.parametrize("most", [MAX_EVENT, 20_000, 5000])
@@ -180,7 +180,7 @@ def test_cut_leaves_the_event_and_its_id_alone() -> None:
 
 
 def test_as_little_as_an_event_can_have_is_the_end_of_cutting() -> None:
-    event = Event(message="x" * 1000, extra={"a": 1}, exceptions=[Raised("raised", "a.B", "B", "m")] * 3)
+    event = Event(message="x" * 1000, extra={"a": 1}, exceptions=[ExceptionInfo("raised", "a.B", "B", "m")] * 3)
 
     least = cut(event, 10)
 
@@ -269,7 +269,7 @@ def test_whatever_a_user_makes_of_an_event_is_packed(changes: dict[str, Any]) ->
     assert unpack(payload).pid == event.pid or "pid" in changes
 
 
-PARTS = st.sampled_from([field.name for field in dataclasses.fields(Raised)])
+PARTS = st.sampled_from([field.name for field in dataclasses.fields(ExceptionInfo)])
 
 
 @given(changes=st.dictionaries(PARTS, VALUES, min_size=1, max_size=3))

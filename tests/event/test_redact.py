@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shipper.errors import ConfigurationError
 from shipper.event.codec import unpack
-from shipper.event.exceptions import Raised
+from shipper.event.exceptions import ExceptionInfo
 from shipper.event.model import Event
 from shipper.event.redact import Redact, Redactor
 from shipper.event.truncate import pack
@@ -127,7 +127,10 @@ def test_every_part_of_an_event_is_masked() -> None:
     event = Event(
         message=secret,
         stack=f'  login(password="{SECRET}")',
-        exceptions=[Raised("raised", "a.B", "B", secret, [], [secret]), Raised("cause", "a.B", "B", secret)],
+        exceptions=[
+            ExceptionInfo("raised", "a.B", "B", secret, [], [secret]),
+            ExceptionInfo("cause", "a.B", "B", secret),
+        ],
         extra={"password": SECRET},
         context={"deep": {"cookie": SECRET}},
         data={"message": secret, "deep": {"password": SECRET}, "list": [{"token": SECRET}]},
@@ -142,7 +145,7 @@ def test_every_part_of_an_event_is_masked() -> None:
 
 def test_the_arguments_of_an_exception_are_masked() -> None:
     message = str(ValueError("login failed", {"user": "bob", "password": SECRET}))
-    event = Event(exceptions=[Raised("raised", "builtins.ValueError", "ValueError", message)])
+    event = Event(exceptions=[ExceptionInfo("raised", "builtins.ValueError", "ValueError", message)])
 
     Redactor(Redact())(event)
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from shipper.application.record import from_record
 from shipper.event.model import MAX_EVENT
-from shipper.event.sanitize import MAX_DEPTH, MAX_ITEMS, is_flat, is_plain, plain
+from shipper.event.sanitize import MAX_DEPTH, MAX_ITEMS, is_flat, is_plain, sanitize
 
 from ..support.oddities import VALUES, Account, Colour, Mood, Point, Size, Unspeakable, a_record
 
@@ -75,8 +75,8 @@ from ..support.oddities import VALUES, Account, Colour, Mood, Point, Size, Unspe
     ],
 )
 def test_any_value_becomes_plain_data(value: object, expected: object) -> None:
-    assert plain(value) == expected
-    assert type(plain(value)) is type(expected)
+    assert sanitize(value) == expected
+    assert type(sanitize(value)) is type(expected)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_a_subclass_of_a_plain_type_becomes_the_plain_type(kind: type, value: ob
 
     odd = type("Odd", (kind,), {"__repr__": refuse, "__str__": refuse})(value)
 
-    assert plain(odd) == (list(value) if isinstance(value, tuple) else value)
-    assert type(plain(odd)) is (list if kind is tuple else kind)
+    assert sanitize(odd) == (list(value) if isinstance(value, tuple) else value)
+    assert type(sanitize(odd)) is (list if kind is tuple else kind)
 
 
 def test_cycles_end() -> None:
@@ -98,14 +98,14 @@ def test_cycles_end() -> None:
     me = Account("me", "1")
     me.owner = me
 
-    assert plain(cyclic) == [1, "<cyclic list>"]
-    assert plain(me) == {"name": "me", "owner": "<cyclic Account>"}
+    assert sanitize(cyclic) == [1, "<cyclic list>"]
+    assert sanitize(me) == {"name": "me", "owner": "<cyclic Account>"}
 
 
 def test_the_same_container_twice_is_no_cycle() -> None:
     shared = [1]
 
-    assert plain([shared, shared]) == [[1], [1]]
+    assert sanitize([shared, shared]) == [[1], [1]]
 
 
 def test_depth_is_bounded() -> None:
@@ -113,7 +113,7 @@ def test_depth_is_bounded() -> None:
     for _ in range(1000):
         deep = [deep]
 
-    found, depth = plain(deep), 0
+    found, depth = sanitize(deep), 0
     while isinstance(found, list):
         found, depth = found[0], depth + 1
 
@@ -122,8 +122,8 @@ def test_depth_is_bounded() -> None:
 
 
 def test_items_are_bounded_and_the_rest_is_counted() -> None:
-    numbers = plain(range(10**9))
-    mapping = plain({str(n): n for n in range(500)})
+    numbers = sanitize(range(10**9))
+    mapping = sanitize({str(n): n for n in range(500)})
 
     assert len(numbers) == MAX_ITEMS + 1
     assert numbers[-1] == f"[... {10**9 - MAX_ITEMS} items left out ...]"
@@ -132,8 +132,8 @@ def test_items_are_bounded_and_the_rest_is_counted() -> None:
 
 
 def test_long_text_and_bytes_say_what_was_left_out() -> None:
-    assert plain("x" * (MAX_EVENT + 5)).endswith("x[... 5 characters left out ...]")
-    assert plain(b"x" * (MAX_EVENT + 5)).endswith(b"x[... 5 bytes left out ...]")
+    assert sanitize("x" * (MAX_EVENT + 5)).endswith("x[... 5 characters left out ...]")
+    assert sanitize(b"x" * (MAX_EVENT + 5)).endswith(b"x[... 5 bytes left out ...]")
 
 
 def test_values_that_lie_about_themselves_do_no_harm() -> None:
@@ -154,21 +154,21 @@ def test_values_that_lie_about_themselves_do_no_harm() -> None:
         def __repr__(self) -> str:
             return "a liar"
 
-    assert plain({"a": Lies()}) == {"a": "a liar"}
+    assert sanitize({"a": Lies()}) == {"a": "a liar"}
 
 
 def test_a_generator_is_not_consumed() -> None:
     numbers = (n for n in range(3))
 
-    assert plain(numbers).startswith("<generator object")
+    assert sanitize(numbers).startswith("<generator object")
     assert list(numbers) == [0, 1, 2]
 
 
 @given(VALUES)
 def test_what_was_made_plain_is_plain(value: object) -> None:
-    once = plain(value)
+    once = sanitize(value)
 
-    assert plain(once) == once
+    assert sanitize(once) == once
     packed = msgpack.packb(once, unicode_errors="surrogatepass")
     assert msgpack.unpackb(packed, unicode_errors="surrogatepass") == once
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from shipper.application.record import from_record
-from shipper.event.exceptions import Frame, Raised, raised
+from shipper.event.exceptions import ExceptionInfo, Frame, capture_exceptions
 from shipper.event.tracebacks import traceback_text
 
 from ..support.oddities import Group, a_chain, a_deep_one, a_record, caught, fails
@@ -30,9 +30,9 @@ def test_a_record_that_has_its_traceback_only_as_text_keeps_the_exceptions() -> 
     found = from_record(record).exceptions
 
     assert [(one.relation, one.type, one.message, one.parent) for one in found] == [
-        (one.relation, one.type, one.message, one.parent) for one in raised(exc)
+        (one.relation, one.type, one.message, one.parent) for one in capture_exceptions(exc)
     ]
-    assert [one.frames for one in found] == [one.frames for one in raised(exc)]
+    assert [one.frames for one in found] == [one.frames for one in capture_exceptions(exc)]
 
 
 def test_a_traceback_text_of_another_form_travels_whole() -> None:
@@ -53,7 +53,7 @@ def without_source(text: str) -> str:
 def test_a_traceback_reads_as_python_prints_it(make: Callable[[], BaseException]) -> None:
     exc = make()
 
-    text = traceback_text(raised(exc))
+    text = traceback_text(capture_exceptions(exc))
 
     assert text.endswith("\n")
     assert without_source(text) == without_source(
@@ -69,7 +69,7 @@ def test_a_group_reads_as_python_prints_it() -> None:
     outer.__cause__ = a_chain()
     exc = caught(fails(outer))
 
-    text = traceback_text(raised(exc))
+    text = traceback_text(capture_exceptions(exc))
 
     assert without_source(text) == without_source(
         "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
@@ -78,7 +78,7 @@ def test_a_group_reads_as_python_prints_it() -> None:
 
 def test_a_traceback_shows_the_source_where_there_is_one() -> None:
     frames = [Frame("/a.py", 3, "f"), Frame("[... 7 frames left out ...]", 0, ""), Frame("/b.py", 4, "g")]
-    exceptions = [Raised("raised", "shop.errors.Bad", "Bad", "no", frames, ["a note"])]
+    exceptions = [ExceptionInfo("raised", "shop.errors.Bad", "Bad", "no", frames, ["a note"])]
 
     text = traceback_text(exceptions, source=lambda file, line: f"  line{line}()  " if file == "/a.py" else "")
 

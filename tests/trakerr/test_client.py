@@ -48,7 +48,7 @@ def steady(event: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in event.items() if key not in changing}
 
 
-def raised() -> Exception:
+def capture_exceptions() -> Exception:
     try:
         raise IndexError("Bad Math")
     except IndexError as error:
@@ -174,7 +174,7 @@ def test_custom_data_of_any_shape_passes(service: Service) -> None:
 
 def test_the_keys_are_on_the_wire_in_the_order_of_the_service(service: Service) -> None:
     client = TrakerrClient("k", tags=["a"])
-    event = client.create_new_app_event(exc_info=raised())
+    event = client.create_new_app_event(exc_info=capture_exceptions())
     event.context_url = "/u"
 
     client.send_event_async(event)
@@ -401,10 +401,10 @@ def test_type_and_message_are_the_exception_s_unless_they_are_given(service: Ser
     client = TrakerrClient("k")
 
     for open_ in (None, "unknown"):
-        event = client.create_new_app_event("error", "issue", open_, open_, raised())
+        event = client.create_new_app_event("error", "issue", open_, open_, capture_exceptions())
         assert (event.event_type, event.event_message) == ("builtins.IndexError", "Bad Math")
     client.send_event_async(event)
-    client.send_event_async(client.create_new_app_event("error", "issue", "own", "said", raised()))
+    client.send_event_async(client.create_new_app_event("error", "issue", "own", "said", capture_exceptions()))
 
     first, second = service.delivered()
     assert (first["eventType"], first["eventMessage"]) == ("builtins.IndexError", "Bad Math")
@@ -471,7 +471,7 @@ def test_log_takes_the_exception_that_is_being_handled(service: Service) -> None
 def test_exc_info_may_be_an_exception_or_a_triple_with_or_without_traceback(service: Service) -> None:
     """T5: an exception that was never raised was a TypeError."""
     client = TrakerrClient("k")
-    error = raised()
+    error = capture_exceptions()
     forms: list[Any] = [
         error,
         (type(error), error, error.__traceback__),

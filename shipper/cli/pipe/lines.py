@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ...application.record import from_record
-from ...event.exceptions import Raised
+from ...event.exceptions import ExceptionInfo
 from ...event.model import Event
-from ...event.sanitize import plain
+from ...event.sanitize import sanitize
 
 LONGEST = 100 * 1024  # bytes of a line that are kept
 ENDLESS = 64 * 1024 * 1024  # ... and after so many more, the line is shipped and what follows is another line
@@ -123,7 +123,7 @@ class Reading(NamedTuple):
             event.logger
         )
         event.exceptions = _taken(fields, spelled, TRACEBACKS, _exceptions) or []
-        event.extra = plain(fields)
+        event.extra = sanitize(fields)
 
 
 def _fields(line: Line) -> dict[str, Any] | None:
@@ -198,7 +198,7 @@ def _from_iso(text: str) -> float | None:
     return whole + (int(fraction) / 10 ** len(fraction) if fraction else 0.0)
 
 
-def _exceptions(value: object) -> list[Raised] | None:
+def _exceptions(value: object) -> list[ExceptionInfo] | None:
     """The exceptions of a traceback that Python printed."""
     if not isinstance(value, str) or not value.lstrip().startswith(_TRACEBACK):
         return None
