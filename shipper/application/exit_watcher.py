@@ -7,6 +7,7 @@ import select
 import threading
 
 from .._support import unpatched
+from ..transport.descriptors import OwnDescriptor
 
 CHECK_SECONDS = 1.0  # longest wait for a process whose end the kernel reports
 POLL_SECONDS = 0.05  # the same where it does not, and while a process is starting
@@ -17,44 +18,47 @@ class ProcessExitWatcher:
 
     def __init__(self) -> None:
         self._woken = threading.Event()
-        self._eventfd = _open_eventfd()
+        self._eventfd: OwnDescriptor | None = _open_eventfd()
 
     def wait_for_exit(self, pid: int) -> None:
         """Return when the process ends or does not exist, when `wake` was called, and after `CHECK_SECONDS` at most."""
-        if self._eventfd < 0:
+        if self._eventfd is not None and not self._eventfd.is_own():  # other code has closed it
+            self._eventfd = _open_eventfd()
+        eventfd = self._eventfd
+        if eventfd is None or self._woken.is_set():
             self._woken.wait(POLL_SECONDS)
             return
         poller = unpatched.original("select", "poll")()
-        poller.register(self._eventfd, select.POLLIN)
+        poller.register(eventfd.number, select.POLLIN)
         process = _open_pidfd(pid)
-        if process >= 0:
-            poller.register(process, select.POLLIN)
-        poller.poll((POLL_SECONDS if process < 0 else CHECK_SECONDS) * 1000)
-        if process >= 0:
-            os.close(process)
+        if process is not None:
+            poller.register(process.number, select.POLLIN)
+        poller.poll((POLL_SECONDS if process is None else CHECK_SECONDS) * 1000)
+        if process is not None:
+            process.close()
 
     def wake(self) -> None:
         """End this wait, and every later one at once."""
         self._woken.set()
-        if self._eventfd >= 0:
-            os.eventfd_write(self._eventfd, 1)
+        if self._eventfd is not None and self._eventfd.is_own():
+            os.eventfd_write(self._eventfd.number, 1)
 
     def close(self) -> None:
         """Idempotent."""
-        if self._eventfd >= 0:
-            os.close(self._eventfd)
-        self._eventfd = -1
+        if self._eventfd is not None:
+            self._eventfd.close()
+        self._eventfd = None
 
 
-def _open_eventfd() -> int:
+def _open_eventfd() -> OwnDescriptor | None:
     try:
-        return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        return OwnDescriptor(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
     except (OSError, AttributeError):  # no descriptor left, or not Linux: poll instead
-        return -1
+        return None
 
 
-def _open_pidfd(pid: int) -> int:
+def _open_pidfd(pid: int) -> OwnDescriptor | None:
     try:
-        return os.pidfd_open(pid) if pid > 0 else -1
+        return OwnDescriptor(os.pidfd_open(pid)) if pid > 0 else None
     except (OSError, AttributeError):
-        return -1
+        return None

@@ -41,7 +41,7 @@ class App:
         self.spool = spool
         self.request = request
         self._since = time.time()
-        self.supervisor = Supervisor(settings, since=self._since)
+        self.supervisor = Supervisor(settings, since=self._since, maintain=self.queue.maintain)
         self._attachment: Attachment | None = None
 
     @property
@@ -50,7 +50,7 @@ class App:
 
     def watch_in_child(self) -> None:
         """Supervise in a forked child, which has none of its parent's threads."""
-        self.supervisor = Supervisor(self.settings, since=self._since)
+        self.supervisor = Supervisor(self.settings, since=self._since, maintain=self.queue.maintain)
         self.supervisor.watch()
 
     def attach(self, logger: logging.Logger, before: App | None = None) -> None:

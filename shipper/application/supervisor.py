@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 from .._support import unpatched
 from ..config.settings import Settings
@@ -34,7 +35,9 @@ STOP_SECONDS = 2.0  # that the supervisor's thread has to end
 class Supervisor:
     """Starts the shipper process, and again whenever it ends. Belongs to one process; a forked child needs its own."""
 
-    def __init__(self, settings: Settings, *, since: float = 0.0) -> None:
+    def __init__(self, settings: Settings, *, since: float = 0.0, maintain: Callable[[], None] = lambda: None) -> None:
+        """`maintain` is called about once a second, by the watching thread."""
+        self._maintain = maintain
         self._spool = Spool(settings.spool)
         self._use(settings, since)
         self._launcher = Launcher(self._spool)
@@ -80,6 +83,7 @@ class Supervisor:
     def _watch(self) -> None:
         while not self._stopping.is_set():
             self._launcher.reap()
+            self._maintain()  # first: a process that finds no writer ends
             self.start_if_none_runs()
             self.replace_outdated()  # again: another process may have started one with settings older than ours
             self._exit_watcher.wait_for_exit(read_pid(self._spool))

@@ -92,7 +92,7 @@ class Intake:
         ready = poller.poll(POLL_SECONDS * 1000)
         hung_up = any(event & select.POLLHUP for _, event in ready)
         (self.hung_up.set if hung_up else self.hung_up.clear)()
-        if not ready:
+        if not ready and not self._never_had_writers():
             return
         # The last megabyte of writers that have ended has no other place.
         if self.paused.is_set() and not hung_up:
@@ -111,6 +111,15 @@ class Intake:
         self._on_growth()
         if moved < BUSY_BYTES:
             self.stopping.wait(REST_SECONDS)
+
+    def _never_had_writers(self) -> bool:
+        """Whether no process has had the queue open for writing since this one opened it: then poll reports nothing."""
+        moved = self._splice()
+        if moved > 0:
+            self._on_growth()
+        elif moved == 0:
+            self.hung_up.set()
+        return moved == 0
 
     def _splice(self) -> int:
         try:

@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable
 
+from .._support import unpatched
 from .._support.unpatched import new_rlock, start_thread
 from . import frame
 from .overflow import Overflow
@@ -116,11 +117,11 @@ class Channel:
             start_thread(self._drain_in_thread, "shipper-overflow")
         except RuntimeError:  # no thread is left, or the interpreter ends: the next put, flush or exit drains it
             self._draining = False
-            self.overflow.drain(self.write)
+            self._drain_once()
 
     def _drain_in_thread(self) -> None:
         while True:
-            while not self.overflow.drain(self.write):
+            while not self._drain_once():
                 if self.pid != os.getpid() or self._pipe.closed:
                     return
                 self._pipe.wait_writable(POLL_MS)
@@ -129,9 +130,16 @@ class Channel:
                 return
             self._draining = True
 
+    def _drain_once(self) -> bool:
+        try:
+            return self.overflow.drain(self.write)
+        except OSError:  # no descriptor is free to open its file again
+            unpatched.original("time", "sleep")(POLL_MS / 1000)
+            return False
+
     def drain(self, deadline: float) -> bool:
         """Empty the overflow into the pipe until `deadline` (time.monotonic()); True when nothing waits any more."""
-        while self.overflow.busy and not self.overflow.drain(self.write):
+        while self.overflow.busy and not self._drain_once():
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
@@ -146,7 +154,7 @@ class Channel:
             if left is not None and left <= 0:
                 return
             self._pipe.wait_cooperatively(milliseconds(left))
-            self.overflow.drain(self.write)
+            self._drain_once()
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ without O_ASYNC and which no other code sets. Asking for it costs half of an fst
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import os
 
@@ -48,6 +49,14 @@ class OwnDescriptor:
         """Close it unless the number is something else by now. Idempotent."""
         if self.is_own():
             os.close(self.number)
+
+    def duplicate(self, lowest: int) -> OwnDescriptor | None:
+        """The duplicate of this descriptor that other code has made, at a number from `lowest` on; None without one."""
+        twin = copy.copy(self)
+        for twin.number in range(lowest, lowest + 64):
+            if twin.number != self.number and twin.is_own():
+                return twin
+        return None
 
     def disable(self) -> None:
         """Let go of the file but not of the number: writes to it fail from now on, until `close`.

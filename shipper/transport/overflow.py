@@ -24,6 +24,7 @@ from collections.abc import Callable
 
 from .._support.unpatched import new_rlock
 from . import drops, frame, shared_file
+from .descriptors import OwnDescriptor
 from .drops import Drops
 from .shared_file import HEAD_BYTES, NUMBER_AT, Owner
 
@@ -45,11 +46,13 @@ class Overflow:
         self._path = ""
         self._owner = Owner(pid, token, HEAD_BYTES)
         self._limit = limit
-        self._fd = -1
+        self._names = (f"{token.hex()}-{attempt}" for attempt in itertools.count())
+        self._own: OwnDescriptor | None = None
         self._read = HEAD_BYTES
         self._end = HEAD_BYTES
         self._punched = _FIRST_HOLE  # the file has a hole up to here
-        self._table = drops.empty_table()
+        self._table = drops.empty_table()  # of the file
+        self._earlier = drops.empty_table()  # of files that the shipper process has taken over
         self._lock = new_rlock()
         self._inside = False
         self._nested: deque[tuple[list[bytes], int, bool]] = deque()
@@ -61,7 +64,7 @@ class Overflow:
 
     @property
     def drops(self) -> Drops:
-        return drops.named(self._table)
+        return drops.named([now + before for now, before in zip(self._table, self._earlier, strict=True)])
 
     # -- appending ---------------------------------------------------------------------------------------------------
 
@@ -91,12 +94,12 @@ class Overflow:
         if not begun and self.waiting + size > limit:
             return False
         try:
-            self._open()
-            written = os.pwrite(self._fd, b"".join(frames), self._end)
+            fd = self._open()
+            written = os.pwrite(fd, b"".join(frames), self._end)
+            if written != size:  # space for a part: the file must go on to end with a whole frame
+                os.ftruncate(fd, self._end)
+                return False
         except OSError:  # no space in memory: the same as a full overflow
-            return False
-        if written != size:  # space for a part: the file must go on to end with a whole frame
-            os.ftruncate(self._fd, self._end)
             return False
         self._end += size
         self.busy = True
@@ -105,22 +108,26 @@ class Overflow:
     # -- draining ----------------------------------------------------------------------------------------------------
 
     def drain(self, write: Callable[[bytes], bool], *, most: int = 16) -> bool:
-        """Hand up to `most` frames to `write` until it returns False; True when no frame waits any more."""
+        """Hand up to `most` frames to `write` until it returns False; True when no frame waits any more.
+
+        OSError when the file can't be opened now.
+        """
         with self._lock:
             if self._inside:
                 return False
             self._inside = True
             try:
                 self._hand_over(write, most)
-                self._store_nested()
-                return not self.busy
             finally:
+                self._store_nested()
                 self._inside = False
+            return not self.busy
 
     def _hand_over(self, write: Callable[[bytes], bool], most: int) -> None:
-        if not self.busy:
+        fd = self._open() if self.busy else -1
+        if not self.busy:  # or the shipper process has it all
             return
-        chunk = os.pread(self._fd, min(most * frame.MAX_FRAME, self.waiting), self._read)
+        chunk = os.pread(fd, min(most * frame.MAX_FRAME, self.waiting), self._read)
         at = 0
         for _ in range(most):
             size = frame.length(chunk, at)
@@ -128,25 +135,25 @@ class Overflow:
                 break
             at += size
             self._read += size
-            os.pwrite(self._fd, self._read.to_bytes(8, "little"), NUMBER_AT)
+            os.pwrite(fd, self._read.to_bytes(8, "little"), NUMBER_AT)
         if self._read >= self._end:
-            self._empty()
+            os.ftruncate(fd, HEAD_BYTES)
+            os.pwrite(fd, HEAD_BYTES.to_bytes(8, "little"), NUMBER_AT)
+            self._reset()
         elif self._read - self._punched >= _PUNCH_BYTES:
-            self._punch()
+            self._punch(fd)
 
-    def _empty(self) -> None:
-        os.ftruncate(self._fd, HEAD_BYTES)
-        os.pwrite(self._fd, HEAD_BYTES.to_bytes(8, "little"), NUMBER_AT)
+    def _reset(self) -> None:
         self._read = self._end = HEAD_BYTES
         self._punched = _FIRST_HOLE
         self.busy = False
 
-    def _punch(self) -> None:
+    def _punch(self, fd: int) -> None:
         """Free the memory of what was read: a file that is never quite empty must not grow for ever."""
         stop = self._read - self._read % mmap.ALLOCATIONGRANULARITY
         # Where that can't be done the memory is freed when all is read.
         can_fail = contextlib.suppress(OSError, ValueError, AttributeError)
-        with can_fail, mmap.mmap(self._fd, stop - self._punched, offset=self._punched) as read:
+        with can_fail, mmap.mmap(fd, stop - self._punched, offset=self._punched) as read:
             read.madvise(mmap.MADV_REMOVE)
         self._punched = stop
 
@@ -161,44 +168,64 @@ class Overflow:
         cell = drops.cell(reason, level)
         self._table[cell] += 1
         with contextlib.suppress(OSError):  # then only this process knows it, and has it in its own report
-            self._open()
-            os.pwrite(self._fd, self._table[cell].to_bytes(8, "little"), DROPS_AT + 8 * cell)
+            fd = self._open()
+            os.pwrite(fd, self._table[cell].to_bytes(8, "little"), DROPS_AT + 8 * cell)
 
     # -- the file ----------------------------------------------------------------------------------------------------
 
-    def _open(self) -> None:
-        if self._fd >= 0:
-            return
+    def _open(self) -> int:
+        """The descriptor of the file, which is made at its first use."""
+        own = self._own
+        if own is not None:
+            if own.is_own():
+                return own.number
+            self._reopen(own)
+        if self._own is None:
+            self._create()
+        assert self._own is not None
+        return self._own.number
+
+    def _create(self) -> None:
         *others, last = self._folders
         for folder in others:
             with contextlib.suppress(OSError):
-                self._open_in(folder)
+                self._create_in(folder)
                 return
-        self._open_in(last)
+        self._create_in(last)
 
-    def _open_in(self, folder: str) -> None:
-        # A file of this process that was closed before may still be there, for the shipper process.
-        names = (f"{self._owner.token.hex()}-{attempt}" for attempt in itertools.count())
-        self._fd, self._path = shared_file.create(folder, names, MAGIC, self._owner)
+    def _create_in(self, folder: str) -> None:
+        # A name is used once: one file of this process may be with the shipper process already.
+        self._own, self._path = shared_file.create(folder, self._names, MAGIC, self._owner)
+
+    def _reopen(self, before: OwnDescriptor) -> None:
+        """Get the file back after other code has closed its descriptor, and with it the lock.
+
+        In between, the shipper process may have taken it over: then what is in it is journaled and counted there.
+        OSError when it can't be opened now.
+        """
+        own = shared_file.reopen(self._path, before.identity)
+        if own is None:
+            self._earlier = [now + before for now, before in zip(self._table, self._earlier, strict=True)]
+            self._table = drops.empty_table()
+            self._reset()
+        self._own = own
 
     def forget(self) -> None:
         """In a forked child: close the descriptor of the parent's file, which stays the parent's."""
-        if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(self._fd)
-        self._fd = -1
+        if self._own is not None:
+            self._own.close()
+        self._own = None
 
     def close(self) -> None:
         """Remove the file when it has no frames and no drops, else leave it to the shipper process."""
         with self._lock:
             self._limit = 0  # no event that has not begun gets in any more
-            if self._fd < 0:
+            own, self._own = self._own, None
+            if own is None:
                 return
-            if not self.busy and not any(self._table):
+            if not self.busy and not any(self._table) and own.is_own():
                 with contextlib.suppress(OSError):
                     os.unlink(self._path)
-            os.close(self._fd)
-            self._fd = -1
-            self._read = self._end = HEAD_BYTES
-            self._table = drops.empty_table()
-            self.busy = False
+            own.close()
+            self._table = self._earlier = drops.empty_table()
+            self._reset()

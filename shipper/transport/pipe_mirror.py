@@ -33,7 +33,7 @@ from collections.abc import Callable
 
 from .._support.unpatched import new_rlock
 from . import frame, shared_file
-from .shared_file import HEAD_BYTES, Owner
+from .shared_file import CLOSED_MEMORY, HEAD_BYTES, Owner
 
 MAGIC = b"shptrail"
 SUFFIX = ".trail"
@@ -60,16 +60,17 @@ class PipeMirror:
         self._late: deque[bytes] = deque()  # for the next block
         if not _has_gil():
             self.note = self._note_locked  # type: ignore[method-assign]
-        fd, self._path = shared_file.create(folder, [f"{token.hex()}{SUFFIX}"], MAGIC, Owner(pid, token, 0))
+        own, self._path = shared_file.create(folder, [f"{token.hex()}{SUFFIX}"], MAGIC, Owner(pid, token, 0))
         try:
-            os.ftruncate(fd, HEAD_BYTES + MAX_BYTES)
+            os.ftruncate(own.number, HEAD_BYTES + MAX_BYTES)
             self._turn_to(self._allocate())
-            self._memory = mmap.mmap(fd, HEAD_BYTES + MAX_BYTES)  # has a descriptor of its own, which keeps the lock
+            self._mapping = shared_file.Mapping(own, HEAD_BYTES + MAX_BYTES)  # keeps the lock
+            self._memory = self._mapping.memory
         except (OSError, ValueError):
             self._remove()
             raise
         finally:
-            os.close(fd)
+            own.close()
 
     def note(self, piece: bytes) -> None:
         """Keep a frame that is in the pipe."""
@@ -163,14 +164,18 @@ class PipeMirror:
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's file, which stays the parent's."""
-        self._memory.close()
+        self._close_memory()
 
     def close(self) -> None:
         """Remove the file when nothing is in the pipe, else leave it to the shipper process."""
         with self._lock, contextlib.suppress(OSError):
-            self._memory.close()
+            self._close_memory()
             if not self._waiting():
                 self._remove()
+
+    def _close_memory(self) -> None:
+        self._memory = CLOSED_MEMORY
+        self._mapping.close()
 
     def _remove(self) -> None:
         with contextlib.suppress(OSError):

@@ -14,6 +14,7 @@ shipper process reads. What the pipe has no space for waits in the process's ove
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import weakref
@@ -142,6 +143,11 @@ class Producer:
     def _drop(self, reason: str, level: int) -> None:
         self._channel.overflow.count(reason, level)
         raise queue.Full(reason)
+
+    def maintain(self) -> None:
+        """Open the pipe again when other code has closed it. Called about once a second, by any thread."""
+        with contextlib.suppress(OSError):
+            self._pipe.open()
 
     def drop(self, reason: str, level: int) -> None:
         """Count an event that its process decided not to send, under an id of its own."""

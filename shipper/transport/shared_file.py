@@ -19,13 +19,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import mmap
 import os
 import stat
 import struct
+import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..spool.files import open_file
+from .descriptors import OwnDescriptor
 
 HEAD_BYTES = 4096
 HEAD = struct.Struct("<8sQ8sQ")
@@ -52,7 +55,7 @@ def prepare_folder(folder: str) -> None:
         raise PermissionError(f"{folder} is not a folder of this user with mode 0700")
 
 
-def create(folder: str, names: Iterable[str], magic: bytes, owner: Owner) -> tuple[int, str]:
+def create(folder: str, names: Iterable[str], magic: bytes, owner: Owner) -> tuple[OwnDescriptor, str]:
     """Make and lock a file under the first free name; its descriptor and path. The folder is made when it is missing.
 
     OSError when there is no space for its head: then no file is left behind.
@@ -71,7 +74,7 @@ def create(folder: str, names: Iterable[str], magic: bytes, owner: Owner) -> tup
         os.close(fd)
         os.unlink(path)
         raise
-    return fd, path
+    return OwnDescriptor(fd), path
 
 
 def _new_file(folder: str, names: Iterable[str]) -> tuple[int, str]:
@@ -80,6 +83,31 @@ def _new_file(folder: str, names: Iterable[str]) -> tuple[int, str]:
         with contextlib.suppress(FileExistsError):
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), path
     raise FileExistsError(folder)
+
+
+def reopen(path: str, identity: tuple[int, int]) -> OwnDescriptor | None:
+    """Open and lock a file that this process made; None when another process has taken it over, or removed it.
+
+    OSError when it can't be opened now.
+    """
+    try:
+        fd = open_file(path, os.O_RDWR)
+    except (FileNotFoundError, PermissionError):
+        return None
+    try:
+        found = os.fstat(fd)
+        if (found.st_dev, found.st_ino) == identity:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The process that had the lock meanwhile may have removed the name.
+            if os.fstat(fd).st_nlink:
+                own, fd = OwnDescriptor(fd), -1
+                return own
+    except BlockingIOError:
+        return None
+    finally:
+        if fd >= 0:
+            os.close(fd)
+    return None
 
 
 def take_over(path: str, magic: bytes) -> tuple[int, Owner] | None:
@@ -110,6 +138,40 @@ def _locked(fd: int, magic: bytes) -> Owner | None:
     # Read again: what the owner wrote before it ended is final only now.
     _, pid, token, number = HEAD.unpack(os.pread(fd, HEAD.size, 0))
     return Owner(pid, token, number)
+
+
+CLOSED_MEMORY = mmap.mmap(-1, 1)
+CLOSED_MEMORY.close()
+
+
+class Mapping:
+    """A file in memory, mapped. The mapping keeps the file's lock, also when descriptors are closed by other code."""
+
+    memory = CLOSED_MEMORY
+
+    def __init__(self, own: OwnDescriptor, size: int) -> None:
+        """Map the first `size` bytes; `own` may be closed then. OSError or ValueError when that can't be done."""
+        self._duplicate: OwnDescriptor | None = None
+        if sys.version_info >= (3, 13):
+            self.memory = mmap.mmap(own.number, size, trackfd=False)
+            return
+        # mmap keeps a duplicate for itself, and closes its number in the end, whatever that is by then.
+        lowest = os.dup(own.number)
+        os.close(lowest)
+        self.memory = mmap.mmap(own.number, size)
+        self._duplicate = own.duplicate(lowest)
+
+    def close(self) -> None:
+        """Unmap it. Idempotent. Where other code has closed the duplicate, the mapping stays until the process ends:
+        its number may belong to another file."""
+        if self._duplicate is None or self._duplicate.is_own():
+            self.memory.close()
+            return
+        import ctypes  # seldom comes to that
+
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.memory))  # nor does its destructor close the number
+
+    __del__ = close
 
 
 def process_is_gone(pid: int) -> bool:
