@@ -164,6 +164,8 @@ class Mapping:
     def close(self) -> None:
         """Unmap it. Idempotent. Where other code has closed the duplicate, the mapping stays until the process ends:
         its number may belong to another file."""
+        if self.memory.closed:
+            return
         if self._duplicate is None or self._duplicate.is_own():
             self.memory.close()
             return

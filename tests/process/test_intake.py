@@ -115,6 +115,18 @@ def test_events_from_the_queue_are_journaled_and_reported(place: Place, start: S
     put.close()
 
 
+def test_a_queue_that_never_had_a_writer_is_at_its_end(place: Place, start: Start) -> None:
+    """The kernel reports a hang-up only after a writer was there."""
+    intake = start()
+
+    wait_until(intake.eof.is_set)
+    assert intake.hung_up.is_set()
+    put = place.record_queue()
+    put.put_nowait(b"1")
+    wait_until(lambda: not intake.eof.is_set())
+    put.close()
+
+
 def test_intake_notices_the_end_of_the_last_writer_and_a_new_one(place: Place, start: Start) -> None:
     put = place.record_queue()
     intake = start()
