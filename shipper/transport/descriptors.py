@@ -8,10 +8,10 @@ Invariants
   path, or the use fails.
 * A number that is another file's by now is never closed.
 
-How: the number is high (768 and above, less where the limit is lower): `open` gives it away last, and loops up to 256 do
-not reach it. The open file description carries a tag: the signal number of F_SETSIG, which has no effect without
-O_ASYNC and which no other code sets. F_GETSIG costs 0.2 to 0.4 µs in Python, 2 to 3 % of a logging call; fstat, which is
-used where there are no tags, twice that.
+How: the number is high (768 and above, less where the limit is lower): `open` gives it away last, and loops up to 256
+do not reach it. The open file description carries a tag: the signal number of F_SETSIG, which has no effect without
+O_ASYNC and which no other code sets. F_GETSIG costs 0.2 to 0.4 µs in Python, 2 to 3 % of a logging call. Where there
+are no tags fstat is used, which costs twice that.
 
 What remains impossible: between the question and the write another thread may close the number and give it to another
 file. That takes a dup2 to this very number, or an application with all lower numbers in use, within less than a
