@@ -1,4 +1,4 @@
-"""A function of the application, called for every event, that is left alone for a while when it is slow."""
+"""A circuit breaker around a function of the application that is called for every event."""
 
 from __future__ import annotations
 
@@ -6,71 +6,73 @@ import time
 from collections.abc import Callable
 from typing import Generic, ParamSpec, TypeVar
 
-SLOW = 1.0  # seconds of one call
-REST = 10.0  # times as long as the last call took ...
-LONGEST_REST = 60.0  # ... but at most so many seconds
+SLOW_SECONDS = 1.0  # a call that takes this long is slow
+PAUSE_FACTOR = 10.0  # the circuit stays open for this many times the last call's duration ...
+MAX_PAUSE_SECONDS = 60.0  # ... and no longer than this
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class CircuitOpen(Exception):
-    """It was not called: it has been slow."""
+    """The function was not called, because it has been slow."""
 
 
 class CallbackGuard(Generic[P, R]):
-    """`function`, called as it is, until two calls in a row have taken a second or more: then each call is a
-    CircuitOpen for 10 times as long as the last one took (60 s at most), and ``slow`` hears how long both are. After
-    that one call tries again: slow, it closes the hook once more; quick, it opens it.
+    """Calls `function`; after two slow calls in a row, raises CircuitOpen instead for a while.
 
-    One slow call alone may be a process that was stopped, or swapped out, and so may several at the same time: a call
-    is the next one in a row only when it began after the last had ended. ``clock`` is in seconds, and never jumps.
+    A call is slow when it takes a second or more. The circuit stays open for 10 times as long as the last call took, at
+    most 60 s; ``on_open(took, pause)`` is called with both, in seconds. Then one call tries again: if it is slow, the
+    circuit opens once more, otherwise it closes.
+
+    One slow call alone may be a process that was stopped or swapped out, and so may several at the same time: a call
+    counts as the next in a row only if it began after the last one had ended. ``clock`` is monotonic, in seconds.
     """
 
     def __init__(
         self,
         function: Callable[P, R],
-        slow: Callable[[float, float], None],
+        on_open: Callable[[float, float], None],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._function = function
-        self._slow = slow
+        self._on_open = on_open
         self._clock = clock
         # Plain values without a lock: a logging call must not wait for another one, nor a forked child for its parent.
-        # Threads that look at the same moment may try twice, which costs a call and no event.
-        self._slow_until: float | None = None  # when the last call that was slow ended; None once one was quick
-        self._opens: float | None = None  # when it is tried again; None while it is open
+        # Threads that read them at the same moment may both try again, which costs a call and no event.
+        self._slow_until: float | None = None  # end of the last slow call; None since a call that was not slow
+        self._closes_at: float | None = None  # when a call tries again; None while the circuit is closed
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         began = self._clock()
-        if self._opens is not None:
+        if self._closes_at is not None:
             self._try_again(began)
         try:
             return self._function(*args, **kwargs)
         finally:
             ended = self._clock()
-            if self._slow_until is not None or ended - began >= SLOW:
-                self._note(began, ended)
+            if self._slow_until is not None or ended - began >= SLOW_SECONDS:
+                self._record_call(began, ended)
 
     def _try_again(self, now: float) -> None:
-        opens = self._opens
-        if opens is None:
+        closes_at = self._closes_at
+        if closes_at is None:
             return
-        if now < opens:
-            raise CircuitOpen("it has been slow, and is left alone for a while")
-        self._opens = now + LONGEST_REST  # for everybody else, while this call tries
+        if now < closes_at:
+            raise CircuitOpen("it was slow, and is not called for a while")
+        self._closes_at = now + MAX_PAUSE_SECONDS  # for other threads, while this call tries
 
-    def _note(self, began: float, ended: float) -> None:
+    def _record_call(self, began: float, ended: float) -> None:
         took, last = ended - began, self._slow_until
         if last is not None and began < last:
-            return  # at the same time as one that was slow, and no other than that one
-        if took < SLOW:
-            self._slow_until = self._opens = None
+            return  # at the same time as a slow call, so not the next one in a row
+        if took < SLOW_SECONDS:
+            self._slow_until = self._closes_at = None
             return
         self._slow_until = ended
         if last is None:
             return
-        rest = min(REST * took, LONGEST_REST)
-        self._opens = ended + rest
-        self._slow(took, rest)
+        pause = min(PAUSE_FACTOR * took, MAX_PAUSE_SECONDS)
+        self._closes_at = ended + pause
+        self._on_open(took, pause)

@@ -1,9 +1,9 @@
-"""The straight way of a usual record to an event's bytes.
+"""The fast path: a usual record to its event's bytes in one function.
 
-Nearly every record has a message, a few short extras, and neither exception nor stack. For such a one this does at once
-what `from_record`, `Redactor` and `pack` do one after the other, and comes to the same bytes. At a thousand records a
-second a call costs mostly the fetching of code and data that have gone cold, so it is one function that touches little;
-what says where a record comes from is checked and packed when it is seen first.
+Nearly every record has a message, a few short extras, and neither an exception nor a stack. For one of these it makes
+the same bytes as `from_record`, `Redactor` and `pack` one after the other. At a thousand records a second most of a
+call's cost is code and data that are no longer in the processor's caches, so it is one function that touches little.
+The fields that tell where a record comes from are checked and packed once for each place in the program.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .record import task_name
 
 FastPacker = Callable[[logging.LogRecord], bytes]
 
-_MADE = [*logging.LogRecord("", 0, "", 0, "", (), None).__dict__]  # what every record has, in this order
+_MADE = [*logging.LogRecord("", 0, "", 0, "", (), None).__dict__]  # attributes of every record, in this order
 _COUNT = len(_MADE)
 _HAS_TASK = "taskName" in _MADE  # since Python 3.12
-_ADDED = frozenset({"message", "asctime"})  # by formatters: no extras
+_ADDED = frozenset({"message", "asctime"})  # by formatters; they are not extras
 _SHORT = frozenset({int, float, bool, type(None)})
-_MOST = 50  # extras
-_KNOWN = 1000  # origins and keys that are remembered, each
+_MAX_EXTRAS = 50
+_CACHE_SIZE = 1000  # origins, and keys of extras, each
 
 _rest_of = itemgetter("created", "exc_info", "exc_text", "stack_info", "msg", "args")
 _origin_of = itemgetter(
@@ -36,7 +36,7 @@ _origin_of = itemgetter(
 _KINDS = (int, str, str, str, int, str, int, str, int, str)  # of an origin
 
 _format = logging.LogRecord.getMessage
-_usual = _format if getattr(_format, "__globals__", None) is vars(logging) else None  # and nobody's other way
+_usual = _format if getattr(_format, "__globals__", None) is vars(logging) else None  # None if it was replaced
 
 _NO_TASK = pack_values(None)
 _UNRAISED = pack_values([], None)  # neither exceptions nor stack
@@ -45,15 +45,17 @@ _NO_DATA = pack_values({}, {})
 
 
 class FastPathUnavailable(Exception):
-    """The record has to go the long way."""
+    """The record has to go through `from_record`."""
 
 
 def build_fast_packer(redactor: Redactor) -> FastPacker:
-    """What packs a usual record, masked, for all backends. For any other record it raises, whatever the exception, and
-    has done nothing then."""
+    """A function that packs a usual record, masked, for all backends.
+
+    For any other record it raises FastPathUnavailable, or whatever its parts raise, and has changed nothing by then.
+    """
     begin = packed_head("log")
     origins: dict[object, tuple[bytes, bytes]] = {}
-    keys: dict[object, bool] = {}  # whether it is an extra's
+    keys: dict[object, bool] = {}  # key → whether it is an extra
     is_suspicious = redactor.suspicion()
 
     def pack(record: logging.LogRecord) -> bytes:
@@ -78,7 +80,7 @@ def build_fast_packer(redactor: Redactor) -> FastPacker:
                     text = f"{text}\0{value}"
                 elif type(value) not in _SHORT:
                     raise FastPathUnavailable
-        if type(time) is not float or not FIRST_SECOND <= time < END_OF_TIME or len(extra) > _MOST:
+        if type(time) is not float or not FIRST_SECOND <= time < END_OF_TIME or len(extra) > _MAX_EXTRAS:
             raise FastPathUnavailable
         if type(message) is not str or type(record).getMessage is not _usual:
             message = record.getMessage()
@@ -106,7 +108,7 @@ def build_fast_packer(redactor: Redactor) -> FastPacker:
 
 
 def _new_origin(known: dict[object, tuple[bytes, bytes]], values: dict[str, Any]) -> tuple[bytes, bytes]:
-    """What stands before the message, and behind it, in the events of one place in the program and one thread."""
+    """The bytes before and after the message in the events of one place in the program and one thread."""
     key = _origin_of(values)
     if tuple(map(type, key)) != _KINDS:
         raise FastPathUnavailable
@@ -129,13 +131,13 @@ def _new_key(known: dict[object, bool], name: object, redactor: Redactor) -> boo
 
 
 def _remember(known: dict[Any, Any], key: object, found: object) -> None:
-    if len(known) >= _KNOWN:  # threads come and go
+    if len(known) >= _CACHE_SIZE:  # threads come and go, and each is part of an origin
         known.clear()
     known[key] = found
 
 
 def _mask(redactor: Redactor, message: str, extra: dict[str, Any]) -> str:
-    """The message, masked, like the extras in their place."""
+    """The message, masked; the extras are masked in place."""
     for name, value in extra.items():
         if type(value) is str:
             extra[name] = redactor.text(value)

@@ -1,4 +1,4 @@
-"""A LogRecord → an event: formatted, with everything that was added to it, as plain data."""
+"""LogRecord → event: the message formatted, everything that was added to the record as plain data."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _STANDARD = frozenset({
 def from_record(record: logging.LogRecord, *, context: Callable[[], Mapping[str, object]] | None = None) -> Event:
     """The record as an event of kind "log"; never raises, and reads no file.
 
-    Everything that was added to the record becomes ``extra``, but for names that begin with ``_shipper``. A marker
-    stands for what can't be formatted, and for a ``context`` that raises.
+    Attributes that were added to the record become ``extra``, except those whose names begin with ``_shipper``. What
+    can't be formatted, and a ``context`` that raises, is replaced by a marker.
     """
     try:
         return _event(record, context)
-    except Exception as exc:  # at the edge of the recursion limit, or a record that is none
+    except Exception as exc:  # near the recursion limit, or not a record at all
         return Event(time=time.time(), level=logging.ERROR, message=f"<unreadable record: {type_name(exc)}>")
 
 
@@ -89,15 +89,15 @@ _origin_of = itemgetter(*_ORIGIN)
 
 
 def _origin(values: dict[str, Any]) -> Iterable[Any]:
-    """When, how grave and from where, in the order of `_ORIGIN`; in one go where they are what logging makes them."""
+    """Time, level and place of the record, in the order of `_ORIGIN`; unchanged if they have the types of logging."""
     try:
         found: tuple[Any, ...] = _origin_of(values)
     except KeyError:
         found = ()
     if tuple(map(type, found)) == _USUAL and _is_usual(*found):
         return found
-    mended = {float: as_seconds, int: as_integer, str: as_name}
-    return [mended[kind](values.get(name)) for name, kind in zip(_ORIGIN, _USUAL, strict=True)]
+    sanitizers = {float: as_seconds, int: as_integer, str: as_name}
+    return [sanitizers[kind](values.get(name)) for name, kind in zip(_ORIGIN, _USUAL, strict=True)]
 
 
 def _is_usual(
@@ -145,7 +145,7 @@ def _context(context: Callable[[], Mapping[str, object]]) -> dict[str, Any]:
 
 
 def task_name() -> object:
-    """The name of the running asyncio task, before Python 3.12 put it into the record."""
+    """The name of the running asyncio task. Since Python 3.12 it is in the record."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is None:
         return None
@@ -154,5 +154,5 @@ def task_name() -> object:
             return None
         task = asyncio.current_task()
         return None if task is None else task.get_name()
-    except Exception:  # asyncio is just being imported, or a loop that knows no tasks
+    except Exception:  # asyncio is just being imported, or a loop without tasks
         return None

@@ -1,4 +1,4 @@
-"""Activities: what belongs together, how long it took, how it ended."""
+"""Activities: which events belong together, how long it took, how it ended."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..application.handler import QueueHandler
 from ..backends import validators
 from .log import Logger, log
 from .metrics import now, spelled
-from .places import everywhere
-from .scope import MOST, Scope, enter, leave, new_id
+from .places import jkool_backends
+from .scope import MAX_EVENT_IDS, Scope, enter, leave, new_id
 from .warn import about_fqn, about_status
 
 P = ParamSpec("P")
@@ -46,15 +46,16 @@ def logActivity(
     snapshots: object = None,
     severity: int | str = logging.INFO,
 ) -> str:
-    """Log an activity; its tracking id, which is a new one unless it is given.
+    """Log an activity; returns its tracking id.
 
-    Through ``logger``, or with None to every place that a jKool backend of this process ships to. ``status``: END, or
-    EXCEPTION when there is an ``exception`` (a text, or an exception), unless it is given. Times are microseconds since
-    the epoch; ``time_usec`` is now, unless it is given; of start, end and elapsed time two make the third.
-    ``event_ids`` are the tracking ids of the events in it; 1000 are sent, with the number of all. Within an `activity`,
-    ``parent_tracking_id`` is that activity's, unless it is given.
+    ``logger``: the logger to use; with None the activity goes once to each jKool service that this process ships to.
+    ``tracking_id``: default a new UUID. ``status``: default END, or EXCEPTION if there is an ``exception`` (a str, or
+    an exception). Times are microseconds since the epoch; ``time_usec`` defaults to now; any two of start, end and
+    elapsed time give the third. ``event_ids``: tracking ids of its events; at most 1000 are sent, and their number.
+    ``parent_tracking_id``: default that of the surrounding `activity`. ``severity``: a level, by number or name (INFO).
 
-    Through `warnings`, once: a source_fqn or a status that is none (sent as given), a logger that hides it.
+    Warns once, through `warnings`, of an invalid source_fqn or status, which is sent as given, and of a logger whose
+    level hides it. Raises ConfigurationError for a severity that is not a level.
     """
     about_fqn(source_fqn)
     ids = [str(each) for each in event_ids]
@@ -72,7 +73,7 @@ def logActivity(
     found = new_id() if tracking_id is None else tracking_id
     outcome = status or ("END" if exception is None else "EXCEPTION")
     fields["snapshots"] = spelled(snapshots, found)
-    _log(logger, operation, found, outcome, {**fields, **times}, ids[:MOST], len(ids), exception, severity)
+    _log(logger, operation, found, outcome, {**fields, **times}, ids[:MAX_EVENT_IDS], len(ids), exception, severity)
     return found
 
 
@@ -98,10 +99,10 @@ def _log(
     severity: int | str,
 ) -> None:
     about_status(status)
-    is_raised = isinstance(exception, BaseException)
-    said = {**given, "exception": None if is_raised else exception}
+    is_exception = isinstance(exception, BaseException)
+    given = {**given, "exception": None if is_exception else exception}
     fields = {
-        **{key: value for key, value in said.items() if value is not None},
+        **{key: value for key, value in given.items() if value is not None},
         "operation": operation,
         "type": "ACTIVITY",
         "msg-text": None,
@@ -111,35 +112,35 @@ def _log(
         "id-count": count,
         "id-set": ids,
     }
-    through = _everywhere() if logger is None else logger
-    log(through, severity, f"{operation} {status}", fields, exception if is_raised else None)
+    logger = _every_service_logger() if logger is None else logger
+    log(logger, severity, f"{operation} {status}", fields, exception if is_exception else None)
 
 
-class _Everywhere(QueueHandler):
-    """To every place that a jKool backend of this process ships to, once."""
+class _EveryServiceHandler(QueueHandler):
+    """Ships once to each jKool service that this process ships to."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.route = everywhere(record.levelno)
+        self.route = jkool_backends(record.levelno)
         super().emit(record)
 
 
 @functools.lru_cache(maxsize=1)
-def _everywhere() -> logging.Logger:
+def _every_service_logger() -> logging.Logger:
     logger = logging.Logger("shipper.jkool.activity", logging.NOTSET)
-    logger.addHandler(_Everywhere())
+    logger.addHandler(_EveryServiceHandler())
     return logger
 
 
 class activity:
     """A block, or each call of a function (async ones too), as an activity.
 
-    ``with activity("order") as order:`` times the block and logs the activity at its end, as `logActivity` does: with
-    the status EXCEPTION, the exception and the severity ERROR when the block raises (it is raised on), else END. Events
-    that are logged inside have its ``tracking_id`` as their parent, and it names them. Each thread has its own; an
-    asyncio task begins with that of the task that made it. Inside of another activity, it is that one's child.
+    ``with activity("order") as order:`` times the block and logs the activity at its end, as `logActivity` does: status
+    END, or, if the block raises, status EXCEPTION, severity ERROR and the exception, which is raised again. Events that
+    are logged in the block have its ``tracking_id`` as their parent, and it lists their ids. Each thread has its own
+    activity; an asyncio task begins with that of the task that made it. An activity within another is its child.
 
-    ``@activity("order")`` makes each call of a function an activity of its own; ``operation`` is the function's name
-    when it is not given. Generators can't be decorated: TypeError.
+    ``@activity("order")`` makes each call of a function an activity; ``operation`` defaults to the function's name.
+    Raises TypeError for a generator function.
     """
 
     def __init__(
@@ -161,7 +162,7 @@ class activity:
         self.operation = operation or "activity"
         self.tracking_id = new_id() if tracking_id is None else tracking_id
         self.status: Status | None = None
-        """What is sent as its status; None is END or EXCEPTION, as the block ends."""
+        """The status to send; None for END or EXCEPTION, depending on how the block ends."""
         self._given: dict[str, Any] = {
             "operation": operation,
             "logger": logger,
@@ -181,12 +182,12 @@ class activity:
 
     @property
     def event_ids(self) -> tuple[str, ...]:
-        """The tracking ids of the events in it so far, at most 1000."""
+        """Tracking ids of its events so far, at most 1000."""
         return tuple(self._scope.events)
 
     def __enter__(self) -> activity:
         if self._token is not None:
-            raise RuntimeError("an activity happens once: make another one")
+            raise RuntimeError("an activity can be entered only once: make another one")
         self._started = now()
         self._clock = time.perf_counter_ns()
         self._token = enter(self._scope)
@@ -200,7 +201,7 @@ class activity:
         leave(self._token)
         self._end(elapsed, value)
 
-    def _end(self, elapsed: int, raised: BaseException | None) -> None:
+    def _end(self, elapsed: int, error: BaseException | None) -> None:
         given = self._given
         fields: dict[str, object] = {
             "source-fqn": given["source_fqn"],
@@ -212,16 +213,16 @@ class activity:
             "snapshots": spelled(given["snapshots"], self.tracking_id),
             **_times(self._started, None, elapsed),
         }
-        status = self.status or ("END" if raised is None else "EXCEPTION")
-        severity = given["severity"] if raised is None else logging.ERROR
+        status = self.status or ("END" if error is None else "EXCEPTION")
+        severity = given["severity"] if error is None else logging.ERROR
         ids = list(self._scope.events)
         _log(
-            given["logger"], self.operation, self.tracking_id, status, fields, ids, self._scope.count, raised, severity
+            given["logger"], self.operation, self.tracking_id, status, fields, ids, self._scope.count, error, severity
         )
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError("a generator can't be an activity: use `with` inside of it")
+            raise TypeError("a generator can't be an activity: use `with` inside it")
         given = {**self._given, "operation": self._given["operation"] or function.__name__}
         if inspect.iscoroutinefunction(function):
 

@@ -1,4 +1,4 @@
-"""What tnt4py's handler raised."""
+"""The exception that tnt4py's handler raised."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from ..errors import ShipperError
 
 
 class AuthorizationError(ShipperError):
-    """The service refuses the token. Here so that an ``except`` of it still stands: our handler never raises it.
+    """The service refuses the token. Never raised: it exists so that an ``except`` clause with it still works.
 
-    The token is shown to the service by the shipper process, later. A refusal throws nothing away: the events wait,
-    the process says so once, loudly, and the backend's state in `shipper.status` is "unauthorised" until it is right.
+    The shipper process sends the token later. When it is refused no event is lost: the events wait, the process logs an
+    error, and the backend's state in `shipper.status` is "unauthorised" until the token is accepted.
     """
 
     def __init__(self, value: object = "") -> None:

@@ -16,22 +16,22 @@ from ..event.model import Event
 from .scope import FIELDS
 
 URL = "SHIPPER_JKOOL_URL"
-"""The environment variable that says where the service is, when nothing else does."""
+"""Environment variable: the service's address, when no ``url`` is given."""
 
 
 class jKoolHandler(LocklessHandler):
-    """Ships records to jKool, by default from INFO on. Making one starts the shipper process when nobody has.
+    """Ships records to jKool. Making one starts the shipper process unless it runs.
 
-    ``token`` is the access token, ``url`` the service's address: by default that in ``SHIPPER_JKOOL_URL``, else
-    https://data.jkoolcloud.com. ``level`` is a number or a name. ``accessToken`` and ``urlStr`` are the old names of
-    the first two. Events go out one after the other, in the order of logging; `shipper.start()` is for those who want
-    more of them under way. A record goes to one token once, however many handlers see it. With a formatter, what it
-    makes of a record is the message; `logEvent`'s stays as given.
+    ``token``: the access token. ``url``: the service's address (``SHIPPER_JKOOL_URL``, else
+    https://data.jkoolcloud.com). ``level``: a number or a name (INFO). ``accessToken`` and ``urlStr``: tnt4py's names
+    of the first two. Events are sent one after the other, in the order of logging; `shipper.start()` can send several
+    at the same time. A record goes to one token once, however many handlers get it. With a formatter, its output is the
+    message; that of `logEvent` is sent as given.
 
-    Nothing that is logged raises, waits or prints. A closed handler ships nothing more: `shipper status` counts what
-    still comes, as ``after_stop``. A server that is down or a token that is refused is no error here: events wait.
+    A logging call never raises, waits or prints. A closed handler ships nothing: `shipper status` counts the records as
+    ``after_stop``. While the server is down or refuses the token, events wait.
 
-    Raises ConfigurationError for a token, an address or a level that can't be one.
+    Raises ConfigurationError for an invalid token, address or level.
     """
 
     def __init__(
@@ -46,31 +46,31 @@ class jKoolHandler(LocklessHandler):
         super().__init__(validators.level("level", level))
         token = accessToken if token is None else token
         url = url or urlStr or os.environ.get(URL) or JKool.url
-        # None is no token, and JKool says so. The level is ours to look at, and it may change.
+        # JKool rejects None as a token. The level is checked here, since it may change.
         backend = JKool(token, url, level=logging.NOTSET, max_in_flight=1)  # type: ignore[arg-type]
-        # The name tells which token it is: another process of the app may have a handler with another one.
+        # The name depends on the token: another process of the app may have a handler with another token.
         backend = dataclasses.replace(backend, name=f"jkool-{identity(backend)}")
         self.token = backend.token
         self.url = backend.url
-        self._closed_for_good = False
+        self._is_closed = False
         self._shipping = _Shipping(self, ClientBinding(backend))
 
     def setLevel(self, level: int | str) -> None:
         super().setLevel(validators.level("level", level))
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._closed_for_good:
+        if self._is_closed:
             self._shipping.drop(record)
             return
         self._shipping.emit(record)
 
     def close(self) -> None:
-        self._closed_for_good = True
+        self._is_closed = True
         super().close()
 
 
 class _Shipping(ClientHandler):
-    """What a jKoolHandler ships with."""
+    """The handler that a jKoolHandler ships through."""
 
     def __init__(self, owner: jKoolHandler, binding: ClientBinding) -> None:
         super().__init__()

@@ -9,34 +9,34 @@ from typing import Any, Union
 from ..backends import validators
 from ..event.sanitize import sanitize
 from .metrics import spelled
-from .scope import FIELDS, around
+from .scope import FIELDS, current_scope
 from .warn import about_level, outside
 
 Logger = Union[logging.Logger, "logging.LoggerAdapter[logging.Logger]"]
 _PLAIN = ("id-set",)
-"""Made of plain texts by those who put it there, and longer than `plain` would let it be."""
+"""Plain data already, and longer than `sanitize` allows."""
 
 
 def log(
     logger: Logger, severity: int | str, message: object, fields: Mapping[str, object], exc_info: object = None
 ) -> None:
-    """Through the logger, as called from outside of this package; an adapter's extras come along."""
+    """Log as if called from outside this package; with an adapter, its extras are added."""
     level = validators.level("severity", severity)
     extra: dict[str, object] = {}
-    while isinstance(logger, logging.LoggerAdapter):  # it would put its extras in the place of ours
+    while isinstance(logger, logging.LoggerAdapter):  # it would replace our extras by its own
         extra = {**(logger.extra or {}), **extra}
         logger = logger.logger
     if not logger.isEnabledFor(level):
         about_level(logger, level)
         return
-    said = {key: value if key in _PLAIN else sanitize(spelled(value)) for key, value in fields.items()}
-    extra[FIELDS] = {**_within(fields), **said}
+    own = {key: value if key in _PLAIN else sanitize(spelled(value)) for key, value in fields.items()}
+    extra[FIELDS] = {**_within(fields), **own}
     logger.log(level, message, exc_info=_exc_info(exc_info), extra=extra, stacklevel=outside())
 
 
 def _within(fields: Mapping[str, object]) -> dict[str, object]:
-    """What the activity around the caller adds. Here, because a queue may take the record to another thread."""
-    scope = around()
+    """Fields from the surrounding activity. Taken now: a queue may pass the record to another thread."""
+    scope = current_scope()
     if scope is None:
         return {}
     tracking_id = fields.get("tracking-id")

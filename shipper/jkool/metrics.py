@@ -1,4 +1,4 @@
-"""Snapshot and Property: metrics of the application's own, attached to an event."""
+"""Snapshot and Property: metrics of the application, attached to an event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..event.sanitize import MAX_DEPTH, json_key
 
 
 class Property:
-    """A name, a value (its JSON type is kept) and the name of a type, which nobody checks."""
+    """A name, a value (its JSON type is kept) and the name of a type, which is not checked."""
 
     def __init__(self, name: str, value: object, property_type: str) -> None:
         self.name = name
@@ -18,7 +18,7 @@ class Property:
         self.property_type = property_type
 
     def getDict(self) -> dict[str, object]:
-        """As it goes over the wire."""
+        """The JSON object that is sent."""
         return {"name": self.name, "value": self.value, "type": self.property_type}
 
     def __repr__(self) -> str:
@@ -29,10 +29,10 @@ Properties = Iterable[Property | Mapping[str, object]]
 
 
 class Snapshot:
-    """Properties that belong together, at one time.
+    """A group of properties at one time.
 
-    ``time_usec``: microseconds since the epoch; now, unless it is given. ``parent_id``: the tracking id of the event
-    that it belongs to; that of the event that carries it, unless it is given. ``properties`` is copied.
+    ``time_usec``: microseconds since the epoch, default now. ``parent_id``: tracking id of its event, default the
+    event that it is attached to. ``properties`` is copied.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Snapshot:
         self.properties.append(Property(name, value, property_type))
 
     def getDict(self, parent_id: str | None = None) -> dict[str, object]:
-        """As it goes over the wire; what is None is left out. ``parent_id`` is for one that has no parent."""
+        """The JSON object that is sent, without what is None. ``parent_id``: its parent if it has none itself."""
         found = {
             "name": self.name,
             "time-usec": self.time_usec,
@@ -71,7 +71,7 @@ class Snapshot:
 
 
 def _copied(properties: object) -> Any:
-    """A list of its own; what is no list of properties is sent as it is, as everything that nobody checks."""
+    """A new list; anything that is not iterable, or a mapping or str, is returned as it is: nothing is checked."""
     if isinstance(properties, (str, bytes, Mapping)) or not isinstance(properties, Iterable):
         return properties
     return list(properties)
@@ -83,13 +83,13 @@ def now() -> int:
 
 
 def spelled(value: object, parent_id: str | None = None) -> object:
-    """The value with each Snapshot and Property in it, at any depth, as it goes over the wire.
+    """A copy of the value in which each Snapshot and Property, at any depth, is its JSON object.
 
-    Snapshots without a parent get ``parent_id``. What the caller holds is not changed, and nothing raises.
+    Snapshots without a parent get ``parent_id``. Never raises.
     """
     try:
         return _spelled(value, parent_id, 0)
-    except Exception:  # of a class of the application's own: it is sent as what it shows of itself
+    except Exception:  # from a class of the application: its repr is sent
         return value
 
 
@@ -101,7 +101,7 @@ def _spelled(value: object, parent_id: str | None, depth: int) -> object:
     if depth > MAX_DEPTH:
         return value
     if isinstance(value, dict):
-        # As one piece: another thread may be changing it.
+        # Copied at once: another thread may be changing it.
         return {json_key(key): _spelled(member, parent_id, depth + 1) for key, member in list(value.items())}
     if isinstance(value, (list, tuple)):  # named tuples too are lists to JSON
         return [_spelled(member, parent_id, depth + 1) for member in value]

@@ -1,4 +1,4 @@
-"""Which backends lead to jKool."""
+"""The jKool backends of this process."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from ..application.lifecycle import current
 from ..backends.jkool import JKool
 
 
-def everywhere(level: int) -> tuple[str, ...]:
-    """The jKool backends that bring an event of that level to every place that this process ships to, once."""
+def jkool_backends(level: int) -> tuple[str, ...]:
+    """Names of backends that deliver an event of that level once to each jKool service that this process ships to."""
     app = current()
     names: dict[tuple[str, str], str] = {}
     for each in () if app is None else app.settings.backends:

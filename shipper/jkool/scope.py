@@ -1,4 +1,4 @@
-"""What surrounds an event for jKool: the fields that its caller set, and the activity that it happens in."""
+"""Fields of an event for jKool: those that its caller set, and those of the activity around it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..event.sanitize import sanitize
 from .metrics import spelled
 
 FIELDS = "_shipper_jkool"
-"""On a record: the fields that `logEvent` and `logActivity` set, under their names on the wire; plain data."""
+"""Attribute of a record: the fields that `logEvent` and `logActivity` set, by their names on the wire; plain data."""
 
-MOST = 1000
-"""So many events are named in an activity; all of them are counted."""
+MAX_EVENT_IDS = 1000
+"""In an activity; all of its events are counted."""
 
-_ID = "_shipper_tracking_id"  # on a plain record in an activity
-_RAW = ("args", "msg", "relativeCreated")  # what allTags may name and an event does not have
+_ID = "_shipper_tracking_id"  # attribute of a plain record in an activity
+_RAW = ("args", "msg", "relativeCreated")  # what allTags may name and an event does not contain
 
 
 class Scope:
-    """An activity that is going on: its tracking id, and the tracking ids of the events in it."""
+    """An activity that has not ended: its tracking id, and those of its events."""
 
     def __init__(self, tracking_id: str) -> None:
         self.tracking_id = tracking_id
@@ -34,26 +34,26 @@ class Scope:
     def add(self, tracking_id: str) -> None:
         with self._lock:
             self.count += 1
-            if len(self.events) < MOST:
+            if len(self.events) < MAX_EVENT_IDS:
                 self.events.append(tracking_id)
 
 
-_around: ContextVar[Scope | None] = ContextVar("shipper_jkool_activity", default=None)
+_current: ContextVar[Scope | None] = ContextVar("shipper_jkool_activity", default=None)
 
 
-def around() -> Scope | None:
-    """The activity that the caller is in."""
-    return _around.get()
+def current_scope() -> Scope | None:
+    """The activity around the caller."""
+    return _current.get()
 
 
 def enter(scope: Scope) -> Token[Scope | None]:
-    return _around.set(scope)
+    return _current.set(scope)
 
 
 def leave(token: Token[Scope | None]) -> None:
     try:
-        _around.reset(token)
-    except ValueError:  # a generator that is closed in another context than it began in: that one never saw us
+        _current.reset(token)
+    except ValueError:  # a generator that is closed in another context than it began in, where it was never set
         return
 
 
@@ -62,7 +62,7 @@ def new_id() -> str:
 
 
 def _fill(event: Event, record: logging.LogRecord) -> None:
-    """Make an event for jKool of what the record says for it."""
+    """Add what the record contains for jKool to its event."""
     if "allTags" in record.__dict__:
         _fill_tags(event, record)
     fields = record.__dict__.get(FIELDS)
@@ -70,14 +70,14 @@ def _fill(event: Event, record: logging.LogRecord) -> None:
         event.kind = "jkool"
         event.data = {**event.data, **fields}
         return
-    scope = _around.get()
+    scope = _current.get()
     if scope is not None:
         within = {"parent-tracking-id": scope.tracking_id, "tracking-id": _id_within(scope, record)}
         event.data = {**event.data, **within}
 
 
 def _id_within(scope: Scope, record: logging.LogRecord) -> str:
-    """The tracking id of a plain record in an activity, the same for each handler that it comes to."""
+    """The tracking id of a plain record in an activity, the same in each handler."""
     known = record.__dict__.get(_ID)
     if isinstance(known, str):
         return known

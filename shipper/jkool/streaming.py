@@ -28,7 +28,7 @@ __all__ = [
 
 
 class _New:
-    """The default of a tracking id: a new one for each event."""
+    """Default of a tracking id: a new one for each event."""
 
     def __repr__(self) -> str:
         return "<a new one>"
@@ -71,20 +71,20 @@ def logEvent(
     *,
     exc_info: bool | BaseException | None = None,
 ) -> None:
-    """Log ``msg_text`` with fields for jKool. Whatever handlers the logger has see the record.
+    """Log ``msg_text`` with fields for jKool; all handlers of the logger get the record.
 
-    ``source_fqn`` says where the event comes from: ``TYPE=name#TYPE=name…``. Every other parameter is a key of the
-    event, - for _ in its name, and any JSON value is sent as it is given: 0, "" and [] too, only None is left out.
-    Times are microseconds since the epoch.
+    ``source_fqn`` names the event's source: ``TYPE=name#TYPE=name…``. Every other parameter is a key of the event, with
+    - for _, and any JSON value is sent as given, 0, "" and [] too; only None is left out. Times are microseconds since
+    the epoch.
 
-    ``tracking_id`` is a new UUID, unless it is given; ``time_usec`` the time of the call; ``operation`` the logger's
-    name; ``severity`` a level, by number or name. ``exception``: a text, or an exception, whose traceback is sent;
-    ``exc_info`` (True: the one that is being handled) when it is not given. ``properties`` and ``snapshots`` are lists
-    of `Property` and `Snapshot`; what they hold is sent as it is now. Within an `activity`, ``parent_tracking_id`` is
-    that activity's, unless it is given.
+    Defaults: ``tracking_id`` a new UUID; ``time_usec`` the time of the call; ``operation`` the logger's name;
+    ``parent_tracking_id`` that of the surrounding `activity`. ``severity``: a level, by number or name (INFO).
+    ``exception``: a str, or an exception, whose traceback is sent; ``exc_info`` (True: the exception that is being
+    handled) is used when there is none. ``properties`` and ``snapshots``: lists of `Property` and `Snapshot`, sent with
+    their present content.
 
-    Through `warnings`, once: a source_fqn that is none (it is sent as given), a logger whose level hides the event.
-    ConfigurationError for a severity that is no level.
+    Warns once, through `warnings`, of an invalid source_fqn, which is sent as given, and of a logger whose level hides
+    the event. Raises ConfigurationError for a severity that is not a level.
     """
     about_fqn(source_fqn)
     tracking_id = new_id() if tracking_id is _NEW else tracking_id
@@ -114,7 +114,7 @@ def logEvent(
         "properties": properties,
         "snapshots": spelled(snapshots, parent),
     }
-    # What is None here stays out of the event, in place of what the record would say.
+    # None here keeps the key out of the event; otherwise the record's value would be sent.
     own = {"source-fqn": source_fqn, "tracking-id": tracking_id, "pid": pid, "tid": tid, "location": location}
     fields = {**{key: value for key, value in given.items() if value is not None}, **own}
     log(logger, severity, msg_text, fields, exception if isinstance(exception, BaseException) else exc_info)

@@ -1,4 +1,4 @@
-"""What the client finds wrong with a call, said once for each wrong thing, by `warnings`."""
+"""Warnings about wrong arguments, through `warnings`, once for each value."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import warnings
 
 from ..backends.jkool_event import fqn_problem
 
-MOST = 1000
-"""So many different things are said; then it is enough."""
+MAX_WARNINGS = 1000
+"""Different ones, per process."""
 
 _PACKAGE = os.path.dirname(__file__)
-_said: set[tuple[str, object]] = set()
+_warned: set[tuple[str, object]] = set()
 
 
 def about_fqn(source_fqn: str | None) -> None:
@@ -30,7 +30,7 @@ def about_status(status: str) -> None:
 
 
 def about_level(logger: logging.Logger, level: int) -> None:
-    """The logger's level hides what is logged."""
+    """Warn that the logger's level hides the event."""
     given, effective = logging.getLevelName(level), logging.getLevelName(logger.getEffectiveLevel())
     _once(
         "level",
@@ -42,14 +42,14 @@ def about_level(logger: logging.Logger, level: int) -> None:
 
 def _once(what: str, value: object, text: str) -> None:
     key = (what, str(value))
-    if key in _said or len(_said) >= MOST:
+    if key in _warned or len(_warned) >= MAX_WARNINGS:
         return
-    _said.add(key)
+    _warned.add(key)
     warnings.warn(text, UserWarning, stacklevel=outside())
 
 
 def outside() -> int:
-    """How many levels up the stack from our caller, itself the first, the code is that called this package."""
+    """The stacklevel, counted from our caller, of the code that called this package."""
     level = 1
     frame = sys._getframe(1)
     while frame.f_back is not None and os.path.dirname(frame.f_code.co_filename) == _PACKAGE:

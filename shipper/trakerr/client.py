@@ -25,7 +25,7 @@ from ..transport.channel import new_token
 from .arguments import STRINGS, STRINGS_OR_NONE, check_count, check_texts
 from .defaults import ClientDefaults
 from .errors import ApiException
-from .exceptions import ExcInfo, found, stacktrace, working_directory
+from .exceptions import ExcInfo, exceptions_of, stacktrace, working_directory
 from .load import LoadReader
 from .models import AppEvent, wire
 from .post import post
@@ -129,7 +129,7 @@ class TrakerrClient(ClientDefaults):
         Type and message are the exception's unless they are given. An unknown level becomes "error".
         """
         check_texts(STRINGS_OR_NONE, log_level=log_level)
-        exceptions = found(exc_info)
+        exceptions = exceptions_of(exc_info)
         if exceptions:
             event_type = exceptions[0].type if event_type in (None, _UNKNOWN) else event_type
             event_message = exceptions[0].message if event_message in (None, _UNKNOWN) else event_message

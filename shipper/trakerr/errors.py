@@ -8,11 +8,10 @@ from ..errors import ShipperError
 
 
 class ApiException(ShipperError):
-    """The service did not take the event.
+    """The service did not accept the event.
 
-    ``status`` is the answer's code, ``reason`` its phrase, ``body`` its text (64 KiB at most), ``headers`` its headers.
-    When there was no whole answer (refused, cut, timed out, no valid certificate, no such host) ``status`` is 0 and
-    ``reason`` says why.
+    ``status``, ``reason``, ``body`` (at most 64 KiB) and ``headers`` are those of the response. Without a complete
+    response (refused, cut, timed out, no valid certificate, no such host) ``status`` is 0 and ``reason`` says why.
     """
 
     def __init__(

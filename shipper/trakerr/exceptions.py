@@ -1,4 +1,4 @@
-"""exc_info of any kind → Stacktrace."""
+"""exc_info in any of its forms → Stacktrace."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ ExcInfo = Union[
     "tuple[None, None, None]",
     "list[object]",
 ]
-"""False: none. True or None: the exception that is being handled. Else an exception, or a triple of it."""
+"""False: none. True or None: the exception that is being handled. Otherwise an exception, or its triple."""
 
 
-def found(exc_info: object) -> list[ExceptionInfo]:
-    """The exception and all that belong to it; TypeError for what is no exc_info."""
+def exceptions_of(exc_info: object) -> list[ExceptionInfo]:
+    """The exception with its causes, contexts and members; TypeError for anything else than an exc_info."""
     if exc_info is False:
         return []
     if exc_info is None or exc_info is True:
@@ -41,21 +41,21 @@ def found(exc_info: object) -> list[ExceptionInfo]:
 
 
 def stacktrace(exceptions: Sequence[ExceptionInfo], cwd: str) -> Stacktrace:
-    """Files below ``cwd`` are named relative to it."""
+    """The exceptions as a model; file names below ``cwd`` become relative to it."""
     return Stacktrace(
         InnerStackTrace(
-            one.type,
-            one.message,
+            exception.type,
+            exception.message,
             StackTraceLines(
-                StackTraceLine(frame.function, frame.line, relative(frame.file, cwd)) for frame in one.frames
+                StackTraceLine(frame.function, frame.line, relative(frame.file, cwd)) for frame in exception.frames
             ),
         )
-        for one in exceptions
+        for exception in exceptions
     )
 
 
 def working_directory() -> str:
-    """Where we are; when that folder is gone, a path that nothing lies under."""
+    """The working directory; when it no longer exists, a path that no file is below."""
     try:
         return os.getcwd()
     except OSError:

@@ -11,11 +11,11 @@ from .client import TrakerrClient
 
 
 class TrakerrHandler(LocklessHandler):
-    """Ships records to Trakerr, by default from WARNING on, with the properties of its client as defaults.
+    """Ships records to Trakerr, with the properties of its client as defaults.
 
-    ``client`` in place of the first three arguments: one that was prepared. ``url`` is the service's address, as
-    TrakerrClient takes it. A record goes to one key once, however many handlers see it. Nothing that is logged raises.
-    The formatter is not used: extras travel as custom data, ``extra={"trakerr": {...}}`` sets fields of the AppEvent.
+    ``client``: a TrakerrClient, instead of the first three arguments. ``level``: a number or a name (WARNING). ``url``:
+    as for TrakerrClient. A record goes to one key once, however many handlers get it. A logging call never raises. The
+    formatter is not used: extras are sent as custom data, ``extra={"trakerr": {...}}`` sets fields of the AppEvent.
 
     Raises TypeError for arguments of a wrong type, ValueError for an unknown level.
     """
@@ -34,7 +34,7 @@ class TrakerrHandler(LocklessHandler):
         if client is not None and not isinstance(client, TrakerrClient):
             raise TypeError(f"client is expected of class TrakerrClient, not {type(client).__name__}.")
         if client is None:
-            # None is no key, and TrakerrClient says so.
+            # TrakerrClient rejects None as a key.
             client = TrakerrClient(api_key, app_version, context_deployment_stage, url=url)  # type: ignore[arg-type]
         self.trakerr_client = client
         self._shipping = _Shipping(self)
@@ -44,7 +44,7 @@ class TrakerrHandler(LocklessHandler):
 
 
 class _Shipping(ClientHandler):
-    """What a TrakerrHandler ships with: its client's line and defaults."""
+    """The handler that a TrakerrHandler ships through: its client's binding and defaults."""
 
     def __init__(self, owner: TrakerrHandler) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class _Shipping(ClientHandler):
 
 
 class _OfLogger(TrakerrHandler):
-    """The handler that `get_logger` has attached."""
+    """A handler that `get_logger` has attached."""
 
 
 class Trakerr:
@@ -77,9 +77,9 @@ class Trakerr:
     ) -> logging.Logger:
         """The logger of that name, with a TrakerrHandler for WARNING and above.
 
-        Called again for the same name, the last call's key, version and stage count from then on.
+        When called again for the same name, the last call's key, version and stage are used from then on.
         """
-        logger = logging.getLogger(str(name))  # as it was: None is a name like any other, and not the root logger
+        logger = logging.getLogger(str(name))  # as in trakerr-python: None is the name "None", not the root logger
         client = TrakerrClient(api_key, app_version, context_development_stage, url=url)
         attached = next((each for each in logger.handlers if isinstance(each, _OfLogger)), None)
         if attached is not None:

@@ -1,4 +1,4 @@
-"""AppEvent and its parts, and how they are spelled on the wire."""
+"""AppEvent and its parts, and their JSON objects."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = [
 
 
 class _Model:
-    """What all parts can do."""
+    """Base class of all parts."""
 
     def to_dict(self) -> dict[str, object]:
-        """The attributes by their Python names, those of the parts too."""
+        """The attributes by their Python names; parts become dicts too."""
         return {each.name: _as_dict(getattr(self, each.name)) for each in dataclasses.fields(self)}  # type: ignore[arg-type]
 
     def to_str(self) -> str:
@@ -59,7 +59,7 @@ class StackTraceLines(list[StackTraceLine]):
 
 @dataclass
 class InnerStackTrace(_Model):
-    """One exception: ``type`` is module.qualname, ``message`` what `str` makes of it."""
+    """One exception: ``type`` is module.qualname, ``message`` its str."""
 
     type: str | None = None
     message: str | None = None
@@ -72,7 +72,7 @@ class Stacktrace(list[InnerStackTrace]):
 
 @dataclass
 class CustomStringData(_Model):
-    """Ten places for text."""
+    """Ten fields for text."""
 
     custom_data1: str | None = None
     custom_data2: str | None = None
@@ -88,7 +88,7 @@ class CustomStringData(_Model):
 
 @dataclass
 class CustomDoubleData(_Model):
-    """Ten places for numbers."""
+    """Ten fields for numbers."""
 
     custom_data1: float | None = None
     custom_data2: float | None = None
@@ -104,14 +104,14 @@ class CustomDoubleData(_Model):
 
 @dataclass
 class CustomData(_Model):
-    """Data of the application's own. A text or a mapping in place of the parts goes out as it is."""
+    """Data of the application. A str or a mapping instead of the parts is sent as it is."""
 
     string_data: CustomStringData | Mapping[str, str] | str | None = None
     double_data: CustomDoubleData | Mapping[str, float] | None = None
 
 
 class _Level:
-    """An event's log_level: one of the five, in any case, ``critical`` and ``warn`` among them; ValueError else."""
+    """An event's log_level: one of the five, ``critical`` or ``warn``, in any case; ValueError for anything else."""
 
     @overload
     def __get__(self, event: None, owner: type[AppEvent]) -> None: ...
@@ -121,7 +121,7 @@ class _Level:
         return None if event is None else event.__dict__["log_level"]
 
     def __set__(self, event: AppEvent, value: str | None) -> None:
-        # Only an event that is just being made may have none.
+        # Only an event that is being constructed may have none.
         if value is None and "log_level" not in event.__dict__:
             event.__dict__["log_level"] = None
             return
@@ -133,7 +133,7 @@ class _Level:
 
 @dataclass
 class AppEvent(_Model):
-    """One event. What is None is filled in from the client that sends it, and else is not sent.
+    """One event. A field that is None gets the default of the client that sends it; without one it is not sent.
 
     ``log_level``: debug, info, warning, error or fatal. ``event_time``: milliseconds since the epoch, by default the
     time of sending. ``context_operation_time_millis``: how long the operation took. CPU and memory (percent) are
@@ -174,25 +174,25 @@ class AppEvent(_Model):
 
 
 def wire(event: AppEvent) -> dict[str, Any]:
-    """The event's JSON object, with what is not None; a plain mapping keeps the keys that it has."""
-    said = ((key, getattr(event, attribute)) for key, attribute in FIELDS.items())
-    return {key: _spelled(value) for key, value in said if value is not None}
+    """The event's JSON object without what is None; a plain mapping keeps its keys."""
+    fields = ((key, getattr(event, attribute)) for key, attribute in FIELDS.items())
+    return {key: _to_json(value) for key, value in fields if value is not None}
 
 
-_DEEPEST = 10  # what is deeper, or contains itself, is left to the bounds that every event has
+_MAX_DEPTH = 10  # deeper values, and those that contain themselves, are cut when the event is sanitized
 
 
-def _spelled(value: object, depth: int = 0) -> Any:
-    if depth > _DEEPEST:
+def _to_json(value: object, depth: int = 0) -> Any:
+    if depth > _MAX_DEPTH:
         return value
     if isinstance(value, _Model):
         parts = ((_camel(each.name), getattr(value, each.name)) for each in dataclasses.fields(value))  # type: ignore[arg-type]
-        return {key: _spelled(part, depth + 1) for key, part in parts if part is not None}
+        return {key: _to_json(part, depth + 1) for key, part in parts if part is not None}
     if isinstance(value, (list, tuple)):  # named tuples too are lists to JSON
-        return [_spelled(each, depth + 1) for each in value]
+        return [_to_json(each, depth + 1) for each in value]
     if isinstance(value, dict):
-        # As one piece: another thread may be changing it.
-        return {json_key(key): _spelled(each, depth + 1) for key, each in list(value.items())}
+        # Copied at once: another thread may be changing it.
+        return {json_key(key): _to_json(each, depth + 1) for key, each in list(value.items())}
     return value
 
 

@@ -1,4 +1,4 @@
-"""One request and its answer, in the calling thread, with nothing but the standard library."""
+"""One POST request in the calling thread, with the standard library only."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from typing import NamedTuple
 from ..backends.protocol import HttpResponse
 from .errors import ApiException
 
-MAX_ANSWER = 64 * 1024
-REDIRECTS = 3
-_AGAIN = frozenset({301, 302, 307, 308})
+MAX_RESPONSE_BYTES = 64 * 1024
+MAX_REDIRECTS = 3
+_REDIRECT_STATUSES = frozenset({301, 302, 307, 308})
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], timeout: tuple[float, float]) -> int:
-    """POST and return the status of an answer that is a success; ApiException for everything else.
+    """Send the request; the status of a successful response. Raises ApiException for everything else.
 
-    ``timeout``: seconds to connect, seconds until the whole answer is there. Certificates are verified, proxies taken
-    from the environment. Redirects are followed on the same scheme, host and port alone: the key is in the body.
+    ``timeout``: seconds to connect, and seconds until the whole response has arrived. Certificates are verified,
+    proxies are those of the environment. Redirects are followed to the same scheme, host and port only: the key is in
+    the body.
     """
-    for _ in range(REDIRECTS):
+    for _ in range(MAX_REDIRECTS):
         answer, reason = _exchange(url, body, headers, timeout)
         place = urllib.parse.urljoin(url, answer.headers.get("location", ""))
-        if answer.status not in _AGAIN or place == url or _origin(place) != _origin(url):
+        if answer.status not in _REDIRECT_STATUSES or place == url or _origin(place) != _origin(url):
             break
         url = place
     if 200 <= answer.status < 300:
@@ -48,11 +49,11 @@ def _exchange(
     url: str, body: bytes, headers: Mapping[str, str], timeout: tuple[float, float]
 ) -> tuple[HttpResponse, str]:
     try:
-        way = _way(url, timeout[0])
-        with contextlib.closing(way.connection) as connection:
+        route = _route(url, timeout[0])
+        with contextlib.closing(route.connection) as connection:
             connection.connect()
             with _deadline(connection, timeout[1]):
-                connection.request("POST", way.target, body, {**headers, **way.headers})
+                connection.request("POST", route.target, body, {**headers, **route.headers})
                 response = connection.getresponse()
                 text = _body(response).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -62,21 +63,21 @@ def _exchange(
 
 
 def _body(response: http.client.HTTPResponse) -> bytes:
-    body = response.read(MAX_ANSWER)
-    if response.length and len(body) < MAX_ANSWER:  # asked for so many bytes, http.client takes fewer for all
+    body = response.read(MAX_RESPONSE_BYTES)
+    if response.length and len(body) < MAX_RESPONSE_BYTES:  # http.client returns fewer bytes without an error
         raise http.client.IncompleteRead(body, response.length)
     return body
 
 
 @contextlib.contextmanager
 def _deadline(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
-    """Cut the connection when the block takes longer: a socket's own timeout begins anew with every byte."""
+    """Shut the connection down when the block takes longer: a socket's own timeout restarts with every byte."""
     sock: socket.socket = connection.sock
     sock.settimeout(seconds)
     ended = time.monotonic() + seconds
     cut = threading.Timer(seconds, _cut, (sock,))
     cut.daemon = True
-    # No thread to be had, or the interpreter ends: then the socket's timeout has to do.
+    # No thread available, or the interpreter is ending: only the socket's timeout is left.
     with contextlib.suppress(RuntimeError):
         cut.start()
     try:
@@ -85,8 +86,8 @@ def _deadline(connection: http.client.HTTPConnection, seconds: float) -> Iterato
         cut.cancel()
         if cut.ident is not None:
             cut.join()
-    if time.monotonic() >= ended:  # what was cut may look whole to http.client
-        raise TimeoutError("the answer is not complete in time")
+    if time.monotonic() >= ended:  # http.client may take a cut response for a complete one
+        raise TimeoutError("the response was not complete in time")
 
 
 def _cut(sock: socket.socket) -> None:
@@ -94,15 +95,15 @@ def _cut(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
 
 
-class _Way(NamedTuple):
-    """A connection that is not open yet, what to ask for on it, and the headers that it takes to get there."""
+class _Route(NamedTuple):
+    """An unopened connection, the request target for it, and the headers that the way to the server needs."""
 
     connection: http.client.HTTPConnection
     target: str
     headers: Mapping[str, str]
 
 
-def _way(url: str, timeout: float) -> _Way:
+def _route(url: str, timeout: float) -> _Route:
     parts = urllib.parse.urlsplit(url)
     host = parts.hostname or ""
     path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
@@ -110,20 +111,20 @@ def _way(url: str, timeout: float) -> _Way:
     proxy = _proxy(parts.scheme, parts.netloc.rpartition("@")[2])
     if proxy is None:
         if parts.scheme == "https":
-            return _Way(http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=_trust()), path, own)
-        return _Way(http.client.HTTPConnection(host, parts.port, timeout=timeout), path, own)
-    gate, port = proxy.hostname or "", proxy.port or 80
-    admission = _credentials("Proxy-Authorization", proxy)
+            return _Route(http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=_trust()), path, own)
+        return _Route(http.client.HTTPConnection(host, parts.port, timeout=timeout), path, own)
+    proxy_host, port = proxy.hostname or "", proxy.port or 80
+    proxy_credentials = _credentials("Proxy-Authorization", proxy)
     if parts.scheme == "https":
-        secure = http.client.HTTPSConnection(gate, port, timeout=timeout, context=_trust())
-        secure.set_tunnel(host, parts.port, headers=admission)
-        return _Way(secure, path, own)
+        secure = http.client.HTTPSConnection(proxy_host, port, timeout=timeout, context=_trust())
+        secure.set_tunnel(host, parts.port, headers=proxy_credentials)
+        return _Route(secure, path, own)
     whole = urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path or "/", parts.query, ""))
-    return _Way(http.client.HTTPConnection(gate, port, timeout=timeout), whole, {**own, **admission})
+    return _Route(http.client.HTTPConnection(proxy_host, port, timeout=timeout), whole, {**own, **proxy_credentials})
 
 
 def _proxy(scheme: str, host: str) -> urllib.parse.SplitResult | None:
-    # Only now: it is a large import, and most processes never send in their own thread.
+    # A large import, and most processes never send from their own thread.
     import urllib.request
 
     proxies = urllib.request.getproxies()
@@ -141,7 +142,7 @@ def _credentials(header: str, parts: urllib.parse.SplitResult) -> dict[str, str]
 
 
 def _trust() -> ssl.SSLContext:
-    """The certificates that `REQUESTS_CA_BUNDLE` or `CURL_CA_BUNDLE` name, else the system's and certifi's."""
+    """Trust the certificates in `REQUESTS_CA_BUNDLE` or `CURL_CA_BUNDLE`, else the system's and certifi's."""
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     if bundle:
         if os.path.isdir(bundle):

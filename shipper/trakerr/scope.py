@@ -1,4 +1,4 @@
-"""`context(user=...)`: what every event that is logged inside says of its user, session, url and correlation id."""
+"""`context(user=...)`: user, session, url and correlation id of the events that are logged in a block."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from ..application.handler import add_enricher
 from ..event.model import Event
 
-_around: ContextVar[Mapping[str, str]] = ContextVar("shipper_trakerr_context")
+_current: ContextVar[Mapping[str, str]] = ContextVar("shipper_trakerr_context")
 _NOTHING: Mapping[str, str] = {}
 
 
@@ -22,10 +22,10 @@ def context(
     url: str | None = None,
     correlation_id: str | None = None,
 ) -> Iterator[None]:
-    """Fill these fields in every event for Trakerr that is logged inside: by a client, a handler or the root handler.
+    """Set these fields in every event for Trakerr that is logged in the block, through a client or any handler.
 
-    What an event says itself wins. Inside another one, what is not given here is the outer one's. Each thread and each
-    asyncio task has its own; a task begins with that of the task that made it.
+    Fields that an event has already stay. In a nested block, what is not given has the outer block's value. Each thread
+    and each asyncio task has its own context; a task starts with a copy of that of the task that made it.
     """
     given = {
         "eventUser": user,
@@ -33,21 +33,21 @@ def context(
         "contextURL": url,
         "contextCrossAppCorrelationId": correlation_id,
     }
-    token = _around.set({**fields(), **{key: value for key, value in given.items() if value is not None}})
+    token = _current.set({**fields(), **{key: value for key, value in given.items() if value is not None}})
     try:
         yield
     finally:
-        _around.reset(token)
+        _current.reset(token)
 
 
 def fields() -> Mapping[str, str]:
-    """What surrounds the caller, by its keys on the wire."""
-    return _around.get(_NOTHING)
+    """The fields of the blocks around the caller, by their keys on the wire."""
+    return _current.get(_NOTHING)
 
 
 def _fill(event: Event, record: logging.LogRecord) -> None:
-    if around := fields():
-        event.data = {**event.data, **around}
+    if surrounding := fields():
+        event.data = {**event.data, **surrounding}
 
 
 add_enricher(_fill)

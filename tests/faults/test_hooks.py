@@ -58,7 +58,7 @@ SLOW_HOOK = """
     import json, logging, os, sys, threading, time
     import shipper.application.callback_guard
 
-    shipper.application.callback_guard.REST = 3.0  # times 1.2 s, and not ten times
+    shipper.application.callback_guard.PAUSE_FACTOR = 3.0  # times 1.2 s, and not ten times
     url, spool = sys.argv[1:]
     log = logging.getLogger("slow")
     log.propagate = False
