@@ -17,7 +17,18 @@ from typing import Any
 from .config.state_folder import default_folder
 from .journal.cursor_files import saved_positions
 from .journal.segments import segments, size_on_disk
-from .spool.files import get_dict, get_int, read_json
+from .spool.files import (
+    get_counts,
+    get_dict,
+    get_drops,
+    get_float,
+    get_int,
+    get_str,
+    get_time,
+    get_times,
+    open_file,
+    read_json,
+)
 from .spool.layout import Spool
 from .spool.lock import running
 from .transport.drops import Drops
@@ -29,7 +40,10 @@ class BackendStatus:
 
     name: str
     state: str = "unknown"
-    """idle, delivering, retrying, unauthorised, starting, or "not configured"; "stopped" when no process runs."""
+    """idle, delivering, retrying, unauthorised, refused, starting, or "not configured".
+
+    When no process runs: "stopped", but unauthorised and refused stay, because only a person can end them.
+    """
     delivered: int = 0
     filtered: int = 0
     """Below the backend's level, or routed to others."""
@@ -46,6 +60,24 @@ class BackendStatus:
     lag: float = 0.0
     """Age of the oldest event that is left, in seconds."""
     last_error: str = ""
+    last_error_at: float | None = None
+    """When that was, seconds since the epoch."""
+    since: float | None = None
+    """When the state began, seconds since the epoch."""
+    next_try: float | None = None
+    """When a backend that does not take events is tried again, seconds since the epoch."""
+    url: str = ""
+    """Where it sends to: scheme, host, port and path; "" when it does not speak HTTP."""
+    level: int = 0
+    """The lowest level that is sent there."""
+    dropped_at: Mapping[str, float] = field(default_factory=dict)
+    """Reason → when the last event was dropped for it, seconds since the epoch."""
+    dead_letters: int = 0
+    """Dead letters that are kept in `dead/<name>.ndjson` now."""
+    requests: tuple[int, ...] = ()
+    """Requests since the process started, by duration: see `delivery.latency.BUCKETS_SECONDS`."""
+    request_seconds: float = 0.0
+    """Seconds that these requests took together."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +112,15 @@ class Status:
     trouble: str
     """The disk's last error, "" when it takes events."""
     backends: tuple[BackendStatus, ...]
+    ended: bool = False
+    """Whether the last process ended by itself, and was not killed."""
+    in_memory: int = 0
+    """Events that are not in the journal yet: in the pipe, in overflows, or in mirrors."""
+    dropped_at: Mapping[str, float] = field(default_factory=dict)
+    """Reason → when the last event was dropped for it, seconds since the epoch."""
+    crashes: int = 0
+    """How often the shipper process has crashed in a row."""
+    crash_reason: str = ""
 
     @property
     def left(self) -> int:
@@ -111,32 +152,9 @@ class Report:
         return {backend.name: backend.left + self.waiting for backend in self.status.backends}
 
 
-_MAX_TIME = 1e12  # seconds since the epoch; a larger number is no time
-
-
 def total(drops: Drops) -> int:
     """The number of events in drops."""
     return sum(sum(levels.values()) for levels in drops.values())
-
-
-def _text(data: Mapping[str, Any], name: str, default: str = "") -> str:
-    value = data.get(name)
-    return value if isinstance(value, str) else default
-
-
-def _time(data: Mapping[str, Any], name: str) -> float | None:
-    value = data.get(name)
-    return float(value) if isinstance(value, (int, float)) and abs(value) < _MAX_TIME else None
-
-
-def _counts(data: Mapping[str, Any], name: str) -> dict[str, int]:
-    found = get_dict(data, name)
-    return {each: count for each in found if (count := get_int(found, each))}
-
-
-def _drops(data: Mapping[str, Any]) -> Drops:
-    found = get_dict(data, "dropped")
-    return {reason: levels for reason in found if (levels := _counts(found, reason))}
 
 
 def read_status(spool: Spool, app: str, data: Mapping[str, Any] | None = None) -> Status:
@@ -146,22 +164,24 @@ def read_status(spool: Spool, app: str, data: Mapping[str, Any] | None = None) -
     ledger = get_dict(data, "ledger")
     journaled, doubles = get_int(ledger, "journaled"), get_int(ledger, "doubles")
     return Status(
-        app=_text(data, "app", app),
+        app=get_str(data, "app") or app,
         spool=spool.path,
         running=holder is not None,
         pid=(holder.pid or None) if holder else None,
-        started=_time(data, "started"),
-        updated=_time(data, "updated"),
+        started=get_time(data, "started"),
+        updated=get_time(data, "updated"),
         journaled=journaled,
         doubles=doubles,
-        dropped=_drops(data),
+        dropped=get_drops(data),
         missing=get_int(ledger, "missing"),
         corrupt=get_int(ledger, "corrupt"),
-        levels=_counts(ledger, "levels"),
+        levels=get_counts(ledger, "levels"),
         journal_bytes=_journal_bytes(spool),
         segments=_segments(spool),
-        trouble=_text(get_dict(data, "journal"), "trouble"),
+        trouble=get_str(get_dict(data, "journal"), "trouble"),
         backends=tuple(_backends(spool, data, journaled + doubles, holder is not None)),
+        ended=data.get("ended") is True,
+        dropped_at=get_times(data, "dropped_at"),
     )
 
 
@@ -171,28 +191,56 @@ def _backends(spool: Spool, data: Mapping[str, Any], journaled: int, is_running:
         for name, saved in saved_positions(spool.cursors).items():
             # A process that is starting has not written yet which backends it has.
             known.setdefault(name, {**saved, "state": "starting" if is_running and not data else "not configured"})
-    return [_backend(name, each, journaled, is_running) for name, each in sorted(known.items())]
+    return [_backend(spool, name, each, journaled, is_running) for name, each in sorted(known.items())]
 
 
-def _backend(name: str, data: Mapping[str, Any], journaled: int, is_running: bool) -> BackendStatus:
-    counts = _counts(data, "counts")
-    oldest = _time(data, "oldest")
+def _backend(spool: Spool, name: str, data: Mapping[str, Any], journaled: int, is_running: bool) -> BackendStatus:
+    counts = get_counts(data, "counts")
+    oldest = get_time(data, "oldest")
     base = get_int(data, "base")
     left = max(0, journaled - base - sum(counts.values())) if base >= 0 else 0
-    state = _text(data, "state", "unknown")
+    state = get_str(data, "state") or "unknown"
     return BackendStatus(
         name=name,
-        state=state if is_running or state == "not configured" else "stopped",
+        state=state if is_running or state in _LASTING_STATES else "stopped",
         delivered=get_int(counts, "delivered"),
         filtered=get_int(counts, "filtered"),
         dead=get_int(counts, "dead"),
-        dropped=_drops(data),
+        dropped=get_drops(data),
         left=left,
         retried=get_int(data, "retried"),
         in_flight=get_int(data, "in_flight"),
         lag=max(0.0, time.time() - oldest) if left and oldest else 0.0,
-        last_error=_text(data, "last_error"),
+        last_error=get_str(data, "last_error"),
+        last_error_at=get_time(data, "last_error_at"),
+        since=get_time(data, "since"),
+        next_try=get_time(data, "next_try"),
+        url=get_str(data, "url"),
+        level=get_int(data, "level"),
+        dropped_at=get_times(data, "dropped_at"),
+        dead_letters=_dead_letters(spool, name),
+        requests=_requests(data),
+        request_seconds=get_float(data, "request_seconds"),
     )
+
+
+_LASTING_STATES = ("not configured", "unauthorised", "refused")
+
+
+def _requests(data: Mapping[str, Any]) -> tuple[int, ...]:
+    value = data.get("requests")
+    is_valid = isinstance(value, list) and all(isinstance(each, int) and each >= 0 for each in value)
+    return tuple(value) if is_valid else ()  # type: ignore[arg-type]
+
+
+def _dead_letters(spool: Spool, name: str) -> int:
+    """The lines in a backend's files of dead letters."""
+    count = 0
+    for suffix in (".ndjson.1", ".ndjson"):
+        with contextlib.suppress(OSError), open(open_file(f"{spool.dead}/{name}{suffix}", os.O_RDONLY), "rb") as file:
+            while chunk := file.read(1 << 20):
+                count += chunk.count(b"\n")
+    return count
 
 
 def _journal_bytes(spool: Spool) -> int:

@@ -80,13 +80,16 @@ def test_a_damaged_status_file_is_no_obstacle(place: Spool, text: str) -> None:
 
 
 SAID: dict[str, Any] = {
-    "app": "shop", "started": 1.5, "updated": 2.5, "dropped": {"queue_full": {"INFO": 1}}, "marks": {"aa": [1, 1, 0]},
+    "app": "shop", "started": 1.5, "updated": 2.5, "dropped": {"queue_full": {"INFO": 1}},
+    "dropped_at": {"queue_full": 2.0}, "ended": False, "marks": {"aa": [1, 1, 0]},
     "ledger": {"journaled": 9, "doubles": 1, "missing": 1, "corrupt": 1, "levels": {"INFO": 9}, "seen": {"aa": 9}},
     "journal": {"trouble": "no room"},
     "backends": {
         "a": {
             "state": "idle", "position": [1, 0], "base": 0, "counts": {"delivered": 3}, "retried": 1,
             "dropped": {"quota": {"INFO": 1}}, "in_flight": 1, "oldest": 1.0, "last_error": "HTTP 503",
+            "last_error_at": 2.0, "since": 1.0, "next_try": 3.0, "url": "http://x", "level": 30,
+            "dropped_at": {"quota": 2.0}, "requests": [1, 2], "request_seconds": 0.5,
         }
     },
 }  # fmt: skip
@@ -121,6 +124,22 @@ def test_a_cursor_of_any_shape_can_be_read_and_shown(place: Spool) -> None:
     (old,) = read_status(place, "shop").backends
 
     assert (old.name, old.state, old.delivered, old.left) == ("old", "not configured", 0, 0)
+
+
+def test_dead_letters_that_are_kept_are_counted(place: Spool) -> None:
+    Path(place.dead, "a.ndjson.1").write_text("{}\n{}\n")
+    Path(place.dead, "a.ndjson").write_text("{}\n")
+
+    (backend,) = read_status(place, "shop", SAID).backends
+
+    assert (backend.dead, backend.dead_letters) == (0, 3)
+
+
+@pytest.mark.parametrize("state", ["unauthorised", "refused"])
+def test_a_stopped_process_does_not_hide_what_only_a_person_can_end(place: Spool, state: str) -> None:
+    (backend,) = read_status(place, "shop", {"backends": {"a": {"state": state}}}).backends
+
+    assert backend.state == state
 
 
 def test_a_report_says_what_each_backend_still_has_to_get(place: Spool) -> None:

@@ -29,11 +29,14 @@ from .checkpoint import Checkpoint, Progress
 from .dead_letters import DeadLetters
 from .dispatcher import Backend, Dispatcher
 from .failures import Failures
+from .latency import Latency
 from .retry import Retrier
 
 IDLE_SECONDS = 1.0  # between two looks at the journal when nothing wakes the thread
 COLLECT_SECONDS = 0.04  # between two looks while nobody flushes: some events a look, instead of a look for each
 DISK_RETRY_SECONDS = 1.0  # before a disk that took nothing is tried again
+
+_HEALTHY_STATES = ("idle", "delivering")
 
 _log = logging.getLogger("shipper.process")
 
@@ -59,11 +62,17 @@ class Deliverer:
         takes_all: bool = True,
         collect_seconds: float = COLLECT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         batching, retry = batching or Batching(), retry or Retry()
         self.name = backend.name
         self.state = "idle"
+        self.since = wall_clock()
+        """When the state began, seconds since the epoch; idle and delivering are one."""
+        self.next_try: float | None = None
+        """When a backend that fails is tried again, seconds since the epoch."""
         self.last_error = ""
+        self.last_error_at: float | None = None
         self.retried = 0
         self.oldest: float | None = None  # time of the oldest event of the last batch, seconds since the epoch
         self.stopping = threading.Event()
@@ -74,6 +83,8 @@ class Deliverer:
         self._on_settled = on_settled
         self._collect_seconds = collect_seconds
         self._clock = clock
+        self._wall_clock = wall_clock
+        self._is_failing = False
         self._looked_at = float("-inf")
         self._retrier = Retrier(retry)
         parallel_events = backend.max_in_flight * min(backend.max_events, batching.max_events)
@@ -94,6 +105,11 @@ class Deliverer:
     def requests_in_flight(self) -> int:
         """The most requests that are sent at the same time now."""
         return self._dispatcher.concurrency.size
+
+    @property
+    def latency(self) -> Latency:
+        """How long requests take."""
+        return self._dispatcher.latency
 
     # -- set by the main thread --------------------------------------------------------------------------------------
 
@@ -168,7 +184,7 @@ class Deliverer:
 
     def _wait_for_events(self) -> None:
         if self._batcher.is_empty:
-            self.state = "idle"
+            self._set_state("idle")
             self.oldest = None
         self._checkpoint.commit(save=self._is_save_due())
         if self._draining.is_set() and self._batcher.is_empty:
@@ -187,13 +203,23 @@ class Deliverer:
     def _recovered(self) -> None:
         self._retrier.succeeded()
         self._batcher.ramp_up()
-        self.state = "delivering"
+        if self._is_failing:  # its last error is about what is over
+            self._is_failing = False
+            self.last_error, self.last_error_at = "", None
+        self._set_state("delivering")
+
+    def _set_state(self, state: str) -> None:
+        if state not in _HEALTHY_STATES or self.state not in _HEALTHY_STATES:
+            self.since = self.since if state == self.state else self._wall_clock()
+            self.next_try = None
+        self.state = state
 
     def _failed(self, failure: RetryableError, *, settled_any: bool) -> RetryableError | None:
         some_accepted = settled_any and not self._batcher.is_probing
         self._batcher.probe()
         self._dispatcher.concurrency.failed()
-        self.last_error = failure.reason
+        self._is_failing = True
+        self._note_error(failure.reason)
         if some_accepted and failure.retry_after is None and not isinstance(failure, UnauthorisedError):
             self._retrier.succeeded()
             return None  # the backend is up: probe it again at once
@@ -204,13 +230,17 @@ class Deliverer:
         state = "unauthorised" if isinstance(failure, UnauthorisedError) else "retrying"
         if state != self.state:
             _log.warning("%s: %s; trying again in %.1f s, nothing is lost", self.name, failure.reason, seconds)
-        self.state = state
+        self._set_state(state)
+        self.next_try = self._wall_clock() + seconds
         self.retried += 1
         self._on_settled()
         self.stopping.wait(seconds)
 
+    def _note_error(self, message: str) -> None:
+        self.last_error, self.last_error_at = message, self._wall_clock()
+
     def _warn(self, message: str) -> None:
-        self.last_error = message
+        self._note_error(message)
         _log.warning("%s: %s", self.name, message)
 
 

@@ -19,6 +19,7 @@ from ..journal.entry import DEAD, DELIVERED, FILTERED, Entry
 from .concurrency import Concurrency
 from .dead_letters import DeadLetters
 from .failures import BadEventError, Failures, dominant_failure
+from .latency import Latency
 
 SHORTENED_BYTES = 32 * 1024  # what a single event is cut to when a server finds it too large
 ATTEMPTS_TO_ENCODE = 2  # calls of a backend that raises what it must not, before its events are rejected
@@ -65,6 +66,7 @@ class Dispatcher:
         clock: Callable[[], float],
     ) -> None:
         self.concurrency = Concurrency(backend.max_in_flight)
+        self.latency = Latency()
         self._backend = backend
         self._failures = failures
         self._dead_letters = dead_letters
@@ -138,6 +140,7 @@ class Dispatcher:
     def _deliver(self, pairs: Sequence[tuple[Entry, Event]]) -> RetryableError | None:
         started, worked = self._clock(), time.thread_time()
         answers = self._answers([event for _, event in pairs])
+        self.latency.observe(self._clock() - started)
         refusal = answers[0] if answers else None
         if isinstance(refusal, (RejectedError, TooLargeError)) and all(answer is refusal for answer in answers):
             return self._deliver_halves(pairs, refusal)

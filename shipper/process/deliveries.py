@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from ..config.settings import Settings
 from ..event.redact import Redactor
@@ -36,6 +37,7 @@ class Deliveries:
         self._context: Any = None
         self._deliverers: list[Deliverer] = []
         self._threads = Threads()
+        self._addresses: dict[str, tuple[str, int]] = {}
         self._cursors = {backend.name: self._open_cursor(backend) for backend in settings.backends}
 
     def __iter__(self) -> Iterator[Deliverer]:
@@ -72,6 +74,10 @@ class Deliveries:
     @property
     def is_drained(self) -> bool:
         return all(deliverer.drained.is_set() for deliverer in self)
+
+    def address(self, name: str) -> tuple[str, int]:
+        """The URL of a backend, "" when it has none, and the lowest level that is sent there."""
+        return self._addresses[name]
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
@@ -111,6 +117,7 @@ class Deliveries:
             # A client of another process may have joined it, and its key is not for the records of this app.
             takes_all=backend.name not in settings.joined,
         )
+        self._addresses[backend.name] = address_of(description), backend.level
         self._deliverers.append(deliverer)
         self._threads.start(backend.name, deliverer.run)
 
@@ -144,3 +151,14 @@ class Deliveries:
         for deliverer in self:
             deliverer.stop()
         self._threads.join(max(0.0, deadline - time.monotonic()))
+
+
+def address_of(description: Any) -> str:
+    """Where a backend sends to: scheme, host, port and path of its URL, without anything that may be a secret."""
+    endpoint = getattr(description, "endpoint", "")
+    try:
+        found = urlsplit(endpoint if isinstance(endpoint, str) else "")
+        port = f":{found.port}" if found.port else ""
+    except ValueError:
+        return ""
+    return f"{found.scheme}://{found.hostname}{port}{found.path}" if found.hostname else ""

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from ..config.settings import Settings
 from ..journal.account import Account
 from ..journal.segments import Position
-from ..spool.files import write_atomically
+from ..spool.files import get_dict, get_drops, get_times, read_json, write_atomically
 from ..transport.drops import Drops
 from ..transport.orphans import living_drops
 from .deliveries import Deliveries
 from .intake import Intake
+from .loss_times import LossTimes
 
 if TYPE_CHECKING:
     from ..delivery.deliverer import Deliverer
@@ -42,6 +43,8 @@ class StatusWriter:
         self._deliveries = deliveries
         self._overflows = overflows
         self._started = time.time()
+        self._losses = _loss_times(path)
+        self._backend_losses: dict[str, LossTimes] = {}
         self._digest_of: tuple[Settings | None, str] = (None, "")
         self._written: dict[str, Any] = {}
         self._written_at = 0.0
@@ -95,9 +98,10 @@ class StatusWriter:
                 "missing": account.missing,
                 "seen": account.seen(),
             },
-            "dropped": self._dropped(),
+            "dropped": (dropped := self._dropped()),
+            "dropped_at": self._losses.update(dropped),
             "marks": account.marks(),
-            "backends": {each.name: _backend_state(each) for each in self._deliveries},
+            "backends": {each.name: self._backend_state(each) for each in self._deliveries},
             "journal": {"trouble": self._intake.trouble, "full": self._intake.paused.is_set()},
             "writers": not self._intake.eof.is_set(),
             "load": load.latest if load is not None else None,
@@ -117,11 +121,34 @@ class StatusWriter:
                 self._account.note_drops(name, 0, drops)
         return self._account.drops
 
+    def _backend_state(self, deliverer: Deliverer) -> dict[str, Any]:
+        url, level = self._deliveries.address(deliverer.name)
+        losses = self._backend_losses.get(deliverer.name)
+        if losses is None:
+            losses = self._backend_losses[deliverer.name] = _loss_times(self._path, deliverer.name)
+        return {
+            **_progress(deliverer),
+            "url": url,
+            "level": level,
+            "dropped_at": losses.update(deliverer.progress.dropped),
+        }
 
-def _backend_state(deliverer: Deliverer) -> dict[str, Any]:
+
+def _loss_times(path: str, backend: str = "") -> LossTimes:
+    """What the last process wrote about losses, before the journal or of one backend."""
+    said = read_json(path) or {}
+    if backend:
+        said = dict(get_dict(get_dict(said, "backends"), backend))
+    return LossTimes(get_drops(said), get_times(said, "dropped_at"))
+
+
+def _progress(deliverer: Deliverer) -> dict[str, Any]:
     progress = deliverer.progress
+    requests, seconds = deliverer.latency.snapshot()
     return {
         "state": deliverer.state,
+        "since": deliverer.since,
+        "next_try": deliverer.next_try,
         "position": progress.position,
         "base": progress.base,
         "counts": progress.counts,
@@ -131,4 +158,7 @@ def _backend_state(deliverer: Deliverer) -> dict[str, Any]:
         "in_flight": deliverer.requests_in_flight,
         "oldest": deliverer.oldest,
         "last_error": deliverer.last_error,
+        "last_error_at": deliverer.last_error_at,
+        "requests": requests,
+        "request_seconds": seconds,
     }

@@ -171,3 +171,31 @@ def get_str(data: Mapping[str, Any], name: str) -> str:
     """The text of that name, else ""."""
     value = data.get(name)
     return value if isinstance(value, str) else ""
+
+
+MAX_TIME = 1e12  # seconds since the epoch; a larger number is no time
+
+
+def get_time(data: Mapping[str, Any], name: str) -> float | None:
+    """The time of that name in seconds since the epoch, else None."""
+    value = data.get(name)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and abs(value) < MAX_TIME else None  # type: ignore[arg-type]
+
+
+def get_times(data: Mapping[str, Any], name: str) -> dict[str, float]:
+    """Name → time, without what is not a time."""
+    found = get_dict(data, name)
+    return {each: time for each in found if (time := get_time(found, each)) is not None}
+
+
+def get_counts(data: Mapping[str, Any], name: str) -> dict[str, int]:
+    """Name → count, without what is zero or not a count."""
+    found = get_dict(data, name)
+    return {each: count for each in found if (count := get_int(found, each))}
+
+
+def get_drops(data: Mapping[str, Any], name: str = "dropped") -> dict[str, dict[str, int]]:
+    """Reason → level → count."""
+    found = get_dict(data, name)
+    return {reason: levels for reason in found if (levels := get_counts(found, reason))}

@@ -273,11 +273,13 @@ def test_json_has_every_field_of_the_status(place: Path, capsys: pytest.CaptureF
     assert said == json.loads(json.dumps(as_object(read_status(Spool(str(place / "checkout")), "checkout"))))
     assert list(said) == [
         "app", "spool", "running", "pid", "started", "updated", "journaled", "doubles", "dropped", "missing", "corrupt",
-        "levels", "journal_bytes", "segments", "trouble", "backends", "left", "total_dropped",
+        "levels", "journal_bytes", "segments", "trouble", "backends", "ended", "in_memory", "dropped_at",
+        "crashes", "crash_reason", "left", "total_dropped",
     ]  # fmt: skip
     assert list(said["backends"][0]) == [
         "name", "state", "delivered", "filtered", "dead", "dropped", "left", "retried", "in_flight", "lag",
-        "last_error",
+        "last_error", "last_error_at", "since", "next_try", "url", "level", "dropped_at", "dead_letters", "requests",
+        "request_seconds",
     ]  # fmt: skip
 
 

@@ -727,16 +727,19 @@ def test_stopping_ends_a_wait_promptly(make: MakeDelivery) -> None:
     assert took < 0.5
 
 
-def test_the_state_follows_the_last_answer(make: MakeDelivery) -> None:
+def test_the_state_follows_the_last_answer_and_an_error_goes_when_it_is_over(make: MakeDelivery) -> None:
     answers = [RetryableError("HTTP 503", status=503), UnauthorisedError("HTTP 401", status=401)]
-    delivery = make(Memory(answers=answers, max_events=1), retry=Retry(initial=0, maximum=0, unauthorised=0.3))
+    delivery = make(Memory(answers=answers, max_events=1), retry=Retry(initial=0, maximum=0, unauthorised=2.0))
     delivery.log("a")
     with delivery.running():
         wait_until(lambda: delivery.deliverer.state == "unauthorised")
+        wait_until(lambda: delivery.deliverer.next_try is not None)
+        assert (delivery.deliverer.last_error, delivery.deliverer.since > 0) == ("HTTP 401", True)
         wait_until(lambda: delivery.deliverer.state == "idle")
 
     assert delivery.deliverer.retried == 2
-    assert delivery.deliverer.last_error == "HTTP 401"
+    assert (delivery.deliverer.last_error, delivery.deliverer.last_error_at) == ("", None)
+    assert delivery.deliverer.next_try is None
 
 
 # -- several at a time -----------------------------------------------------------------------------------------------
