@@ -10,6 +10,8 @@ import pytest
 
 from shipper._support.hashing import sha256_hex
 
+from ..support.waiting import PATIENCE
+
 FEWER = """
 import sys
 sys.modules.update(dict.fromkeys(["_sha2", "_sha256"]))
@@ -19,7 +21,7 @@ print(sha256_hex(b"shop"))
 
 
 def run(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE)
     return done.stdout.strip()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from shipper._support.unpatched import new_rlock, original, start_thread
 
-from ..support.waiting import wait_until
+from ..support.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture(params=["gevent.monkey", "eventlet.patcher"])
@@ -55,7 +55,7 @@ def test_under_a_patcher_threads_and_locks_are_those_of_the_system() -> None:
     done = threading.Event()
     start_thread(done.set, "helper")
 
-    assert done.wait(5)
+    assert done.wait(PATIENCE)
     assert original("_thread", "RLock") is _thread.RLock
     with new_rlock():
         pass

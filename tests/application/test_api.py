@@ -22,7 +22,7 @@ from shipper.spool.layout import Spool
 
 from ..support.apps import App
 from ..support.servers import HANG, Reply, Server
-from ..support.waiting import wait_until
+from ..support.waiting import PATIENCE, wait_until
 
 LOG = logging.getLogger("test of the app")
 
@@ -33,7 +33,7 @@ def app(spool: Path, tmp_path: Path) -> Iterator[App]:
     with Server() as server:
         made = App(server, spool, tmp_path)
         yield made
-        shipper.stop(5)
+        shipper.stop(PATIENCE)
         made.wait_for_end()
 
 
@@ -46,7 +46,7 @@ def test_what_is_logged_arrives_and_the_report_says_so(app: App) -> None:
     begin(app)
     LOG.info("order %d paid", 17)
 
-    report = shipper.stop(5)
+    report = shipper.stop(PATIENCE)
 
     assert report is not None
     assert (report.flushed, report.emitted, report.dropped) == (True, 1, {})
@@ -58,7 +58,7 @@ def test_the_very_first_event_says_how_busy_the_machine_is(app: App) -> None:
     with app.running(sys.executable, "-c", "while True: pass"):
         begin(app)
         LOG.info("x")
-        shipper.stop(5)
+        shipper.stop(PATIENCE)
 
     assert json.loads(app.server.requests[0].body)["contextCpuPercentage"] > 0
 
@@ -74,7 +74,7 @@ shipper.stop()
 
 def test_a_worker_that_ships_loads_neither_multiprocessing_nor_dataclasses(app: App) -> None:
     command = [sys.executable, "-c", LEAN, app.server.url, str(app.spool)]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    told = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
 
     assert told.stdout.split() == []
     assert [json.loads(each.body)["eventMessage"] for each in app.server.requests] == ["order 17 failed"]
@@ -95,8 +95,8 @@ def test_stopping_twice_and_before_any_start_is_fine(app: App) -> None:
     assert shipper.stop() is None
     begin(app)
 
-    assert shipper.stop(5) is not None
-    assert shipper.stop(5) is None
+    assert shipper.stop(PATIENCE) is not None
+    assert shipper.stop(PATIENCE) is None
     assert LOG.handlers == []
 
 
@@ -104,7 +104,7 @@ def test_a_new_start_after_a_stop_ships_again(app: App) -> None:
     for round in ("one", "two", "three"):
         begin(app)
         LOG.info(round)
-        shipper.stop(5)
+        shipper.stop(PATIENCE)
 
     assert app.messages() == ["one", "two", "three"]
     assert set(app.ids().values()) == {1}
@@ -113,13 +113,13 @@ def test_a_new_start_after_a_stop_ships_again(app: App) -> None:
 def test_changed_settings_replace_the_process_and_keep_the_journal(app: App) -> None:
     begin(app)
     LOG.info("before")
-    assert shipper.flush(5)
+    assert shipper.flush(PATIENCE)
     pid = app.wait_for_shipper()
 
     begin(app, grace=7.0)
     LOG.info("after")
 
-    assert shipper.flush(10)
+    assert shipper.flush(PATIENCE)
     assert app.wait_for_shipper(other_than=pid)
     assert app.messages() == ["before", "after"]
     assert shipper.status().journaled == 2
@@ -135,7 +135,7 @@ def test_a_damaged_status_file_does_not_raise_into_the_application(app: App, tex
 
     assert shipper.status().app == "test"
     assert shipper.flush(0) is False or app.messages() == ["x"]
-    report = shipper.stop(10)
+    report = shipper.stop(PATIENCE)
 
     assert report is not None
     assert report.flushed
@@ -148,9 +148,9 @@ def test_flush_waits_for_delivery_and_keeps_its_deadline(spool: Path, tmp_path: 
         begin(app, retry=shipper.Retry(initial=0.01, maximum=0.1))
         LOG.info("x")
 
-        assert shipper.flush(10)
+        assert shipper.flush(PATIENCE)
         assert len(server.requests) == 3
-        shipper.stop(5)
+        shipper.stop(PATIENCE)
         app.wait_for_end()
 
 
@@ -212,7 +212,7 @@ def test_a_start_with_another_logger_takes_the_handler_there(app: App) -> None:
 
     assert LOG.handlers == []
     assert len(other.handlers) == 1
-    shipper.stop(5)
+    shipper.stop(PATIENCE)
     assert other.handlers == []
 
 
@@ -227,7 +227,7 @@ def test_each_backend_has_its_own_level_and_the_handler_has_one(app: App) -> Non
     )
     for level in (10, 20, 30):
         LOG.log(level, "at %d", level)
-    shipper.stop(5)
+    shipper.stop(PATIENCE)
 
     arrived = {(request.target, json.loads(request.body)["eventMessage"]) for request in app.server.requests}
     assert arrived == {("/events", "at 30"), ("/all/events", "at 20"), ("/all/events", "at 30")}
@@ -245,7 +245,7 @@ def test_before_send_may_change_and_drop_and_what_it_breaks_is_dropped_and_count
     begin(app, before_send=before_send)
     for message in ("keep", "drop", "break"):
         LOG.warning(message)
-    report = shipper.stop(5)
+    report = shipper.stop(PATIENCE)
 
     assert report is not None
     assert app.messages() == ["KEEP"]
@@ -256,7 +256,7 @@ def test_before_send_may_change_and_drop_and_what_it_breaks_is_dropped_and_count
 def test_what_before_send_makes_that_is_no_event_is_dropped_and_counted(app: App, result: Any) -> None:
     begin(app, before_send=lambda event: result)
     LOG.warning("x")
-    report = shipper.stop(5)
+    report = shipper.stop(PATIENCE)
 
     assert report is not None
     assert sum(sum(levels.values()) for levels in report.dropped.values()) == 1
@@ -268,7 +268,7 @@ def test_context_is_asked_at_every_record_and_may_fail(app: App) -> None:
     begin(app, context=lambda: answers.pop(0)())
     LOG.info("first")
     LOG.info("second")
-    shipper.stop(5)
+    shipper.stop(PATIENCE)
 
     first, second = (body.decode() for body in app.server.bodies)
     assert "r-1" in first
@@ -286,7 +286,7 @@ def test_what_two_of_our_handlers_see_goes_out_once(app: App) -> None:
     for handler in extra[1:]:
         LOG.removeHandler(handler)
     child.removeHandler(extra[0])
-    shipper.stop(5)
+    shipper.stop(PATIENCE)
 
     assert len(app.server.bodies) == 1
 
@@ -323,7 +323,7 @@ def test_dict_config_makes_our_handler_and_early_records_arrive(app: App) -> Non
         log.info("early")
         begin(attach=False)
         log.info("later")
-        shipper.stop(5)
+        shipper.stop(60)
         print(type(handler) is shipper.QueueHandler, handler.route)
     """)
 
@@ -336,7 +336,7 @@ def test_records_after_stop_are_counted_and_the_next_process_knows(app: App) -> 
         logging.getLogger().addHandler(shipper.QueueHandler())
         begin(attach=False)
         app = shipper.application.lifecycle.current()
-        shipper.stop(5)
+        shipper.stop(60)
         log.error("after")
         print(app.queue.drops)
     """)
@@ -354,7 +354,7 @@ def test_too_many_early_records_are_counted(app: App) -> None:
             log.info("early %d", n)
         log.error("one more")
         begin(attach=False)
-        report = shipper.stop(10)
+        report = shipper.stop(60)
         print(report.flushed, report.emitted, report.dropped)
     """
     done = app.run(script)
@@ -370,7 +370,7 @@ LEVELS = """
     begin(grace=5.0); again = logging.getLogger().level
     {then}
     logging.getLogger().info("info")
-    shipper.stop(5)
+    shipper.stop(60)
     print(before, during, again, logging.getLogger().level)
 """
 
@@ -396,7 +396,7 @@ def test_the_root_loggers_level_is_opened_only_where_nobody_configured_it(
 
 def test_a_spool_of_another_app_is_refused(app: App) -> None:
     begin(app)
-    shipper.stop(5)
+    shipper.stop(PATIENCE)
 
     with pytest.raises(ConfigurationError, match="belongs to the app 'test'"):
         begin(app, app="other")
@@ -408,7 +408,7 @@ def test_a_start_that_fails_leaves_what_runs_running(app: App) -> None:
         begin(app, grace=-1)
     LOG.info("still")
 
-    assert shipper.flush(5)
+    assert shipper.flush(PATIENCE)
     assert app.messages() == ["still"]
 
 
@@ -416,7 +416,7 @@ def test_logging_never_waits_for_a_stopped_shipper_process(app: App) -> None:
     begin(app)
     pid = app.wait_for_shipper()
     LOG.info("first")
-    assert shipper.flush(5)
+    assert shipper.flush(PATIENCE)
     os.kill(pid, 19)
     try:
         for n in range(3000):
@@ -424,7 +424,7 @@ def test_logging_never_waits_for_a_stopped_shipper_process(app: App) -> None:
     finally:
         os.kill(pid, 18)
 
-    assert shipper.flush(30)
+    assert shipper.flush(PATIENCE)
     assert len(app.messages()) == 3001
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from shipper.application.callback_guard import CallbackGuard, CircuitOpen
 
+from ..support.waiting import PATIENCE
+
 
 class Clock:
     """A clock that goes on when it is told to, and a function that takes as long as it is told to."""
@@ -137,7 +139,7 @@ def test_threads_that_all_wait_in_it_close_it(clock: Clock) -> None:
 
     def function(number: int) -> None:
         heard.put("called")
-        assert turns[number].acquire(timeout=10)
+        assert turns[number].acquire(timeout=PATIENCE)
 
     guard = CallbackGuard(function, clock.note, clock=clock)
 
@@ -150,13 +152,13 @@ def test_threads_that_all_wait_in_it_close_it(clock: Clock) -> None:
     threads = [threading.Thread(target=call, args=(number,)) for number in range(2)]
     for thread in threads:
         thread.start()
-    outcomes = [heard.get(timeout=10) for _ in threads]
+    outcomes = [heard.get(timeout=PATIENCE) for _ in threads]
     for number in (0, 1, 0, 1):
         clock.now += 1.5
         turns[number].release()
-        outcomes.append(heard.get(timeout=10))
+        outcomes.append(heard.get(timeout=PATIENCE))
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE)
 
     assert outcomes == ["called"] * 4 + ["resting"] * 2
     assert clock.said == [(3.0, 30.0)]

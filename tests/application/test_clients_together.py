@@ -144,7 +144,7 @@ def test_records_do_not_go_to_a_key_that_another_process_s_client_joined(togethe
     first.do("shipper.start(own)")
     second.do("shipper.start(own)", "client = TrakerrClient('other')")
 
-    second.do("client.log({'eventmessage': 'for other'}, exc_info=False)", "shipper.flush(10)")
+    second.do("client.log({'eventmessage': 'for other'}, exc_info=False)", "shipper.flush(60)")
     first.do("logging.warning('for own')")
 
     together.wait_for(own={"for own"}, other={"for other"})
@@ -190,7 +190,7 @@ def test_a_process_that_is_killed_as_soon_as_it_has_joined_has_its_events_delive
 
 def test_a_client_that_joins_does_not_restart_the_shipper_process(together: Together) -> None:
     worker = together.worker()
-    worker.do("client = TrakerrClient('k1')", "assert client.shutdown()")
+    worker.do("client = TrakerrClient('k1')", "assert client.shutdown(60)")
     before = together.shippers()
 
     worker.do("logging.getLogger('a').addHandler(streaming.jKoolHandler('t'))", "logging.getLogger('a').error('x')")

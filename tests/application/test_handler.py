@@ -24,6 +24,8 @@ from shipper.event.redact import Redact
 from shipper.spool.layout import Spool
 from shipper.transport.queue import RecordQueue
 
+from ..support.waiting import PATIENCE
+
 
 class Site:
     """A pipeline whose queue nobody reads but the test."""
@@ -270,9 +272,9 @@ def test_the_queue_of_a_handler_is_the_processs_own_as_a_multiprocessing_queue(s
     assert isinstance(handler.queue, multiprocessing.queues.Queue)
     found: Any = handler.queue
     assert (found.path, found.token) == (site.queue.path, site.queue.token)
-    assert unpack(found.get(timeout=5.0)).message == "paid"
+    assert unpack(found.get(timeout=PATIENCE)).message == "paid"
     found.put_nowait(b"by hand", level=20)
-    assert (site.queue.emitted, site.queue.get(timeout=5.0)) == (2, b"by hand")
+    assert (site.queue.emitted, site.queue.get(timeout=PATIENCE)) == (2, b"by hand")
 
 
 def test_a_handler_has_no_queue_before_start() -> None:

@@ -26,6 +26,7 @@ from shipper.errors import DeliveryError, RejectedError, RetryableError, TooLarg
 from shipper.event.model import Event
 
 from ..support.servers import CLOSE, HALF, HANG, RESET, Reply, Request, Server
+from ..support.waiting import PATIENCE
 
 CONTEXT = AppContext("app", "/", "host", "127.0.0.1", lambda time: None)
 GREETING = b"<hello/>"
@@ -156,7 +157,7 @@ class Meeting(str):
     both = threading.Barrier(2)
 
     def encode(self, *args: str, **options: str) -> bytes:
-        self.both.wait(5)
+        self.both.wait(PATIENCE)
         return super().encode(*args, **options)
 
 
@@ -227,7 +228,7 @@ def test_threads_have_a_connection_each_and_leave_no_more_than_the_pool_holds() 
     ):
 
         def several(number: int) -> list[DeliveryError | None]:
-            barrier.wait(10)
+            barrier.wait(PATIENCE)
             return [sent(sender, f"{number}-{turn}") for turn in range(25)]
 
         answers = [answer for each in threads.map(several, range(4)) for answer in each]
@@ -925,6 +926,6 @@ def test_backends_can_be_described_without_importing_requests() -> None:
         "import sys, shipper.backends.trakerr, shipper.backends.jkool, shipper.backends.registry;"
         "print([name for name in ('requests', 'urllib3', 'tenacity', 'psutil') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
 
     assert done.stdout.strip() == "[]"

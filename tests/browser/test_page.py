@@ -18,6 +18,7 @@ import pytest
 from shipper.receiver import Receiver
 
 from ..support.needs import need
+from ..support.waiting import PATIENCE
 
 SCRIPT = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 FLAGS = (
@@ -44,7 +45,7 @@ class Browser:
         self._command = [chromium, *FLAGS, f"--user-data-dir={profile}"]
 
     def show(self, url: str) -> str:
-        ran = subprocess.run([*self._command, url], capture_output=True, text=True, timeout=60)
+        ran = subprocess.run([*self._command, url], capture_output=True, text=True, timeout=PATIENCE)
         assert ran.returncode == 0, ran.stderr
         # A refusal of the content security policy and an exception of the script are both console messages.
         assert "CONSOLE" not in ran.stderr, ran.stderr

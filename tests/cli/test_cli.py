@@ -24,7 +24,7 @@ from shipper.report import read_status
 from shipper.spool.layout import Spool
 
 from ..support.command import lines_of, running
-from ..support.waiting import wait_until
+from ..support.waiting import PATIENCE, wait_until
 
 SAID: dict[str, Any] = {
     "app": "checkout",
@@ -364,7 +364,7 @@ def test_a_size_is_short(count: int, text: str) -> None:
 def test_the_receiver_prints_its_page_and_the_settings_for_an_app() -> None:
     with running("receiver", "--port", "0") as process:
         page = lines_of(process).readline().split()[-1]
-        with urllib.request.urlopen(page, timeout=10) as answer:
+        with urllib.request.urlopen(page, timeout=PATIENCE) as answer:
             assert answer.status == 200
         process.send_signal(signal.SIGTERM)
         said = lines_of(process).read()

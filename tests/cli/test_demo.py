@@ -26,7 +26,7 @@ from shipper.cli.demo.view import sentence, show_outcome
 from shipper.receiver import Receiver
 
 from ..support.command import lines_of, running
-from ..support.waiting import wait_until
+from ..support.waiting import PATIENCE, wait_until
 
 SHORT = ("--records", "400", "--seconds", "4")
 GOOD = Outcome(
@@ -92,7 +92,7 @@ def test_in_a_terminal_there_are_bars_and_keep_leaves_the_page_running() -> None
         wait_until(lambda: b"until Ctrl-C" in shown, LIMIT + 5)
         page = re.search(rb"What arrived is at (http://[\d.:]+)", shown)
         assert page is not None
-        with urllib.request.urlopen(page[1].decode(), timeout=10) as answer:
+        with urllib.request.urlopen(page[1].decode(), timeout=PATIENCE) as answer:
             assert answer.status == 200
         process.send_signal(signal.SIGINT)
 

@@ -23,7 +23,7 @@ from shipper.spool.layout import Spool
 from shipper.spool.lock import running
 
 from ..support.servers import Reply, Server
-from ..support.waiting import wait_until
+from ..support.waiting import PATIENCE, wait_until
 from .test_send import environment
 
 TEXT = Reading(20, "pipe", False)
@@ -61,7 +61,7 @@ def write(process: subprocess.Popen[bytes], text: bytes) -> None:
 def pipe(server: Server, spool: Path, text: bytes, *arguments: str) -> tuple[int, str]:
     """Exit code and stderr."""
     with piping(server, spool, *arguments) as process:
-        _, said = process.communicate(text, timeout=60)
+        _, said = process.communicate(text, timeout=PATIENCE)
         return process.returncode, said.decode()
 
 
@@ -109,7 +109,7 @@ def test_a_line_is_shipped_while_the_program_goes_on(spool: Path) -> None:
         wait_until(lambda: messages(server) == ["first", "second"], 10)
 
         stdin_of(process).close()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -121,7 +121,7 @@ def test_a_signal_ships_what_was_written_before_it(number: signal.Signals, spool
 
         process.send_signal(number)
 
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
         server.wait_for(3)
         assert sorted(messages(server)) == ["first", "second", "third"]
 
@@ -146,7 +146,7 @@ def test_when_the_shipping_process_is_killed_another_goes_on(spool: Path) -> Non
 
         wait_until(lambda: "second" in messages(server), 15)
         stdin_of(process).close()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_when_the_reading_process_is_killed_what_it_had_read_is_shipped(spool: Path) -> None:
@@ -223,7 +223,7 @@ def test_input_from_a_file_is_shipped_too(spool: Path, tmp_path: Path) -> None:
                 [sys.executable, "-m", "shipper.cli", "pipe"],
                 stdin=file,
                 env=environment(server.url, spool, SHIPPER_GRACE="5"),
-                timeout=30,
+                timeout=PATIENCE,
             )
         server.wait_for(2)
         assert sorted(messages(server)) == ["one", "two"]
@@ -246,7 +246,8 @@ def test_it_needs_no_extra(spool: Path) -> None:
     )
     with Server() as server:
         env = environment(server.url, spool)
-        done = subprocess.run([sys.executable, "-c", script], input=b"one\n", env=env, capture_output=True, timeout=30)
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, input=b"one\n", env=env, capture_output=True, timeout=PATIENCE)
         wait_until(lambda: running(Spool(str(spool))) is None, 10)
     assert (done.returncode, done.stderr) == (0, b"")
 

@@ -17,7 +17,7 @@ from shipper.spool.layout import Spool
 from shipper.spool.lock import running
 
 from ..support.servers import Reply, Server
-from ..support.waiting import wait_until
+from ..support.waiting import PATIENCE, wait_until
 
 
 def environment(url: str, spool: Path, **more: str) -> Mapping[str, str]:
@@ -32,7 +32,7 @@ def send(server: Server, spool: Path, *arguments: str, stdin: str = "", **more: 
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         env=environment(server.url, spool, **more),
     )
     wait_until(lambda: running(Spool(str(spool))) is None, 10, "the shipper process's end")
@@ -146,7 +146,7 @@ def test_an_app_that_runs_with_other_settings_is_left_alone(spool: Path) -> None
     source = (
         "import os, shipper, sys\n"
         "shipper.start(shipper.Trakerr('other', url=os.environ['SHIPPER_TRAKERR_URL']), app='shop')\n"
-        "shipper.flush(5)\n"
+        "shipper.flush(60)\n"
         "print(flush=True); sys.stdin.read(); shipper.stop()\n"
     )
     with Server() as server:

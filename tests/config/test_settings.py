@@ -21,6 +21,8 @@ from shipper.config.environment import resolve
 from shipper.config.settings import Settings
 from shipper.spool.layout import Spool
 
+from ..support.waiting import PATIENCE
+
 KEY = {"SHIPPER_TRAKERR_API_KEY": "key"}
 
 
@@ -373,7 +375,7 @@ if __name__ == "__main__":
 
 
 def told(*command: str, cwd: Path, stdin: str = "") -> str:
-    done = subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -31,7 +31,7 @@ from shipper.transport import frame
 from shipper.transport.channel import new_token
 
 from ..support.disks import tmpfs
-from ..support.waiting import wait_until
+from ..support.waiting import PATIENCE, wait_until
 
 AT_ONCE = Retry(initial=0.0, maximum=0.0, max_retry_after=0.0, unauthorised=0.0, poison_after=0.0)
 
@@ -137,7 +137,7 @@ class Delivery:
         finally:
             self.deliverer.stopping.set()
             self.deliverer.wake.set()
-            thread.join(10)
+            thread.join(PATIENCE)
 
 
 @pytest.fixture
@@ -720,7 +720,7 @@ def test_stopping_ends_a_wait_promptly(make: MakeDelivery) -> None:
         wait_until(lambda: delivery.deliverer.state == "unauthorised")
         began = monotonic()
         delivery.deliverer.stopping.set()
-        thread.join(5)
+        thread.join(PATIENCE)
         took = monotonic() - began
 
     assert not thread.is_alive()

@@ -19,7 +19,7 @@ from shipper.jkool import streaming
 
 from ..support.jkool_service import FQN, Service, an_application, is_event, running_service
 from ..support.servers import HANG, Reply, Request
-from ..support.waiting import wait_until
+from ..support.waiting import PATIENCE, wait_until
 
 REFUSAL = b"<access-resp><token>t</token><success>false</success><reason>unknown</reason></access-resp>"
 
@@ -49,7 +49,7 @@ def test_a_server_that_is_down_is_no_error_and_gets_the_events_later(spool: Path
 
         with Service(port=port) as service:
             events = service.wait_for_events(2)
-            assert shipper.flush(10.0)
+            assert shipper.flush(PATIENCE)
 
     assert {event["msg-text"] for event in events} == {"first", "second"}
 
@@ -201,6 +201,6 @@ def run(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30.0,
+        timeout=PATIENCE,
         check=False,
     )

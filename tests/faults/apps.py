@@ -187,7 +187,7 @@ def log_late() -> None:
         LOG.addHandler(shipper.QueueHandler())  # stop() takes away only what start() attached
         LOG.setLevel(logging.INFO)
         atexit.register(lambda: log("in-atexit"))
-        atexit.register(lambda: shipper.stop(5))
+        atexit.register(lambda: shipper.stop(60))
     else:
         atexit.register(lambda: log("in-atexit"))
 
@@ -405,7 +405,7 @@ def fork_without_hooks() -> None:
     log_many("parent", 10)
     # Without hooks a child hangs when another thread waits for the interpreter's lock at the fork, whosever it is; once
     # all is delivered, ours is at rest.
-    assert shipper.flush(20)
+    assert shipper.flush(60)
     join(fork(lambda: log_many("child", 10), hooks=False))
     log_many("parent-again", 10)
 
@@ -518,22 +518,22 @@ def stop_everywhere() -> None:
 
     def stopping_child() -> None:
         log_many("child", 5)
-        shipper.stop(10)
-        shipper.stop(10)
+        shipper.stop(60)
+        shipper.stop(60)
 
     def quiet_child() -> None:
-        shipper.stop(10)
+        shipper.stop(60)
 
     join(fork(stopping_child), fork(quiet_child))
     log_many("two", 5)
-    signal.signal(signal.SIGUSR1, lambda *_: shipper.stop(10) and None)
+    signal.signal(signal.SIGUSR1, lambda *_: shipper.stop(60) and None)
     os.kill(os.getpid(), signal.SIGUSR1)
     begin()
     log_many("three", 5)
-    report = shipper.stop(10)
+    report = shipper.stop(60)
     assert report is not None
     assert report.flushed, report
-    assert shipper.stop(10) is None
+    assert shipper.stop(60) is None
 
 
 def reenter() -> None:

@@ -28,7 +28,7 @@ from shipper.spool.files import read_json
 from shipper.spool.layout import Spool
 from shipper.spool.lock import read_pid, running
 
-from ..support.waiting import wait_until
+from ..support.waiting import scaled, wait_until
 from .oracle import NAMED, Oracle
 
 APP = "faults"
@@ -104,7 +104,7 @@ class App:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         try:
-            found = self.process.wait(timeout)
+            found = self.process.wait(scaled(timeout))
         except subprocess.TimeoutExpired:
             raise AssertionError(f"did not end:\n{self.errors.read_text(errors='replace')}") from None
         stderr = self.errors.read_text(errors="replace")
@@ -253,9 +253,9 @@ class Case:
         self._fresh += 1
         name = f"fresh-{self._fresh}"
         logger = logging.Logger("fresh")
-        with shipper.running(*self.backends(), app=APP, spool=self.path, logger=logger, timeout=timeout):
+        with shipper.running(*self.backends(), app=APP, spool=self.path, logger=logger, timeout=scaled(timeout)):
             logger.info("id:%s", name)
-            flushed = shipper.flush(timeout)
+            flushed = shipper.flush(scaled(timeout))
             assert flushed, f"a fresh record does not flow\n{self.story()}"
         for service in SERVICES:
             assert self.oracle.accepted(service)[name] == 1, f"{service}: a fresh record did not arrive"

@@ -24,7 +24,7 @@ import shipper.application.lifecycle
 from shipper.spool.layout import Spool
 from shipper.spool.lock import read_pid, running
 
-from ..support.waiting import holds, wait_until
+from ..support.waiting import holds, scaled, wait_until
 from .oracle import NAMED, Oracle
 
 QUICK = shipper.Retry(initial=0.05, maximum=0.2, unauthorised=0.2, max_retry_after=5.0)
@@ -182,7 +182,7 @@ def run_script(folder: Path, code: str, *arguments: str, timeout: float = 30.0, 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=scaled(timeout),
         check=False,
     )
     assert done.returncode == 0, f"{done.returncode}: {done.stdout[-2000:]} {done.stderr[-4000:]}"

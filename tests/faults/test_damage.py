@@ -29,7 +29,7 @@ from shipper.journal.segments import Position, segment_path
 from shipper.spool.layout import Spool
 from shipper.transport import frame
 
-from ..support.waiting import wait_until
+from ..support.waiting import PATIENCE, wait_until
 from .oracle import Step
 from .scene import Scene
 
@@ -307,7 +307,7 @@ def test_a_process_starts_whatever_happened_to_its_files(scene: Scene, damage: s
 
     scene.a_fresh_record_flows("a")
     scene.log("refuse")
-    assert shipper.flush(10), damage
+    assert shipper.flush(PATIENCE), damage
     assert "refuse" in (scene.spool / "dead" / "a.ndjson").read_text(errors="replace")
     whole = {f"d{number}" for number in range(6) if number not in WHAT_IS_LOST.get(damage, set())}
     wait_until(lambda: scene.oracle.accepted("a").keys() >= whole, 10, f"{damage}: {scene.oracle.accepted('a')}")

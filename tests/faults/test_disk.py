@@ -31,7 +31,7 @@ from shipper.transport.queue import RecordQueue
 
 from ..support.forks import in_a_child
 from ..support.needs import need
-from ..support.waiting import holds, wait_until
+from ..support.waiting import PATIENCE, pass_time, wait_until
 from .oracle import Oracle, Step
 from .scene import Scene, python_with
 
@@ -64,7 +64,7 @@ def _in_trouble(scene: Scene) -> bool:
 def _everything_is_accounted_for(scene: Scene, *services: str) -> None:
     """emitted = delivered + dropped, as sets; nothing is left; the process has ended."""
     scene.a_fresh_record_flows(*services)
-    report = scene.stop(20)
+    report = scene.stop(PATIENCE)
     assert report.flushed
     scene.ends()
     lost = scene.gaps()
@@ -219,7 +219,8 @@ def test_an_event_that_is_half_in_the_journal_is_not_given_up_while_a_full_disk_
         scene.start(scene.trakerr("a"))
         scene.log("x" * 5000)
         wait_until(lambda: _in_trouble(scene), 10)
-        assert not holds(lambda: scene.backend("a").dropped, DEAD_WRITER + 2)
+        pass_time(DEAD_WRITER + 2)
+        assert not scene.backend("a").dropped
         filling.unlink()
 
         scene.all_arrive("a")

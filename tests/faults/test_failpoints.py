@@ -18,7 +18,7 @@ from shipper.application.lifecycle import current
 from shipper.event.model import Event
 from shipper.spool.files import read_json
 
-from ..support.waiting import wait_until
+from ..support.waiting import PATIENCE, wait_until
 from .failpoints import Failpoint, Failpoints
 from .ledger import APP, Case
 from .oracle import Step
@@ -198,10 +198,10 @@ def test_nothing_is_missing_when_it_is_stopped_there_for_a_while(case: Case, tmp
         app.log(500)
         assert not shipper.flush(0.3)
         os.kill(case.shipper_pid(), signal.SIGCONT)
-        assert shipper.flush(20)
+        assert shipper.flush(PATIENCE)
     finally:
         app.close()
-        shipper.stop(5)
+        shipper.stop(PATIENCE)
     case.wait_for_end()
     case.check()
 
@@ -213,10 +213,10 @@ def go_on(case: Case, failing: Failpoints, *, fires: int) -> None:
         runner.start(spooling=shipper.Spooling())
         wait_until(lambda: failing.fired == fires, 20, f"{fires} kills")
         runner.log(20)
-        assert shipper.flush(20), case.story()
+        assert shipper.flush(PATIENCE), case.story()
     finally:
         runner.close()
-        shipper.stop(5)
+        shipper.stop(PATIENCE)
     case.wait_for_end()
 
 
@@ -269,10 +269,10 @@ def test_nothing_is_missing_when_it_is_killed_while_it_hands_over(case: Case, tm
             if turn < 3:
                 wait_until(app.is_served, 10, "a shipper process with these settings")
         assert failing.fired
-        assert shipper.flush(20), case.story()
+        assert shipper.flush(PATIENCE), case.story()
     finally:
         app.close()
-        shipper.stop(5)
+        shipper.stop(PATIENCE)
     case.wait_for_end()
     case.check()
 
@@ -293,14 +293,14 @@ def test_an_event_that_kills_its_encoder_becomes_a_dead_letter_and_all_others_ar
         app.log(50)
         app.logger.info("id:poison-2 %s", poison)
         app.log(50)
-        assert shipper.flush(20), case.story()
+        assert shipper.flush(PATIENCE), case.story()
         pid = case.shipper_pid()
         app.log(50)
-        assert shipper.flush(20), case.story()
+        assert shipper.flush(PATIENCE), case.story()
         assert case.shipper_pid() == pid
     finally:
         app.close()
-        shipper.stop(5)
+        shipper.stop(PATIENCE)
     case.wait_for_end()
     trakerr_account, jkool_account = case.account("trakerr"), case.account("jkool")
     assert not trakerr_account.missing
@@ -318,10 +318,10 @@ def test_an_innocent_event_that_was_being_encoded_at_a_kill_is_delivered(case: C
         app.start(spooling=shipper.Spooling())
         app.log(20)
         app.logger.info("id:innocent")
-        assert shipper.flush(20), case.story()
+        assert shipper.flush(PATIENCE), case.story()
     finally:
         app.close()
-        shipper.stop(5)
+        shipper.stop(PATIENCE)
     case.wait_for_end()
     assert app.failing.fired == 2
     assert "innocent" in case.account("trakerr").delivered

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import shipper
 
-from ..support.waiting import holds, wait_until
+from ..support.waiting import PATIENCE, holds, wait_until
 from .scene import Scene, run_script
 
 
@@ -36,7 +36,7 @@ def test_a_hook_that_sleeps_holds_up_its_own_thread_alone(scene: Scene) -> None:
 
     def slow(event: shipper.Event) -> shipper.Event:
         if "slow" in event.message:
-            release.wait(30)
+            release.wait(PATIENCE)
         return event
 
     scene.start(scene.trakerr("a"), before_send=slow)
@@ -47,7 +47,7 @@ def test_a_hook_that_sleeps_holds_up_its_own_thread_alone(scene: Scene) -> None:
         scene.log_many(20)
         assert time.monotonic() - before < 1
         assert holds(lambda: len(scene.oracle.accepted("a")) == 20, 5)
-        assert shipper.flush(5)
+        assert shipper.flush(PATIENCE)
     finally:
         release.set()
         thread.join()
@@ -85,7 +85,7 @@ SLOW_HOOK = """
     while queue.drops["before_send"]["ERROR"] == queue.emitted - 2:
         threading.Event().wait(0.1)
         log.error("id:later")
-    report = shipper.stop(10)
+    report = shipper.stop(60)
     assert report.flushed, report
     print(json.dumps([took, report.emitted, report.dropped]))
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ..support.needs import need
-from ..support.waiting import wait_until
+from ..support.waiting import PATIENCE, wait_until
 from .scene import Scene
 
 BEFORE_IT = "import logging, shipper, shipper.transport.producer"
@@ -77,7 +77,7 @@ APP = """
     print(gaps[len(gaps) * 98 // 100], gaps[-1], machine, flush=True)
     sys.stdin.readline()
     log.error("id:fresh")
-    report = shipper.stop(20)
+    report = shipper.stop(60)
     assert report.flushed and not report.dropped, report
     print("stopped", flush=True)
 """
@@ -108,7 +108,7 @@ def test_an_event_loop_keeps_its_pace_while_the_shipper_process_is_paused(
         app.stdin.write("on\n")
         app.stdin.close()
         assert app.stdout.readline() == "stopped\n"
-        assert app.wait(20) == 0
+        assert app.wait(PATIENCE) == 0
 
     assert usual < 0.05 + machine
     assert longest < 0.5 + 10 * machine, "somebody waited in the thread of the event loop"

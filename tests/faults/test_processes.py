@@ -19,7 +19,7 @@ import pytest
 
 from shipper.transport import frame
 
-from ..support.waiting import holds, wait_until
+from ..support.waiting import PATIENCE, pass_time, wait_until
 from .failpoints import Failpoint, Failpoints
 from .ledger import SERVICES, Case
 from .oracle import Oracle, Step
@@ -153,7 +153,7 @@ def test_a_stopped_shipper_process_stops_no_application_and_drops_are_counted(ca
     try:
         app.order("250 4000")
         slowest = float(app.line())
-        holds(lambda: False, max(0.0, seconds - (time.monotonic() - stopped)))
+        pass_time(max(0.0, seconds - (time.monotonic() - stopped)))
     finally:
         os.kill(pid, signal.SIGCONT)
     wait_until(lambda: case.oracle.accepted_count("jkool") > 100, 20)
@@ -293,7 +293,7 @@ def test_nothing_is_missing_when_everything_is_killed_again_and_again(case: Case
     for _ in range(4):
         app = case.app("group", workers=workers)
         pids = json.loads(app.line())
-        holds(lambda: False, 0.1 + chance.random() * 0.5)  # in a start, at work, or between two
+        pass_time(0.1 + chance.random() * 0.5)  # in a start, at work, or between two
         for pid in [*(process.pid for process in case.shippers()), *pids]:
             os.kill(pid, signal.SIGKILL)
         app.process.wait()
@@ -519,7 +519,13 @@ def test_a_script_on_stdin_without_a_main_guard_ships(case: Case) -> None:
     environment = {**os.environ, "FAULTS_OPTIONS": json.dumps(case.options)}
 
     ended = subprocess.run(
-        [sys.executable, "-"], input=script, text=True, env=environment, timeout=20, check=False, capture_output=True
+        [sys.executable, "-"],
+        input=script,
+        text=True,
+        env=environment,
+        timeout=PATIENCE,
+        check=False,
+        capture_output=True,
     )
 
     assert ended.returncode == 0, ended.stderr

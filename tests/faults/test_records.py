@@ -20,7 +20,7 @@ import shipper
 from shipper.event.model import MAX_EVENT
 
 from ..support.files import contents
-from ..support.waiting import wait_until
+from ..support.waiting import PATIENCE, wait_until
 from .oracle import Oracle, Step
 from .scene import Scene, python_with, run_script
 
@@ -60,7 +60,7 @@ BURST = """
     sys.stdin.close()
     for pid, reading in children:
         assert os.waitpid(pid, 0)[1] == 0
-    shipper.stop(10)
+    shipper.stop(60)
 """
 
 
@@ -89,7 +89,7 @@ def test_a_burst_drops_the_unimportant_first_and_counts_it_exactly(
         finally:
             os.kill(pid, signal.SIGCONT)
         app.stdin.close()
-        assert app.wait(100) == 0
+        assert app.wait(PATIENCE) == 0
         scene.ends()
 
     dropped: dict[str, int] = {}
@@ -252,13 +252,13 @@ JUMPING_APP = """
     shipper.start(shipper.Trakerr("k", url=url, name="a", level=0), app="jumps", spool=spool, logger=log)
     for turn in range(6):
         log.error("id:t%d", turn)
-        assert shipper.flush(10)
+        assert shipper.flush(60)
         with open(flag, "w") as file:
             file.write(jump if turn % 2 == 0 else "0")
         os.kill(read_pid(Spool(spool)), signal.SIGKILL)
     log.error("id:last")
-    assert shipper.flush(10), shipper.status()
-    assert shipper.stop(5).flushed
+    assert shipper.flush(60), shipper.status()
+    assert shipper.stop(60).flushed
 """
 
 
@@ -304,12 +304,12 @@ FEW_DESCRIPTORS = """
         assert shipper.application.lifecycle.current().queue.emitted == 20
         for fd in taken:
             os.close(fd)
-        os._exit(0 if shipper.stop(15).flushed else 1)
+        os._exit(0 if shipper.stop(60).flushed else 1)
     assert os.waitpid(child, 0)[1] == 0
     for fd in taken:
         os.close(fd)
     log.error("id:fresh")
-    report = shipper.stop(15)
+    report = shipper.stop(60)
     assert report.flushed, report
     print(report.dropped)
 """
@@ -340,10 +340,10 @@ NO_THREADS = """
     shipper.start(shipper.Trakerr("k", url=url, name="a", level=0), app="none", spool=spool, logger=log)
     for number in range(3000):
         log.error("id:e%d %s", number, "x" * 1000)
-    assert shipper.flush(20)
+    assert shipper.flush(60)
     threading._start_new_thread, threading._start_joinable_thread = kept
     log.error("id:fresh")
-    report = shipper.stop(15)
+    report = shipper.stop(60)
     assert report.flushed and not report.dropped, report
 """
 

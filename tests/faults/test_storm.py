@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ..support.waiting import holds, wait_until
+from ..support.waiting import pass_time, wait_until
 from .ledger import SERVICES, App, Case
 from .oracle import Step
 
@@ -43,7 +43,7 @@ class Storm:
         shippers = [process.pid for process in self._case.shippers()]
         harm = self._chance.choice([self._trouble, self._stop, self._kill, self._kill, self._kill])
         harm(shippers)
-        holds(lambda: False, self._chance.random() * 0.4)
+        pass_time(self._chance.random() * 0.4)
 
     def _start(self) -> None:
         padding = self._chance.choice([0, 0, 100, 3000, 9000])
@@ -56,7 +56,7 @@ class Storm:
 
     def _stop(self, shippers: Sequence[int]) -> None:
         send(signal.SIGSTOP, shippers)
-        holds(lambda: False, self._chance.random() * 0.5)
+        pass_time(self._chance.random() * 0.5)
         if self._chance.random() < 0.5:
             self._kill(shippers)
         send(signal.SIGCONT, shippers)

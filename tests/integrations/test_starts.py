@@ -16,7 +16,7 @@ import pytest
 from ..support.apps import App, shippers_of
 from ..support.needs import need
 from ..support.servers import Server
-from ..support.waiting import holds
+from ..support.waiting import PATIENCE, holds
 
 WSGI = """
 begin(app=None)
@@ -53,7 +53,7 @@ def free_port() -> int:
 
 def fetched(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             return bool(answer.read() == b"ok")
     except OSError:
         return False
@@ -69,7 +69,7 @@ def serve_and_check(app: App, *command: str, port: int, loads: int = 0) -> None:
         assert holds(lambda: sum(m.startswith("loaded by") for m in app.messages()) >= loads, 15)
         assert holds(lambda: len(shippers_of(app.spool)) == 1)
         process.send_signal(signal.SIGTERM)
-        process.wait(15)
+        process.wait(PATIENCE)
 
     paths = [f"/{n} by" for n in range(40)]
     assert holds(lambda: all(any(m.startswith(path) for m in app.messages()) for path in paths), 15)
@@ -117,7 +117,7 @@ def test_an_event_loop_that_already_runs_is_no_obstacle_to_the_start(app: App, l
         loop.sleep(0.01)
         def work():
             begin(); log.info("in the loop")
-            assert shipper.stop(10).flushed
+            assert shipper.stop(60).flushed
         getattr(loop.spawn(work), join)()
     """)
 
@@ -203,7 +203,7 @@ def test_a_script_without_a_main_guard_may_start_it_under_spawn(app: App) -> Non
         multiprocessing.set_start_method("spawn")
         begin()
         log.info("unguarded")
-        shipper.stop(5)
+        shipper.stop(60)
     """)
 
     assert app.messages() == ["unguarded"]
@@ -236,7 +236,7 @@ def test_bare_forks_while_another_thread_logs(app: App) -> None:
                 os._exit(0)
         for _ in range(10): assert os.wait()[1] == 0
         stopped.set(); thread.join()
-        shipper.stop(10)
+        shipper.stop(60)
     """)
 
     app.wait_for(*(f"child {n}" for n in range(10)))

@@ -19,6 +19,7 @@ import shipper.trakerr
 from shipper.jkool import streaming
 
 from ..support.jkool_service import FQN, Service, running_service
+from ..support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -247,9 +248,9 @@ def test_threads_are_kept_apart(service: Service, logger: logging.Logger) -> Non
 
     def work(name: str) -> None:
         with streaming.activity(name):
-            both_inside.wait(10)
+            both_inside.wait(PATIENCE)
             logger.info("in %s", name)
-            both_inside.wait(10)
+            both_inside.wait(PATIENCE)
 
     threads = [threading.Thread(target=work, args=(name,)) for name in ("a", "b")]
     with streaming.activity("main"):

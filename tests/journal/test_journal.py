@@ -33,6 +33,7 @@ from shipper.transport.shared_file import process_is_gone
 from ..support.descriptors import few_descriptors
 from ..support.disks import tmpfs
 from ..support.model import Model
+from ..support.waiting import PATIENCE
 
 TOKEN = b"tokentok"
 MUCH = 10**9
@@ -574,7 +575,7 @@ assert writer.ends_whole()
 
 
 def test_a_disk_that_was_full_loses_and_damages_nothing(spool: Path, cursor: Open) -> None:
-    subprocess.run([sys.executable, "-c", FULL_DISK, str(spool)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", FULL_DISK, str(spool)], check=True, timeout=PATIENCE)
 
     assert deliver(cursor()) == list(range(40))
 

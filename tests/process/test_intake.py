@@ -25,7 +25,7 @@ from shipper.transport.queue import RecordQueue
 
 from ..support.disks import tmpfs
 from ..support.forks import forked
-from ..support.waiting import wait_until
+from ..support.waiting import PATIENCE, wait_until
 
 TOKEN = b"tokentok"
 
@@ -274,7 +274,7 @@ def test_an_overflow_without_an_owner_is_journaled_and_passed_on(place: Place, s
     intake = start()
 
     wait_until(lambda: Journal(place.journal).seqs == [1, 2, 3])
-    found = intake.adopted.get(timeout=5)
+    found = intake.adopted.get(timeout=PATIENCE)
     assert found.drops == {"queue_full": {"DEBUG": 1}}
     found.remove()
     put.close()
@@ -284,9 +284,9 @@ def test_a_journaled_overflow_is_not_journaled_again_by_the_next_process(place: 
     """Its process was killed before it had accounted for the drops."""
     left_behind(place, 1, 2, 3)
     put = place.record_queue()
-    start().adopted.get(timeout=5).close()
+    start().adopted.get(timeout=PATIENCE).close()
 
-    found = start().adopted.get(timeout=5)
+    found = start().adopted.get(timeout=PATIENCE)
 
     assert found.drops == {"queue_full": {"DEBUG": 1}}
     assert Journal(place.journal).seqs == [1, 2, 3]

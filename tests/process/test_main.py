@@ -18,7 +18,7 @@ import pytest
 from ..support.apps import HEAD, App, shippers_of
 from ..support.files import contents
 from ..support.servers import HANG, Reply, Server
-from ..support.waiting import wait_until
+from ..support.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_it_survives_an_interrupt_of_the_whole_group(app: App) -> None:
         os.killpg(process.pid, signal.SIGINT)
         os.kill(app.pid(), signal.SIGINT)
 
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE) == 0
         app.wait_for("after")
 
 
@@ -161,7 +161,7 @@ def test_sigterm_makes_it_deliver_what_is_left_and_another_takes_over(app: App) 
         app.wait_for("two")
         process.stdin.write("\n")
         process.stdin.flush()
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_it_ends_when_the_last_writer_is_gone(app: App) -> None:
@@ -173,7 +173,7 @@ def test_it_ends_when_the_last_writer_is_gone(app: App) -> None:
     """)
     with app.running(sys.executable, str(script), stdin=True) as process:
         app.wait_for("parent", "child")
-        assert process.wait(5) == 0
+        assert process.wait(PATIENCE) == 0
         assert app.pid(), "the child still writes"
 
         process.communicate("")
@@ -196,7 +196,7 @@ def test_killed_under_load_it_is_back_within_a_second_and_nothing_is_missing(app
             os.kill(pid, signal.SIGKILL)
             app.wait_for_shipper(other_than=pid)
             took.append(monotonic() - began)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
 
     app.wait_for(*map(str, range(3000)), timeout=30)
     assert len(app.ids()) == 3000
@@ -231,7 +231,7 @@ def test_one_process_serves_many_starters(app: App) -> None:
         assert shippers_of(app.spool) == [app.pid()]
     finally:
         for starter in starters:
-            starter.communicate(b"\n", timeout=10)
+            starter.communicate(b"\n", timeout=PATIENCE)
 
 
 def test_with_both_backends_down_stop_keeps_its_deadline_and_the_next_start_delivers(
@@ -311,7 +311,7 @@ def test_a_process_that_can_not_start_is_reported_once_and_the_application_goes_
         shipper.stop(0.2)
         begin()
         log.info("now")
-        shipper.stop(5)
+        shipper.stop(60)
     """)
 
     assert done.stderr.count("\n") == 1
@@ -329,14 +329,14 @@ def test_a_python_that_is_missing_for_a_moment_makes_no_flush_give_up(app: App) 
     done = app.run(f"""
         begin(python={str(python)!r})
         log.info("early")
-        assert shipper.flush(10)
+        assert shipper.flush(60)
         os.rename({str(python)!r}, {str(away)!r})
         os.kill(shipper.status().pid, signal.SIGKILL)
         while not shipper.application.lifecycle.current().supervisor.has_no_python:
             time.sleep(0.001)
         log.info("late")
         os.rename({str(away)!r}, {str(python)!r})
-        print(shipper.flush(10), shipper.stop(10).flushed)
+        print(shipper.flush(60), shipper.stop(60).flushed)
     """)
 
     assert done.stdout == "True True\n"
@@ -390,7 +390,7 @@ def test_changed_settings_replace_the_process_and_nothing_is_lost(app: App) -> N
         begin(grace=23.0, overflow=2 << 20)
         stopped.set()
         for thread in threads: thread.join()
-        report = shipper.stop(15)
+        report = shipper.stop(60)
         print(report.flushed, len(set(pids)), report.dropped, len(logged))
         print(" ".join(logged))
     """,
@@ -416,7 +416,7 @@ def test_the_settings_of_the_last_start_win(app: App) -> None:
             assert time.monotonic() < deadline, running(spool)
             time.sleep(0.01)
         log.info("x")
-        assert shipper.stop(5).flushed
+        assert shipper.stop(60).flushed
     """)
 
 
@@ -427,14 +427,14 @@ def test_a_forked_childs_other_settings_leave_its_parents_supervisor_asleep(app:
             began = time.monotonic()
             begin(grace=7.0); log.info("child")
             took = time.monotonic() - began
-            shipper.stop(5)
+            shipper.stop(60)
             os._exit(took > 1.5)
         assert os.wait()[1] == 0
         before = time.process_time()
         time.sleep(0.5)
         assert time.process_time() - before < 0.2
         log.info("parent again")
-        shipper.stop(5)
+        shipper.stop(60)
     """)
 
     app.wait_for("parent", "child", "parent again")
@@ -444,25 +444,27 @@ def test_stop_in_a_forked_child_does_not_end_the_parents_shipping(app: App) -> N
     app.run("""
         begin(); log.info("parent")
         if os.fork() == 0:
-            log.info("child"); report = shipper.stop(5)
+            log.info("child"); report = shipper.stop(60)
             os._exit(not report.flushed)
         assert os.wait()[1] == 0
         log.info("parent again")
-        assert shipper.stop(5).flushed
+        assert shipper.stop(60).flushed
     """)
 
     app.wait_for("parent", "child", "parent again")
 
 
 def test_a_script_from_stdin_and_a_command_and_a_thread_may_start_it(app: App) -> None:
-    source = HEAD + "begin(); log.info('%s', 'from ' + sys.argv[1]); shipper.stop(5)"
+    source = HEAD + "begin(); log.info('%s', 'from ' + sys.argv[1]); shipper.stop(60)"
     in_thread = source.replace("begin();", "t = threading.Thread(target=begin); t.start(); t.join();")
     for name, command, script in (
         ("stdin", [sys.executable, "-", "stdin"], source),
         ("command", [sys.executable, "-c", source, "command"], None),
         ("thread", [sys.executable, "-c", in_thread, "thread"], None),
     ):
-        done = subprocess.run(command, input=script, env=app.environment, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(
+            command, input=script, env=app.environment, capture_output=True, text=True, timeout=PATIENCE
+        )
         assert (done.returncode, done.stderr) == (0, ""), name
 
     app.wait_for("from stdin", "from command", "from thread")

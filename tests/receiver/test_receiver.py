@@ -31,7 +31,7 @@ from shipper.receiver.store import Store
 from shipper.receiver.trakerr import Trakerr
 from shipper.receiver.web import Web
 
-from ..support.waiting import wait_until
+from ..support.waiting import PATIENCE, wait_until
 
 JSON = {"Content-Type": "application/json"}
 DEADLINE = 10.0
@@ -864,7 +864,8 @@ def test_serve_runs_until_a_signal_and_returns(number: signal.Signals) -> None:
 def test_without_its_extra_the_receiver_names_what_to_install(missing: str) -> None:
     script = f"import sys; sys.modules[{missing!r}] = None; import shipper.receiver"
 
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, env=os.environ)
+    command = [sys.executable, "-c", script]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=os.environ)
 
     assert ran.returncode == 1
     assert ran.stderr.strip().endswith(f"the receiver needs {missing}: pip install 'shipper-logs[receiver]'")

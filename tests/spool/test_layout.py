@@ -18,6 +18,7 @@ from shipper.errors import ConfigurationError
 from shipper.spool.layout import Spool
 
 from ..support.needs import need
+from ..support.waiting import PATIENCE
 
 
 def test_a_prepared_spool_is_closed_to_others(spool: Path) -> None:
@@ -139,6 +140,6 @@ def test_without_a_place_in_memory_overflows_are_in_the_spool(spool: Path, arran
     allowed = subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0
     need(allowed, "the right to make a mount namespace")
 
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
 
     assert done.stdout.strip() == str(spool / "overflow")

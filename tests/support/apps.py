@@ -19,7 +19,7 @@ from shipper.spool.layout import Spool
 from shipper.spool.lock import running
 
 from .servers import Server
-from .waiting import holds, wait_until
+from .waiting import holds, scaled, wait_until
 
 HEAD = """
 import logging, os, shipper, signal, sys, threading, time
@@ -53,7 +53,7 @@ class App:
             [sys.executable, str(self.write(source))],
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=scaled(timeout),
             env=self.environment,
         )
         assert done.returncode == code, done.stderr

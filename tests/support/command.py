@@ -8,17 +8,19 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import IO
 
+from .waiting import PATIENCE
+
 
 @contextlib.contextmanager
 def running(
     *arguments: str, stdout: int = subprocess.PIPE, env: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """It has to end by itself, within 30 seconds after the block, and to say nothing on stderr."""
+    """It has to end by itself, soon after the block, and to say nothing on stderr."""
     command = [sys.executable, "-W", "error", "-m", "shipper.cli", *arguments]
     with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=env) as process:
         try:
             yield process
-            process.wait(30)
+            process.wait(PATIENCE)
         finally:
             process.kill()
         assert process.stderr is not None

@@ -18,7 +18,7 @@ from shipper.spool.layout import Spool
 from shipper.spool.lock import running
 
 from .servers import Answer, Reply, Request, Server
-from .waiting import wait_until
+from .waiting import PATIENCE, wait_until
 
 OK = Reply()
 FQN = "APPL=PythonStreaming#SERVER=PythonServer100#NETADDR=11.0.0.2#DATACENTER=DC1#GEOADDR=52.52437,13.41053"
@@ -42,7 +42,7 @@ class Service(Server):
 
     def delivered(self) -> list[dict[str, Any]]:
         """Everything that was logged so far, as it arrived."""
-        assert shipper.flush(10.0), "not everything was delivered in time"
+        assert shipper.flush(PATIENCE), "not everything was delivered in time"
         return self.arrived()
 
     def only(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .waiting import wait_until
+from .waiting import PATIENCE, wait_until
 
 
 class Request(NamedTuple):
@@ -124,7 +124,7 @@ class Server:
         for each in sockets:
             _shut(each)
         while self._threads:
-            self._threads.pop().join(10)
+            self._threads.pop().join(PATIENCE)
 
     @property
     def url(self) -> str:

@@ -22,7 +22,7 @@ from shipper.spool.lock import running
 from shipper.trakerr import TrakerrClient, TrakerrHandler
 
 from .servers import Reply, Server
-from .waiting import wait_until
+from .waiting import PATIENCE, scaled, wait_until
 
 OK = Reply()
 
@@ -44,7 +44,7 @@ class Service(Server):
 
     def delivered(self) -> list[dict[str, Any]]:
         """Everything that was sent so far, as it arrived."""
-        assert TrakerrClient.shutdown(), "not everything was delivered in time"
+        assert TrakerrClient.shutdown(PATIENCE), "not everything was delivered in time"
         return self.arrived()
 
     def only(self) -> dict[str, Any]:
@@ -89,6 +89,6 @@ def script(folder: Path, text: str, *, timeout: float = 30.0) -> subprocess.Comp
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=scaled(timeout),
         check=False,
     )

@@ -1,4 +1,8 @@
-"""Waiting for a condition, never for a while."""
+"""Waiting for a condition, never for a while.
+
+Deadlines are there to end a test that would hang, and say nothing about how fast something is: each is chosen for a
+machine at rest, and a machine that is `SLOWER` still meets it.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,23 @@ import time
 from collections.abc import Callable
 
 SLOWER = 4.0
-"""How much slower than the machine on which deadlines were chosen one may be that still meets them."""
+"""How much slower than the machine for which deadlines were chosen a machine may be that still meets them."""
+
+PATIENCE = 15.0 * SLOWER
+"""Seconds for one step that nobody else limits: the end of a program, an answer, a flush."""
 
 STEP = 0.01
 """Seconds between two looks."""
 
 
+def scaled(seconds: float) -> float:
+    """A deadline of so many seconds on a machine at rest, for any machine."""
+    return seconds * SLOWER
+
+
 def holds(condition: Callable[[], object], timeout: float = 5.0) -> bool:
-    """Look until ``condition`` is true or ``timeout`` seconds have passed; say whether it became true."""
-    deadline = time.monotonic() + timeout
+    """Look until ``condition`` is true or ``timeout`` scaled seconds have passed; say whether it became true."""
+    deadline = time.monotonic() + scaled(timeout)
     pause = threading.Event()
     while not condition():
         left = deadline - time.monotonic()
@@ -29,4 +41,9 @@ def wait_until(condition: Callable[[], object], timeout: float = 5.0, message: s
     """Return as soon as ``condition`` is true; AssertionError with ``message`` when that took too long."""
     __tracebackhide__ = True
     if not holds(condition, timeout):
-        raise AssertionError(f"did not happen within {timeout:g} s: {message}")
+        raise AssertionError(f"did not happen within {scaled(timeout):g} s: {message}")
+
+
+def pass_time(seconds: float) -> None:
+    """Let real time pass, where a fault has to last or to strike at some moment; nothing may be asserted about it."""
+    threading.Event().wait(seconds)

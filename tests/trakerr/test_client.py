@@ -24,7 +24,7 @@ from shipper.trakerr.models import InnerStackTrace, Stacktrace, StackTraceLine, 
 from ..support.files import contents
 from ..support.servers import Reply
 from ..support.trakerr_service import Service, running_service, script
-from ..support.waiting import wait_until
+from ..support.waiting import PATIENCE, wait_until
 
 ENVIRONMENT = {
     "contextEnvName": platform.python_implementation(),
@@ -577,7 +577,7 @@ def test_files_are_named_from_where_the_program_was_started(service: Service, tm
         send()
         os.rmdir("../gone")
         send()
-        assert TrakerrClient.shutdown()
+        assert TrakerrClient.shutdown(60)
         """,
     )
 
@@ -826,7 +826,7 @@ def test_what_the_service_refuses_is_counted(spool: Path) -> None:
     """T14: an answer of 400 lost the event in complete silence."""
     with running_service(spool, [Reply(400)]):
         TrakerrClient("k").log({}, exc_info=False)
-        assert TrakerrClient.shutdown()
+        assert TrakerrClient.shutdown(PATIENCE)
         status = shipper.status()
 
     assert sum(backend.dead for backend in status.backends) == 1
@@ -905,7 +905,7 @@ def test_several_requests_are_under_way_at_once(service: Service) -> None:
         client = TrakerrClient("k", threads=8, connections=6, url=f"http://127.0.0.1:{slow.server_port}")
         for _ in range(60):
             client.log({}, exc_info=False)
-        assert TrakerrClient.shutdown()
+        assert TrakerrClient.shutdown(PATIENCE)
         shipper.stop()
 
     assert 3 <= slow.most <= 6

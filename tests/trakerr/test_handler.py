@@ -20,6 +20,7 @@ from shipper.trakerr import Trakerr, TrakerrClient, TrakerrHandler, context
 
 from ..support.servers import Reply
 from ..support.trakerr_service import Service, running_service, script
+from ..support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -458,7 +459,7 @@ def test_forked_children_ship_what_they_log(service: Service, tmp_path: Path) ->
             worker.start()
         for worker in workers:
             worker.join()
-        assert TrakerrClient.shutdown()
+        assert TrakerrClient.shutdown(60)
         """,
     )
 
@@ -481,7 +482,7 @@ def test_workers_that_make_their_own_handlers_share_one_shipper_process(service:
             logger.addHandler(TrakerrHandler("k", "1.0", "production"))
             for event in range(10):
                 logger.error("%d-%d", number, event)
-            assert TrakerrClient.shutdown()
+            assert TrakerrClient.shutdown(60)
             os.write(1, f"{shipper.status().pid}\\n".encode())  # in one piece
         if __name__ == "__main__":
             context = multiprocessing.get_context("fork")
@@ -532,15 +533,15 @@ def test_shutdown_waits_until_all_is_delivered(service: Service, logger: logging
     for _ in range(50):
         client.log({}, exc_info=False)
 
-    assert client.shutdown()
+    assert client.shutdown(PATIENCE)
     assert len(service.requests) == 50
     client.log({}, exc_info=False)
-    assert TrakerrClient.shutdown()
+    assert TrakerrClient.shutdown(PATIENCE)
     assert len(service.requests) == 51
 
 
 def test_shutdown_of_nothing_is_done_at_once() -> None:
-    assert TrakerrClient.shutdown()
+    assert TrakerrClient.shutdown(PATIENCE)
 
 
 def test_shutdown_keeps_its_time_and_tells_the_truth(spool: Path) -> None:

@@ -26,7 +26,7 @@ from shipper.transport.pipe import grow_pipe
 from shipper.transport.queue import RecordQueue
 
 from ..support.forks import in_a_child
-from ..support.waiting import wait_until
+from ..support.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def pipe(spool: Path, overflow: Path) -> Iterator[RecordQueue]:
 
 
 def taken(pipe: RecordQueue, count: int) -> list[bytes]:
-    return [pipe.get(timeout=5.0) for _ in range(count)]
+    return [pipe.get(timeout=PATIENCE) for _ in range(count)]
 
 
 def fill(pipe: RecordQueue) -> int:
@@ -81,7 +81,7 @@ def test_what_is_put_is_got_in_order(pipe: RecordQueue) -> None:
 def test_an_event_of_any_size_passes(pipe: RecordQueue, size: int) -> None:
     pipe.put(b"x" * size)
 
-    assert pipe.get(timeout=5.0) == b"x" * size
+    assert pipe.get(timeout=PATIENCE) == b"x" * size
 
 
 def test_getting_from_an_empty_queue_raises_at_once_or_after_the_timeout(pipe: RecordQueue) -> None:
@@ -110,7 +110,7 @@ def test_qsize_in_a_writing_process_takes_no_event_from_the_reader(pipe: RecordQ
 
     assert pipe.qsize() == 0
     assert not pipe.empty()
-    assert reader.get(timeout=5.0) == b"event"
+    assert reader.get(timeout=PATIENCE) == b"event"
     assert pipe.empty()
     reader.close()
 
@@ -135,7 +135,7 @@ def test_damage_in_the_pipe_is_skipped(pipe: RecordQueue) -> None:
 
     pipe.put(b"good")
 
-    assert pipe.get(timeout=5.0) == b"good"
+    assert pipe.get(timeout=PATIENCE) == b"good"
 
 
 def test_close_is_idempotent(pipe: RecordQueue) -> None:
@@ -250,7 +250,7 @@ def test_a_queue_reaches_processes_of_every_start_method(pipe: RecordQueue, meth
     context: Any = multiprocessing.get_context(method)
     child = context.Process(target=write_some, args=(pipe, 50))
     child.start()
-    child.join(30)
+    child.join(PATIENCE)
 
     assert child.exitcode == 0
     assert taken(pipe, 50) == [b"%d" % number for number in range(50)]
@@ -319,7 +319,7 @@ def test_a_child_does_not_get_what_its_parent_has_read(pipe: RecordQueue) -> Non
 
     def work() -> None:
         pipe.put(b"of the child")
-        assert pipe.get(timeout=5.0) == b"of the child"
+        assert pipe.get(timeout=PATIENCE) == b"of the child"
 
     assert in_a_child(work) == 0
     assert taken(pipe, 4) == [b"1", b"2", b"3", b"4"]
@@ -370,11 +370,11 @@ def test_a_child_forked_while_every_lock_is_held_logs_at_once(pipe: RecordQueue)
     def hold() -> None:
         with pipe._channel.overflow._lock:
             held.set()
-            done.wait(10)
+            done.wait(PATIENCE)
 
     holder = threading.Thread(target=hold)
     holder.start()
-    held.wait(5)
+    held.wait(PATIENCE)
 
     def work() -> None:
         signal.alarm(5)
@@ -477,7 +477,7 @@ def test_a_blocking_put_waits_for_space_and_keeps_its_timeout(pipe: RecordQueue)
         pipe.put(b"." * 2000, timeout=0.1)
     assert 0.1 <= time.monotonic() - began < 2.0
 
-    reader = threading.Thread(target=lambda: [pipe.get(timeout=5.0) for _ in range(600)])
+    reader = threading.Thread(target=lambda: [pipe.get(timeout=PATIENCE) for _ in range(600)])
     reader.start()
     pipe.put(b"last")
     reader.join()
@@ -525,7 +525,7 @@ def test_a_signal_handler_that_logs_inside_a_put_loses_nothing(pipe: RecordQueue
     try:
         deadline = time.monotonic() + 20
         while len(nested) < 200 and time.monotonic() < deadline:
-            pipe.put(b"outer" + b"." * random.Random(put).randrange(6000), timeout=5)
+            pipe.put(b"outer" + b"." * random.Random(put).randrange(6000), timeout=PATIENCE)
             put += 1
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -579,7 +579,7 @@ def test_a_killed_writer_blocks_no_other_process(pipe: RecordQueue) -> None:
     other.start()
     seen = b""
     while seen != b"alive":
-        seen = pipe.get(timeout=5.0)
+        seen = pipe.get(timeout=PATIENCE)
     other.join()
 
 
