@@ -174,11 +174,9 @@ class Lanes:
             self._express.skip_to(segment)
             yield from self._express.settled()
             self._extend_span(self._express)
-            self._main.skip_to(segment, self.span.end)
-            if self._main.reached < self.span.end:
-                return
-            self._merge(self._express)
         self._main.skip_to(segment)
+        if self._express is not None and self.span is not None and self._main.reached >= self.span.end:
+            self._merge(self._express)
 
     def close(self) -> None:
         for window in self._windows:

@@ -149,23 +149,24 @@ class Window:
         if flags:
             self.urgent = self.urgent or flags == frame.MARK
             return None
+        if part:  # the event is this window's if its first frame was, wherever this frame is
+            if not self.assembler:
+                return None
+            return self.assembler.add(EventId(token, seq), part, parts, buffer[begin + _HEADER : end])
         start = Position(segment, offset + begin)
         if self._lane is not None and self._lane.belongs_to_other_lane(start, level):
             return None
         if level < self._level:
             self._filter(start, view)
             return None
-        id = EventId(token, seq)
-        if part:
-            return self.assembler.add(id, part, parts, buffer[begin + _HEADER : end]) if self.assembler else None
         if self._known and (known := self._known.pop(start, None)) is not None:
             self._entries.append(known)
             return None
         payload = buffer[begin + _HEADER : end]
         if parts > 1:
-            self._begin(Entry(start, id, level, pid, None), parts, payload)
+            self._begin(Entry(start, EventId(token, seq), level, pid, None), parts, payload)
             return None
-        entry = Entry(start, id, level, pid, payload)
+        entry = Entry(start, EventId(token, seq), level, pid, payload)
         self._entries.append(entry)
         return entry
 
@@ -175,8 +176,6 @@ class Window:
         self.assembler.begin(entry, parts, payload)
 
     def _filter(self, start: Position, view: frame.FrameView) -> None:
-        if view.part:
-            return
         last = self._entries[-1] if self._entries else None
         if last is not None and last.outcome == FILTERED:
             last.weight += 1
@@ -193,14 +192,13 @@ class Window:
         while entries and entries[0].outcome is not None:
             yield entries.popleft()
 
-    def skip_to(self, segment: int, until: Position | None = None) -> None:
-        """Settle everything before a segment, or before ``until``, that is not settled as given up for the quota."""
-        while self.position_read.segment < segment and (self._views or self._look_ahead()):
-            if until is not None and not self._is_before(until):
-                break
-            # With an empty look ahead the position is in the segment that stays; the next frame may be there too.
-            if self.position_read.segment < segment:
+    def skip_to(self, segment: int) -> None:
+        """Settle everything before a segment that is not settled as given up for the quota."""
+        while self.position_read.segment < segment:
+            if self._views:
                 self._take(self._views.popleft())
+            elif not self._look_ahead():  # what it finds may be in the segment that stays
+                break
         self.assembler.forget_before(segment)
         for entry in self._entries:
             if entry.outcome is None and entry.start.segment < segment:

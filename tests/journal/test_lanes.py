@@ -1,10 +1,11 @@
-"""New errors do not wait behind a long backlog, and nothing is counted twice or lost for it."""
+"""New errors do not wait behind a long backlog; every event is one lane's, so none is lost, split or counted twice."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,12 +45,21 @@ class Journal:
         path = str(self.folder / "cursor.json")
         return Cursor(path, str(self.folder), level=INFO, backlog=BACKLOG, clock=self.clock, gone=lambda pid: False)
 
-    def log(self, count: int, level: int = INFO, size: int = 1000) -> range:
-        for number in range(self.numbers, self.numbers + count):
-            for piece in frame.encode(b"x" * size, token=b"tokentok", seq=number, pid=1, level=level):
-                self.writer.append(piece)
+    def frames(self, level: int, size: int) -> tuple[int, list[bytes]]:
+        """The next event's number and its frames, which are not written yet."""
+        self.numbers += 1
+        number = self.numbers - 1
+        return number, frame.encode(b"x" * size, token=b"tokentok", seq=number, pid=1, level=level)
+
+    def write(self, *frames: bytes) -> None:
+        for each in frames:
+            self.writer.append(each)
             self.writer.rotate_if_due()
-        self.numbers += count
+
+    def log(self, count: int, level: int = INFO, size: int = 1000) -> range:
+        for _ in range(count):
+            _, frames = self.frames(level, size)
+            self.write(*frames)
         return range(self.numbers - count, self.numbers)
 
     def read(self, most: int = 10) -> list[Entry]:
@@ -66,6 +76,18 @@ class Journal:
         while entries := self.read():
             numbers += self.deliver(entries)
         return numbers
+
+    @property
+    def lane(self) -> dict[str, Any] | None:
+        """The express lane that the cursor file speaks of."""
+        lane: dict[str, Any] | None = json.loads((self.folder / "cursor.json").read_text()).get("lane")
+        return lane
+
+    def open_lane(self) -> list[int]:
+        """Deliver from a long backlog, so that an express lane begins at the journal's present end."""
+        sent = self.deliver(self.read(4))
+        assert self.lane is not None
+        return sent
 
     def reopen(self) -> None:
         """As after a SIGKILL: what was not committed is forgotten."""
@@ -221,3 +243,133 @@ def test_the_quota_counts_every_event_once(long_one: Journal) -> None:
     assert counts[DELIVERED] == 20 + len(sent)
     assert sum(counts.values()) == 210
     assert counts["quota"] == 210 - 20 - len(sent)
+
+
+# -- events of several frames: the lane in which the first frame begins has all of them --------------------------------
+
+
+LARGE = 15_000  # bytes: an event of four frames
+
+
+
+def _check_all_delivered_once(journal: Journal, sent: list[int]) -> None:
+    """After the ten events that `long_one` has delivered."""
+    journal.cursor.set_drain_mode(no_writers=True)
+    sent += journal.deliver_all()
+
+    assert sorted(sent) == list(range(10, journal.numbers))
+    assert journal.cursor.counts == {DELIVERED: journal.numbers}
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["", "and a restart"])
+@pytest.mark.parametrize("level", [INFO, ERROR])
+@pytest.mark.parametrize("before", [1, 2, 3])
+def test_an_event_that_begins_before_the_lane_is_delivered_whole(
+    long_one: Journal, before: int, level: int, restart: bool
+) -> None:
+    _, frames = long_one.frames(level, LARGE)
+    long_one.write(*frames[:before])
+
+    sent = long_one.open_lane()
+    long_one.write(*frames[before:])
+    long_one.log(3, ERROR)
+    sent += long_one.deliver(long_one.read())
+    if restart:
+        long_one.reopen()
+
+    _check_all_delivered_once(long_one, sent)
+
+
+@pytest.mark.parametrize("behind", [0, 30], ids=["", "with errors between its frames"])
+def test_the_rest_of_an_event_may_come_segments_later_than_the_lane_begins(long_one: Journal, behind: int) -> None:
+    _, frames = long_one.frames(ERROR, LARGE)
+    long_one.write(frames[0])
+    sent = long_one.open_lane()
+    for each in frames[1:]:
+        long_one.log(behind, ERROR)
+        long_one.log(30)
+        long_one.write(each)
+        sent += long_one.deliver(long_one.read())
+
+    _check_all_delivered_once(long_one, sent)
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["", "and a restart"])
+@pytest.mark.parametrize("before", [1, 2, 3])
+def test_an_event_whose_rest_comes_when_the_lane_has_ended_is_delivered_whole(
+    long_one: Journal, before: int, restart: bool
+) -> None:
+    sent = long_one.open_lane()
+    _, frames = long_one.frames(ERROR, LARGE)
+    long_one.write(*frames[:before])
+    sent += long_one.deliver_all()
+    if restart:
+        long_one.reopen()
+        sent += long_one.deliver_all()
+    long_one.write(*frames[before:])
+
+    _check_all_delivered_once(long_one, sent)
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["", "and a restart"])
+def test_an_event_that_is_settled_before_one_that_began_earlier_is_not_read_again(
+    long_one: Journal, restart: bool
+) -> None:
+    sent = long_one.open_lane()
+    _, early = long_one.frames(ERROR, LARGE)
+    _, late = long_one.frames(ERROR, LARGE)
+    long_one.write(early[0], late[0], early[1], late[1], late[2], late[3])
+    sent += long_one.deliver(long_one.read())
+    long_one.write(*early[2:])
+    sent += long_one.deliver(long_one.read())
+    if restart:
+        long_one.reopen()
+
+    _check_all_delivered_once(long_one, sent)
+
+
+@pytest.mark.parametrize("floor", [1, 3, 4, 12, 13])
+def test_the_quota_counts_an_event_on_both_sides_of_the_lanes_beginning_once(long_one: Journal, floor: int) -> None:
+    _, frames = long_one.frames(ERROR, LARGE)
+    long_one.write(frames[0])
+    sent = long_one.open_lane()
+    long_one.write(*frames[1:])
+    long_one.log(20, ERROR)
+    sent += long_one.deliver(long_one.read())
+
+    long_one.cursor.skip_to(floor)
+    long_one.cursor.commit()
+    long_one.cursor.set_drain_mode(no_writers=True)
+    sent += long_one.deliver_all()
+
+    counts = dict(long_one.cursor.counts)
+    assert len(sent) == len(set(sent)) == counts.pop(DELIVERED) - 10
+    assert counts.pop("quota", 0) == long_one.numbers - 10 - len(sent)
+    assert not counts, "nothing is incomplete"
+
+
+def test_a_cursor_file_that_an_earlier_version_wrote_while_a_lane_was_open_is_gone_on_with(long_one: Journal) -> None:
+    """It had passed over the frames of an event that had begun before the lane, and kept its place for it."""
+    number, frames = long_one.frames(ERROR, LARGE)
+    long_one.write(frames[0])
+    border = long_one.writer.position
+    long_one.write(*frames[1:])
+    (error,) = long_one.log(1, ERROR)
+    end = long_one.writer.position
+    long_one.cursor.close()
+    saved = {
+        "segment": 1,
+        "offset": 0,
+        "base": 0,
+        "counts": {DELIVERED: 1},  # the error, by the express lane
+        "dropped": {},
+        "lane": {"start": border._asdict(), "end": end._asdict(), "level": ERROR},
+    }
+    (long_one.folder / "cursor.json").write_text(json.dumps(saved))
+    long_one.cursor = long_one._open()
+
+    sent = long_one.deliver_all()
+
+    assert sorted(sent) == [each for each in range(long_one.numbers) if each != error]
+    assert number in sent
+    assert long_one.cursor.counts == {DELIVERED: long_one.numbers}
