@@ -154,6 +154,7 @@ class Trakerr(HttpSettings):
         if event.data and event.kind == "log":
             fields = {key: event.data[key] for key in FIELDS if key in event.data}
         tags = fields.get("contextTags", self.tags) or ()
+        tags = tags if isinstance(tags, (list, tuple)) else [tags]  # what a before_send has put there
         fields |= {
             "logLevel": log_level(event.level),
             "classification": "log" if event.level < logging.WARNING else "issue",

@@ -9,8 +9,10 @@ import numbers
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
+
+from .markers import MARKER_KEY, left_out, marker_item
 
 MAX_TEXT = 256 * 1024
 """The most characters of one text (and bytes of one `bytes`); a marker says how many were left out."""
@@ -35,6 +37,8 @@ FIRST_SECOND, END_OF_TIME = -62135596800.0, 253402300800.0
 
 _MAX_TEXTS = 4 * MAX_TEXT  # characters of all texts of one `sanitize` together
 _MAX_REPR = 10_000
+_RESERVED_NODES = 8
+_RESERVED_CHARACTERS = MAX_NAME
 
 
 # One value ------------------------------------------------------------------------------------------------------------
@@ -206,37 +210,43 @@ class _Sanitizer:
         if closed := self.closed(owner, size):
             return closed
         result: dict[str, Any] = {}
-        self.above.append(id(owner))
-        try:
-            for key, item in self.first(value.items(), size):
-                name = _key(key)
-                if name in result:  # 1 and "1"
-                    name = f"{name} <{type_name(key)}>"
-                result[name] = self.value(item)
-        finally:
-            self.above.pop()
+        for key, item in self.inside(owner, value.items(), size):
+            name = _key(key)
+            if name in result:  # 1 and "1"
+                name = f"{name} <{type_name(key)}>"
+            result[name] = self.value(item)
         if size > len(result):
-            result["[...]"] = f"[... {size - len(result)} items left out ...]"
+            result[MARKER_KEY] = left_out(size - len(result), "items")
         return result
 
     def collection(self, value: Collection[object]) -> Any:
         size = len(value)
         if closed := self.closed(value, size):
             return closed
-        self.above.append(id(value))
-        try:
-            result = [self.value(item) for item in self.first(value, size)]
-        finally:
-            self.above.pop()
+        result = [self.value(item) for item in self.inside(value, value, size)]
         if size > len(result):
-            result.append(f"[... {size - len(result)} items left out ...]")
+            result.append(marker_item(left_out(size - len(result), "items"), result[0] if result else None))
         return result
 
-    def first(self, items: Iterable[Any], size: int) -> list[Any]:
-        """As many of the items as may be kept, taken at once: another thread may be changing their container."""
+    def inside(self, owner: object, items: Iterable[Any], size: int) -> Iterator[Any]:
+        """As many of the items as may be kept, taken at once: another thread may be changing their container.
+
+        Of what is left, a little is reserved for each item, so that a large one leaves its small siblings whole.
+        """
         kept = list(itertools.islice(items, min(size, MAX_ITEMS, max(0, self.nodes))))
         self.nodes -= len(kept)
-        return kept
+        nodes = min(_RESERVED_NODES, self.nodes // (2 * len(kept))) if kept else 0
+        characters = min(_RESERVED_CHARACTERS, self.characters // (2 * len(kept))) if kept else 0
+        self.nodes -= nodes * len(kept)
+        self.characters -= characters * len(kept)
+        self.above.append(id(owner))
+        try:
+            for item in kept:
+                self.nodes += nodes
+                self.characters += characters
+                yield item
+        finally:
+            self.above.pop()
 
     def closed(self, value: object, size: int) -> str | None:
         """The marker for a container that can't be entered."""

@@ -182,3 +182,20 @@ def test_what_is_flat_is_plain_and_holds_no_container(values: dict[Any, Any]) ->
 
 def test_more_items_than_are_kept_are_not_called_flat() -> None:
     assert not is_flat({str(number): number for number in range(MAX_ITEMS + 1)})
+
+
+HUGE = {
+    "many texts": {str(n): "x" * 100_000 for n in range(50)},
+    "many numbers": [[[*range(150)] for _ in range(150)] for _ in range(150)],
+    "deep": {"a": {"b": [[1.5] * 200] * 200}},
+}
+
+
+@pytest.mark.parametrize("huge", HUGE.values(), ids=HUGE)
+def test_a_huge_value_leaves_its_small_siblings_whole(huge: object) -> None:
+    small = {"tags": ["billing", "eu"], "user": {"name": "jill", "id": 5}, "text": "x" * 900}
+
+    found = sanitize({"huge": huge, **small})
+
+    assert {key: found[key] for key in small} == small
+    assert "left out" in repr(found["huge"])
