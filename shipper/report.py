@@ -17,6 +17,7 @@ from typing import Any
 from .config.state_folder import default_folder
 from .journal.cursor_files import saved_positions
 from .journal.segments import segments, size_on_disk
+from .spool.detached import detached_processes
 from .spool.files import (
     get_counts,
     get_dict,
@@ -121,6 +122,10 @@ class Status:
     crashes: int = 0
     """How often the shipper process has crashed in a row."""
     crash_reason: str = ""
+    attached: bool | None = None
+    """In the process that asks: whether records still reach the handler that `start()` attached; None: not known."""
+    detached: Mapping[int, str] = field(default_factory=dict)
+    """Pid → name of the logger, of processes that ship nothing because other code has removed their handler."""
 
     @property
     def left(self) -> int:
@@ -145,6 +150,8 @@ class Report:
     status: Status
     waiting: int = 0
     """Events of this process that are not in the journal yet: in the pipe, or in its overflow."""
+    attached: bool | None = None
+    """Whether records still reached the handler that `start()` had attached; None if it attached none."""
 
     @property
     def left(self) -> Mapping[str, int]:
@@ -182,6 +189,7 @@ def read_status(spool: Spool, app: str, data: Mapping[str, Any] | None = None) -
         backends=tuple(_backends(spool, data, journaled + doubles, holder is not None)),
         ended=data.get("ended") is True,
         dropped_at=get_times(data, "dropped_at"),
+        detached=detached_processes(spool),
     )
 
 

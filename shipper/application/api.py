@@ -27,6 +27,7 @@ def start(
     level: int | str | None = None,
     logger: logging.Logger | str | None = None,
     attach: bool = True,
+    keep_attached: bool = False,
     spool: str | os.PathLike[str] | None = None,
     batching: Batching | None = None,
     retry: Retry | None = None,
@@ -46,10 +47,11 @@ def start(
 
     ``backends``: where events go. ``app``: name of the app (default: the running program's); its processes share one
     shipper process and one folder, ``spool``. ``level``: the handler's (NOTSET). ``logger``: what the handler is
-    attached to (the root logger), unless ``attach`` is False. ``before_send(event) -> event | None`` gets every event
-    before it is masked; None drops it. ``context() -> mapping`` is called for every record. ``overflow``: bytes that
-    may wait in this process when the queue is full (8 MiB). ``grace``: seconds without progress after which the shipper
-    process ends when no process writes any more (30). ``python``: the interpreter that it runs in.
+    attached to (the root logger), unless ``attach`` is False. ``keep_attached``: attach it again within seconds when
+    code that configures logging has removed it (False: warn on stderr). ``before_send(event) -> event | None`` gets
+    every event before it is masked; None drops it. ``context() -> mapping`` is called for every record. ``overflow``:
+    bytes that may wait in this process when the queue is full (8 MiB). ``grace``: seconds without progress after which
+    the shipper process ends when no process writes any more (30). ``python``: the interpreter that it runs in.
 
     Raises ConfigurationError, before anything is started.
     """
@@ -65,22 +67,24 @@ def start(
         "grace": grace,
         "python": python,
     }
-    if not isinstance(attach, bool):
-        raise ConfigurationError("attach", attach, "must be True or False")
+    for name, flag in (("attach", attach), ("keep_attached", keep_attached)):
+        if not isinstance(flag, bool):
+            raise ConfigurationError(name, flag, "must be True or False")
     for name, callback in (("before_send", before_send), ("context", context)):
         if callback is not None and not callable(callback):
             raise ConfigurationError(name, callback, "must be callable")
     target = _logger(logger)
     settings = resolve(backends, given)
     callbacks = Callbacks(before_send, context)
-    request = (settings, target if attach else None, callbacks)
+    request = (settings, target if attach else None, keep_attached, callbacks)
     with lock():
         before = current()
         if before is not None and before.request == request:
             before.queue.ensure_current_process()
+            before.attach_again()
             return
         own = tuple(backend.name for backend in settings.backends)
-        begun = replace_app(with_joined(settings), callbacks, request, own=own)
+        begun = replace_app(with_joined(settings), callbacks, request, own=own, keep_attached=keep_attached)
         if attach:
             begun.attach(target, before)
         elif before is not None:

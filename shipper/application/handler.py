@@ -71,6 +71,8 @@ class QueueHandler(LocklessHandler, _Base):
         super().__init__(queue)  # type: ignore[arg-type]
         self.setLevel(level)
         self.route = _as_names(route)
+        self.on_close: Callable[[], None] | None = None
+        """Called when the handler is closed, which code that configures logging does with all handlers."""
 
     @property
     def queue(self) -> Any:
@@ -154,6 +156,11 @@ class QueueHandler(LocklessHandler, _Base):
             early_events.keep(record)
             return
         pipeline.enqueue(record)
+
+    def close(self) -> None:
+        super().close()
+        if self.on_close is not None:
+            self.on_close()
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Warn on stderr, once a minute; nothing is raised into the application."""

@@ -33,7 +33,13 @@ def join(backend: Any) -> str:
             before = app
             pipeline = before.pipeline
             settings = _add(before.settings, [backend])
-            app = replace_app(settings, pipeline.callbacks, before.request, own=pipeline.names)
+            app = replace_app(
+                settings,
+                pipeline.callbacks,
+                before.request,
+                own=pipeline.names,
+                keep_attached=before.keep_attached,
+            )
             app.attach_like(before)
             known = app.settings.backends[-1]
         app.queue.ensure_current_process()

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..config.settings import Settings
-from .pipeline import Callbacks, Pipeline, set_pipeline
+from .pipeline import Callbacks, Pipeline, early_events, set_pipeline
 from .stderr import warn_on_stderr
 
 if TYPE_CHECKING:
@@ -35,7 +35,12 @@ def lock() -> threading.RLock:
 
 
 def replace_app(
-    settings: Settings, callbacks: Callbacks, request: object = None, *, own: tuple[str, ...] = ()
+    settings: Settings,
+    callbacks: Callbacks,
+    request: object = None,
+    *,
+    own: tuple[str, ...] = (),
+    keep_attached: bool = False,
 ) -> App:
     """Put an app in the place of the running one, if any. No event that is logged meanwhile is lost.
 
@@ -57,7 +62,8 @@ def replace_app(
         queue = before.queue
     else:
         queue = Producer(spool.queue, overflow=spool.overflow, overflow_size=settings.overflow)
-    app = App(settings, Pipeline(queue, own, redact=settings.redact, callbacks=callbacks), spool, request)
+    pipeline = Pipeline(queue, own, redact=settings.redact, callbacks=callbacks)
+    app = App(settings, pipeline, spool, request, keep_attached=keep_attached)
 
     def begin_in_child() -> None:
         app.watch_in_child()
@@ -88,8 +94,12 @@ def _flush_at_exit() -> None:
     """Wait until all events are in the journal, where they are safe. Nothing is closed: more may be logged."""
     global _gave_up_at_exit
     app = _current
+    if app is None or not app.pipeline.names:
+        early_events.warn_unshipped()
     if app is None or _gave_up_at_exit:
         return
+    app.is_ending = True
+    app.check_attachment()
     if app.flush(time.monotonic() + EXIT_SECONDS, delivered=False) or app.supervisor.drain_pipe():
         return
     _gave_up_at_exit = True  # multiprocessing's finalizers call this once more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import time
 from collections import deque
@@ -130,10 +131,12 @@ class EarlyEvents:
     """Events from before `start`, at most `MAX_EARLY_EVENTS`; the others are counted as ``not_started``."""
 
     def __init__(self) -> None:
+        self._new = 0  # in this process: a forked child inherits events that its parent has logged
         self._events: deque[Event] = deque()
         self._dropped: dict[int, int] = {}  # level → count
 
     def keep(self, event: Event) -> None:
+        self._new += 1
         if len(self._events) < MAX_EARLY_EVENTS:
             self._events.append(event)
             pipeline = active.pipeline
@@ -144,6 +147,7 @@ class EarlyEvents:
         warn_on_stderr(f"events from before shipper.start() are dropped: there are more than {MAX_EARLY_EVENTS}")
 
     def ship(self, pipeline: Pipeline) -> None:
+        self._new = 0
         with contextlib.suppress(IndexError):  # another thread may do the same
             while True:
                 pipeline.enqueue(self._events.popleft())
@@ -153,4 +157,19 @@ class EarlyEvents:
                 pipeline.queue.drop("not_started", level)
 
 
+    def warn_unshipped(self) -> None:
+        """Warn that this process ends and never called `start`."""
+        new, self._new = self._new, 0
+        if new:
+            warn_on_stderr(
+                f"{new} records were logged to shipper.QueueHandler and not shipped, because shipper.start() was never "
+                "called; call it when logging is configured"
+            )
+
+    def forget_parents(self) -> None:
+        """In a forked child: `warn_unshipped` is about its own records."""
+        self._new = 0
+
+
 early_events = EarlyEvents()
+os.register_at_fork(after_in_child=early_events.forget_parents)

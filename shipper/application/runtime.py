@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import queue
@@ -14,6 +15,7 @@ from ..config.settings import Settings
 from ..errors import ConfigurationError
 from ..journal.cursor_files import begin_cursor, saved_positions
 from ..journal.segments import segments
+from ..spool.detached import clear_detached, note_detached
 from ..spool.files import get_dict, get_int, read_json
 from ..spool.layout import Spool
 from ..spool.lock import claim
@@ -35,14 +37,20 @@ class App:
     ``request`` is what `start` was called with; a call with an equal one changes nothing.
     """
 
-    def __init__(self, settings: Settings, pipeline: Pipeline, spool: Spool, request: object) -> None:
+    def __init__(
+        self, settings: Settings, pipeline: Pipeline, spool: Spool, request: object, *, keep_attached: bool = False
+    ) -> None:
         self.settings = settings
         self.pipeline = pipeline
         self.spool = spool
         self.request = request
         self._since = time.time()
-        self.supervisor = Supervisor(settings, since=self._since, maintain=self.queue.maintain)
+        self.keep_attached = keep_attached
         self._attachment: Attachment | None = None
+        self._is_noted = False
+        self.is_ending = False
+        """Whether the interpreter is ending: no thread can be started."""
+        self.supervisor = Supervisor(settings, since=self._since, maintain=self._maintain)
 
     @property
     def queue(self) -> Producer:
@@ -50,15 +58,61 @@ class App:
 
     def watch_in_child(self) -> None:
         """Supervise in a forked child, which has none of its parent's threads."""
-        self.supervisor = Supervisor(self.settings, since=self._since, maintain=self.queue.maintain)
+        self.supervisor = Supervisor(self.settings, since=self._since, maintain=self._maintain)
         self.supervisor.watch()
+
+    def _maintain(self) -> None:
+        self.queue.maintain()
+        self.check_attachment()
 
     def attach(self, logger: logging.Logger, before: App | None = None) -> None:
         """Ship what reaches `logger`, in place of what the app `before` has attached."""
         own = (backend for backend in self.settings.backends if backend.name in self.pipeline.names)
         wanted = min(max(self.settings.level, backend.level) for backend in own)
         replaced = before._attachment if before is not None else None
-        self._attachment = Attachment(logger, level=self.settings.level, wanted=wanted, before=replaced)
+        self._attachment = Attachment(
+            logger,
+            level=self.settings.level,
+            wanted=wanted,
+            before=replaced,
+            keep=self.keep_attached,
+            on_close=self._on_handler_closed,
+        )
+
+    def _on_handler_closed(self) -> None:
+        # A forked child that has logged nothing yet does not watch its handler, and will log nothing without it.
+        if not self.is_ending:
+            self.queue.ensure_current_process()
+
+    def attach_again(self) -> None:
+        """Attach again if other code has removed the handler."""
+        attachment = self._attachment
+        if attachment is not None and not attachment.is_effective:
+            self.check_attachment()
+            self.attach(attachment.logger, self)
+            self._clear_note()
+
+    @property
+    def is_attached(self) -> bool | None:
+        """Whether records of the logger that `start` attached a handler to are shipped; None if it attached none."""
+        attachment = self._attachment
+        return None if attachment is None else attachment.is_effective
+
+    def check_attachment(self) -> None:
+        """Warn if other code has removed the handler, and note it for `shipper status`."""
+        attachment = self._attachment
+        if attachment is None:
+            return
+        if attachment.check():
+            note_detached(self.spool, attachment.logger.name)
+            self._is_noted = True
+        elif self._is_noted and attachment.is_effective:
+            self._clear_note()
+
+    def _clear_note(self) -> None:
+        if self._is_noted:
+            clear_detached(self.spool)
+        self._is_noted = False
 
     def attach_like(self, before: App) -> None:
         """Attach to the logger that `before` is attached to, if any."""
@@ -69,6 +123,7 @@ class App:
         attachment, self._attachment = self._attachment, None
         if attachment is not None:
             attachment.detach()
+        self._clear_note()
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 
@@ -114,9 +169,9 @@ class App:
     def status(self) -> Status:
         from ..report import read_status  # not every application asks
 
-        return read_status(self.spool, self.settings.app)
+        return dataclasses.replace(read_status(self.spool, self.settings.app), attached=self.is_attached)
 
-    def _report(self, flushed: bool) -> Report:
+    def _report(self, flushed: bool, attached: bool | None) -> Report:
         from ..report import Report, read_status, total
 
         emitted, dropped = self.queue.emitted, self.queue.drops
@@ -124,17 +179,21 @@ class App:
         content = read_json(self.spool.status) or {}
         journaled = get_int(get_dict(get_dict(content, "ledger"), "seen"), self.queue.token.hex())
         waiting = 0 if flushed else max(0, emitted - total(dropped) - journaled)
-        status = read_status(self.spool, self.settings.app, content)
-        return Report(flushed=flushed, emitted=emitted, dropped=dropped, status=status, waiting=waiting)
+        status = dataclasses.replace(read_status(self.spool, self.settings.app, content), attached=attached)
+        return Report(
+            flushed=flushed, emitted=emitted, dropped=dropped, status=status, waiting=waiting, attached=attached
+        )
 
     def stop(self, timeout: float) -> Report:
         """Detach first, so that nothing new comes; flush; report; close last, for then the process may end."""
         deadline = time.monotonic() + timeout
+        self.check_attachment()
+        attached = self.is_attached
         self.detach()
         flushed = self.flush(deadline)
         if not flushed:
             self.supervisor.drain_pipe()
-        report = self._report(flushed)
+        report = self._report(flushed, attached)
         self.supervisor.stop()
         self.queue.close()
         return report

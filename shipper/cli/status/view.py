@@ -117,6 +117,11 @@ def sentences(status: Status) -> Iterator[str]:
         soon = ", and is written anew every second" if status.running else ""
         yield f"It is not known how it does: {status.spool}/status.json is missing or damaged{soon}."
         return
+    for pid, logger in status.detached.items():
+        yield (
+            f"Process {pid} ships nothing from the logger {logger!r}: its handler was removed after start(). Call "
+            "start() again after logging is configured, or pass keep_attached=True."
+        )
     yield from list(_losses(status)) or ["Nothing is lost."]
     for backend in status.backends:
         if backend.left:
