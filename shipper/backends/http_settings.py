@@ -19,6 +19,11 @@ class HttpSettings(OldMethodNames):
     ``batch``: how several events share a request, for gateways that take them; None for one event per request.
     ``compress``: gzip of bodies, by default of batches only. ``name``: the backend's name, which must differ when there
     are two of one kind. ``ca_bundle``: a file or folder of CA certificates in place of the usual ones.
+
+    Connections are kept for further requests, but not when they have been unused for ``max_idle`` seconds (45; load
+    balancers drop idle connections after 60, often without telling) or were opened ``max_age`` seconds ago (120; then
+    the host's name is resolved again). On an idle connection the system probes the other side every ``keepalive``
+    seconds (15; 0 for never).
     """
 
     level: int = logging.NOTSET
@@ -28,6 +33,9 @@ class HttpSettings(OldMethodNames):
     name: str = ""
     ca_bundle: str | None = None
     compress: bool | None = None
+    max_idle: float = 45.0
+    max_age: float = 120.0
+    keepalive: float = 15.0
 
     def _check_http(self, kind: str, batches: Sequence[str | None]) -> None:
         """Raise ConfigurationError for a wrong value; give the others their final form."""
@@ -38,6 +46,8 @@ class HttpSettings(OldMethodNames):
         self._set("compress", validators.flag(f"{kind}.compress", compress))
         self._set("ca_bundle", validators.readable_path(f"{kind}.ca_bundle", self.ca_bundle))
         self._set("level", validators.level(f"{kind}.level", self.level))
+        for setting in ("max_idle", "max_age", "keepalive"):
+            validators.seconds(f"{kind}.{setting}", getattr(self, setting))
         self._set("timeout", validators.timeout(f"{kind}.timeout", self.timeout))
 
     def _set(self, field: str, value: object) -> None:

@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from .._version import __version__
-from ..errors import DeliveryError
+from ..errors import ConfigurationError, DeliveryError
 from ..event.model import Event
 from . import json_body, validators
 from .http_settings import HttpSettings
@@ -64,6 +64,9 @@ class Trakerr(HttpSettings):
         for setting in ("data_center", "data_center_region", "app_browser", "app_browser_version"):
             validators.text_or_none(f"Trakerr.{setting}", getattr(self, setting))
         validators.url("Trakerr.url", self.url)
+        if validators.split(self.url).path.rstrip("/").endswith("/events"):
+            shown = validators.without_password(self.url)
+            raise ConfigurationError("Trakerr.url", shown, "must not end in /events, because /events is added to it")
         self._set("tags", validators.texts("Trakerr.tags", self.tags))
         self._check_http("Trakerr", (None, "array"))
 

@@ -99,6 +99,13 @@ def timeout(setting: str, value: object) -> tuple[float, float]:
     raise ConfigurationError(setting, value, "must be two positive numbers: seconds to connect, seconds to respond")
 
 
+def seconds(setting: str, value: object) -> float:
+    """A number of seconds; 0 is allowed."""
+    if _is_positive(value) or (value == 0 and not isinstance(value, bool)):
+        return value  # type: ignore[return-value]
+    raise ConfigurationError(setting, value, f"must be a number of seconds, from 0 to {LONGEST_TIMEOUT:.0f}")
+
+
 def url(setting: str, value: object) -> str:
     """An absolute http or https URL. The error does not show a password in it."""
     allowed = "must be an address such as https://host/path"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -104,7 +105,8 @@ class Deliveries:
         settings, spool = self.settings, self._spool
         if self.load is not None:
             self.load.sample_if_due()  # the first sample covers the time of these imports
-        backend = Sender(description) if is_http_backend(description) else description
+        # A copy is opened: the settings are pickled and hashed at any time, which an open file would not survive.
+        backend = Sender(description) if is_http_backend(description) else copy.deepcopy(description)
         backend.open(self._context)
         notes = os.path.join(spool.cursors, f"{backend.name}.encoding")
         deliverer = Deliverer(

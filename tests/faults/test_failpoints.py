@@ -50,8 +50,8 @@ POINTS = [
     Failpoint("before the cursors are opened", "shipper.process.deliveries:Deliveries._open_cursor"),
     Failpoint("before the backends are opened", "shipper.process.deliveries:Deliveries.open"),
     Failpoint("after the backends were opened", "shipper.process.deliveries:Deliveries.open", "after"),
-    Failpoint("before a request", "shipper.backends.http.sender:Sender._exchange", number=10),
-    Failpoint("between an answer and its commit", "shipper.backends.http.sender:Sender._exchange", "after", number=10),
+    Failpoint("before a request", "shipper.backends.http.sender:Sender._send", number=10),
+    Failpoint("between an answer and its commit", "shipper.backends.http.sender:Sender._send", "after", number=10),
     Failpoint("before a commit", "shipper.journal.cursor:Cursor.commit", number=2),
     Failpoint("after a commit", "shipper.journal.cursor:Cursor.commit", "after", number=2),
 ]

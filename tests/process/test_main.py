@@ -343,6 +343,53 @@ def test_a_python_that_is_missing_for_a_moment_makes_no_flush_give_up(app: App) 
     app.wait_for("early", "late")
 
 
+PRINTER = """
+import logging
+
+class Printer:
+    name, level, max_events, max_in_flight = "printer", logging.INFO, 100, 1
+
+    def __init__(self, path):
+        self.path = path
+
+    def open(self, context):
+        self.file = open(self.path, "a", buffering=1)
+
+    def send(self, events):
+        for event in events:
+            self.file.write(event.message + "\\n")
+        return [None] * len(events)
+
+    def close(self):
+        self.file.close()
+"""
+
+
+def test_an_open_backend_needs_not_pickle(app: App) -> None:
+    """Settings are pickled and hashed at any time, for the status and for a process that takes over."""
+    (app.folder / "printing.py").write_text(PRINTER)
+    printed = app.folder / "printed.txt"
+
+    done = app.run(f"""
+        import printing
+        begin_with = lambda **more: shipper.start(
+            printing.Printer({str(printed)!r}), app="test", spool=os.environ["TEST_SPOOL"], **more)
+        begin_with()
+        log.error("one")
+        assert shipper.flush(60)
+        os.kill(shipper.status().pid, signal.SIGKILL)
+        log.error("two")
+        assert shipper.flush(60)
+        begin_with(grace=20.0)
+        log.error("three")
+        assert shipper.flush(60)
+        print(shipper.stop(60).flushed)
+    """)
+
+    assert done.stdout == "True\n"
+    assert set(printed.read_text().split()) == {"one", "two", "three"}
+
+
 def test_settings_that_can_not_be_read_leave_every_event_in_the_journal(app: App) -> None:
     (app.folder / "mine.py").write_text(
         "import os\n"

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from ..protocol import AppContext, HttpBackend
 from . import head
 from .connection import Connection
 from .head import RequestHeadBuilder
+from .idle import ConnectionLimits
 
 _NO_RETRIES = urllib3.Retry(0, read=False, redirect=False)
 
@@ -81,6 +83,7 @@ def find_route(backend: HttpBackend, context: AppContext) -> Route:
     request.prepare("POST", endpoint, headers={}, auth=None)  # moves user:password@ from the URL to a header
     adapter = _Adapter(pool_connections=1, pool_maxsize=1, max_retries=_NO_RETRIES)
     pool = adapter.get_connection_with_tls_context(request, verify, proxies)
+    pool.conn_kw["socket_options"] = _socket_options(ConnectionLimits.of(backend).keepalive)
     target = adapter.request_url(request, proxies)
     # A forwarding proxy, and a gateway with a password, need them with every request, with the handshake too.
     credentials = {**_authorization(request.headers), **({} if target.startswith("/") else pool.proxy_headers)}
@@ -97,6 +100,20 @@ def find_route(backend: HttpBackend, context: AppContext) -> Route:
         head=builder.build(headers),
         handshake=_handshake(builder, credentials, backend.handshake_request()),
     )
+
+
+def _socket_options(keepalive: float) -> list[tuple[int, int, int]]:
+    """Send each request at once; find a connection whose other side is gone by three probes without an answer."""
+    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    if keepalive:
+        interval = max(1, round(keepalive))
+        options += [
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, interval),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, interval // 3)),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+        ]
+    return options
 
 
 def _handshake(

@@ -35,7 +35,8 @@ class Connection:
 
     def __init__(self, sock: socket.socket, timeout: float, close: Callable[[], None]) -> None:
         self.is_open = True
-        self.last_used = 0.0  # set by the pool, by its clock
+        self.opened = self.last_used = 0.0  # times of a clock that the connection does not know
+        self.has_responded = False  # bytes of a response to the last request were received
         self._sock = sock
         self._timeout = min(timeout, LONGEST_TIMEOUT)
         self._close = close
@@ -58,6 +59,7 @@ class Connection:
 
         Raises OSError (with ssl.SSLError and TimeoutError) and http.client.HTTPException.
         """
+        self.has_responded = False
         try:
             self._send(request)
             return self._response()
@@ -73,6 +75,7 @@ class Connection:
     def _response(self) -> HttpResponse:
         deadline = time.monotonic() + self._timeout
         received = self._sock.recv(READ_BYTES)
+        self.has_responded = received != b""
         response = parse_simple_response(received)
         if response is None:
             response = self._read_by_http_client(received, deadline)

@@ -1,0 +1,400 @@
+"""Which connection a request takes when connections die, age, or are closed by the server; against real servers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from shipper.backends.http.connect import find_route
+from shipper.backends.http.sender import Sender
+from shipper.backends.protocol import AppContext, HttpResponse
+from shipper.errors import DeliveryError, RetryableError, UnauthorisedError
+from shipper.event.model import Event
+
+from ..support.servers import CLOSE, HANG, RESET, Reply, Request, Server
+
+CONTEXT = AppContext("app", "/", "host", "127.0.0.1", lambda time: None)
+HANDSHAKE = b"<hello/>"
+UNANNOUNCED = Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", then="close")
+ANNOUNCED = Reply(then="close")
+REFUSED = Reply(401)
+
+
+class Meeting:
+    """Makes several requests have their connections at the same time."""
+
+    barrier: threading.Barrier | None = None
+
+    def wait(self) -> None:
+        if self.barrier is not None:
+            self.barrier.wait(10)
+
+
+@dataclass(frozen=True)
+class Described:
+    """A small HttpBackend."""
+
+    endpoint: str
+    shakes_hands: bool = False
+    timeout: tuple[float, float] = (5, 5)
+    max_idle: float = 45
+    max_age: float = 120
+    keepalive: float = 15
+    name: str = "described"
+    level: int = 0
+    max_events: int = 1
+    max_in_flight: int = 8
+    meeting: Meeting = field(default_factory=Meeting)
+
+    def headers(self, context: AppContext) -> Mapping[str, str]:
+        return {}
+
+    def request_headers(self, events: Sequence[Event]) -> Mapping[str, str]:
+        return {}
+
+    def body(self, events: Sequence[Event], context: AppContext) -> bytes:
+        return events[0].message.encode()
+
+    def handshake_request(self) -> tuple[Mapping[str, str], bytes] | None:
+        return ({}, HANDSHAKE) if self.shakes_hands else None
+
+    def classify_response(self, response: HttpResponse) -> DeliveryError | None:
+        self.meeting.wait()
+        return None
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Behaviour:
+    """Answers of a server that know on which connection a request came, as which request of that connection."""
+
+    def __init__(self, answer: Callable[[int, int, Request], Reply | None] = lambda conn, nth, request: None) -> None:
+        self.answer = answer
+        self.server: Server | None = None
+
+    def __call__(self, request: Request) -> Reply | None:
+        assert self.server is not None
+        for number, requests in enumerate(self.server.connections):
+            if any(each is request for each in requests):
+                return self.answer(number, len(requests), request)
+        return None
+
+
+@contextmanager
+def serving(behaviour: Behaviour, *, port: int = 0) -> Iterator[Server]:
+    with Server(behaviour, port=port) as server:
+        behaviour.server = server
+        yield server
+
+
+@contextmanager
+def sending(backend: Described, clock: Clock | None = None) -> Iterator[Sender]:
+    sender = Sender(backend, clock=clock or Clock())
+    sender.open(CONTEXT)
+    yield sender
+    sender.close()
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+
+
+def sent(sender: Sender, message: str = "event") -> DeliveryError | None:
+    (result,) = sender.send([Event(message=message)])
+    return result
+
+
+def bodies(server: Server) -> list[list[bytes]]:
+    """The bodies of each connection's requests."""
+    return [[request.body for request in requests] for requests in server.connections]
+
+
+def arrived(server: Server) -> list[bytes]:
+    return [body for body in server.bodies if body != HANDSHAKE]
+
+
+def begin_with_the_handshake(connections: list[list[bytes]]) -> bool:
+    return all(first == HANDSHAKE and HANDSHAKE not in others for first, *others in connections)
+
+
+def together(sender: Sender, meeting: Meeting, count: int) -> None:
+    """Send `count` events at the same time, each on a connection of its own."""
+    meeting.barrier = threading.Barrier(count)
+    with ThreadPoolExecutor(count) as threads:
+        assert list(threads.map(lambda number: sent(sender, "fill"), range(count))) == [None] * count
+    meeting.barrier = None
+
+
+# Dead idle connections.
+
+
+@pytest.mark.parametrize("shakes_hands", [False, True])
+@pytest.mark.parametrize("fate", [HANG, RESET, CLOSE], ids=["silence", "reset", "close"])
+def test_one_dead_idle_connection_makes_the_others_doubtful(fate: Reply, shakes_hands: bool) -> None:
+    """All idle connections are dead: one of them is tried, then the event goes over a new one."""
+    behaviour = Behaviour()
+    with serving(behaviour) as server:
+        backend = Described(server.url, shakes_hands, timeout=(5, 0.5 if fate is HANG else 5))
+        with sending(backend) as sender:
+            together(sender, backend.meeting, 8)
+            behaviour.answer = lambda conn, nth, request: fate if conn < 8 else None
+
+            assert sent(sender, "after the pause") is None
+
+            assert len(server.connections) == 9
+            assert arrived(server)[8:] == [b"after the pause"] * 2, "one try on a dead connection, one on a new one"
+            assert sent(sender, "next") is None
+            assert len(server.connections) == 9
+            assert not shakes_hands or begin_with_the_handshake(bodies(server))
+
+
+def test_half_of_the_idle_connections_are_dead() -> None:
+    behaviour = Behaviour()
+    with serving(behaviour) as server:
+        backend = Described(server.url, timeout=(5, 0.5))
+        with sending(backend) as sender:
+            together(sender, backend.meeting, 8)
+            behaviour.answer = lambda conn, nth, request: HANG if conn < 8 and conn % 2 else None
+
+            together(sender, backend.meeting, 4)
+
+            assert len(arrived(server)) <= 8 + 4 + 4, "each event was tried on one idle connection at the most"
+
+
+def test_a_connection_that_was_used_since_stays_in_use() -> None:
+    """Only connections that were last used before the dead one failed are doubtful."""
+    clock = Clock()
+    behaviour = Behaviour()
+    with serving(behaviour) as server:
+        backend = Described(server.url, timeout=(5, 2))
+        with sending(backend, clock) as sender, ThreadPoolExecutor(1) as threads:
+            together(sender, backend.meeting, 2)
+            behaviour.answer = lambda conn, nth, request: HANG if request.body == b"dead" and conn < 2 else None
+
+            dead = threads.submit(sent, sender, "dead")
+            server.wait_for(3)
+            clock.now += 1
+            assert sent(sender, "alive") is None
+            assert dead.result(30) is None
+            together(sender, backend.meeting, 2)
+
+            assert len(server.connections) == 3
+
+
+def test_a_server_that_was_restarted_gets_the_next_event_at_once() -> None:
+    """Its connections were closed while they were idle."""
+    behaviour = Behaviour()
+    with serving(behaviour) as server:
+        port = server.port
+        backend = Described(server.url, True)
+        with sending(backend) as sender:
+            together(sender, backend.meeting, 8)
+            server.__exit__()
+            with serving(Behaviour(), port=port) as restarted:
+                assert sent(sender, "after the restart") is None
+                assert bodies(restarted) == [[HANDSHAKE, b"after the restart"]]
+
+
+def test_a_server_that_is_slow_on_a_new_connection_is_asked_once() -> None:
+    behaviour = Behaviour(lambda conn, nth, request: HANG)
+    with serving(behaviour) as server, sending(Described(server.url, timeout=(5, 0.3))) as sender:
+        result = sent(sender)
+
+        assert isinstance(result, RetryableError)
+        assert server.bodies == [b"event"]
+
+
+def test_an_event_whose_response_was_cut_is_not_sent_again_at_once() -> None:
+    """The connection was alive, and the server has read the event."""
+    half = Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", then="reset")
+    behaviour = Behaviour(lambda conn, nth, request: half if nth == 2 else None)
+    with serving(behaviour) as server, sending(Described(server.url)) as sender:
+        assert sent(sender, "one") is None
+        result = sent(sender, "two")
+
+        assert isinstance(result, RetryableError)
+        assert server.bodies == [b"one", b"two"]
+
+
+# Age.
+
+
+def test_a_connection_that_was_idle_too_long_is_opened_anew() -> None:
+    clock = Clock()
+    with Server() as server, sending(Described(server.url), clock) as sender:
+        assert sent(sender) is None
+        clock.now += 44
+        assert sent(sender) is None
+        assert len(server.connections) == 1
+        clock.now += 45
+        assert sent(sender) is None
+
+        assert [len(requests) for requests in server.connections] == [2, 1]
+
+
+def test_a_connection_that_is_too_old_is_opened_anew() -> None:
+    """So a new address of the host is used after a while, although the old one still responds."""
+    clock = Clock()
+    with Server() as server, sending(Described(server.url), clock) as sender:
+        for _ in range(5):
+            assert sent(sender) is None
+            clock.now += 30
+
+        assert [len(requests) for requests in server.connections] == [4, 1]
+
+
+def test_the_limits_of_connections_are_settings() -> None:
+    clock = Clock()
+    with Server() as server, sending(replace(Described(server.url), max_idle=5, max_age=9), clock) as sender:
+        for seconds in (4, 4, 4, 5, 0):
+            assert sent(sender) is None
+            clock.now += seconds
+
+        assert [len(requests) for requests in server.connections] == [3, 1, 1]
+
+
+@pytest.mark.parametrize(("keepalive", "is_on"), [(15.0, 1), (0.5, 1), (0, 0)])
+def test_idle_connections_are_probed(keepalive: float, is_on: int) -> None:
+    with Server() as server:
+        route = find_route(Described(server.url, keepalive=keepalive), CONTEXT)
+        connection = route.connect()
+        sock = connection._sock
+
+        assert bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) == bool(is_on)
+        if is_on:
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == max(1, round(keepalive))
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        connection.close()
+        route.close()
+
+
+# Servers that close.
+
+ENDS = {
+    "announced": lambda conn, nth, request: ANNOUNCED,
+    "unannounced": lambda conn, nth, request: UNANNOUNCED,
+    "closed when the next request comes": lambda conn, nth, request: CLOSE if nth > 1 else None,
+    "reset when the next request comes": lambda conn, nth, request: RESET if nth > 1 else None,
+}
+
+
+@pytest.mark.parametrize("shakes_hands", [False, True])
+@pytest.mark.parametrize("end", ENDS)
+def test_a_server_of_one_request_per_connection_gets_every_event(end: str, shakes_hands: bool) -> None:
+    with serving(Behaviour(ENDS[end])) as server, sending(Described(server.url, shakes_hands)) as sender:
+        names = [f"event {number}" for number in range(20)]
+
+        assert [sent(sender, name) for name in names] == [None] * 20
+
+        first_of_each = [requests[0] for requests in bodies(server)]
+        assert [body for body in first_of_each if body != HANDSHAKE] == [name.encode() for name in names]
+        if shakes_hands:
+            assert len(server.connections) <= 2 * 20 + 2, "it was recognised: one handshake per event, no failed tries"
+
+
+@pytest.mark.parametrize("limit", [2, 3, 5])
+@pytest.mark.parametrize("reply", [ANNOUNCED, UNANNOUNCED, CLOSE, RESET], ids=["said", "unsaid", "closed", "reset"])
+def test_each_connection_begins_with_a_handshake_when_a_server_closes_after_some_requests(
+    limit: int, reply: Reply
+) -> None:
+    behaviour = Behaviour(lambda conn, nth, request: reply if nth > limit else None)
+    with serving(behaviour) as server, sending(Described(server.url, True)) as sender:
+        names = [f"event {number}" for number in range(20)]
+
+        assert [sent(sender, name) for name in names] == [None] * 20
+
+        assert {*arrived(server)} == {name.encode() for name in names}
+        assert begin_with_the_handshake(bodies(server))
+
+
+@pytest.mark.parametrize("first", [ANNOUNCED, UNANNOUNCED, RESET], ids=["said", "unsaid", "reset"])
+def test_a_server_that_closed_once_after_the_handshake_gets_another_handshake(first: Reply) -> None:
+    """It wants a handshake on every connection with events."""
+
+    def answer(conn: int, nth: int, request: Request) -> Reply | None:
+        if conn == 0 and (first is not RESET or nth > 1):
+            return first
+        greeted = assert_server(behaviour).connections[conn][0].body == HANDSHAKE
+        return None if greeted else REFUSED
+
+    behaviour = Behaviour(answer)
+    with serving(behaviour) as server, sending(Described(server.url, True)) as sender:
+        assert [sent(sender, f"{number}") for number in range(3)] == [None] * 3
+
+        assert bodies(server)[1] == [HANDSHAKE, b"0", b"1", b"2"]
+
+
+def assert_server(behaviour: Behaviour) -> Server:
+    assert behaviour.server is not None
+    return behaviour.server
+
+
+def test_an_event_that_was_refused_without_a_handshake_is_sent_again() -> None:
+    """The server closes two connections after the handshake, and refuses events without one: it closes by accident."""
+
+    def answer(conn: int, nth: int, request: Request) -> Reply | None:
+        if conn < 2:
+            return ANNOUNCED
+        greeted = assert_server(behaviour).connections[conn][0].body == HANDSHAKE
+        return None if greeted else Reply(400)
+
+    behaviour = Behaviour(answer)
+    with serving(behaviour) as server, sending(Described(server.url, True)) as sender:
+        first = sent(sender)
+        second = sent(sender)
+
+        assert type(first) is RetryableError
+        assert second is None
+        assert bodies(server)[3] == [HANDSHAKE, b"event"]
+
+
+def test_an_event_that_is_wrong_is_refused_by_a_server_of_one_request_per_connection() -> None:
+    def answer(conn: int, nth: int, request: Request) -> Reply | None:
+        return Reply(400, then="close") if request.body == b"wrong" else ANNOUNCED
+
+    with serving(Behaviour(answer)) as server, sending(Described(server.url, True)) as sender:
+        good = sent(sender, "good")
+        wrong = sent(sender, "wrong")
+
+        assert good is None
+        assert type(wrong).__name__ == "RejectedError"
+
+
+def test_a_server_that_keeps_connections_again_gets_its_handshake_on_them() -> None:
+    clock = Clock()
+    behaviour = Behaviour(ENDS["announced"])
+    with serving(behaviour) as server, sending(Described(server.url, True), clock) as sender:
+        assert sent(sender, "alone") is None
+        behaviour.answer = lambda conn, nth, request: None
+        clock.now += 121
+        assert [sent(sender, f"{number}") for number in range(3)] == [None] * 3
+
+        assert bodies(server)[-1] == [HANDSHAKE, b"0", b"1", b"2"]
+
+
+def test_a_refused_event_closes_the_connection_so_that_the_next_one_begins_with_a_handshake() -> None:
+    """A gateway may keep the connection while the server behind it is another one."""
+    behaviour = Behaviour(lambda conn, nth, request: REFUSED if (conn, nth) == (0, 2) else None)
+    with serving(behaviour) as server, sending(Described(server.url, True)) as sender:
+        first = sent(sender, "one")
+        second = sent(sender, "one")
+
+        assert isinstance(first, UnauthorisedError)
+        assert second is None
+        assert bodies(server) == [[HANDSHAKE, b"one"], [HANDSHAKE, b"one"]]
