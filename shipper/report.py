@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .config.state_folder import default_folder
+from .config.state_folder import default_folder, usual_folder
 from .journal.cursor_files import saved_positions
 from .journal.segments import segments, size_on_disk
 from .spool.detached import detached_processes
@@ -267,8 +267,9 @@ def _segments(spool: Spool) -> int:
 
 def apps() -> list[str]:
     """The names of the apps that have a spool in the default place."""
-    folder = os.path.dirname(default_folder("x"))
-    try:
-        return sorted(name for name in os.listdir(folder) if os.path.exists(os.path.join(folder, name, "queue")))
-    except OSError:
-        return []
+    folders = {os.path.dirname(default_folder("")), os.path.dirname(usual_folder(""))}
+    found: set[str] = set()
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            found.update(name for name in os.listdir(folder) if os.path.exists(os.path.join(folder, name, "queue")))
+    return sorted(found)

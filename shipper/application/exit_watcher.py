@@ -21,7 +21,10 @@ class ProcessExitWatcher:
         self._eventfd: OwnDescriptor | None = _open_eventfd()
 
     def wait_for_exit(self, pid: int) -> None:
-        """Return when the process ends or does not exist, when `wake` was called, and after `CHECK_SECONDS` at most."""
+        """Return when the process ends or does not exist, when `wake` was called, and after `CHECK_SECONDS` at most.
+
+        -1 is a process that can't be seen from here.
+        """
         if self._eventfd is not None and not self._eventfd.is_own():  # other code has closed it
             self._eventfd = _open_eventfd()
         eventfd = self._eventfd
@@ -33,7 +36,7 @@ class ProcessExitWatcher:
         process = _open_pidfd(pid)
         if process is not None:
             poller.register(process.number, select.POLLIN)
-        poller.poll((POLL_SECONDS if process is None else CHECK_SECONDS) * 1000)
+        poller.poll((POLL_SECONDS if process is None and pid >= 0 else CHECK_SECONDS) * 1000)
         if process is not None:
             process.close()
 

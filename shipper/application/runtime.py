@@ -17,6 +17,7 @@ from ..journal.cursor_files import begin_cursor, saved_positions
 from ..journal.segments import segments
 from ..spool.detached import clear_detached, note_detached
 from ..spool.files import get_dict, get_int, read_json
+from ..spool.host import lane_of_this_host
 from ..spool.layout import Spool
 from ..spool.lock import claim
 from ..transport.producer import Producer
@@ -201,17 +202,20 @@ class App:
 
 def claim_spool(settings: Settings) -> Spool:
     """The app's spool, prepared. An app named after its program gets a subfolder of a spool that another app owns."""
-    spool = Spool(settings.spool)
-    spool.prepare()
     try:
-        claim(spool, settings.app)
+        return _claim_on_this_host(Spool(settings.spool), settings.app)
     except ConfigurationError:
         if settings.is_named:
             raise
-        spool = Spool(os.path.join(settings.spool, settings.app))
-        spool.prepare()
-        claim(spool, settings.app)
-    return spool
+        return _claim_on_this_host(Spool(os.path.join(settings.spool, settings.app)), settings.app)
+
+
+def _claim_on_this_host(spool: Spool, app: str) -> Spool:
+    spool.prepare()
+    claim(spool, app)
+    lane = lane_of_this_host(spool)
+    claim(lane, app)
+    return lane
 
 
 def begin_cursors(settings: Settings, spool: Spool) -> None:

@@ -17,8 +17,10 @@ from .._support import unpatched
 from ..config.settings import Settings
 from ..journal.cursor_files import saved_positions
 from ..journal.segments import size_on_disk
+from ..spool import host
 from ..spool.files import get_int, open_file, read_json, reclaim_file
 from ..spool.joined import read_settings, request_join
+from ..spool.kernel import boot_id, namespace
 from ..spool.layout import Spool
 from ..spool.lock import LockInfo, read_pid, running
 from ..transport.pipe import bytes_in_pipe
@@ -101,7 +103,9 @@ class Supervisor:
         _open_locks.add(lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if self._may_start(lock):
+            if not host.keep(self._spool):
+                warn_on_stderr("the spool is in use on another host; events wait in memory", self._spool.path)
+            elif self._may_start(lock):
                 self._launch(lock)
         except BlockingIOError:  # a process runs
             self._launcher.has_no_python = False
@@ -121,7 +125,8 @@ class Supervisor:
             return False
         is_quick = 0.0 <= age < QUICK_EXIT_SECONDS or (is_recent and quick >= CRASH_LOOP_STARTS)
         quick = quick + 1 if is_quick else 0
-        LockInfo(started=time.time(), digest=self._digest, since=self._since, quick=quick).write(lock)
+        info = LockInfo(started=time.time(), digest=self._digest, since=self._since, quick=quick)
+        info._replace(boot=boot_id(), pids=namespace("pid")).write(lock)
         return True
 
     def _launch(self, lock: int) -> None:
@@ -158,6 +163,8 @@ class Supervisor:
             lock = open_file(self._spool.lock, os.O_RDWR | os.O_CREAT)
             opened.callback(os.close, lock)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not host.keep(self._spool):
+                return False
             pipe = self._open_pipe()
             opened.callback(os.close, pipe)
             with Writer(self._spool.journal, first=self._newest_segment()) as writer:
@@ -187,7 +194,7 @@ class Supervisor:
         if theirs is not None:
             newer, older = (self._settings, theirs) if is_older else (theirs, self._settings)
             self._use(newer.merge_joined(older), max(holder.since, self._since))
-        if replaces and is_shipper_process(holder.pid):
+        if replaces and holder.is_visible() and is_shipper_process(holder.pid):
             with contextlib.suppress(OSError):
                 os.kill(holder.pid, signal.SIGUSR1)
 

@@ -6,6 +6,7 @@ import os
 
 from ..config.settings import Settings
 from ..spool.joined import publish_settings
+from ..spool.kernel import boot_id, namespace
 from ..spool.lock import LockInfo
 
 
@@ -26,4 +27,4 @@ class LockFile:
         self._settings = self._settings or file
         info = LockInfo.read(self._lock)
         info = info._replace(pid=os.getpid(), digest=settings.digest, settings=self._settings)
-        info.write(self._lock)
+        info._replace(boot=boot_id(), pids=namespace("pid")).write(self._lock)

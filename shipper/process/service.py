@@ -17,6 +17,7 @@ from types import FrameType
 from ..config.settings import Settings
 from ..journal.account import Account
 from ..journal.writer import Writer, drain_pipe
+from ..spool import host
 from ..spool.layout import Spool
 from ..transport.orphans import count_events, write_orphan
 from . import log
@@ -27,7 +28,7 @@ from .lock_file import LockFile
 from .recovery import Recovery
 from .retention import Retention
 from .status_writer import StatusWriter
-from .threads import Threads
+from .threads import EXIT_FAILED, Threads
 
 HAND_OVER = signal.SIGUSR1  # end at once: a process with other settings takes over
 TICK_SECONDS = 0.05  # between two rounds of the main thread
@@ -149,6 +150,7 @@ class Service:
         if now - self._cleaned_at < HOUSEKEEPING_SECONDS:
             return
         self._cleaned_at = now
+        self._end_if_taken_over()
         with contextlib.suppress(OSError):
             self._account.save()
         with contextlib.suppress(OSError):
@@ -156,6 +158,14 @@ class Service:
             self._retention.keep_quota()
         with contextlib.suppress(OSError):
             self._recovery.look()
+
+    def _end_if_taken_over(self) -> None:
+        """End at once, without another write, when another host uses the spool: there is one writer of a journal."""
+        with contextlib.suppress(OSError):
+            if not host.keep(self._spool):
+                _log.error("the process ends because another host has taken over the spool %s", self._spool.path)
+                logging.shutdown()
+                os._exit(EXIT_FAILED)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

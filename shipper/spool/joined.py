@@ -77,7 +77,7 @@ def publish_settings(settings: Settings) -> int:
 
 def read_settings(holder: LockInfo) -> Settings | None:
     """The settings that the holder of the lock published; None when there are none, or when they can't be read."""
-    if holder.pid <= 0 or holder.settings <= 0:
+    if holder.pid <= 0 or holder.settings <= 0 or not holder.is_visible():
         return None
     path = f"/proc/{holder.pid}/fd/{holder.settings}"
     with contextlib.suppress(Exception):  # it ends; or a backend's module can't be imported here

@@ -1,7 +1,8 @@
 """The app's folder: the names of what is in it, and its preparation.
 
     queue  joins                                   FIFOs: events, and backends that clients ask for
-    lock  app                                      the running process; the app that owns the folder
+    lock  app  host                                the running process; the app that owns the folder; the host
+    hosts/                                         spools of other hosts that share the folder (see `host.py`)
     journal/  cursors/  account (ledger.json)      events, and how far each backend and the account have read
     dead/  damaged/  overflow/                     rejected events, damaged bytes, overflows without a place in memory
     status.json  shipper.log                       for people
@@ -29,6 +30,9 @@ class Spool:
         self.queue = os.path.join(self.path, "queue")
         self.joins = os.path.join(self.path, "joins")
         self.lock = os.path.join(self.path, "lock")
+        self.app = os.path.join(self.path, "app")
+        self.host = os.path.join(self.path, "host")
+        self.hosts = os.path.join(self.path, "hosts")
         self.journal = os.path.join(self.path, "journal")
         self.cursors = os.path.join(self.path, "cursors")
         self.dead = os.path.join(self.path, "dead")

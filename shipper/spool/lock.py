@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigurationError
 from .files import get_float, get_int, get_str, open_file, reclaim_file
+from .kernel import boot_id, namespace
 from .layout import Spool
 
 _INFO_BYTES = 512
@@ -34,6 +35,10 @@ class LockInfo(NamedTuple):
     """How many processes in a row have ended soon after their start."""
     settings: int = 0
     """The descriptor of its published settings (see `joined.py`), 0 without one."""
+    boot: str = ""
+    """The kernel that it runs on (see `kernel.py`)."""
+    pids: int = 0
+    """The PID namespace in which its pid is meant, 0 when that is not known."""
 
     @classmethod
     def read(cls, lock: int) -> LockInfo:
@@ -51,7 +56,13 @@ class LockInfo(NamedTuple):
             since=get_float(data, "since"),
             quick=get_int(data, "quick"),
             settings=get_int(data, "settings"),
+            boot=get_str(data, "boot"),
+            pids=get_int(data, "pids"),
         )
+
+    def is_visible(self) -> bool:
+        """Whether the pid means the same to this process. False in another container, and on another host."""
+        return not self.boot or (self.boot == boot_id() and self.pids == namespace("pid"))
 
     def write(self, lock: int) -> None:
         """Replace the content of an open lock file; an error is ignored."""
@@ -77,22 +88,22 @@ def running(spool: Spool) -> LockInfo | None:
 
 
 def read_pid(spool: Spool) -> int:
-    """The pid of the last process that held the lock, 0 when it has not written one yet."""
+    """The pid of the last process that held the lock; 0 when it has not written one yet, -1 in another container."""
     try:
         lock = open_file(spool.lock, os.O_RDONLY)
     except OSError:
         return 0
     try:
-        return LockInfo.read(lock).pid
+        info = LockInfo.read(lock)
+        return info.pid if info.is_visible() or not info.pid else -1
     finally:
         os.close(lock)
 
 
 def claim(spool: Spool, app: str) -> None:
     """Raise ConfigurationError when the spool belongs to another app: its events would go to the wrong backends."""
-    path = os.path.join(spool.path, "app")
     try:
-        fd = reclaim_file(path, os.O_RDWR | os.O_CREAT)
+        fd = reclaim_file(spool.app, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise ConfigurationError("spool", spool.path, f"a folder that this user can write to ({error})") from error
     try:

@@ -1,0 +1,28 @@
+"""Which kernel this process runs on, and in which namespaces: pids, mounts and FIFOs mean the same only within them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+
+def boot_id() -> str:
+    """An id that the kernel has made at its start; the name of the host where there is none."""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+    return os.uname().nodename
+
+
+def namespace(kind: str) -> int:
+    """The inode of this process's namespace ("mnt", "pid"); 0 where there are none, or where /proc is another one's."""
+    try:
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return 0
+        return os.stat(f"/proc/self/ns/{kind}").st_ino
+    except OSError:
+        return 0
+
+
+def process_is_gone(pid: int, pids: int) -> bool:
+    """Whether no process has this pid in the PID namespace `pids`; False where that can't be seen from here."""
+    return pids != 0 and pids == namespace("pid") and not os.path.exists(f"/proc/{pid}")

@@ -1,0 +1,82 @@
+"""One spool that several hosts share: every event arrives, once, and no journal has two writers.
+
+Namespaces stand for hosts: each has a PID namespace, a /dev/shm and a FIFO of its own. Where locks are local to a host,
+so is the lock file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shipper.spool.layout import Spool
+from shipper.spool.lock import running
+
+from ..support.apps import App
+from ..support.needs import need
+from ..support.servers import Server
+from ..support.waiting import wait_until
+
+WORK = """
+begin()
+for n in range({count}):
+    log.info("{name} %d", n)
+    time.sleep(0.01)
+report = shipper.stop(30)
+print(report.flushed, dict(report.dropped), report.waiting)
+"""
+
+
+@pytest.fixture
+def app(spool: Path, tmp_path: Path) -> Iterator[App]:
+    allowed = shutil.which("unshare") and subprocess.run(["unshare", "-mp", "-f", "true"], check=False).returncode == 0
+    need(os.geteuid() == 0 and allowed, "the right to make namespaces")
+    place = spool / "shared"
+    Spool(str(place)).prepare()
+    with Server() as server:
+        yield App(server, place, tmp_path)
+        for each in (place, *(place / "hosts").glob("*")):
+            wait_until(lambda each=each: running(Spool(str(each))) is None, 30, "the end of the shipper process")  # type: ignore[misc]
+
+
+def started(app: App, name: str, own: tuple[str, ...], count: int) -> subprocess.Popen[str]:
+    """A host on which `own` parts of the spool are its own."""
+    script = ["mount -t tmpfs tmpfs /dev/shm"]
+    for each in own:
+        path = app.folder / f"{each}-{name}"
+        if each == "lock":
+            path.touch(0o600)
+            (app.spool / each).touch(0o600)
+        else:
+            os.mkfifo(path, 0o600)
+        script.append(f"mount --bind {path} {app.spool}/{each}")
+    source = app.write(WORK.format(name=name, count=count), f"{name}.py")
+    script.append(f"{sys.executable} {source}")
+    return subprocess.Popen(
+        ["unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc", "sh", "-c", " && ".join(script)],
+        env=app.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "own", [("queue", "joins"), ("queue", "joins", "lock")], ids=["locks are shared", "locks are local"]
+)
+def test_hosts_that_share_a_spool_do_not_share_a_journal(app: App, own: tuple[str, ...]) -> None:
+    """The second starts at once with the first, the third when both have ended."""
+    both = [started(app, name, own, 200) for name in ("A", "B")]
+    said = [process.communicate(timeout=90)[0] for process in both]
+    third = started(app, "C", own, 50).communicate(timeout=60)[0]
+
+    assert [*said, third] == ["True {} 0\n"] * 3
+    app.wait_for(*(f"{name} {n}" for name in "AB" for n in range(200)), *(f"C {n}" for n in range(50)))
+    assert set(Counter(app.ids()).values()) == {1}
+    assert list((app.spool / "damaged").iterdir()) == []
