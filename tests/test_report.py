@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 import os
 import time
@@ -12,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from shipper.cli.status.command import as_object
-from shipper.cli.status.view import one
+from shipper.cli.status.as_json import as_object
+from shipper.cli.status.openmetrics import openmetrics
+from shipper.cli.status.view import text
 from shipper.report import BackendStatus, Report, Status, read_status
 from shipper.spool.files import write_atomically
 from shipper.spool.layout import Spool
@@ -114,7 +113,8 @@ def test_a_status_of_any_shape_can_be_read_and_shown(place: Spool, path: tuple[s
 
         status = read_status(place, "shop", said)
 
-        Console(file=io.StringIO()).print(one(status))
+        assert text([status]).startswith(f"{status.app}: ")
+        assert openmetrics([("root", status)]).endswith("# EOF\n")
         assert json.loads(json.dumps(as_object(status)))["spool"] == place.path
 
 

@@ -22,6 +22,7 @@ from ..errors import ConfigurationError
 COMMANDS = {
     "demo": ".demo.command",
     "status": ".status.command",
+    "metrics": ".metrics",
     "receiver": ".receiver",
     "send": ".send",
     "pipe": ".pipe.command",

@@ -10,17 +10,23 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..status.view import console
 from .outcome import SERVICES, Outcome
 
 TITLES = {"trakerr": "Trakerr", "jkool": "jKool"}
+WIDTH = 100  # columns, without a terminal
 PROGRESS = 2.0  # seconds between two lines of progress, without a terminal
+
+
+def _console() -> Console:
+    """stdout. Without a terminal, lines are not broken that a screen would hold."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=max(console.width, WIDTH))
 
 
 @contextlib.contextmanager
 def display(records: int) -> Iterator[_Lines | _Bars]:
     """Where to show a demo of about so many records."""
-    out = console()
+    out = _console()
     if not out.is_terminal:
         yield _Lines(out, records)
         return
@@ -70,7 +76,7 @@ class _Bars:
 
 def show_outcome(outcome: Outcome) -> None:
     """The table, and a sentence about it."""
-    out = console()
+    out = _console()
     table = Table(box=None, show_header=False, padding=(0, 3, 0, 0), pad_edge=False)
     table.add_column()
     table.add_column(justify="right")
