@@ -214,4 +214,4 @@ def test_shipper_status_names_a_process_that_ships_nothing(app: App) -> None:
         process.communicate("")
 
     assert f"Process {process.pid} ships nothing" in " ".join(shown.stdout.split())
-    assert json.loads(as_json.stdout)["detached"] == {str(process.pid): "root"}
+    assert json.loads(as_json.stdout)[0]["detached"] == {str(process.pid): "root"}
