@@ -145,12 +145,14 @@ class Supervisor:
     def _journal_pending(self, pipe: int) -> None:
         """Move what is in the pipe to the journal: if the new process and the whole application are killed before it
         opens the pipe, no process holds it, and the kernel drops its content."""
-        if not bytes_in_pipe(pipe) or size_on_disk(self._spool.journal) >= self._settings.spooling.quota:
+        waiting = bytes_in_pipe(pipe)
+        space = self._settings.spooling.quota - size_on_disk(self._spool.journal) if waiting else 0
+        if space <= 0:
             return
-        from ..journal.writer import Writer, drain_pipe  # rarely needed
+        from ..journal.writer import Writer  # rarely needed
 
         with Writer(self._spool.journal, first=self._newest_segment()) as writer, contextlib.suppress(OSError):
-            drain_pipe(pipe, writer)  # what a full disk does not take stays in the pipe
+            writer.splice(pipe, min(waiting, space))  # what a full disk does not take stays in the pipe
 
     def drain_pipe(self) -> bool:
         """When no process runs, move what is in the pipe to the journal: after us no other process may hold it.

@@ -108,7 +108,7 @@ class Checkpoint:
     def give_up_before(self, segment: int) -> None:
         """Settle every event before the segment as lost to the quota. OSError when that can't be saved now."""
         with self._lock:
-            if self._cursor.position.segment >= segment:
+            if self.progress.durable.segment >= segment:
                 return
             self._cursor.skip_to(segment)
             self._commit(True)

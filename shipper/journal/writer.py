@@ -109,6 +109,11 @@ class Writer:
     def is_full(self) -> bool:
         return self._offset >= self._segment_bytes
 
+    @property
+    def space(self) -> int:
+        """Bytes that the open segment takes until the next one is due; 0 or less when it is."""
+        return self._segment_bytes - self._offset
+
     def rotate_if_due(self) -> bool:
         """Begin the next segment if this one is full and there can be a next one. Only at a frame's border."""
         if not self.is_full:

@@ -5,13 +5,11 @@ Invariants:
 * Intake is the only writer of the journal while it runs, and takes bytes out of the pipe only by `splice`: at every
   moment a byte is in the pipe or in the journal, whatever is killed.
 * Frames that come another way (overflows, pipe mirrors) are appended at the border of a frame, never inside one.
-* What the disk does not take stays where it is. It is tried again until it is taken.
+* What the disk or the quota does not take stays where it is. It is tried again until it is taken.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import itertools
 import logging
 import os
@@ -22,15 +20,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from ..journal.writer import Writer, drain_pipe
 from ..transport.orphans import OrphanedOverflow, orphaned_overflows
-from ..transport.pipe import bytes_in_pipe
 from . import log
+from .appender import MAX_SPLICE_BYTES, Appender
+from .quota import QuotaReachedError
 
-MAX_SPLICE_BYTES = 4 * 1024 * 1024  # more than a pipe holds: one splice takes all of it
 BUSY_BYTES = 64 * 1024  # in one splice, from which on intake does not rest
 REST_SECONDS = 0.004  # after a smaller one: some events a splice, instead of a wake-up for each
-POLL_SECONDS = 0.2  # to wait for data
+POLL_SECONDS = 0.2  # to wait for data, or for space in the journal
 NO_WRITERS_SECONDS = 0.05  # between two looks while there are no writers
 ADOPT_SECONDS = 0.5  # between two looks for overflows of processes that have ended
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.05, 2.0  # before a disk that took nothing is tried again
@@ -41,32 +38,37 @@ _log = logging.getLogger(log.NAME)
 class Intake:
     """`run` is its thread; everything public may be read from another one.
 
-    ``pipe`` is the reading end of the queue, ``overflows`` the folders of overflows. ``fsync`` seconds between two
-    fsyncs of the journal, 0 for none. ``on_growth`` is called after every append, by the thread.
+    ``overflows`` are the folders of overflows; ``fsync`` seconds are between two fsyncs of the journal, 0 for none.
+    ``on_change`` is called by the thread after every append, and when the journal has reached its quota: then set
+    `space_made` once segments were deleted. ``last_bytes`` above the quota are taken when no writers are left: what is
+    in the pipe then is nowhere else.
     """
 
     def __init__(
         self,
         pipe: int,
-        writer: Writer,
+        appender: Appender,
         *overflows: str,
         fsync: float = 0.0,
-        on_growth: Callable[[], None] = lambda: None,
+        last_bytes: int = 0,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.stopping = threading.Event()
         self.eof = threading.Event()  # no process has the queue open for writing, and everything in it is journaled
         self.hung_up = threading.Event()  # no process has the queue open for writing
-        self.paused = threading.Event()  # set by the quota: take nothing while there are writers
+        self.full = threading.Event()  # the journal has reached its quota
+        self.space_made = threading.Event()
         self.adopting = threading.Event()  # set once the drops in `adopted` can be accounted for
         self.trouble = ""  # the disk's last error, "" when it takes events
         self.adopted: queue.SimpleQueue[OrphanedOverflow] = queue.SimpleQueue()
         self._late: deque[tuple[bytes, Callable[[], None]]] = deque()
         self._known: set[str] = set()
         self._pipe = pipe
-        self._writer = writer
+        self._appender = appender
         self._overflows = overflows
         self._fsync = fsync
-        self._on_growth = on_growth
+        self._last_bytes = last_bytes
+        self._on_change = on_change
         self._looked_at = 0.0
         self._synced_at = time.monotonic()
         self._retry_seconds = 0.0
@@ -81,10 +83,12 @@ class Intake:
                 self._sync()
                 self._append_late()
                 self._adopt()
+            except QuotaReachedError:
+                self._wait_for_space()
             except OSError as error:
-                if not self._begins_new_segment(error):
+                if not self._appender.begin_new_segment(error):
                     self._wait_for_disk(error)
-        self._writer.close()
+        self._appender.close()
 
     # -- the pipe ----------------------------------------------------------------------------------------------------
 
@@ -94,103 +98,65 @@ class Intake:
         (self.hung_up.set if hung_up else self.hung_up.clear)()
         if not ready and not self._never_had_writers():
             return
-        # The last megabyte of writers that have ended has no other place.
-        if self.paused.is_set() and not hung_up:
-            self.stopping.wait(POLL_SECONDS)
-            return
-        moved = self._splice()
+        moved = self._appender.splice(extra=self._last_bytes if hung_up else 0)
         if moved == 0:
             self._writers_are_gone()
             return
         self.eof.clear()
         if moved < 0:
             return
-        self._disk_works()
-        if self._writer.is_full and self._is_at_border():
-            self._writer.rotate_if_due()
-        self._on_growth()
+        self._took()
         if moved < BUSY_BYTES:
             self.stopping.wait(REST_SECONDS)
 
     def _never_had_writers(self) -> bool:
         """Whether no process has had the queue open for writing since this one opened it: then poll reports nothing."""
-        moved = self._splice()
+        moved = self._appender.splice(most=1, extra=MAX_SPLICE_BYTES)
         if moved > 0:
-            self._on_growth()
+            self._took()
         elif moved == 0:
             self.hung_up.set()
         return moved == 0
 
-    def _splice(self) -> int:
-        try:
-            return self._writer.splice(self._pipe, MAX_SPLICE_BYTES)
-        except BlockingIOError:  # a writer came and has not written yet
-            return -1
-
-    def _is_at_border(self) -> bool:
-        """Whether the journal ends with a whole frame. Not so after the disk took a part, or an intake was killed."""
-        return bytes_in_pipe(self._pipe) == 0 or self._writer.ends_whole()
-
-    @property
-    def taken(self) -> int:
-        """Bytes that have come out of the pipe."""
-        return self._writer.spliced
-
-    def rest(self) -> bytes:
-        """What the disk did not take, after `run` has ended and no process has the queue open for writing."""
-        pieces = []
-        with contextlib.suppress(OSError):
-            pieces.append(self._writer.unfinished())
-        with contextlib.suppress(BlockingIOError):
-            while piece := os.read(self._pipe, MAX_SPLICE_BYTES):
-                pieces.append(piece)
-        return b"".join(pieces)
+    def _took(self) -> None:
+        """The journal has grown."""
+        if self.trouble:
+            _log.warning("journal: the disk takes events again")
+        self.trouble = ""
+        self._retry_seconds = 0.0
+        self.full.clear()
+        self._on_change()
 
     def _writers_are_gone(self) -> None:
         self._adopt(now=True)  # before `eof`: an event in an overflow was accepted as much as one in the pipe
         if self.adopting.is_set():
             self.eof.set()
-        self._on_growth()
+        self._on_change()
         self.stopping.wait(NO_WRITERS_SECONDS)
 
     # -- other sources -----------------------------------------------------------------------------------------------
 
     def _adopt(self, *, now: bool = False) -> None:
-        """Append the overflows of processes that have ended, and hand them on to be accounted for and removed."""
+        """Append the overflows of processes that have ended, and pass them on to be accounted for and removed."""
         if not self.adopting.is_set() or (not now and time.monotonic() - self._looked_at < ADOPT_SECONDS):
             return
         self._looked_at = time.monotonic()
-        if not self._is_at_border():  # the rest of the frame comes with the next splice
+        if not self._appender.is_at_border():  # the rest of the frame comes with the next splice
             return
         for found in itertools.chain(*(orphaned_overflows(folder, self._known) for folder in self._overflows)):
             try:
-                self.drain_pipe()
-                self._append(found.frames, found.skip)
-                self._disk_works()
+                # The beginning of an event may be in the pipe, and has to come before its rest in the overflow.
+                self._appender.drain_pipe()
+                self._appender.append(found.frames, found.skip)
             except OSError:
                 found.close()
                 raise
             self._known.add(found.path)
             self.adopted.put(found)
-            self._on_growth()
-
-    def drain_pipe(self) -> None:
-        """Take what is in the pipe now: the beginning of an event there must come before its rest in an overflow."""
-        drain_pipe(self._pipe, self._writer)
-
-    def put_back(self, frames: bytes) -> None:
-        """Append frames that the pipe lost. Only before `run`. OSError when the disk does not take all of them."""
-        self._append(frames, lambda taken: None)
-
-    def _append(self, frames: bytes, on_taken: Callable[[int], None]) -> None:
-        """`on_taken` is told how many bytes are in the journal, and must not come again, also before an OSError."""
-        while frames:
-            taken = self._writer.append(frames)
-            on_taken(taken)
-            frames = frames[taken:]
+            self._took()
 
     def put_back_later(self, frames: bytes, on_done: Callable[[], None]) -> None:
-        """Append frames that the pipe lost as soon as the disk takes them; the thread calls `on_done` then."""
+        """Append frames that the pipe lost as soon as the journal takes them; the thread calls `on_done` then."""
         self._late.append((frames, on_done))
 
     @property
@@ -199,11 +165,10 @@ class Intake:
         return len(self._late)
 
     def _append_late(self) -> None:
-        while self._late and self._is_at_border():
-            self._append(self._late[0][0], self._pass_late)
-            self._disk_works()
+        while self._late and self._appender.is_at_border():
+            self._appender.append(self._late[0][0], self._pass_late)
             self._late.popleft()[1]()
-            self._on_growth()
+            self._took()
 
     def _pass_late(self, taken: int) -> None:
         frames, on_done = self._late[0]
@@ -213,18 +178,15 @@ class Intake:
 
     def _sync(self) -> None:
         if self._fsync and time.monotonic() - self._synced_at >= self._fsync:
-            self._writer.sync()
+            self._appender.sync()
             self._synced_at = time.monotonic()
 
-    def _begins_new_segment(self, error: OSError) -> bool:
-        """Whether the last segment is as large as a file may be here (`ulimit -f`), and there is a new one now."""
-        if error.errno != errno.EFBIG:
-            return False
-        try:
-            self._writer.move_on()
-        except OSError:
-            return False
-        return True
+    def _wait_for_space(self) -> None:
+        """Events wait in the pipe, then in the overflows, until the main thread has deleted a segment."""
+        self.space_made.clear()
+        self.full.set()
+        self._on_change()
+        self.space_made.wait(POLL_SECONDS)
 
     def _wait_for_disk(self, error: OSError) -> None:
         """Events wait in the pipe, then in the overflows of their processes; what they have no space for is counted."""
@@ -233,9 +195,3 @@ class Intake:
         self.trouble = os.strerror(error.errno) if error.errno else str(error)
         self._retry_seconds = min(max(self._retry_seconds * 2, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS)
         self.stopping.wait(self._retry_seconds)
-
-    def _disk_works(self) -> None:
-        if self.trouble:
-            _log.warning("journal: the disk takes events again")
-        self.trouble = ""
-        self._retry_seconds = 0.0

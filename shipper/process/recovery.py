@@ -12,6 +12,7 @@ from functools import partial
 from ..journal.account import Account
 from ..transport.orphans import OrphanedMirror, orphaned_mirrors
 from ..transport.pipe import bytes_in_pipe
+from .appender import Appender
 from .intake import Intake
 
 _ALL = 1_000_000  # stretches of the journal: it is followed to its end
@@ -21,9 +22,10 @@ _MAX_LATE = 8  # mirrors whose frames are in memory while the disk does not take
 class Recovery:
     """Used by the main thread of the shipper process, which holds the pipe."""
 
-    def __init__(self, folder: str, pipe: int, intake: Intake, account: Account) -> None:
+    def __init__(self, folder: str, pipe: int, appender: Appender, intake: Intake, account: Account) -> None:
         self._folder = folder
         self._pipe = pipe
+        self._appender = appender
         self._intake = intake
         self._account = account
         self._has_looked = False  # for the mirrors of processes that had ended before this one held the pipe
@@ -43,12 +45,12 @@ class Recovery:
         try:
             self._find_lost()
             if self._lost:
-                self._intake.drain_pipe()
+                self._appender.drain_pipe()
                 self._account.follow(_ALL, ended=True)  # of half a frame there, the rest is not in the pipe any more
             while self._lost:
-                self._intake.put_back(self._lost_frames(self._lost[0]))
+                self._appender.append(self._lost_frames(self._lost[0]), lambda taken: None)
                 self._lost.pop(0).remove()
-        except OSError:  # no descriptor left, or a full disk: `look` tries again
+        except OSError:  # no descriptor left, a full disk, or the quota: `look` tries again
             pass
         self._kept = {mirror.path for mirror in self._lost}
 
@@ -59,7 +61,7 @@ class Recovery:
         self._has_looked = True
 
     def _end_of_pipe(self) -> int:
-        return bytes_in_pipe(self._pipe) + self._intake.taken  # in this order: never too low
+        return bytes_in_pipe(self._pipe) + self._appender.taken  # in this order: never too low
 
     def _lost_frames(self, mirror: OrphanedMirror) -> bytes:
         return mirror.lost(partial(self._account.has, mirror.token))
@@ -74,14 +76,14 @@ class Recovery:
             self._kept = {mirror.path for mirror in self._lost}
         if self._lost:
             self._try_again()
-        if self._ended and self._intake.taken < self._ended_end:
+        if self._ended and self._appender.taken < self._ended_end:
             return
         self._remove_ended()
         self._ended = [mirror for mirror in orphaned_mirrors(self._folder) if mirror.path not in self._kept]
         self._ended_end = self._end_of_pipe()
 
     def _try_again(self) -> None:
-        if self._intake.taken < self._lost_end:
+        if self._appender.taken < self._lost_end:
             return
         self._account.follow(_ALL)
         while self._lost and self._account.is_at_end and self._intake.late < _MAX_LATE:

@@ -12,7 +12,7 @@ from ..config.limits import Spooling
 from ..journal.account import Account
 from ..journal.cursor import Cursor
 from ..journal.cursor_files import saved_positions
-from ..journal.segments import Position, punch_hole, release, segments, size_on_disk
+from ..journal.segments import Position, punch_hole, release, segment_size, segments
 from ..spool.layout import Spool
 from . import log
 from .deliveries import Deliveries
@@ -61,18 +61,36 @@ class Retention:
         return os.path.join(self._spool.cursors, f"{name}.json")
 
     def keep_quota(self) -> None:
-        """When the journal has reached its quota, give up the oldest segment or refuse new events."""
-        is_full = size_on_disk(self._spool.journal) >= self._spooling.quota
-        floor = segments(self._spool.journal)[0] + 1 if is_full else 0
-        self._give_up_removed_backends(floor)
-        if self._spooling.when_full == "newest":
-            (self._intake.paused.set if is_full else self._intake.paused.clear)()
+        """Bring the journal below its quota: delete what every cursor has passed, then give up the oldest segments.
+
+        As many as it takes, at once. With ``when_full="newest"`` only a backend that was removed gives up events: new
+        ones are refused. OSError when that fails.
+        """
+        if not self._first_to_keep():
             return
-        if not is_full:
-            return
-        _log.warning("the journal has reached its quota: its oldest segment is given up, its events count as dropped")
-        for deliverer in self._deliveries:
-            deliverer.give_up_before(floor)
+        self.delete_passed()
+        if floor := self._first_to_keep():
+            self._give_up_removed_backends(floor)
+            self.delete_passed()
+        if self._spooling.when_full == "oldest" and (floor := self._first_to_keep()):
+            _log.warning("the journal has reached its quota: its oldest events are given up, and count as dropped")
+            for deliverer in self._deliveries:
+                deliverer.give_up_before(floor)
+            while self._account.position.segment < floor and self._account.follow():
+                pass
+            self.delete_passed()
+
+    def _first_to_keep(self) -> int:
+        """The number of the first segment that can stay below the quota; 0 when all can. The last one always stays."""
+        sizes = {number: segment_size(self._spool.journal, number) for number in segments(self._spool.journal)}
+        total = sum(sizes.values())
+        if total < self._spooling.quota:
+            return 0
+        for number, size in sizes.items():
+            if total < self._spooling.quota:
+                return number
+            total -= size
+        return max(sizes)
 
     def _give_up_removed_backends(self, floor: int) -> None:
         for name, saved in self._removed_backends():

@@ -14,17 +14,21 @@ import threading
 import time
 from types import FrameType
 
+from ..config.limits import Spooling
 from ..config.settings import Settings
 from ..journal.account import Account
-from ..journal.writer import Writer, drain_pipe
+from ..journal.writer import Writer
 from ..spool import host
 from ..spool.layout import Spool
+from ..transport.frame import MAX_FRAME
 from ..transport.orphans import count_events, write_orphan
 from . import log
+from .appender import Appender
 from .deliveries import Deliveries
 from .drain import Drain
 from .intake import Intake
 from .lock_file import LockFile
+from .quota import Quota, QuotaReachedError
 from .recovery import Recovery
 from .retention import Retention
 from .status_writer import StatusWriter
@@ -36,6 +40,7 @@ FLUSH_TICK_SECONDS = 0.01  # while a process waits for a flush
 MIN_PAUSE_SECONDS = 0.02  # between two rounds while none does: the processor is left to the deliverers
 HOUSEKEEPING_SECONDS = 1.0
 END_SECONDS = 3.0  # that requests under way get to end
+MAX_QUOTA_ROUNDS = 1000  # of giving up segments at the end, for what is still in the pipe
 
 _log = logging.getLogger(log.NAME)
 
@@ -60,10 +65,19 @@ class Service:
         self._deliveries = Deliveries(settings, spool, self._account, self._changed.set)
         newest = max(self._account.position.segment, self._deliveries.newest_segment)
         writer = Writer(spool.journal, segment_bytes=settings.spooling.segment, first=newest)
-        self._intake = Intake(pipe, writer, *overflows, fsync=settings.spooling.fsync, on_growth=self._journal_grew)
+        quota = Quota(spool.journal, settings.spooling.quota)
+        self._appender = Appender(pipe, writer, quota)
+        self._intake = Intake(
+            pipe,
+            self._appender,
+            *overflows,
+            fsync=settings.spooling.fsync,
+            last_bytes=_last_bytes(settings.spooling),
+            on_change=self._journal_changed,
+        )
         self._intake_thread = Threads()
         self._status = StatusWriter(spool.status, self._account, self._intake, self._deliveries, overflows=overflows)
-        self._recovery = Recovery(spool.overflow, pipe, self._intake, self._account)
+        self._recovery = Recovery(spool.overflow, pipe, self._appender, self._intake, self._account)
         self._retention = Retention(spool, settings.spooling, self._account, self._intake, self._deliveries)
         self._drain = Drain(settings.grace)
 
@@ -83,7 +97,7 @@ class Service:
     def _on_hand_over(self, number: int, frame: FrameType | None) -> None:
         self._handed_over = True
 
-    def _journal_grew(self) -> None:
+    def _journal_changed(self) -> None:
         self._changed.set()
         self._deliveries.wake()
 
@@ -105,7 +119,7 @@ class Service:
         self._end()
 
     def _wait(self) -> None:
-        if not self._status.is_flush_waiting:
+        if not self._status.is_flush_waiting and not self._intake.full.is_set():
             time.sleep(MIN_PAUSE_SECONDS)
         self._changed.wait(FLUSH_TICK_SECONDS if self._status.is_flush_waiting else TICK_SECONDS)
         self._changed.clear()
@@ -117,6 +131,8 @@ class Service:
         with contextlib.suppress(OSError):
             self._account.follow()
             self._account_for_adopted()
+        if self._intake.full.is_set():
+            self._make_space()
         self._keep_house()
         # First the beginning of an event, which may be in a pipe mirror, then its rest, which may be in an overflow.
         if not self._recovery.is_pending:
@@ -143,6 +159,11 @@ class Service:
                 self._intake.adopted.put(found)
                 raise
             found.remove()
+
+    def _make_space(self) -> None:
+        with contextlib.suppress(OSError):  # tried again in the next round
+            self._retention.keep_quota()
+        self._intake.space_made.set()
 
     def _keep_house(self) -> None:
         """Once a second: save the account, delete segments, keep the quota, remove pipe mirrors."""
@@ -213,14 +234,23 @@ class Service:
         """Save what processes wrote that came, and ended, since intake has ended."""
         with contextlib.suppress(OSError):
             self._recovery.look()
-        with Writer(self._spool.journal) as writer, contextlib.suppress(OSError):
-            drain_pipe(self._pipe, writer)
+        with contextlib.suppress(OSError):
+            self._drain_pipe()
         self._save_rest()
+        self._appender.close()
         self._recovery.end()
 
+    def _drain_pipe(self) -> None:
+        """Move what is in the pipe into the journal. OSError when disk or quota do not take all of it."""
+        for _ in range(MAX_QUOTA_ROUNDS):
+            with contextlib.suppress(QuotaReachedError):
+                self._appender.drain_pipe()
+                return
+            self._retention.keep_quota()
+
     def _save_rest(self) -> None:
-        """What a full disk did not take is only in the pipe, which ends with us when no process has it open."""
-        if not self._intake.hung_up.is_set() or not (rest := self._intake.rest()):
+        """What the journal did not take is only in the pipe, which ends with us when no process has it open."""
+        if not self._intake.hung_up.is_set() or not (rest := self._appender.untaken()):
             return
         try:
             write_orphan(self._spool.overflow, rest)
@@ -230,6 +260,11 @@ class Service:
             with contextlib.suppress(OSError):
                 self._account.save()
             self._status.write(last=True)
+
+
+def _last_bytes(spooling: Spooling) -> int:
+    """How far the last events may go above the quota when new events are refused: quota + segment is the bound."""
+    return max(0, spooling.segment - 2 * MAX_FRAME) if spooling.when_full == "newest" else 0
 
 
 def _close_stderr() -> None:

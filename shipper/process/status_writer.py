@@ -102,7 +102,7 @@ class StatusWriter:
             "dropped_at": self._losses.update(dropped),
             "marks": account.marks(),
             "backends": {each.name: self._backend_state(each) for each in self._deliveries},
-            "journal": {"trouble": self._intake.trouble, "full": self._intake.paused.is_set()},
+            "journal": {"trouble": self._intake.trouble, "full": self._intake.full.is_set()},
             "writers": not self._intake.eof.is_set(),
             "load": load.latest if load is not None else None,
         }

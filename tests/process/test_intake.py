@@ -17,7 +17,9 @@ import pytest
 from shipper.journal.reader import Reader
 from shipper.journal.segments import Position, segment_path, segments
 from shipper.journal.writer import Writer
+from shipper.process.appender import Appender
 from shipper.process.intake import Intake
+from shipper.process.quota import Quota
 from shipper.transport import frame
 from shipper.transport.overflow import Overflow
 from shipper.transport.pipe import grow_pipe
@@ -83,10 +85,17 @@ def start(place: Place) -> Iterator[Start]:
     """Start an intake in a thread; at the end all are stopped."""
     running: list[tuple[Intake, threading.Thread, int]] = []
 
-    def begin(*, segment_bytes: int = 1 << 20, on_growth: Callable[[], None] = lambda: None) -> Intake:
+    def begin(
+        *,
+        segment_bytes: int = 1 << 20,
+        quota: Quota | None = None,
+        last_bytes: int = 0,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> Intake:
         pipe = place.pipe()
         writer = Writer(str(place.journal), segment_bytes=segment_bytes)
-        intake = Intake(pipe, writer, place.overflow, on_growth=on_growth)
+        appender = Appender(pipe, writer, quota)
+        intake = Intake(pipe, appender, place.overflow, last_bytes=last_bytes, on_change=on_change)
         intake.adopting.set()
         thread = threading.Thread(target=intake.run)
         thread.start()
@@ -104,7 +113,7 @@ def start(place: Place) -> Iterator[Start]:
 
 def test_events_from_the_queue_are_journaled_and_reported(place: Place, start: Start) -> None:
     told = threading.Event()
-    start(on_growth=told.set)
+    start(on_change=told.set)
     put = place.record_queue()
 
     for seq in range(100):
@@ -154,13 +163,12 @@ def test_events_that_wait_in_the_pipe_are_journaled_once_intake_starts(place: Pl
     put.close()
 
 
-def test_while_paused_events_are_taken_only_after_the_last_writer_has_ended(place: Place, start: Start) -> None:
+def test_a_full_journal_takes_the_last_events_once_the_last_writer_has_ended(place: Place, start: Start) -> None:
     put = place.record_queue()
-    intake = start()
-    intake.paused.set()
+    intake = start(quota=Quota(str(place.journal), 0), last_bytes=4096)
     put.put_nowait(b"1")
-    assert not intake.eof.wait(0.5)
-    assert len(Journal(place.journal).frames) <= 1
+    wait_until(intake.full.is_set)
+    assert Journal(place.journal).frames == []
 
     put.close()
 
@@ -197,13 +205,14 @@ def test_segments_begin_at_frame_borders_under_the_load_of_several_processes(pla
 
 INTAKE = """
 import os, sys
+from shipper.process.appender import Appender
 from shipper.process.intake import Intake
 from shipper.journal.writer import Writer
 from shipper.transport.pipe import grow_pipe
 queue, journal, overflow = sys.argv[1:]
 pipe = os.open(queue, os.O_RDONLY | os.O_NONBLOCK)
 grow_pipe(pipe)
-intake = Intake(pipe, Writer(journal, segment_bytes=300_000), overflow)
+intake = Intake(pipe, Appender(pipe, Writer(journal, segment_bytes=300_000)), overflow)
 print("ready", flush=True)
 intake.run()
 """
@@ -298,7 +307,7 @@ def test_no_overflow_is_adopted_before_its_drops_can_be_accounted_for(place: Pla
     left_behind(place, 1)
     put = place.record_queue()
     pipe = place.pipe()
-    intake = Intake(pipe, Writer(str(place.journal), segment_bytes=1000), place.overflow)
+    intake = Intake(pipe, Appender(pipe, Writer(str(place.journal), segment_bytes=1000)), place.overflow)
 
     intake._adopt(now=True)
     assert intake.adopted.empty()
@@ -308,7 +317,7 @@ def test_no_overflow_is_adopted_before_its_drops_can_be_accounted_for(place: Pla
 
     assert Journal(place.journal).seqs == [1]
     put.close()
-    intake._writer.close()
+    intake._appender.close()
     os.close(pipe)
 
 
@@ -318,7 +327,7 @@ def test_frames_in_the_pipe_are_journaled_before_the_overflow_of_their_process(p
     put = place.record_queue()
     pipe = place.pipe()
     os.write(put._pipe.open(), framed(1))
-    intake = Intake(pipe, Writer(str(place.journal), segment_bytes=1000), place.overflow)
+    intake = Intake(pipe, Appender(pipe, Writer(str(place.journal), segment_bytes=1000)), place.overflow)
     intake.adopting.set()
 
     intake._adopt(now=True)
@@ -326,7 +335,7 @@ def test_frames_in_the_pipe_are_journaled_before_the_overflow_of_their_process(p
     assert Journal(place.journal).seqs == [1, 2, 3]
     intake.adopted.get().remove()
     put.close()
-    intake._writer.close()
+    intake._appender.close()
     os.close(pipe)
 
 
@@ -340,11 +349,11 @@ def test_an_overflow_is_not_appended_inside_a_frame(place: Place, start: Start) 
     end = os.open(place.queue, os.O_RDWR | os.O_NONBLOCK)
     os.write(end, whole[1000:] + framed(2))
     pipe = place.pipe()
-    intake = Intake(pipe, Writer(str(place.journal), segment_bytes=1 << 20), place.overflow)
+    intake = Intake(pipe, Appender(pipe, Writer(str(place.journal), segment_bytes=1 << 20)), place.overflow)
     intake.adopting.set()
     intake._adopt(now=True)
     assert intake.adopted.empty()
-    intake._writer.close()
+    intake._appender.close()
     os.close(pipe)
 
     start()
@@ -392,7 +401,7 @@ def test_an_overflow_that_a_full_disk_took_in_part_is_journaled_once(small_disk:
     first = start()
     wait_until(lambda: first.trouble)
     first.stopping.set()
-    wait_until(lambda: first._writer._fd < 0)
+    wait_until(lambda: first._appender._writer._fd < 0)
     assert 0 < len(Journal(small_disk.journal).seqs) < 800
 
     second = start()

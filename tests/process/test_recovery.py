@@ -16,6 +16,7 @@ from shipper.journal.account import Account
 from shipper.journal.reader import Reader
 from shipper.journal.segments import Position
 from shipper.journal.writer import Writer
+from shipper.process.appender import Appender
 from shipper.process.intake import Intake
 from shipper.process.recovery import Recovery
 from shipper.transport import frame
@@ -48,9 +49,10 @@ class Place:
         self.pipe = os.open(self.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         grow_pipe(self.pipe)
         self.writer = Writer(str(self.journal), segment_bytes=1 << 20)
-        self.intake = Intake(self.pipe, self.writer, str(self.memory))
+        self.appender = Appender(self.pipe, self.writer)
+        self.intake = Intake(self.pipe, self.appender, str(self.memory))
         self.account = Account(str(self._folder / "ledger.json"), str(self.journal), str(self._folder / "damaged"))
-        self.recovery = Recovery(str(self.memory), self.pipe, self.intake, self.account)
+        self.recovery = Recovery(str(self.memory), self.pipe, self.appender, self.intake, self.account)
 
     def end(self) -> None:
         """As one that is killed."""
@@ -123,7 +125,7 @@ def test_frames_in_the_pipe_are_put_back_after_all_processes_were_killed(place: 
     place.end()
     place.killed(put_three)
     place.begin()
-    assert place.intake.taken == 0
+    assert place.appender.taken == 0
 
     place.recovery.begin()
 
@@ -137,14 +139,14 @@ def test_frames_that_are_still_in_the_pipe_are_not_put_back_too(place: Place) ->
     place.recovery.begin()
 
     assert place.journaled == [(0, 0), (1, 0), (2, 0)]
-    assert place.intake.taken > 300
+    assert place.appender.taken > 300
     assert os.listdir(place.memory) == []
 
 
 def test_frames_in_the_journal_are_not_put_back(place: Place) -> None:
     def work(queue: RecordQueue) -> None:
         put_three(queue)
-        place.intake.drain_pipe()
+        place.appender.drain_pipe()
         put_three(queue)
 
     place.killed(work)
@@ -190,7 +192,7 @@ def test_behind_half_a_frame_nothing_is_put_back_twice_when_descriptors_were_mis
 
     def whole(queue: RecordQueue) -> None:
         put_three(queue)
-        place.intake.drain_pipe()
+        place.appender.drain_pipe()
 
     for work in (partial(put_half, place), whole):
         place.killed(work)
@@ -245,7 +247,7 @@ def test_the_mirror_of_a_running_process_stays(place: Place) -> None:
         place.recovery.look()
 
     assert len(os.listdir(place.memory)) == 1
-    place.intake.drain_pipe()
+    place.appender.drain_pipe()
     queue.close()
 
 
@@ -256,7 +258,7 @@ def test_the_mirror_of_an_ended_process_is_removed_once_its_frames_are_journaled
     for _ in range(3):
         place.recovery.look()
     assert len(os.listdir(place.memory)) == 1
-    place.intake.drain_pipe()
+    place.appender.drain_pipe()
     place.recovery.look()
 
     assert os.listdir(place.memory) == []
@@ -270,7 +272,7 @@ def test_the_process_removes_mirrors_at_its_end_unless_something_is_in_the_pipe(
 
     place.recovery.end()
     assert len(os.listdir(place.memory)) == 1
-    place.intake.drain_pipe()
+    place.appender.drain_pipe()
     place.recovery.end()
 
     assert os.listdir(place.memory) == []
@@ -377,7 +379,7 @@ def test_the_mirrors_of_many_ended_processes_take_no_descriptors(place: Place) -
     place.recovery.look()
 
     assert len(os.listdir("/dev/fd")) == before
-    place.intake.drain_pipe()
+    place.appender.drain_pipe()
     place.recovery.look()
     assert os.listdir(place.memory) == []
 
