@@ -12,6 +12,7 @@ from .config.limits import Batching, Retry, Spooling
 from .errors import (
     ConfigurationError,
     DeliveryError,
+    PartlyRejectedError,
     RejectedError,
     RetryableError,
     ShipperError,
@@ -23,6 +24,8 @@ from .event.model import Event
 from .event.redact import Redact
 
 if TYPE_CHECKING:
+    from .backends.http_json.settings import Http
+    from .backends.otlp.settings import Otlp
     from .report import BackendStatus, Report, Status
 
 __all__ = [
@@ -33,8 +36,11 @@ __all__ = [
     "ConfigurationError",
     "DeliveryError",
     "Event",
+    "Http",
     "HttpBackend",
     "JKool",
+    "Otlp",
+    "PartlyRejectedError",
     "QueueHandler",
     "Redact",
     "RejectedError",
@@ -57,15 +63,25 @@ __all__ = [
 ]
 
 
+_LOADED_WHEN_USED = {
+    "BackendStatus": "report",
+    "Http": "backends.http_json.settings",
+    "Otlp": "backends.otlp.settings",
+    "Report": "report",
+    "Status": "report",
+}
+"""Names that few applications need → the module that has them."""
+
+
 def __getattr__(name: str) -> Any:
-    """Load the classes of status reports when they are used first; give `Site` its new name."""
+    """Load what few applications need when it is used first; give `Site` its new name."""
     if name == "Site":
         import warnings
 
         warnings.warn("shipper.Site is deprecated: use shipper.AppContext", DeprecationWarning, stacklevel=2)
         return AppContext
-    if name not in ("BackendStatus", "Report", "Status"):
+    if name not in _LOADED_WHEN_USED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import report
+    import importlib
 
-    return getattr(report, name)
+    return getattr(importlib.import_module(f".{_LOADED_WHEN_USED[name]}", __name__), name)

@@ -7,7 +7,8 @@ ShipperError
     ├── RetryableError      send it again later
     │   └── UnauthorisedError   send it again much later: key or address must be corrected first
     ├── TooLargeError       send fewer events at once, or a shorter event
-    └── RejectedError       never send it again: it becomes a dead letter
+    ├── RejectedError       never send it again: it becomes a dead letter
+    └── PartlyRejectedError never send the request again: so many of its events are counted as dropped
 """
 
 from __future__ import annotations
@@ -72,3 +73,14 @@ class TooLargeError(DeliveryError):
 
 class RejectedError(DeliveryError):
     """The service refuses this event for good."""
+
+
+class PartlyRejectedError(DeliveryError):
+    """The service took a request, but not ``rejected`` of its events, and does not say which.
+
+    Nothing of it is sent again: so many events are counted as dropped, ``refused_by_receiver``.
+    """
+
+    def __init__(self, reason: str, rejected: int, *, status: int | None = None, body: str = "") -> None:
+        super().__init__(reason, status=status, body=body)
+        self.rejected = rejected

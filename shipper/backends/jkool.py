@@ -22,7 +22,6 @@ from .jkool_event import (
     FIELDS,
     as_property,
     default_fqn,
-    exception_text,
     fqn_problem,
     properties,
     renamed,
@@ -30,6 +29,7 @@ from .jkool_event import (
     tagged,
 )  # fmt: skip
 from .protocol import AppContext, HttpResponse
+from .source_lines import exception_text
 
 _ACCESS_RESPONSE = LazyPattern(r"\s*(<\?xml[^>]*>\s*)?<access-resp\b", re.IGNORECASE)
 _SUCCESS = LazyPattern(r"<success>([^<]*)</success>", re.IGNORECASE)

@@ -1,18 +1,17 @@
-"""What jKool's event is made of: its keys, severities, source name, properties and exception text."""
+"""What jKool's event is made of: its keys, severities, source name and properties."""
 
 from __future__ import annotations
 
 import functools
-import linecache
 import os
 from collections.abc import Iterator
 from typing import Any
 
 from .._support.lazy_pattern import LazyPattern
 from ..event.model import Event
-from ..event.tracebacks import traceback_text
 from . import json_body
 from .protocol import AppContext
+from .source_lines import exception_text
 
 SOURCE_TYPES = (
     "GENERIC", "USER", "APPL", "PROCESS", "APPSERVER", "SERVER", "RUNTIME", "VIRTUAL", "NETWORK", "DEVICE",
@@ -90,29 +89,6 @@ _BOUNDS = (
     (49, "ERROR"),
     (59, "CRITICAL"),
 )
-
-
-def exception_text(event: Event, context: AppContext) -> str | None:
-    """The traceback as text, with source lines from files that have not changed since; None without an exception."""
-    if not event.exceptions:
-        return None
-
-    def source(file: str, line: int) -> str:
-        return context.mask(_source_line(file, line, event.time))
-
-    return traceback_text(event.exceptions, source=source).rstrip("\n")
-
-
-def _source_line(file: str, line: int, time: float) -> str:
-    """A line of a source file; "" when there is none, or when the file was changed after ``time``."""
-    try:
-        changed = os.stat(file).st_mtime
-    except (OSError, ValueError):
-        return ""
-    if changed > time:
-        return ""
-    linecache.checkcache(file)
-    return linecache.getline(file, line)
 
 
 def tagged(event: Event, context: AppContext) -> dict[str, Any]:

@@ -77,11 +77,15 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """The response to one request: at most 64 KiB of its body, decoded as UTF-8 with replacement characters."""
+    """The response to one request: at most 64 KiB of its body, decoded as UTF-8 with replacement characters.
+
+    ``content``: the same part of the body as bytes, for services whose responses are no text.
+    """
 
     status: int
     headers: Mapping[str, str]  # names in lower case
     body: str
+    content: bytes = b""
 
 
 @runtime_checkable

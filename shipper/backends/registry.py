@@ -1,13 +1,22 @@
-"""Backends by name: entry points of the group ``shipper.backends``, name → class."""
+"""Backends by name: our own, and the entry points of the group ``shipper.backends`` that others install."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..errors import ConfigurationError
 
 GROUP = "shipper.backends"
+
+OURS = {
+    "http": "shipper.backends.http_json.settings:Http",
+    "jkool": "shipper.backends.jkool:JKool",
+    "otlp": "shipper.backends.otlp.settings:Otlp",
+    "trakerr": "shipper.backends.trakerr:Trakerr",
+}
+"""Name → module and class. A frozen program has no entry points to look them up in."""
 
 
 def _entry_points() -> Iterable[Any]:
@@ -18,20 +27,20 @@ def _entry_points() -> Iterable[Any]:
 
 
 def names() -> list[str]:
-    """The names of all installed backends."""
-    return sorted({point.name for point in _entry_points()})
+    """The names of all backends that can be used."""
+    return sorted({*OURS, *(point.name for point in _entry_points())})
 
 
 def find(name: str) -> Callable[..., Any]:
     """Return the class of that name. Raises ConfigurationError when there is none or it can't be imported."""
-    point = next((point for point in _entry_points() if point.name == name), None)
-    if point is None:
-        installed = ", ".join(names()) or "none (nothing is installed)"
-        raise ConfigurationError("backend", name, f"must be one of {installed}")
+    place = OURS.get(name) or next((point.value for point in _entry_points() if point.name == name), None)
+    if place is None:
+        raise ConfigurationError("backend", name, f"must be one of {', '.join(names())}")
+    module, _, attribute = place.partition(":")
     try:
-        found = point.load()
+        found = getattr(importlib.import_module(module), attribute)
     except Exception as exc:
-        raise ConfigurationError("backend", name, f"{point.value} can't be imported: {exc}") from exc
+        raise ConfigurationError("backend", name, f"{place} can't be imported: {exc}") from exc
     if not callable(found):
-        raise ConfigurationError("backend", name, f"{point.value} is not a class")
+        raise ConfigurationError("backend", name, f"{place} is not a class")
     return found  # type: ignore[no-any-return]

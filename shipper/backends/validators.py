@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import ConfigurationError
@@ -61,6 +61,32 @@ def texts(setting: str, value: object) -> tuple[str, ...]:
     if not all(isinstance(each, str) for each in value):
         raise ConfigurationError(setting, value, allowed)
     return tuple(sorted(value) if isinstance(value, (set, frozenset)) else value)
+
+
+def pairs(setting: str, value: object) -> tuple[tuple[str, str], ...]:
+    """Names and texts, from a mapping or from ``"name=value,name=value"`` with percent-encoded values (W3C Baggage).
+
+    The error shows no value: it may be a secret.
+    """
+    if isinstance(value, str):
+        return tuple(_pair(setting, item) for item in value.split(",") if item.strip())
+    found = tuple(value.items()) if isinstance(value, Mapping) else value
+    allowed = 'a mapping of texts, or "name=value,name=value"'
+    if not isinstance(found, tuple):
+        raise ConfigurationError(setting, type(value).__name__, allowed)
+    for pair in found:
+        if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(each, str) for each in pair):
+            raise ConfigurationError(setting, "***", allowed)
+    return found
+
+
+def _pair(setting: str, item: str) -> tuple[str, str]:
+    from urllib.parse import unquote  # most applications set none of these
+
+    name, equals, value = item.partition("=")
+    if not equals or not name.strip():
+        raise ConfigurationError(setting, "***", 'pairs such as "name=value,name=value"')
+    return name.strip(), unquote(value.strip())
 
 
 def flag(setting: str, value: object) -> bool:

@@ -17,8 +17,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from ..backends import registry, validators
-from ..backends.jkool import JKool
-from ..backends.trakerr import Trakerr
 from ..errors import ConfigurationError
 from ..event.redact import Redact
 from .app_name import default_app, working_directory
@@ -29,8 +27,8 @@ from .state_folder import default_folder
 T = TypeVar("T")
 PREFIX = "SHIPPER_"
 
-_KINDS: dict[str, tuple[str, type[Any]]] = {"trakerr": ("api_key", Trakerr), "jkool": ("token", JKool)}
-"""Backends that exist as soon as one variable is set: name → the setting of that variable, and the class."""
+_SUFFICIENT = {"trakerr": "api_key", "jkool": "token", "otlp": "endpoint", "http": "url"}
+"""Backends that exist as soon as one variable is set: name → the setting of that variable."""
 
 _GROUPS: dict[str, type[Any]] = {"batching": Batching, "retry": Retry, "spooling": Spooling, "redact": Redact}
 _PLAIN: dict[str, Any] = {"app": str, "spool": str, "level": int | str, "overflow": int, "grace": float, "python": str}
@@ -48,7 +46,7 @@ def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mappin
             "backends",
             (),
             'give one, as in shipper.start(shipper.Trakerr("api-key"), shipper.JKool("access-token")), '
-            "or set SHIPPER_TRAKERR_API_KEY or SHIPPER_JKOOL_TOKEN in the environment",
+            f"or set SHIPPER_TRAKERR_API_KEY or SHIPPER_JKOOL_TOKEN in the environment{_otlp_hint(variables)}",
         )
     values = _values(given, variables)
     values["is_named"] = "app" in values
@@ -57,6 +55,13 @@ def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mappin
     values["python"] = _python(values.get("python", ""))
     values["level"] = validators.level("level", values.get("level", logging.NOTSET))
     return Settings(backends=found, cwd=working_directory(), **values)
+
+
+def _otlp_hint(variables: Mapping[str, str]) -> str:
+    """How to ship to the collector of an application that uses OpenTelemetry: nothing is sent there unasked."""
+    if not any(name in variables for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT")):
+        return ""
+    return "; to ship to the collector of OTEL_EXPORTER_OTLP_ENDPOINT, give shipper.Otlp() or set SHIPPER_BACKENDS=otlp"
 
 
 def _set_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -104,14 +109,14 @@ def _is_program(name: str) -> bool:
 
 
 def _backends(variables: Mapping[str, str]) -> list[Any]:
-    """The backends that SHIPPER_BACKENDS names; without it, Trakerr and jKool if their key or token is set."""
+    """The backends that SHIPPER_BACKENDS names; without it, each whose key, token or address is set."""
     named = variables.get(f"{PREFIX}BACKENDS")
     if named:
         words = [word.strip() for word in named.split(",") if word.strip()]
         return [_instance(registry.find(word), _prefix(word), variables) for word in words]
     return [
-        _instance(kind, _prefix(name), variables)
-        for name, (needed, kind) in _KINDS.items()
+        _instance(registry.find(name), _prefix(name), variables)
+        for name, needed in _SUFFICIENT.items()
         if f"{_prefix(name)}{needed.upper()}" in variables
     ]
 

@@ -14,9 +14,8 @@ from typing import Any
 from .._support.hashing import sha256_hex
 from .._version import __version__
 from ..backends.deprecated import is_http_backend, warn_of_old_methods
-from ..backends.jkool import JKool
+from ..backends.http_settings import HttpSettings
 from ..backends.protocol import Backend
-from ..backends.trakerr import Trakerr
 from ..errors import ConfigurationError
 from ..event.redact import Redact
 from .limits import OVERFLOW_SIZE, Batching, Retry, Spooling, check_seconds, check_whole
@@ -155,6 +154,6 @@ def _check_backend(backend: Any) -> None:
 
 
 def _is_backend(value: object) -> bool:
-    if isinstance(value, (Trakerr, JKool)):  # to check against a protocol, Python 3.12 imports inspect
+    if isinstance(value, HttpSettings):  # to check against a protocol, Python 3.12 imports inspect
         return True
     return not isinstance(value, type) and (isinstance(value, Backend) or is_http_backend(value))

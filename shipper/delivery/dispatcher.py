@@ -11,11 +11,18 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import NamedTuple, Protocol
 
-from ..errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UndecodableError
+from ..errors import (
+    DeliveryError,
+    PartlyRejectedError,
+    RejectedError,
+    RetryableError,
+    TooLargeError,
+    UndecodableError,
+)
 from ..event.codec import unpack
 from ..event.model import Event
 from ..event.truncate import cut
-from ..journal.entry import DEAD, DELIVERED, FILTERED, Entry
+from ..journal.entry import DEAD, DELIVERED, FILTERED, REFUSED_BY_RECEIVER, Entry
 from .concurrency import Concurrency
 from .dead_letters import DeadLetters
 from .failures import BadEventError, Failures, dominant_failure
@@ -144,6 +151,9 @@ class Dispatcher:
         refusal = answers[0] if answers else None
         if isinstance(refusal, (RejectedError, TooLargeError)) and all(answer is refusal for answer in answers):
             return self._deliver_halves(pairs, refusal)
+        if isinstance(refusal, PartlyRejectedError) and all(answer is refusal for answer in answers):
+            self._settle_partly_rejected(pairs, refusal)
+            return None
         failure: RetryableError | None = None
         for (entry, event), answer in zip(pairs, answers, strict=True):
             failure = dominant_failure(failure, self._apply(entry, event, answer))
@@ -182,6 +192,13 @@ class Dispatcher:
         half = len(pairs) // 2
         return self._deliver(pairs[:half]) or self._deliver(pairs[half:])
 
+    def _settle_partly_rejected(self, pairs: Sequence[tuple[Entry, Event]], answer: PartlyRejectedError) -> None:
+        """Count as many events as were rejected. Which ones is not known: the last of the request stand for them."""
+        accepted = max(len(pairs) - answer.rejected, 0)
+        for place, (entry, _) in enumerate(pairs):
+            self._settle(entry, DELIVERED if place < accepted else REFUSED_BY_RECEIVER)
+        self._warn(answer.reason)
+
     def _apply(self, entry: Entry, event: Event, answer: DeliveryError | None) -> RetryableError | None:
         """Settle an event by its answer, or put it off; the failure when it has to be sent again."""
         if answer is None:
@@ -189,6 +206,9 @@ class Dispatcher:
             return None
         if isinstance(answer, TooLargeError):
             return self._send_shortened(entry, event)
+        if isinstance(answer, PartlyRejectedError):
+            self._settle_partly_rejected([(entry, event)], answer)
+            return None
         if isinstance(answer, RetryableError) and not self._failures.is_poison(entry, answer):
             self._failures.put_off(entry, answer)
             return answer

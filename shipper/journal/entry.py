@@ -8,8 +8,8 @@ from ..event.model import EventId
 from .segments import Position
 
 DELIVERED, FILTERED, DEAD = "delivered", "filtered", "dead"
-INCOMPLETE, QUOTA = "incomplete", "quota"
-LOST = (INCOMPLETE, QUOTA)
+INCOMPLETE, QUOTA, REFUSED_BY_RECEIVER = "incomplete", "quota", "refused_by_receiver"
+LOST = (INCOMPLETE, QUOTA, REFUSED_BY_RECEIVER)
 """The outcomes that are drops: they are counted by level, too."""
 
 
@@ -49,7 +49,7 @@ class Entry:
 
 
 def settle(entry: Entry, outcome: str) -> None:
-    """Say what became of an event: DELIVERED, FILTERED, DEAD, INCOMPLETE or QUOTA."""
+    """Say what became of an event: one of the outcomes above."""
     entry.outcome = outcome
     entry.payload = b""
 

@@ -97,6 +97,7 @@ class Deliveries:
 
     def _open_backend(self, description: Any) -> None:
         from ..backends.deprecated import is_http_backend
+        from ..backends.exporter import described
         from ..backends.http.sender import Sender
         from ..delivery.crash_guard import CrashGuard, Encoder
         from ..delivery.dead_letters import DeadLetters
@@ -105,8 +106,9 @@ class Deliveries:
         settings, spool = self.settings, self._spool
         if self.load is not None:
             self.load.sample_if_due()  # the first sample covers the time of these imports
+        requests = described(description)
         # A copy is opened: the settings are pickled and hashed at any time, which an open file would not survive.
-        backend = Sender(description) if is_http_backend(description) else copy.deepcopy(description)
+        backend = Sender(requests) if is_http_backend(requests) else copy.deepcopy(requests)
         backend.open(self._context)
         notes = os.path.join(spool.cursors, f"{backend.name}.encoding")
         deliverer = Deliverer(
@@ -119,7 +121,7 @@ class Deliveries:
             # A client of another process may have joined it, and its key is not for the records of this app.
             takes_all=backend.name not in settings.joined,
         )
-        self._addresses[backend.name] = address_of(description), backend.level
+        self._addresses[backend.name] = address_of(requests), backend.level
         self._deliverers.append(deliverer)
         self._threads.start(backend.name, deliverer.run)
 

@@ -93,8 +93,8 @@ class Connection:
         body = response.bounded_body()
         if response.will_close or response.has_trailing_bytes or len(body) > MAX_BODY_BYTES:
             self.close()
-        text = body[:MAX_BODY_BYTES].decode("utf-8", "replace")
-        return HttpResponse(response.status, _lowered(response.headers), text)
+        body = body[:MAX_BODY_BYTES]
+        return HttpResponse(response.status, _lowered(response.headers), body.decode("utf-8", "replace"), body)
 
 
 _SIMPLE = re.compile(rb"HTTP/1\.1 ([2-9][0-9][0-9])(?: [^\r\n]*)?\r\n((?:[!-9;-~]+:[^\r\n]*\r\n)+)\r\n")
@@ -116,7 +116,9 @@ def parse_simple_response(data: bytes) -> HttpResponse | None:
     status = int(found[1])
     body = data[found.end() :]
     length = "0" if status in (204, 304) else headers.get("content-length")
-    return HttpResponse(status, headers, body.decode("utf-8", "replace")) if length == str(len(body)) else None
+    if length != str(len(body)):
+        return None
+    return HttpResponse(status, headers, body.decode("utf-8", "replace"), body)
 
 
 def _lowered(headers: http.client.HTTPMessage) -> dict[str, str]:
