@@ -66,7 +66,7 @@ def text_of(request: Request) -> str:
         ("{severity}", "error"),
         ("{exception}", MISSING),
     ],
-    ids=repr,
+    ids=lambda each: "nothing" if each is MISSING else repr(each),
 )
 def test_a_placeholder_alone_keeps_its_type_and_in_a_text_becomes_text(template: Any, value: Any) -> None:
     event = logged(extra={"order": 17}, context={"user": "jill"})
