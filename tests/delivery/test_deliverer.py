@@ -713,18 +713,16 @@ def test_a_retry_after_stops_everything_even_when_others_passed(make: MakeDelive
 
 def test_stopping_ends_a_wait_promptly(make: MakeDelivery) -> None:
     delivery = make(
-        Memory(answers=lambda event: UnauthorisedError("HTTP 401", status=401), max_events=1), retry=Retry()
+        Memory(answers=lambda event: UnauthorisedError("HTTP 401", status=401), max_events=1),
+        retry=Retry(unauthorised=86_400.0),
     )
     delivery.log("a")
     with delivery.running() as thread:
         wait_until(lambda: delivery.deliverer.state == "unauthorised")
-        began = monotonic()
         delivery.deliverer.stopping.set()
         thread.join(PATIENCE)
-        took = monotonic() - began
 
     assert not thread.is_alive()
-    assert took < 0.5
 
 
 def test_the_state_follows_the_last_answer_and_an_error_goes_when_it_is_over(make: MakeDelivery) -> None:

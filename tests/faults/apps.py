@@ -99,7 +99,7 @@ def flood() -> None:
 
 
 def obey() -> None:
-    """Log as many records, as long as each line of the test says; tell the 99th percentile in milliseconds."""
+    """Log as many records, as long as each line of the test says; answer when that is done."""
     if OPTIONS.get("redirect"):
         sys.stderr = Redirected()
         logging.lastResort = None
@@ -108,15 +108,11 @@ def obey() -> None:
     turn = 0
     while order := wait_for_orders():
         count, padding = map(int, order.split())
-        times = []
         for number in range(count):
             level = logging.ERROR if number % 10 == 0 else logging.DEBUG
-            before = time.perf_counter()
             log(f"obey-{turn}-{number}", level=level, padding=padding)
-            times.append(time.perf_counter() - before)
         turn += 1
-        times.sort()
-        say(1000 * times[len(times) * 99 // 100])
+        say("logged")
     report = shipper.stop(OPTIONS.get("stop", 20.0))
     assert report is not None
     say(json.dumps({"emitted": report.emitted, "dropped": report.dropped, "flushed": report.flushed}))
@@ -441,9 +437,7 @@ def fork_with_locks() -> None:
     holder = threading.Thread(target=hold)
     holder.start()
     taken.wait()
-    before = time.monotonic()
     join(fork(lambda: log_many("locked", 5)))
-    assert time.monotonic() - before < 1.0
     release.set()
     holder.join()
 

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,11 @@ class Scene:
 
     def trakerr(self, service: str, key: str = "right-key", **settings: Any) -> shipper.Trakerr:
         """A backend whose name is that of the oracle's service; nothing is below its level, nothing takes long."""
-        given: dict[str, Any] = {"url": self.oracle.url(service), "level": 0, "timeout": (2, 2), **settings}
+        given: dict[str, Any] = {"url": self.oracle.url(service), "level": 0, "timeout": (scaled(2), scaled(2)), **settings}
         return shipper.Trakerr(key, name=service, **given)
 
     def jkool(self, service: str, token: str = "right-token", **settings: Any) -> shipper.JKool:
-        given: dict[str, Any] = {"url": self.oracle.url(service), "level": 0, "timeout": (2, 2), **settings}
+        given: dict[str, Any] = {"url": self.oracle.url(service), "level": 0, "timeout": (scaled(2), scaled(2)), **settings}
         return shipper.JKool(token, name=service, **given)
 
     def start(self, *backends: Any, **settings: Any) -> None:
@@ -187,11 +187,6 @@ def run_script(folder: Path, code: str, *arguments: str, timeout: float = 30.0, 
     )
     assert done.returncode == 0, f"{done.returncode}: {done.stdout[-2000:]} {done.stderr[-4000:]}"
     return done.stdout
-
-
-def percentile(values: Iterable[float], percent: int) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) * percent // 100, len(ordered) - 1)]
 
 
 def timed(action: Callable[[], object]) -> float:

@@ -18,7 +18,7 @@ from shipper.application.lifecycle import current
 from shipper.event.model import Event
 from shipper.spool.files import read_json
 
-from ..support.waiting import PATIENCE, wait_until
+from ..support.waiting import PATIENCE, scaled, wait_until
 from .failpoints import Failpoint, Failpoints
 from .ledger import APP, Case
 from .oracle import Step
@@ -141,14 +141,14 @@ def run(case: Case, tmp_path: Path, *points: Failpoint, fires: int, timeout: flo
     app = Logging(case, failing)
     try:
         app.start()
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + scaled(timeout)
         while failing.fired < fires:
             assert time.monotonic() < deadline, f"the failpoint was met {failing.fired} times\n{case.story()}"
             app.log(20)
             shipper.flush(0.2)
         app.log(20)
-        assert shipper.flush(timeout), case.story()
-        report = shipper.stop(timeout)
+        assert shipper.flush(PATIENCE), case.story()
+        report = shipper.stop(PATIENCE)
     finally:
         app.close()
         shipper.stop(0)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ..support.needs import need
-from ..support.waiting import PATIENCE, wait_until
+from ..support.waiting import PATIENCE, scaled, wait_until
 from .scene import Scene
 
 BEFORE_IT = "import logging, shipper, shipper.transport.producer"
@@ -68,13 +68,14 @@ APP = """
     gaps.clear()
     workers = [{spawn}(work, number) for number in range(20)]
     print("logging", flush=True)
+    began = time.perf_counter()
     for worker in workers:
         worker.{join}()
+    took = time.perf_counter() - began
     for _ in range(50):
         {sleep}(0.002)
     done = True
-    gaps.sort()
-    print(gaps[len(gaps) * 98 // 100], gaps[-1], machine, flush=True)
+    print(took, max(gaps), machine, flush=True)
     sys.stdin.readline()
     log.error("id:fresh")
     report = shipper.stop(60)
@@ -102,7 +103,7 @@ def test_an_event_loop_keeps_its_pace_while_the_shipper_process_is_paused(
         os.kill(scene.pid, signal.SIGSTOP)
         try:
             assert app.stdout.readline() == "logging\n"
-            usual, longest, machine = map(float, app.stdout.readline().split())
+            took, longest, machine = map(float, app.stdout.readline().split())
         finally:
             os.kill(scene.pid, signal.SIGCONT)
         app.stdin.write("on\n")
@@ -110,8 +111,8 @@ def test_an_event_loop_keeps_its_pace_while_the_shipper_process_is_paused(
         assert app.stdout.readline() == "stopped\n"
         assert app.wait(PATIENCE) == 0
 
-    assert usual < 0.05 + machine
-    assert longest < 0.5 + 10 * machine, "somebody waited in the thread of the event loop"
+    assert took < scaled(5), "2,000 calls: each waited in the thread of the event loop"
+    assert longest < scaled(0.5) + 10 * machine, "somebody waited in the thread of the event loop"
     wanted = {"fresh", *(f"w{number}-{each}" for number in range(20) for each in range(100))}
     wait_until(lambda: scene.oracle.accepted("a").keys() == wanted, 10)
     scene.ends()

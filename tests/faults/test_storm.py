@@ -34,7 +34,7 @@ class Storm:
         self._case = case
         self._chance = chance
         self._apps: list[App] = []
-        self._pids: set[int] = set()
+        self._processes: set[psutil.Process] = set()  # each with its start time: a pid may be another's by now
 
     def turn(self) -> None:
         self._apps = [app for app in self._apps if app.process.poll() is None]
@@ -49,7 +49,7 @@ class Storm:
         padding = self._chance.choice([0, 0, 100, 3000, 9000])
         app = self._case.app("group", workers=self._chance.randrange(1, 4), pause=0.005, padding=padding)
         self._apps.append(app)
-        self._pids.update(json.loads(app.line()))
+        self._processes.update(map(psutil.Process, json.loads(app.line())))
 
     def _trouble(self, shippers: Sequence[int]) -> None:
         self._case.oracle.script(self._chance.choice(SERVICES), [self._chance.choice(TROUBLES)])
@@ -62,7 +62,7 @@ class Storm:
         send(signal.SIGCONT, shippers)
 
     def _kill(self, shippers: Sequence[int]) -> None:
-        alive = [pid for pid in sorted(self._pids) if psutil.pid_exists(pid)]
+        alive = sorted(process.pid for process in self._processes if process.is_running())
         some = self._chance.sample(alive, self._chance.randrange(len(alive) + 1))
         victims = [shippers, some, [*some, *shippers], [*shippers, *alive], [*alive, *shippers]]
         send(signal.SIGKILL, self._chance.choice(victims))
@@ -73,7 +73,7 @@ class Storm:
         Path(self._case.options["ledger"], "stop").touch()
         for app in self._apps:
             app.end(code=None)
-        wait_until(lambda: not any(psutil.pid_exists(pid) for pid in self._pids), 20, "the end of the workers")
+        wait_until(lambda: not any(map(psutil.Process.is_running, self._processes)), 20, "the end of the workers")
 
 
 def send(number: int, pids: Sequence[int]) -> None:

@@ -20,7 +20,7 @@ from shipper.trakerr import Trakerr, TrakerrClient, TrakerrHandler, context
 
 from ..support.servers import Reply
 from ..support.trakerr_service import Service, running_service, script
-from ..support.waiting import PATIENCE
+from ..support.waiting import PATIENCE, scaled
 
 
 @pytest.fixture
@@ -524,7 +524,7 @@ def test_logging_does_not_wait_for_a_service_that_hangs(spool: Path, logger: log
             logger.error("m")
         took = time.monotonic() - begun
 
-    assert took < 2.0
+    assert took < scaled(2)
 
 
 def test_shutdown_waits_until_all_is_delivered(service: Service, logger: logging.Logger) -> None:
@@ -551,7 +551,7 @@ def test_shutdown_keeps_its_time_and_tells_the_truth(spool: Path) -> None:
         assert not TrakerrClient.shutdown(0.3)
         took = time.monotonic() - begun
 
-    assert took < 2.0
+    assert took < scaled(2)
 
 
 def test_events_after_stop_are_counted_and_raise_nothing(

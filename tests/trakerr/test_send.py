@@ -16,6 +16,7 @@ from shipper.trakerr.post import post
 
 from ..support.servers import CLOSE, HALF, RESET, Reply, Server
 from ..support.trakerr_service import Service, running_service
+from ..support.waiting import scaled
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_a_server_that_stops_answering_is_given_up(spool: Path, raw: bytes) -> N
             client.send_event(client.create_new_app_event())
         took = time.monotonic() - begun
 
-    assert took < 3.0
+    assert took < scaled(3)
 
 
 def test_a_server_that_answers_byte_by_byte_is_given_up() -> None:
@@ -137,7 +138,7 @@ def test_a_server_that_answers_byte_by_byte_is_given_up() -> None:
         ended.set()
         thread.join()
 
-    assert took < 3.0
+    assert took < scaled(3)
 
 
 def test_a_redirect_is_followed_at_home_and_never_elsewhere() -> None:

@@ -26,7 +26,7 @@ from shipper.transport.pipe import grow_pipe
 from shipper.transport.queue import RecordQueue
 
 from ..support.forks import in_a_child
-from ..support.waiting import PATIENCE, wait_until
+from ..support.waiting import PATIENCE, scaled, wait_until
 
 
 @pytest.fixture
@@ -92,16 +92,16 @@ def test_getting_from_an_empty_queue_raises_at_once_or_after_the_timeout(pipe: R
     began = time.monotonic()
     with pytest.raises(queue.Empty):
         pipe.get(timeout=0.05)
-    assert 0.05 <= time.monotonic() - began < 2.0
+    assert 0.05 <= time.monotonic() - began < scaled(2)
 
 
 def test_waiting_for_an_event_costs_no_processor_time(pipe: RecordQueue) -> None:
     began = time.process_time()
 
     with pytest.raises(queue.Empty):
-        pipe.get(timeout=0.5)
+        pipe.get(timeout=2.0)
 
-    assert time.process_time() - began < 0.2
+    assert time.process_time() - began < 1.0
 
 
 def test_qsize_in_a_writing_process_takes_no_event_from_the_reader(pipe: RecordQueue) -> None:
@@ -333,7 +333,7 @@ def test_a_child_that_waits_for_space_does_not_touch_its_parents_overflow(
 
     def work() -> None:
         os.read(pipe._pipe.open(), 500_000)
-        pipe.put(b"child", timeout=0.2)
+        pipe.put(b"child", timeout=PATIENCE)
 
     with pipe._channel.overflow._lock:  # the parent's helper does not get on
         (file,) = overflow.iterdir()
@@ -377,7 +377,7 @@ def test_a_child_forked_while_every_lock_is_held_logs_at_once(pipe: RecordQueue)
     held.wait(PATIENCE)
 
     def work() -> None:
-        signal.alarm(5)
+        signal.alarm(60)
         pipe.put_nowait(b"child", level=40)
         pipe.drop("failed", 10)
 
@@ -475,7 +475,7 @@ def test_a_blocking_put_waits_for_space_and_keeps_its_timeout(pipe: RecordQueue)
     began = time.monotonic()
     with pytest.raises(queue.Full):
         pipe.put(b"." * 2000, timeout=0.1)
-    assert 0.1 <= time.monotonic() - began < 2.0
+    assert 0.1 <= time.monotonic() - began < scaled(2)
 
     reader = threading.Thread(target=lambda: [pipe.get(timeout=PATIENCE) for _ in range(600)])
     reader.start()
@@ -490,7 +490,7 @@ def test_a_drain_keeps_its_deadline(pipe: RecordQueue) -> None:
 
     assert not pipe.drain(time.monotonic() + 0.1)
     rest(pipe)
-    assert pipe.drain(time.monotonic() + 0.1)
+    assert pipe.drain(time.monotonic() + PATIENCE)
 
 
 def test_closing_with_a_full_pipe_keeps_the_pipe_closed(pipe: RecordQueue) -> None:
@@ -523,7 +523,7 @@ def test_a_signal_handler_that_logs_inside_a_put_loses_nothing(pipe: RecordQueue
     signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
     put = 0
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while len(nested) < 200 and time.monotonic() < deadline:
             pipe.put(b"outer" + b"." * random.Random(put).randrange(6000), timeout=PATIENCE)
             put += 1
