@@ -93,7 +93,17 @@ class Http(HttpExporter):
     def describe(self) -> HttpBackend:
         from .requests import JsonRequests  # only the shipper process makes requests
 
-        return JsonRequests(self)
+        return JsonRequests(
+            self,
+            record=self.record,
+            framing=self.framing,
+            prefix=self.prefix,
+            envelope=self.envelope,
+            refused_by=self.refused_by,
+            endpoint=self.url,
+            max_events=self.max_events,
+            headers=dict(self.headers),  # type: ignore[arg-type] # pairs, once it is made
+        )
 
 
 def _from_json(template: Any) -> Any:

@@ -7,48 +7,40 @@ never sent again: it says how many records were rejected, and not which.
 
 from __future__ import annotations
 
-import gzip
+import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..._version import __version__
 from ...errors import DeliveryError, PartlyRejectedError
 from ...event.model import Event
+from ..exporter import Requests
+from ..http_settings import HttpSettings
 from ..protocol import AppContext, HttpResponse
 from ..source_lines import exception_text
 from . import logs, protobuf
-from .settings import Otlp
-
-GZIP_LEVEL = 3  # of 9: half the time of 6, for a tenth more bytes
 
 
-class LogRequests:
-    """An `HttpBackend`: each request is one ExportLogsServiceRequest."""
+class LogRequests(Requests):
+    """An `HttpBackend`: each request is one ExportLogsServiceRequest.
 
-    def __init__(self, settings: Otlp) -> None:
-        self.name = settings.name
-        self.level = settings.level
-        self.max_events = settings.max_events
-        self.max_in_flight = settings.max_in_flight
-        self.endpoint = str(settings.endpoint)
-        self.timeout: tuple[float, float] = settings.timeout or (10.0, 10.0)
-        self.ca_bundle = settings.ca_bundle
-        self._settings = settings
-        self._resource: bytes | None = None
+    ``resource``: attributes of the resource besides those that name the app, the host and the sender.
+    """
+
+    def __init__(self, settings: HttpSettings, *, resource: Mapping[str, str], **request: Any) -> None:
+        super().__init__(settings, **request)
+        self._resource = resource
+        self._encoded_resource: bytes | None = None
 
     def headers(self, context: AppContext) -> Mapping[str, str]:
-        own = {"Content-Type": "application/x-protobuf", "User-Agent": f"OTel-OTLP-Exporter-shipper/{__version__}"}
-        if self._settings.compress:
-            own["Content-Encoding"] = "gzip"
-        return {**own, **dict(self._settings.headers or ())}  # type: ignore[arg-type] # pairs, once it is made
-
-    def request_headers(self, events: Sequence[Event]) -> Mapping[str, str]:
-        return {}
+        agent = f"OTel-OTLP-Exporter-shipper/{__version__}"
+        return self.with_given({"Content-Type": "application/x-protobuf", "User-Agent": agent})
 
     def body(self, events: Sequence[Event], context: AppContext) -> bytes:
-        if self._resource is None:
-            self._resource = self._resource_message(context)
-        plain = logs.request(events, self._resource, lambda event: exception_text(event, context) or "")
-        return gzip.compress(plain, GZIP_LEVEL, mtime=0) if self._settings.compress else plain
+        if self._encoded_resource is None:
+            self._encoded_resource = self._resource_message(context)
+        traceback = functools.partial(_traceback, context)
+        return self.compressed(logs.request(events, self._encoded_resource, traceback))
 
     def _resource_message(self, context: AppContext) -> bytes:
         attributes = {
@@ -58,11 +50,7 @@ class LogRequests:
             "telemetry.sdk.language": "python",
             "telemetry.sdk.version": __version__,
         }
-        attributes.update(self._settings.resource or ())  # type: ignore[arg-type]
-        return logs.resource_message(attributes)
-
-    def handshake_request(self) -> None:
-        """OTLP has none."""
+        return logs.resource_message({**attributes, **self._resource})
 
     def classify_response(self, response: HttpResponse) -> DeliveryError | None:
         """PartlyRejectedError for a partial success that rejects records; None leaves it to the status code."""
@@ -76,6 +64,10 @@ class LogRequests:
             return None
         reason = f"the receiver rejected {rejected} log records of a request: {message or 'it does not say why'}"
         return PartlyRejectedError(reason, rejected, status=response.status, body=message)
+
+
+def _traceback(context: AppContext, event: Event) -> str:
+    return exception_text(event, context) or ""
 
 
 def partial_success(content: bytes) -> tuple[int, str]:

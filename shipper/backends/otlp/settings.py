@@ -86,7 +86,13 @@ class Otlp(HttpExporter):
     def describe(self) -> HttpBackend:
         from .requests import LogRequests  # only the shipper process makes requests
 
-        return LogRequests(self)
+        return LogRequests(
+            self,
+            endpoint=str(self.endpoint),
+            headers=dict(self.headers or ()),  # type: ignore[arg-type] # pairs, once it is made
+            resource=dict(self.resource or ()),  # type: ignore[arg-type]
+            max_events=self.max_events,
+        )
 
 
 def _with_path(endpoint: str) -> str:
