@@ -52,12 +52,13 @@ class Scene:
 
     def trakerr(self, service: str, key: str = "right-key", **settings: Any) -> shipper.Trakerr:
         """A backend whose name is that of the oracle's service; nothing is below its level, nothing takes long."""
-        given: dict[str, Any] = {"url": self.oracle.url(service), "level": 0, "timeout": (scaled(2), scaled(2)), **settings}
-        return shipper.Trakerr(key, name=service, **given)
+        return shipper.Trakerr(key, name=service, **self._given(service, settings))
 
     def jkool(self, service: str, token: str = "right-token", **settings: Any) -> shipper.JKool:
-        given: dict[str, Any] = {"url": self.oracle.url(service), "level": 0, "timeout": (scaled(2), scaled(2)), **settings}
-        return shipper.JKool(token, name=service, **given)
+        return shipper.JKool(token, name=service, **self._given(service, settings))
+
+    def _given(self, service: str, settings: dict[str, Any]) -> dict[str, Any]:
+        return {"url": self.oracle.url(service), "level": 0, "timeout": (scaled(2), scaled(2)), **settings}
 
     def start(self, *backends: Any, **settings: Any) -> None:
         given: dict[str, Any] = {"retry": QUICK, "batching": shipper.Batching(max_age=0.05), "grace": 1.0, **settings}
