@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from shipper.backends.http.status import classify_status
+from shipper.backends.protocol import HttpResponse
 from shipper.cli.status.diagnosis import DEGRADED, FAILING, HEALTHY, NOT_RUNNING, Finding, diagnose, notes, severity
 from shipper.report import BackendStatus, Status
 
@@ -79,7 +81,9 @@ def test_trouble_is_named_with_its_severity_and_a_remedy(status: Status, level: 
 
 
 def test_a_redirect_is_not_called_refused_credentials() -> None:
-    error = "HTTP 301: redirects are not followed; the address to set is 'https://new.example/api'"
+    response = HttpResponse(301, {"location": "https://new.example/api"}, "")
+    answer = classify_status(response, NOW)
+    error = answer.reason if answer is not None else ""
 
     found = worst(backend(state="unauthorised", last_error=error, left=1))
 

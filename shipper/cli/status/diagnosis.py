@@ -29,7 +29,7 @@ SLOW_SECONDS = 60.0  # lag of a backend that takes events
 
 _VARIABLES = {"trakerr": ("SHIPPER_TRAKERR_API_KEY", "SHIPPER_TRAKERR_URL"),
               "jkool": ("SHIPPER_JKOOL_TOKEN", "SHIPPER_JKOOL_URL")}  # fmt: skip
-_REDIRECT = re.compile(r"HTTP 3\d\d.*?the address to set is '([^']*)'")
+_REDIRECT = re.compile(r"HTTP 3\d\d.*?'([^']*)'")  # what `backends.http.status` says of a redirect
 
 
 @dataclass(frozen=True)
