@@ -132,7 +132,7 @@ def _bad(reason: str, status: int = 400) -> Response:
 def _service(request: Request) -> str | None:
     service = request.query_params.get("service") or None
     if service is not None and service not in SERVICES:
-        raise ConfigurationError("service", service, f"one of {', '.join(SERVICES)}, or none for both")
+        raise ConfigurationError("service", service, f"one of {', '.join(SERVICES)}, or none for all")
     return service
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 
-SERVICES = ("trakerr", "jkool")
+SERVICES = ("trakerr", "jkool", "otlp")
 
 
 @dataclass(slots=True)
@@ -20,11 +20,11 @@ class Fault:
 
     It applies to the next ``count`` requests (1 unless ``seconds`` is given), or to all requests of the next
     ``seconds``, which begin when the faults before it are used up; with both, until the first of them ends. With
-    ``service`` None it applies to both services, and they share the count. ``delay`` alone answers late and correctly.
+    ``service`` None it applies to all services, and they share the count. ``delay`` alone answers late and correctly.
     With ``accept`` the event is kept although the request fails.
     """
 
-    service: str | None = None  # "trakerr", "jkool", or None for both
+    service: str | None = None  # "trakerr", "jkool", "otlp", or None for all
     status: int | None = None  # answered with this status
     retry_after: str | None = None  # the Retry-After header: seconds or an HTTP date
     delay: float = 0.0  # seconds before anything else happens

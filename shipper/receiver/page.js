@@ -3,7 +3,7 @@
 
 const PAGE = 100;
 const EVERY = 1000; // ms between two looks
-const SERVICES = { trakerr: "Trakerr", jkool: "jKool" };
+const SERVICES = { trakerr: "Trakerr", jkool: "jKool", otlp: "OTLP" };
 const BAD = new Set(["error", "failure", "critical", "fatal", "halt"]);
 const WARNING = new Set(["warning", "notice"]);
 
@@ -152,6 +152,10 @@ function fact(name, value, className) {
 
 function traces(service, body) {
   if (service === "jkool") return typeof body.exception === "string" ? [element("pre", "", body.exception)] : [];
+  if (service === "otlp") {
+    const trace = body.attributes["exception.stacktrace"];
+    return typeof trace === "string" ? [element("pre", "", trace)] : [];
+  }
   return (body.eventStacktrace ?? []).map((raised) => {
     const trace = element("div", "trace");
     trace.append(element("div", "raised", raised.message ? `${raised.type}: ${raised.message}` : raised.type));

@@ -20,6 +20,7 @@ from ..errors import ConfigurationError
 from .connection import Connection
 from .faults import Fault, Faults
 from .jkool import JKool
+from .otlp import Otlp
 from .store import Store
 from .trakerr import Trakerr
 from .web import Web
@@ -46,7 +47,7 @@ class _Protocol(H11Protocol):
 
 
 class Receiver:
-    """A local stand-in for both services, with a page that shows what arrived.
+    """A local stand-in for Trakerr, jKool and an OpenTelemetry collector, with a page that shows what arrived.
 
     Without ``trakerr_keys`` or ``jkool_tokens`` every key or token that is not empty is accepted. ``port`` 0 takes any
     free one. ``keep_alive`` is how many seconds an idle connection is kept. The page and the control endpoints answer
@@ -72,7 +73,7 @@ class Receiver:
         self._host = host
         self._port = port
         self._database = database
-        self._services = (Trakerr(trakerr_keys, max_body), JKool(jkool_tokens, max_body))
+        self._services = (Trakerr(trakerr_keys, max_body), JKool(jkool_tokens, max_body), Otlp(max_body))
         self._max_body = max_body
         self._keep_alive = keep_alive
         self._faults = Faults()
@@ -132,12 +133,17 @@ class Receiver:
     def jkool_url(self) -> str:
         return self.url
 
+    @property
+    def otlp_url(self) -> str:
+        """What a collector's endpoint is; ``/v1/logs`` is added by who sends."""
+        return self.url
+
     def counts(self) -> dict[str, dict[str, int]]:
         """By service: requests, events (duplicates included), keys (distinct), duplicates, failed (requests)."""
         return self._kept.counts()
 
     def keys(self, service: str | None = None) -> list[str]:
-        """The distinct keys that arrived, of one service or of both."""
+        """The distinct keys that arrived, of one service or of all."""
         return self._kept.keys(service)
 
     def events(

@@ -1,4 +1,4 @@
-"""What both services share: a request, an event that arrived, an answer, and how a body is read."""
+"""What the services share: a request, an event that arrived, an answer, and how a body is read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RANKS = {
     "fatal": 55,
     "halt": 60,
 }
-"""The level names of both services, in lower case, in one order: a larger number is more severe."""
+"""The level names of all services, in lower case, in one order: a larger number is more severe."""
 
 JSON_TYPE = "application/json"
 
@@ -80,7 +80,7 @@ class Session(Protocol):
 
 
 class Service(Protocol):
-    """One of the two services."""
+    """One of the services."""
 
     @property
     def name(self) -> str: ...
@@ -105,12 +105,20 @@ _decoder = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def body_text(request: Request, max_body: int) -> str:
-    body = request.body
+    return text_of(body_bytes(request, max_body))
+
+
+def body_bytes(request: Request, max_body: int) -> bytes:
+    """The body as it was before it was compressed."""
     encoding = request.header("content-encoding").lower()
     if encoding == "gzip":
-        body = _gunzip(body, max_body)
-    elif encoding not in ("", "identity"):
+        return _gunzip(request.body, max_body)
+    if encoding not in ("", "identity"):
         raise Refused(400, f"unknown Content-Encoding {encoding!r}")
+    return request.body
+
+
+def text_of(body: bytes) -> str:
     try:
         return body.decode()
     except UnicodeDecodeError as exc:

@@ -1,4 +1,4 @@
-"""The receiver's ASGI application: requests of the two services, and the faults that happen to them."""
+"""The receiver's ASGI application: requests of the services, and the faults that happen to them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from starlette.types import Receive, Scope, Send
 from .connection import Connection
 from .control import Control, is_local
 from .faults import Fault, Faults
+from .otlp import LOGS_PATH
 from .service import JSON_TYPE, Arrival, Refused, Reply, Request, Service
 from .store import Store
 
-EVENTS_PATH = "/api/v1/events"
+_SERVICES = {"/api/v1/events": "trakerr", LOGS_PATH: "otlp"}
+"""Path → service; jKool takes events at every other path."""
 
 
 class Web:
@@ -33,7 +35,7 @@ class Web:
         if scope["method"] != "POST":
             await _send(send, Reply(405, b'{"error": "POST events here"}'), [(b"allow", b"POST")])
             return
-        service = self._services["trakerr" if path == EVENTS_PATH else "jkool"]
+        service = self._services[_SERVICES.get(path, "jkool")]
         await self._serve(service, scope, receive, send)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
