@@ -56,7 +56,8 @@ PROGRAMS = {
     "some-program": "echo a line; echo another",
 }
 """What a shell block finds on its PATH."""
-BACKENDS = {"Trakerr", "JKool"}
+ADDRESSES = {"Trakerr": "url", "JKool": "url", "Http": "url", "Otlp": "endpoint"}
+"""Backends, and the keyword that says where they send."""
 TIMEOUT = 60.0 * SLOWER
 FILE = re.compile(r"# (?P<path>(?:\w+/)*\w+\.py)\n")
 
@@ -166,8 +167,12 @@ class _Address(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.Call:
         self.generic_visit(node)
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        if name in BACKENDS and not any(keyword.arg in ("url", None) for keyword in node.keywords):
-            node.keywords.append(ast.keyword("url", ast.Constant(self.url)))
+        setting = ADDRESSES.get(name)
+        if setting is None or any(keyword.arg in (setting, None) for keyword in node.keywords):
+            return node
+        if name in ("Http", "Otlp"):  # the address may be the first argument
+            node.args = []
+        node.keywords.append(ast.keyword(setting, ast.Constant(self.url)))
         return node
 
 
@@ -355,7 +360,7 @@ def settings_of_the_code() -> set[str]:
     door: Any = importlib.import_module("shipper")
     shown = [*vars(door).values(), *vars(importlib.import_module("shipper.config.settings")).values()]
     kinds = [kind for kind in shown if inspect.isclass(kind) and dataclasses.is_dataclass(kind)]
-    kinds += [getattr(door, name) for name in BACKENDS]
+    kinds += [getattr(door, name) for name in ADDRESSES]
     names = set(inspect.signature(door.start).parameters)
     for kind in kinds:
         fields = {*inspect.signature(kind).parameters}
