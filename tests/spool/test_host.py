@@ -205,15 +205,15 @@ def test_a_pid_of_another_host_or_container_is_not_used(place: Spool) -> None:
 
 
 TABLE = r"""22 1 8:1 / / rw - ext4 /dev/sda1 rw
-30 22 0:40 / /home rw,relatime shared:1 - nfs4 server:/home rw,vers=4.2
-31 30 0:41 / /home/with\040space rw - tmpfs tmpfs rw
-32 22 0:42 / /homely rw - xfs /dev/sdb rw
+30 22 0:40 / /data rw,relatime shared:1 - nfs4 server:/data rw,vers=4.2
+31 30 0:41 / /data/with\040space rw - tmpfs tmpfs rw
+32 22 0:42 / /dataly rw - xfs /dev/sdb rw
 """
 
 
 @pytest.mark.parametrize(
     ("path", "kind"),
-    [("/", "ext4"), ("/var", "ext4"), ("/home/a/b", "nfs4"), ("/home/with space/x", "tmpfs"), ("/homely/a", "xfs")],
+    [("/", "ext4"), ("/var", "ext4"), ("/data/a/b", "nfs4"), ("/data/with space/x", "tmpfs"), ("/dataly/a", "xfs")],
 )
 def test_the_file_system_of_a_folder_is_that_of_the_longest_mount_point(tmp_path: Path, path: str, kind: str) -> None:
     (tmp_path / "mountinfo").write_text(TABLE)
