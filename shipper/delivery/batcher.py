@@ -1,4 +1,4 @@
-"""Which events are sent next: those that failed and have waited, those that were never sent, then fresh ones."""
+"""Which events are sent next: those that failed and have waited, unsent ones, fresh ones, then refused ones."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .failures import Failures
 
 MAX_SINGLES = 100  # most requests of one event in a round; a crash re-sends at most a round
 MAX_BATCHES = 4  # most requests of many events in a round
+MAX_PROBED, MAX_PROBED_BYTES = 1000, 16 * 1024 * 1024  # events kept in memory that a backend has refused
 
 
 class Source(Protocol):
@@ -64,19 +65,46 @@ class Batcher:
         """The events to send now, none when none is due. With ``at_once`` an incomplete batch is due too."""
         now = self._clock()
         limit = self._requests_allowed * self.per_request
-        self._unsettled = [entry for entry in self._unsettled if entry.outcome is None]
-        again = [entry for entry in self._unsettled if entry.attempts and entry.not_before <= now]
-        unsent = [entry for entry in self._unsettled if not entry.attempts]
+        self._drop_settled()
+        if self._failures.refusals.is_refusing_all:
+            return self._next_probe()
+        refusals = self._failures.refusals
+        refused = list(refusals)
+        others = [entry for entry in self._unsettled if entry not in refusals] if refused else self._unsettled
+        again = [entry for entry in others if entry.attempts and entry.not_before <= now]
+        unsent = [entry for entry in others if not entry.attempts]
         batch = (again + unsent)[:limit]
         if len(batch) < limit and len(self._unsettled) < self._max_requests * self.per_request:
             if not unsent:
                 self._first_read_at = now
-            fresh = self._source.read(limit - len(batch), self._batching.max_bytes * self._requests_allowed)
-            self._unsettled += fresh
-            batch += fresh
+            batch += self._read(limit - len(batch), self._batching.max_bytes * self._requests_allowed)
+        # Refused events are last: what becomes of the others tells whether they are to blame.
+        batch += refused[: limit - len(batch)]
         if not batch and self._unsettled and self.is_probing:
             return [min(self._unsettled, key=lambda entry: entry.not_before)]
-        return batch if again or self._is_due(batch, now, at_once) else []
+        return batch if again or refused or self._is_due(batch, now, at_once) else []
+
+    def _drop_settled(self) -> None:
+        self._unsettled = [entry for entry in self._unsettled if entry.outcome is None]
+        for entry in self._failures.refusals:
+            if entry.outcome is not None:  # given up by the quota
+                self._failures.refusals.forget(entry)
+
+    def _read(self, max_events: int, max_bytes: int) -> list[Entry]:
+        fresh = self._source.read(max_events, max_bytes)
+        self._unsettled += fresh
+        return fresh
+
+    def _next_probe(self) -> list[Entry]:
+        """One event for a backend that refuses everything: one that it has not refused, while there is any."""
+        refusals = self._failures.refusals
+        for entry in self._unsettled:
+            if entry not in refusals:
+                return [entry]
+        has_space = len(self._unsettled) < MAX_PROBED and _size_of(self._unsettled) < MAX_PROBED_BYTES
+        if has_space and (fresh := self._read(1, self._batching.max_bytes)):
+            return fresh
+        return list(refusals)[:1]
 
     def _is_due(self, batch: list[Entry], now: float, at_once: bool) -> bool:
         if at_once or self.per_request == 1 or not batch:

@@ -34,7 +34,7 @@ from typing import Protocol, runtime_checkable
 from ..errors import DeliveryError
 from ..event.model import Event, EventId
 from ..spool.files import reclaim_file
-from .failures import BadEventError
+from .refusals import BadEventError
 
 MAX_DEATHS = 2  # processes that die while an event is encoded alone, before it is rejected
 MAX_NOTED = 1000  # ids in one slot; of larger requests only the first ones are noted

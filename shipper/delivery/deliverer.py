@@ -5,7 +5,7 @@ Invariants:
 * An event is settled once: delivered, filtered, a dead letter, or counted as lost. Until then it stays in the journal.
 * The cursor never passes an event that is not settled. After a crash the events behind it are sent again, under the
   same ids: at most one round, and of single events at most as many as may be under way at once.
-* Only what the backend rejects becomes a dead letter, and it is durable there before it is settled.
+* Only an event that is to blame for its refusal becomes a dead letter (`refusals.py`), written before it is settled.
 * A backend that is slow, down or refuses us delays no other one: each has a deliverer, a thread and a cursor.
 
 The deliverer's thread writes the cursor's file `cursors/<backend>.json`; so does the main thread when the quota gives
@@ -30,11 +30,17 @@ from .dead_letters import DeadLetters
 from .dispatcher import Backend, Dispatcher
 from .failures import Failures
 from .latency import Latency
+from .refusals import Refusals, RefusesAllError
 from .retry import Retrier
 
 IDLE_SECONDS = 1.0  # between two looks at the journal when nothing wakes the thread
 COLLECT_SECONDS = 0.04  # between two looks while nobody flushes: some events a look, instead of a look for each
 DISK_RETRY_SECONDS = 1.0  # before a disk that took nothing is tried again
+
+REFUSES_ALL = (
+    "%s refuses every event: %s. No event is thrown away: they wait in the journal, and one at a time is tried. "
+    "Check the URL, and whether the service still exists."
+)
 
 _HEALTHY_STATES = ("idle", "delivering")
 
@@ -88,7 +94,7 @@ class Deliverer:
         self._looked_at = float("-inf")
         self._retrier = Retrier(retry)
         parallel_events = backend.max_in_flight * min(backend.max_events, batching.max_events)
-        failures = Failures(retry, parallel_events=parallel_events, clock=clock)
+        failures = Failures(retry, Refusals(), parallel_events=parallel_events, clock=clock)
         max_unsaved = backend.max_in_flight if backend.max_events == 1 or batching.max_events == 1 else 0
         self._checkpoint = Checkpoint(cursor, max_unsaved=max_unsaved, on_progress=on_settled, clock=clock)
         self._batcher = Batcher(self._checkpoint, failures, batching, max_events=backend.max_events, clock=clock)
@@ -227,9 +233,11 @@ class Deliverer:
 
     def _back_off(self, failure: RetryableError) -> None:
         seconds = self._retrier.seconds_after(failure)
-        state = "unauthorised" if isinstance(failure, UnauthorisedError) else "retrying"
-        if state != self.state:
-            _log.warning("%s: %s; trying again in %.1f s, nothing is lost", self.name, failure.reason, seconds)
+        state = _state_after(failure)
+        if state == "refused" != self.state:
+            _log.error(REFUSES_ALL, self.name, failure.reason)
+        elif state != self.state:
+            _log.warning("%s: %s; events wait in the journal, next try in %.1f s", self.name, failure.reason, seconds)
         self._set_state(state)
         self.next_try = self._wall_clock() + seconds
         self.retried += 1
@@ -242,6 +250,12 @@ class Deliverer:
     def _warn(self, message: str) -> None:
         self._note_error(message)
         _log.warning("%s: %s", self.name, message)
+
+
+def _state_after(failure: RetryableError) -> str:
+    if isinstance(failure, RefusesAllError):
+        return "refused"
+    return "unauthorised" if isinstance(failure, UnauthorisedError) else "retrying"
 
 
 def _set(event: threading.Event, value: bool) -> None:

@@ -25,8 +25,9 @@ from ..event.truncate import cut
 from ..journal.entry import DEAD, DELIVERED, FILTERED, REFUSED_BY_RECEIVER, Entry
 from .concurrency import Concurrency
 from .dead_letters import DeadLetters
-from .failures import BadEventError, Failures, dominant_failure
+from .failures import Failures, dominant_failure
 from .latency import Latency
+from .refusals import BadEventError, Blame, RefusesAllError
 
 SHORTENED_BYTES = 32 * 1024  # what a single event is cut to when a server finds it too large
 ATTEMPTS_TO_ENCODE = 2  # calls of a backend that raises what it must not, before its events are rejected
@@ -212,7 +213,17 @@ class Dispatcher:
         if isinstance(answer, RetryableError) and not self._failures.is_poison(entry, answer):
             self._failures.put_off(entry, answer)
             return answer
+        if isinstance(answer, RejectedError) and not isinstance(answer, BadEventError):
+            return self._refused(entry, event, answer)
         self._dead_letter(entry, event, answer)
+        return None
+
+    def _refused(self, entry: Entry, event: Event, answer: RejectedError) -> RetryableError | None:
+        blame = self._failures.refusals.note_refused(entry)
+        if blame is Blame.BACKEND:
+            return RefusesAllError(answer.reason, status=answer.status, body=answer.body)
+        if blame is Blame.EVENT:
+            self._dead_letter(entry, event, answer)
         return None
 
     def _send_shortened(self, entry: Entry, event: Event) -> RetryableError | None:
@@ -220,14 +231,15 @@ class Dispatcher:
         answer = self._answers([cut(event, min(size // 2, SHORTENED_BYTES))])[0]
         if isinstance(answer, TooLargeError):
             reason = f"{size} bytes, and too large even when cut: {answer.reason}"
-            answer = RejectedError(reason, status=answer.status, body=answer.body)
+            kind = BadEventError if size > SHORTENED_BYTES else RejectedError
+            answer = kind(reason, status=answer.status, body=answer.body)
         return self._apply(entry, event, answer)
 
     def _settle(self, entry: Entry, outcome: str) -> None:
         self._settle_entry(entry, outcome)
         self._settled_any = True
         if outcome == DELIVERED:
-            self._failures.accepted += 1
+            self._failures.refusals.note_accepted(entry)
 
     def _dead_letter(self, entry: Entry, event: Event | bytes, error: DeliveryError) -> None:
         self._dead_letters.write(entry.id, event, error)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..config.limits import Retry
-from ..errors import RejectedError, RetryableError, UnauthorisedError
+from ..errors import RetryableError, UnauthorisedError
 from ..journal.entry import Entry
+from .refusals import Refusals, RefusesAllError
 
 SUSPECT_ATTEMPTS = 5  # failures in a row before another event is tried as the probe
 OUTAGE_STATUSES = (408, 425, 429, 502, 503, 504)  # answers that no event is to blame for
@@ -14,19 +15,15 @@ POISON_ATTEMPTS = 20
 POISON_ACCEPTED = 20  # events that were accepted while this one failed
 
 
-class BadEventError(RejectedError):
-    """The event itself is to blame, whatever its backend would say: it can't be decoded, or kills the process."""
-
-
 class Failures:
     """Decides whether an event or its backend is to blame for a failure, from what was accepted meanwhile.
 
     ``parallel_events`` is how many events may be under way at once: so many may be accepted beside one that fails
-    without that saying anything about it.
+    without that saying anything about it. What was refused for good is in ``refusals``.
     """
 
-    def __init__(self, retry: Retry, *, parallel_events: int, clock: Callable[[], float]) -> None:
-        self.accepted = 0  # events that the backend has taken since this process began
+    def __init__(self, retry: Retry, refusals: Refusals, *, parallel_events: int, clock: Callable[[], float]) -> None:
+        self.refusals = refusals
         self._retry = retry
         self._parallel_events = parallel_events
         self._clock = clock
@@ -36,7 +33,7 @@ class Failures:
         now = self._clock()
         if entry.failing_since is None:
             entry.failing_since = now
-            entry.passed_then = self.accepted
+            entry.passed_then = self.refusals.accepted
         entry.attempts += 1
         pause = min(self._retry.initial * 2.0 ** min(entry.attempts, 30), self._retry.maximum)
         entry.not_before = now + pause if self._is_suspect(entry, answer) else now
@@ -61,18 +58,21 @@ class Failures:
 
     def max_batch_with(self, entry: Entry, per_request: int) -> int:
         """How many events may share a request with this one: fewer, the more often it failed while others passed."""
+        if entry in self.refusals:
+            return 1
         if entry.attempts and self._accepted_since(entry) > 0:
             return max(1, per_request >> min(entry.attempts, 30))
         return per_request
 
     def _accepted_since(self, entry: Entry) -> int:
-        return self.accepted - entry.passed_then
+        return self.refusals.accepted - entry.passed_then
 
 
 def dominant_failure(one: RetryableError | None, other: RetryableError | None) -> RetryableError | None:
-    """Of two failures the one to obey: refused credentials before anything else, then the longer Retry-After."""
+    """Of two failures the one to obey: the one that only a person can end, else that with the longer Retry-After."""
     if one is None or other is None:
         return one or other
-    if isinstance(one, UnauthorisedError) != isinstance(other, UnauthorisedError):
-        return one if isinstance(one, UnauthorisedError) else other
+    for lasting in (UnauthorisedError, RefusesAllError):
+        if isinstance(one, lasting) != isinstance(other, lasting):
+            return one if isinstance(one, lasting) else other
     return one if (one.retry_after or 0.0) >= (other.retry_after or 0.0) else other

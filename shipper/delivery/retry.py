@@ -1,7 +1,8 @@
 """How long to wait before sending again. The only module that imports tenacity.
 
 The wait is drawn between 0 and a bound that doubles with every failure in a row (full jitter). A longer ``Retry-After``
-wins, up to its own bound. Refused credentials wait a long time of their own: only a person can mend them.
+wins, up to its own bound. Refused credentials wait a long time of their own, because only a person can correct them,
+and so does a backend that refuses everything, after some shorter waits.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from tenacity import RetryCallState, Retrying, wait_random_exponential
 
 from ..config.limits import Retry
 from ..errors import RetryableError, UnauthorisedError
+from .refusals import RefusesAllError
 
 
 class Retrier:
@@ -17,8 +19,9 @@ class Retrier:
 
     def __init__(self, retry: Retry) -> None:
         self._retry = retry
-        self._jitter = wait_random_exponential(multiplier=retry.initial, max=retry.maximum)
-        self._retrying = Retrying(wait=self._jitter)
+        self._outage = wait_random_exponential(multiplier=retry.initial, max=retry.maximum)
+        self._refused = wait_random_exponential(multiplier=retry.initial, max=retry.unauthorised)
+        self._retrying = Retrying()
         self._failures = 0
 
     def succeeded(self) -> None:
@@ -31,9 +34,7 @@ class Retrier:
         retry_after = min(failure.retry_after or 0.0, self._retry.max_retry_after)
         if isinstance(failure, UnauthorisedError):
             return max(self._retry.unauthorised, retry_after)
-        return max(self._drawn(), retry_after)
-
-    def _drawn(self) -> float:
+        wait = self._refused if isinstance(failure, RefusesAllError) else self._outage
         state = RetryCallState(self._retrying, None, (), {})
         state.attempt_number = self._failures
-        return self._jitter(state)
+        return max(wait(state), retry_after)

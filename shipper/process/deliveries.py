@@ -37,7 +37,7 @@ class Deliveries:
         self._on_settled = on_settled
         self._context: Any = None
         self._deliverers: list[Deliverer] = []
-        self._threads = Threads()
+        self._threads = Threads(encode=True)
         self._addresses: dict[str, tuple[str, int]] = {}
         self._cursors = {backend.name: self._open_cursor(backend) for backend in settings.backends}
 

@@ -32,7 +32,7 @@ from .quota import Quota, QuotaReachedError
 from .recovery import Recovery
 from .retention import Retention
 from .status_writer import StatusWriter
-from .threads import EXIT_FAILED, Threads
+from .threads import EXIT_FAILED, Threads, block_fatal_signals
 
 HAND_OVER = signal.SIGUSR1  # end at once: a process with other settings takes over
 TICK_SECONDS = 0.05  # between two rounds of the main thread
@@ -90,6 +90,7 @@ class Service:
         signal.signal(HAND_OVER, self._on_hand_over)
         # The application may have blocked them, and that is inherited.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, HAND_OVER})
+        block_fatal_signals()
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
         self._terminated = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -15,14 +16,27 @@ EXIT_FAILED = 70  # status of a process that ends because of an unexpected error
 _log = logging.getLogger(log.NAME)
 
 
-class Threads:
-    """Threads that are started and ended together."""
+FATAL_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 
-    def __init__(self) -> None:
+
+def block_fatal_signals() -> None:
+    """Leave a fatal signal that is sent to the process to the threads that encode events.
+
+    Called by the main thread before it starts others. Then such a signal ends the process while the event that caused
+    it is still noted by the crash guard. A thread's own fault ends the process at once anyway.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, FATAL_SIGNALS)
+
+
+class Threads:
+    """Threads that are started and ended together. With ``encode`` they encode events: see `block_fatal_signals`."""
+
+    def __init__(self, *, encode: bool = False) -> None:
         self._threads: list[threading.Thread] = []
+        self._encode = encode
 
     def start(self, name: str, run: Callable[[], None]) -> None:
-        thread = threading.Thread(target=_exit_on_error, args=(run,), name=name, daemon=True)
+        thread = threading.Thread(target=_exit_on_error, args=(run, self._encode), name=name, daemon=True)
         thread.start()
         self._threads.append(thread)
 
@@ -37,8 +51,10 @@ class Threads:
         return any(thread.is_alive() for thread in self._threads)
 
 
-def _exit_on_error(run: Callable[[], None]) -> None:
+def _exit_on_error(run: Callable[[], None], encode: bool) -> None:
     try:
+        if encode:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, FATAL_SIGNALS)
         run()
     except BaseException:
         _log.exception("the shipper process ends after an unexpected error")
