@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 from .application.api import flush, running, start, status, stop
 from .application.handler import QueueHandler
+from .application.surroundings import bind, bound, unbind
 from .backends.jkool import JKool
 from .backends.protocol import AppContext, Backend, HttpBackend
 from .backends.trakerr import Trakerr
@@ -55,11 +56,14 @@ __all__ = [
     "UnauthorisedError",
     "UndecodableError",
     "__version__",
+    "bind",
+    "bound",
     "flush",
     "running",
     "start",
     "status",
     "stop",
+    "unbind",
 ]
 
 

@@ -8,16 +8,18 @@ The fields that tell where a record comes from are checked and packed once for e
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
 from ..event.codec import idle_packers, new_packer, pack_values, packed_head
-from ..event.model import MAX_EVENT
+from ..event.model import MAX_EVENT, Event
 from ..event.redact import Redactor
 from ..event.sanitize import END_OF_TIME, FIRST_SECOND, MAX_KEY, MAX_NAME, MAX_TEXT
 from .record import task_name
+from .surroundings import Fields, bound_fields, current_span
 
 FastPacker = Callable[[logging.LogRecord], bytes]
 
@@ -41,7 +43,8 @@ _usual = _format if getattr(_format, "__globals__", None) is vars(logging) else 
 _NO_TASK = pack_values(None)
 _UNRAISED = pack_values([], None)  # neither exceptions nor stack
 _NO_EXTRA = pack_values({})
-_NO_DATA = pack_values({}, {})
+_NO_CONTEXT = pack_values({})
+_NO_DATA = pack_values({})
 
 
 class FastPathUnavailable(Exception):
@@ -56,6 +59,7 @@ def build_fast_packer(redactor: Redactor) -> FastPacker:
     begin = packed_head("log")
     origins: dict[object, tuple[bytes, bytes]] = {}
     keys: dict[object, bool] = {}  # key → whether it is an extra
+    masked_bound = _masker_of_bound_fields(redactor)
     is_suspicious = redactor.suspicion()
 
     def pack(record: logging.LogRecord) -> bytes:
@@ -90,6 +94,10 @@ def build_fast_packer(redactor: Redactor) -> FastPacker:
             raise FastPathUnavailable
         if is_suspicious(f"{message}{text}"):
             message = _mask(redactor, message, extra)
+        context = current_span()
+        bound = bound_fields()
+        if bound is not None:
+            context = {**(context or {}), **masked_bound(bound)}
         try:
             pack_value = idle_packers.pop()
         except IndexError:
@@ -97,7 +105,7 @@ def build_fast_packer(redactor: Redactor) -> FastPacker:
         payload = b"".join((
             begin, pack_value(time), before, pack_value(message), after,
             _NO_TASK if task is None else pack_value(task), _UNRAISED,
-            pack_value(extra) if extra else _NO_EXTRA, _NO_DATA,
+            pack_value(extra) if extra else _NO_EXTRA, pack_value(context) if context else _NO_CONTEXT, _NO_DATA,
         ))  # fmt: skip
         idle_packers.append(pack_value)
         if len(payload) > MAX_EVENT:
@@ -105,6 +113,22 @@ def build_fast_packer(redactor: Redactor) -> FastPacker:
         return payload
 
     return pack
+
+
+def _masker_of_bound_fields(redactor: Redactor) -> Callable[[Fields], Fields]:
+    """Masks bound fields once for as long as they stay bound."""
+    known: dict[int, tuple[Fields, Fields]] = {}  # by identity: fields that are bound do not change
+
+    def masked(fields: Fields) -> Fields:
+        found = known.get(id(fields))
+        if found is None or found[0] is not fields:
+            event = Event(context=copy.deepcopy(dict(fields)))
+            redactor(event, is_sanitized=True)
+            found = fields, event.context
+            _remember(known, id(fields), found)
+        return found[1]
+
+    return masked
 
 
 def _new_origin(known: dict[object, tuple[bytes, bytes]], values: dict[str, Any]) -> tuple[bytes, bytes]:

@@ -25,6 +25,7 @@ from ..event.sanitize import (
     type_name,
 )
 from ..event.tracebacks import from_text
+from .surroundings import surroundings
 
 _STANDARD = frozenset({
     "name", "msg", "args", "levelname", "levelno", "pathname", "filename", "module", "exc_info", "exc_text",
@@ -37,7 +38,8 @@ def from_record(record: logging.LogRecord, *, context: Callable[[], Mapping[str,
     """The record as an event of kind "log"; never raises, and reads no file.
 
     Attributes that were added to the record become ``extra``, except those whose names begin with ``_shipper``. What
-    can't be formatted, and a ``context`` that raises, is replaced by a marker.
+    can't be formatted, and a ``context`` that raises, is replaced by a marker. The event's context has bound fields and
+    the current span too.
     """
     try:
         return _event(record, context)
@@ -75,7 +77,7 @@ def _event(record: logging.LogRecord, context: Callable[[], Mapping[str, object]
         exceptions,
         None if stack is None else as_text(stack),
         _extra(extra) if extra else {},
-        _context(context) if context is not None else {},
+        _context(context),
         {},
     )
 
@@ -136,12 +138,20 @@ def _extra(extra: dict[str, object]) -> dict[str, Any]:
     return sanitize_mapping(extra)
 
 
-def _context(context: Callable[[], Mapping[str, object]]) -> dict[str, Any]:
+def _context(context: Callable[[], Mapping[str, object]] | None) -> dict[str, Any]:
+    """What surrounds the call, and what the application's callback adds to it."""
+    found = surroundings()
+    if context is None:
+        return found
     try:
         given = context()
-        return sanitize_mapping(given) if given else {}
+        if not given:
+            return found
+        if not isinstance(given, Mapping):
+            raise TypeError(f"a mapping was expected, not {type_name(given)}")
+        return {**found, **sanitize_mapping(given)}
     except Exception as exc:
-        return {"[context]": f"<no context: {type_name(exc)}: {safe_str(exc, MAX_NAME)}>"}
+        return {**found, "[context]": f"<no context: {type_name(exc)}: {safe_str(exc, MAX_NAME)}>"}
 
 
 def task_name() -> object:

@@ -13,7 +13,7 @@ from typing import Any
 from .._support.lazy_pattern import LazyPattern
 from .._version import __version__
 from ..errors import ConfigurationError, DeliveryError, UnauthorisedError
-from ..event.model import Event
+from ..event.model import TRACE_ID, Event
 from . import json_body, validators
 from .http_settings import HttpSettings
 from .jkool_event import (
@@ -153,6 +153,7 @@ class JKool(HttpSettings):
             "severity": severity(event.level, event.level_name),
             "source-fqn": self.source_fqn or default_fqn(context.app, context.host, context.address),
             "tracking-id": None if event.id is None else event.id.uuid_text,
+            "corr-id": event.context.get(TRACE_ID) or None,
             "exception": exception_text(event, context),
             "pid": event.pid or None,
             "tid": event.tid or None,
@@ -178,7 +179,7 @@ def build_fast_encoder(backend: JKool, context: AppContext) -> Callable[[Event],
         if event.exceptions or event.data or event.stack is not None or event.id is None:
             return None
         extras = {**event.context, **event.extra} if event.context else event.extra
-        if "allTags" in extras or "trakerr" in extras:
+        if "allTags" in extras or "trakerr" in extras or TRACE_ID in event.context:
             return None
         begin, origin, location = constant_parts(event.level, event.level_name, event.logger, event.path, event.line)
         pid = f', "pid": {event.pid}' if event.pid else ""
@@ -194,7 +195,9 @@ def build_fast_encoder(backend: JKool, context: AppContext) -> Callable[[Event],
     return encode
 
 
-_PER_EVENT = frozenset({"time-usec", "msg-text", "tracking-id", "exception", "pid", "tid", "properties"})
+_PER_EVENT = frozenset({
+    "time-usec", "msg-text", "tracking-id", "corr-id", "exception", "pid", "tid", "properties",
+})  # fmt: skip
 
 
 def _property_texts(extras: Mapping[str, Any], special_numbers: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .._version import __version__
 from ..errors import ConfigurationError, DeliveryError
-from ..event.model import Event
+from ..event.model import TRACE_ID, Event
 from . import json_body, validators
 from .http_settings import HttpSettings
 from .protocol import AppContext, HttpResponse
@@ -167,6 +167,8 @@ class Trakerr(HttpSettings):
         }
         if event.exceptions:
             fields["eventStacktrace"] = stacktrace(event.exceptions, context.cwd)
+        if event.context.get(TRACE_ID) and fields.get("contextCrossAppCorrelationId") is None:
+            fields["contextCrossAppCorrelationId"] = event.context[TRACE_ID]
         if event.kind == "jkool":
             return {**fields, **fields_of_jkool(event)}
         attributes, extras = attributes_and_extras(event)
@@ -191,7 +193,7 @@ def build_fast_encoder(backend: Trakerr, context: AppContext) -> Callable[[Event
         if event.kind != "log" or event.exceptions or event.data or event.stack is not None:
             return None
         extras = {**event.context, **event.extra} if event.context else event.extra
-        if "trakerr" in extras or "allTags" in extras:
+        if "trakerr" in extras or "allTags" in extras or TRACE_ID in event.context:
             return None
         begin, origin, sku, segments = constant_parts(event.level, event.logger)
         sample = context.load(event.time)

@@ -21,6 +21,10 @@ MAX_EVENT = MAX_TEXT
 """The most bytes of one packed event, 256 KiB; a longer one is cut, with markers that say what is missing."""
 
 
+TRACE_ID, SPAN_ID, TRACE_FLAGS = "trace_id", "span_id", "trace_flags"
+"""What an event's context calls the span in which it was logged: hexadecimal ids of W3C's trace context, a number."""
+
+
 class EventId(NamedTuple):
     """Process token (8 bytes, 16 hex digits) and sequence number; the same at every retry."""
 

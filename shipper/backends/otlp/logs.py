@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ...event.model import Event
+from ...event.model import SPAN_ID, TRACE_FLAGS, TRACE_ID, Event
 from .protobuf import FIXED32, FIXED64, LENGTH_DELIMITED, VARINT, delimited, double, fixed32, fixed64, tag, varint
 
 PLACES = 4096
@@ -44,9 +44,6 @@ _BYTES = tag(7, LENGTH_DELIMITED)
 # ResourceLogs and ScopeLogs
 _RESOURCE = _SCOPE = tag(1, LENGTH_DELIMITED)
 _CONTENT = tag(2, LENGTH_DELIMITED)
-
-TRACE_ID, SPAN_ID, TRACE_FLAGS = "trace_id", "span_id", "trace_flags"
-"""What an event's context calls the span in which it was logged."""
 
 DIRECTIONS = frozenset({"trakerr", "jkool", "allTags"})
 """Extras that direct one of the other backends, and are no values of the application."""
