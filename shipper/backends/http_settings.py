@@ -18,7 +18,8 @@ class HttpSettings(OldMethodNames):
     read. ``max_in_flight``: the most requests at the same time (16); the number in use follows the responses.
     ``batch``: how several events share a request, for gateways that take them; None for one event per request.
     ``compress``: gzip of bodies, by default of batches only. ``name``: the backend's name, which must differ when there
-    are two of one kind. ``ca_bundle``: a file or folder of CA certificates in place of the usual ones.
+    are two of one kind. ``ca_bundle``: a file or folder of CA certificates in place of the usual ones. ``client_cert``:
+    the files of a client certificate and its key, or one file with both, in PEM format.
 
     Connections are kept for further requests, but not when they have been unused for ``max_idle`` seconds (45; load
     balancers drop idle connections after 60, often without telling) or were opened ``max_age`` seconds ago (120; then
@@ -32,6 +33,7 @@ class HttpSettings(OldMethodNames):
     batch: str | None = None
     name: str = ""
     ca_bundle: str | None = None
+    client_cert: Sequence[str] | str | None = None
     compress: bool | None = None
     max_idle: float = 45.0
     max_age: float = 120.0
@@ -45,6 +47,7 @@ class HttpSettings(OldMethodNames):
         compress = self.batch is not None if self.compress is None else self.compress
         self._set("compress", validators.flag(f"{kind}.compress", compress))
         self._set("ca_bundle", validators.readable_path(f"{kind}.ca_bundle", self.ca_bundle))
+        self._set("client_cert", validators.client_cert(f"{kind}.client_cert", self.client_cert))
         self._set("level", validators.level(f"{kind}.level", self.level))
         for setting in ("max_idle", "max_age", "keepalive"):
             validators.seconds(f"{kind}.{setting}", getattr(self, setting))

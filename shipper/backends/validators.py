@@ -166,6 +166,25 @@ def readable_path(setting: str, value: object) -> str | None:
     raise ConfigurationError(setting, value, "must be the path of a file or folder with CA certificates")
 
 
+def client_cert(setting: str, value: object) -> tuple[str, ...] | None:
+    """The absolute paths of a certificate and its key, or of one file with both."""
+    if value is None:
+        return None
+    paths = [value] if isinstance(value, (str, os.PathLike)) else value
+    if not isinstance(paths, (tuple, list)) or len(paths) not in (1, 2):
+        raise ConfigurationError(setting, value, "must be the files of a certificate and of its key")
+    return tuple(_readable_file(setting, path) for path in paths)
+
+
+def _readable_file(setting: str, value: object) -> str:
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str) or not os.path.isfile(path):
+        raise ConfigurationError(setting, value, "must be a file that exists")
+    if not os.access(path, os.R_OK):
+        raise ConfigurationError(setting, value, "must be a file that this user can read")
+    return os.path.abspath(path)
+
+
 def without_password(value: str) -> str:
     """A URL whose user and password are masked."""
     return re.sub(r"//[^/@]*@", "//***@", value)

@@ -65,8 +65,8 @@ def _otlp_hint(variables: Mapping[str, str]) -> str:
 
 
 def _set_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that count as set. An empty one does not, except that an empty key or token is an error."""
-    return {name: value for name, value in environ.items() if value or name.endswith(("_API_KEY", "_TOKEN"))}
+    """The variables that count as set. An empty one does not, except that an empty key, token or URL is an error."""
+    return {name: value for name, value in environ.items() if value or name.endswith(("_API_KEY", "_TOKEN", "_URL"))}
 
 
 def _values(given: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:

@@ -45,7 +45,8 @@ class jKoolHandler(LocklessHandler):
     ) -> None:
         super().__init__(validators.level("level", level))
         token = accessToken if token is None else token
-        url = url or urlStr or os.environ.get(URL) or JKool.url
+        given = urlStr if url is None else url
+        url = os.environ.get(URL, JKool.url) if given is None else given
         # JKool rejects None as a token. The level is checked here, since it may change.
         backend = JKool(token, url, level=logging.NOTSET, max_in_flight=1)  # type: ignore[arg-type]
         # The name depends on the token: another process of the app may have a handler with another token.

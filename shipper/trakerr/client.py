@@ -93,7 +93,7 @@ class TrakerrClient(ClientDefaults):
         for name, number in (("threads", threads), ("connections", connections)):
             check_count(name, number)
         super().__init__(context_app_version, context_deployment_stage, application_sku, tags)
-        self._url = url or os.environ.get(URL) or Trakerr.url
+        self._url = os.environ.get(URL, Trakerr.url) if url is None else url
         self._timeout = timeout
         self._in_flight = 1 if (threads, connections) == OLD_DEFAULTS else min(threads, connections, MOST_IN_FLIGHT)
         self._bindings: dict[str, ClientBinding] = {}

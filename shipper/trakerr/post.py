@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.client
 import os
@@ -15,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ..backends.protocol import HttpResponse
+from ..backends.proxies import basic_credentials, find_proxy, is_socks
 from .errors import ApiException
 
 MAX_RESPONSE_BYTES = 64 * 1024
@@ -107,14 +107,14 @@ def _route(url: str, timeout: float) -> _Route:
     parts = urllib.parse.urlsplit(url)
     host = parts.hostname or ""
     path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
-    own = _credentials("Authorization", parts)
-    proxy = _proxy(parts.scheme, parts.netloc.rpartition("@")[2])
+    own = _credentials("Authorization", url)
+    proxy = _proxy(url)
     if proxy is None:
         if parts.scheme == "https":
             return _Route(http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=_trust()), path, own)
         return _Route(http.client.HTTPConnection(host, parts.port, timeout=timeout), path, own)
     proxy_host, port = proxy.hostname or "", proxy.port or 80
-    proxy_credentials = _credentials("Proxy-Authorization", proxy)
+    proxy_credentials = _credentials("Proxy-Authorization", proxy.geturl())
     if parts.scheme == "https":
         secure = http.client.HTTPSConnection(proxy_host, port, timeout=timeout, context=_trust())
         secure.set_tunnel(host, parts.port, headers=proxy_credentials)
@@ -123,22 +123,18 @@ def _route(url: str, timeout: float) -> _Route:
     return _Route(http.client.HTTPConnection(proxy_host, port, timeout=timeout), whole, {**own, **proxy_credentials})
 
 
-def _proxy(scheme: str, host: str) -> urllib.parse.SplitResult | None:
-    # A large import, and most processes never send from their own thread.
-    import urllib.request
-
-    proxies = urllib.request.getproxies()
-    found = proxies.get(scheme) or proxies.get("all")
-    if not found or urllib.request.proxy_bypass(host):
+def _proxy(url: str) -> urllib.parse.SplitResult | None:
+    proxy = find_proxy(url, os.environ)
+    if proxy is None:
         return None
-    return urllib.parse.urlsplit(found if "://" in found else f"http://{found}")
+    if is_socks(proxy):
+        raise ValueError("send_event can't use a SOCKS proxy; send_event_async and logging can")
+    return urllib.parse.urlsplit(proxy)
 
 
-def _credentials(header: str, parts: urllib.parse.SplitResult) -> dict[str, str]:
-    if parts.username is None:
-        return {}
-    pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-    return {header: "Basic " + base64.b64encode(pair.encode()).decode("ascii")}
+def _credentials(header: str, url: str) -> dict[str, str]:
+    credentials = basic_credentials(url)
+    return {header: credentials} if credentials else {}
 
 
 def _trust() -> ssl.SSLContext:

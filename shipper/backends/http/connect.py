@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 from collections.abc import Mapping
@@ -13,15 +14,18 @@ from typing import Any, NamedTuple
 
 import requests
 import requests.adapters
-import requests.utils
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NameResolutionError, NewConnectionError
 
 from ..protocol import AppContext, HttpBackend
-from . import head
+from ..proxies import basic_credentials, find_proxy, is_socks, without_credentials
+from . import addresses, head
 from .connection import Connection
+from .failure import SetupError
 from .head import RequestHeadBuilder
 from .idle import ConnectionLimits
+from .tls import Tls, find_ca_certificates
 
 _NO_RETRIES = urllib3.Retry(0, read=False, redirect=False)
 
@@ -36,6 +40,7 @@ class Route(NamedTuple):
     context: AppContext
     adapter: requests.adapters.HTTPAdapter
     pool: urllib3.HTTPConnectionPool
+    tls: Tls | None
     target: str
     timeout: tuple[float, float]
     headers: dict[str, str]
@@ -57,6 +62,8 @@ class Route(NamedTuple):
     def connect(self) -> Connection:
         """Open a connection, without a handshake. Raises what urllib3 raises."""
         connect, read = self.timeout
+        if self.tls is not None:
+            self.pool.conn_kw["ssl_context"] = self.tls.context()
         # A pool connects, through proxies too, only as part of a request.
         response = self.pool.urlopen(
             "POST",
@@ -76,23 +83,25 @@ class Route(NamedTuple):
 
 def find_route(backend: HttpBackend, context: AppContext) -> Route:
     """Find the way to a backend's endpoint, by the environment's proxies and CA certificates. Connects to nothing."""
-    endpoint = backend.endpoint
-    verify = _ca_bundle(getattr(backend, "ca_bundle", None), os.environ, context.cwd)
-    proxies = requests.utils.get_environ_proxies(endpoint)
+    url = without_credentials(backend.endpoint)
+    proxy = find_proxy(url, os.environ)
+    tls = _tls(backend, context, url, proxy)
     request = requests.PreparedRequest()
-    request.prepare("POST", endpoint, headers={}, auth=None)  # moves user:password@ from the URL to a header
-    adapter = _Adapter(pool_connections=1, pool_maxsize=1, max_retries=_NO_RETRIES)
-    pool = adapter.get_connection_with_tls_context(request, verify, proxies)
+    request.prepare("POST", url, headers={}, auth=None)
+    adapter = _Adapter(tls, proxy or "")
+    proxies = {"all": proxy} if proxy else {}
+    pool = adapter.get_connection_with_tls_context(request, True, proxies)
     pool.conn_kw["socket_options"] = _socket_options(ConnectionLimits.of(backend).keepalive)
     target = adapter.request_url(request, proxies)
     # A forwarding proxy, and a gateway with a password, need them with every request, with the handshake too.
-    credentials = {**_authorization(request.headers), **({} if target.startswith("/") else pool.proxy_headers)}
+    credentials = {**_authorization(backend.endpoint), **({} if target.startswith("/") else pool.proxy_headers)}
     headers = {**credentials, **backend.headers(context)}
     builder = RequestHeadBuilder(pool, target)
     return Route(
         context=context,
         adapter=adapter,
         pool=pool,
+        tls=tls if pool.scheme == "https" else None,
         target=target,
         timeout=backend.timeout,
         headers=headers,
@@ -100,6 +109,19 @@ def find_route(backend: HttpBackend, context: AppContext) -> Route:
         head=builder.build(headers),
         handshake=_handshake(builder, credentials, backend.handshake_request()),
     )
+
+
+def _tls(backend: HttpBackend, context: AppContext, url: str, proxy: str | None) -> Tls | None:
+    """TLS of the endpoint or of the proxy; None when neither has it."""
+    if not any(each.lower().startswith("https:") for each in (url, proxy or "")):
+        return None
+    trusted = find_ca_certificates(getattr(backend, "ca_bundle", None), os.environ, context.cwd)
+    return Tls(trusted, getattr(backend, "client_cert", None) if url.lower().startswith("https:") else None)
+
+
+def _authorization(url: str) -> dict[str, str]:
+    credentials = basic_credentials(url)
+    return {"Authorization": credentials} if credentials else {}
 
 
 def _socket_options(keepalive: float) -> list[tuple[int, int, int]]:
@@ -125,19 +147,6 @@ def _handshake(
     return head.request(builder.build({**credentials, **headers}), body)
 
 
-def _authorization(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name.lower() == "authorization"}
-
-
-def _ca_bundle(own: str | None, environ: Mapping[str, str], cwd: str) -> str:
-    named = [own, *(environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"))]
-    # Relative to the application's working directory: the shipper process has another.
-    found = os.path.join(cwd, next(filter(None, named), requests.utils.DEFAULT_CA_BUNDLE_PATH))
-    if not os.path.exists(found):
-        raise FileNotFoundError(f"no CA certificates at {found}")
-    return found
-
-
 class _Connected(urllib3.HTTPResponse):
     """Not a response: tells which connection was opened."""
 
@@ -160,14 +169,46 @@ class _ConnectOnly(HTTPConnection):
         return _Connected(self)
 
 
-class _TlsConnectOnly(_ConnectOnly, HTTPSConnection):
-    pass
+class _AnyAddress(HTTPConnection):
+    """Connects to the first address that answers, within the time limit."""
+
+    def _new_conn(self) -> socket.socket:
+        try:
+            self._dns_host.encode("idna")
+        except UnicodeError:
+            raise LocationParseError(f"{self._dns_host!r}, a label is empty or too long") from None
+        assert isinstance(self.timeout, (int, float))
+        try:
+            return addresses.connect(self._dns_host, self.port, self.timeout, self.socket_options or ())
+        except socket.gaierror as exc:
+            raise NameResolutionError(self.host, self, exc) from exc
+        except TimeoutError as exc:
+            raise ConnectTimeoutError(self, f"{self.host}: {exc}") from exc
+        except OSError as exc:
+            raise NewConnectionError(self, f"{self.host}: {exc}") from exc
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
     """requests' transport adapter with pools that only connect."""
 
+    def __init__(self, tls: Tls | None, proxy: str) -> None:
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=_NO_RETRIES)
+        self._tls = tls
+        # PySocks connects by itself.
+        self._steps = (_ConnectOnly,) if is_socks(proxy) else (_ConnectOnly, _AnyAddress)
+
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        pool.ConnectionCls = _TlsConnectOnly if pool.scheme == "https" else _ConnectOnly
+        pool.ConnectionCls = type("Connection", (*self._steps, pool.ConnectionCls), {})
         return pool
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        if is_socks(proxy) and importlib.util.find_spec("socks") is None:
+            raise SetupError("a SOCKS proxy needs PySocks: pip install 'shipper-logs[socks]'")
+        if proxy.lower().startswith("https:") and self._tls is not None:
+            options["proxy_ssl_context"] = self._tls.context()
+        return super().proxy_manager_for(proxy, **options)
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:
+        credentials = basic_credentials(proxy)
+        return {"Proxy-Authorization": credentials} if credentials else {}

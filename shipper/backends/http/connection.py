@@ -13,6 +13,7 @@ import io
 import re
 import select
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any
@@ -68,8 +69,8 @@ class Connection:
             raise
 
     def _send(self, request: bytes) -> None:
-        # A server may respond and close before it has read the whole request.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        # A server may respond, or send a TLS alert, and close before it has read the whole request.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
             self._sock.sendall(request)
 
     def _response(self) -> HttpResponse:

@@ -24,6 +24,10 @@ from ...errors import DeliveryError, RetryableError, UnauthorisedError
 from .status import CREDENTIALS
 
 
+class SetupError(Exception):
+    """A setting is wrong in a way that shows only when connections are opened; the text is a sentence for the user."""
+
+
 def classify_failure(exc: BaseException, place: str) -> DeliveryError:
     """Return the error for the events of a request that got no response. ``place``: see `origin`."""
     cause = exc.reason if isinstance(exc, MaxRetryError) and exc.reason is not None else exc
@@ -31,7 +35,27 @@ def classify_failure(exc: BaseException, place: str) -> DeliveryError:
         return UnauthorisedError(f"no such address: {place}: {describe(cause)}")
     if isinstance(cause, ProxyError):
         return _proxy_failure(cause)
+    refused = _certificate_failure(cause)
+    if refused:
+        return UnauthorisedError(f"{place}: {refused}")
     return RetryableError(_reason(cause, place))
+
+
+def _certificate_failure(cause: BaseException) -> str:
+    """What is wrong with our client certificate by the alert of a server; "" when it is something else."""
+    inner = _innermost(cause)
+    alert = (inner.reason or "") if isinstance(inner, ssl.SSLError) else ""
+    if alert.endswith("ALERT_CERTIFICATE_REQUIRED"):
+        return "the server requires a client certificate: set client_cert"
+    if alert.endswith(_REFUSED_CERTIFICATE):
+        return f"the server refuses the client certificate: {describe(cause)}"
+    return ""
+
+
+_REFUSED_CERTIFICATE = (
+    "ALERT_ACCESS_DENIED", "ALERT_BAD_CERTIFICATE", "ALERT_CERTIFICATE_EXPIRED", "ALERT_CERTIFICATE_REVOKED",
+    "ALERT_CERTIFICATE_UNKNOWN", "ALERT_UNKNOWN_CA", "ALERT_UNSUPPORTED_CERTIFICATE",
+)  # fmt: skip
 
 
 def _reason(cause: BaseException, place: str) -> str:
@@ -40,11 +64,14 @@ def _reason(cause: BaseException, place: str) -> str:
     if isinstance(cause, ConnectTimeoutError) and not isinstance(cause, NewConnectionError):
         return f"{place}: no connection in time"
     if isinstance(cause, NewConnectionError):
-        return f"{place}: no connection: {describe(cause)}"
+        return f"{place}: no connection: {describe(cause).rpartition('new connection: ')[2]}"
     if isinstance(cause, ReadTimeoutError) or isinstance(_innermost(cause), TimeoutError):
         return f"{place}: no complete response in time"
     if isinstance(cause, (SSLError, ssl.SSLError)):
-        return f"{place}: TLS: {describe(cause)}"
+        text = f"{place}: TLS: {describe(cause)}"
+        # A server with TLS 1.2 that requires a client certificate says no more than this.
+        is_refused = "ALERT_HANDSHAKE_FAILURE" in text
+        return f"{text}; if the server requires a client certificate, set client_cert" if is_refused else text
     if isinstance(cause, http.client.IncompleteRead):
         return f"{place}: the response was cut"
     if isinstance(cause, ClosedPoolError):
@@ -63,7 +90,7 @@ def _proxy_failure(exc: ProxyError) -> DeliveryError:
 def describe(exc: BaseException) -> str:
     """The innermost cause in one line, without passwords; the exceptions around it only repeat the address."""
     inner = _innermost(exc)
-    text = f"{type(inner).__name__}: {inner}"[:300]
+    text = str(inner) if isinstance(inner, SetupError) else f"{type(inner).__name__}: {inner}"[:300]
     return re.sub(r"//[^/@\s]*@", "//***@", text)
 
 
