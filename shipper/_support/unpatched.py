@@ -69,8 +69,23 @@ def new_rlock() -> Any:
     return original("_thread", "RLock")()
 
 
+def is_fork_pending() -> bool:
+    """Whether this process is going to fork without Python's hooks: uWSGI's first process, before it has workers."""
+    uwsgi: Any = sys.modules.get("uwsgi")
+    try:
+        return uwsgi is not None and uwsgi.worker_id() == 0 and uwsgi.mule_id() == 0 and not uwsgi.i_am_the_spooler()
+    except Exception:  # another module of that name
+        return False
+
+
 def start_thread(target: Callable[[], None], name: str) -> None:
-    """Run `target` in a daemon thread; RuntimeError when the system has no thread left."""
+    """Run `target` in a daemon thread; RuntimeError when none can be started.
+
+    None is started in a process that is going to fork without Python's hooks: if the thread holds the GIL at that
+    moment, the child never gets it.
+    """
+    if is_fork_pending():
+        raise RuntimeError("no thread is started before uWSGI forks its workers")
     if "gevent.monkey" in sys.modules or "eventlet.patcher" in sys.modules:
         original("_thread", "start_new_thread")(target, ())
         return

@@ -10,9 +10,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from .._support import unpatched
 from ..config.settings import Settings
 from .pipeline import Callbacks, Pipeline, early_events, set_pipeline
 from .stderr import warn_on_stderr
+from .uwsgi import call_in_first_worker
 
 if TYPE_CHECKING:
     from .runtime import App
@@ -22,6 +24,7 @@ EXIT_SECONDS = 5.0  # that the end of the interpreter waits for events that are 
 _current: App | None = None
 _lock = threading.RLock()
 _gave_up_at_exit = False
+_has_uwsgi_hook = False
 
 
 def current() -> App | None:
@@ -75,11 +78,26 @@ def replace_app(
     app.supervisor.begin()
     _current = app
     set_pipeline(app.pipeline)
+    _watch_in_uwsgi_worker()
     if before is not None:
         before.supervisor.stop()
         if before.queue is not queue:
             before.queue.close(queue)
     return app
+
+
+def _watch_in_uwsgi_worker() -> None:
+    global _has_uwsgi_hook
+    if unpatched.is_fork_pending() and not _has_uwsgi_hook:
+        _has_uwsgi_hook = True
+        call_in_first_worker(_watch)
+
+
+def _watch() -> None:
+    app = _current
+    if app is not None:
+        app.queue.ensure_current_process()
+        app.supervisor.watch()
 
 
 def take_app() -> App | None:

@@ -66,7 +66,9 @@ class Supervisor:
         self.watch()
 
     def watch(self) -> None:
-        """Supervise the process in a thread."""
+        """Supervise the process in a thread, unless one does already, or uWSGI is going to fork this process."""
+        if not self._finished.is_set() or unpatched.is_fork_pending():
+            return
         self._finished.clear()
         try:
             unpatched.start_thread(self._watch, "shipper-supervisor")

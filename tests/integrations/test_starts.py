@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -11,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ..support.apps import App, shippers_of
@@ -242,3 +244,23 @@ def test_bare_forks_while_another_thread_logs(app: App) -> None:
     app.wait_for(*(f"child {n}" for n in range(10)))
     assert len(shippers_of(app.spool)) <= 1
     assert os.path.isdir(app.spool)
+
+
+@pytest.mark.parametrize("options", [["--enable-threads"], [], ["--enable-threads", "--lazy-apps"]], ids=" ".join)
+def test_uwsgi_with_start_in_the_module(app: App, options: list[str]) -> None:
+    """All workers answer, all records arrive, and all processes end."""
+    uwsgi = shutil.which("uwsgi") or os.environ.get("UWSGI")
+    need(uwsgi, "uWSGI (pip install uwsgi; UWSGI= names one outside the PATH)")
+    app.write(WSGI, "served.py")
+    port = free_port()
+    command = [str(uwsgi), "--http-socket", f"127.0.0.1:{port}", "--module", "served:app", "--master", "--need-app"]
+    app.environment["PYTHONPATH"] = os.pathsep.join([str(app.folder), *filter(None, sys.path)])
+    with app.running(*command, "--processes", "4", "--die-on-term", *options, cwd=app.folder) as process:
+        assert holds(lambda: fetched(f"http://127.0.0.1:{port}/up"), 20), "it did not come up"
+        for n in range(40):
+            assert fetched(f"http://127.0.0.1:{port}/{n}")
+        # uWSGI itself does not end a worker that gets a signal while it is starting.
+        assert holds(lambda: len(psutil.Process(process.pid).children()) >= 4, 20)
+        assert holds(lambda: sum(message.startswith("/") for message in app.messages()) >= 41, 20)
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE)
