@@ -242,9 +242,9 @@ def _requests(data: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _dead_letters(spool: Spool, name: str) -> int:
-    """The lines in a backend's files of dead letters."""
+    """The lines in a backend's files of dead letters, see `delivery.dead_letter_store`."""
     count = 0
-    for suffix in (".ndjson.1", ".ndjson"):
+    for suffix in (".ndjson.kept", ".ndjson.taken", ".ndjson.1", ".ndjson"):
         with contextlib.suppress(OSError), open(open_file(f"{spool.dead}/{name}{suffix}", os.O_RDONLY), "rb") as file:
             while chunk := file.read(1 << 20):
                 count += chunk.count(b"\n")

@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": ".demo.command",
     "status": ".status.command",
     "metrics": ".metrics",
+    "dead": ".dead.command",
     "receiver": ".receiver",
     "send": ".send",
     "pipe": ".pipe.command",

@@ -242,7 +242,8 @@ class Dispatcher:
             self._failures.refusals.note_accepted(entry)
 
     def _dead_letter(self, entry: Entry, event: Event | bytes, error: DeliveryError) -> None:
-        self._dead_letters.write(entry.id, event, error)
+        id = event.id if isinstance(event, Event) else None  # of a replayed event, not that of its frames
+        self._dead_letters.write(id or entry.id, event, error)
         self._settle(entry, DEAD)
         self._warn(f"an event became a dead letter: {error.reason}")
 

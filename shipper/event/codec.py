@@ -24,6 +24,9 @@ SURROGATES = "surrogatepass"
 SCHEMA = 1
 """The version of the layout that `encode` writes, and the only one that `unpack` reads."""
 
+ORIGINAL_ID = "shipper.id"
+"""A key of ``data``: the id under which the event has travelled before. It replaces the id of its frames."""
+
 _FIELDS = (
     "kind", "route", "time", "level", "level_name", "logger", "message", "path", "line", "function", "pid", "process",
     "tid", "thread", "task", "exceptions", "stack", "extra", "context", "data",
@@ -127,6 +130,8 @@ def unpack(payload: bytes, id: EventId | None = None) -> Event:
             ExceptionInfo(relation, kind, name, message, [Frame(*frame) for frame in frames], notes, parent)
             for relation, kind, name, message, frames, notes, parent in values[16]
         ]
+    if values[20] and ORIGINAL_ID in values[20]:
+        id = EventId.from_text(values[20].pop(ORIGINAL_ID)) or id
     return Event(*values[1:], id)  # type: ignore[call-arg] # mypy takes the values for all there are
 
 

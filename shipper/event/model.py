@@ -47,6 +47,16 @@ class EventId(NamedTuple):
     def __str__(self) -> str:
         return f"{self.token.hex()}-{self.seq}"
 
+    @classmethod
+    def from_text(cls, text: object) -> EventId | None:
+        """The id that `str` made this text of; None for anything else."""
+        token, _, seq = text.partition("-") if isinstance(text, str) else ("", "", "")
+        is_id = len(token) == 16 and seq.isascii() and seq.isdigit() and len(seq) <= 20 and int(seq) < 1 << 64
+        try:
+            return cls(bytes.fromhex(token), int(seq)) if is_id else None
+        except ValueError:
+            return None
+
 
 @functools.lru_cache(maxsize=64)
 def _uuid_start(token: bytes, high: int) -> str:

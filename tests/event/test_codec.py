@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shipper.application.record import from_record
 from shipper.errors import UndecodableError
-from shipper.event.codec import sanitize_event, unpack
+from shipper.event.codec import ORIGINAL_ID, sanitize_event, unpack
 from shipper.event.model import MAX_EVENT, Event, EventId
 from shipper.event.truncate import pack
 
@@ -110,6 +110,22 @@ def test_the_id_does_not_travel_inside() -> None:
 
     assert unpack(pack(event), name) == dataclasses.replace(event, id=name)
     assert unpack(pack(event)).id is None
+
+
+def test_an_event_that_has_travelled_before_keeps_its_first_id() -> None:
+    first, second = EventId(b"12345678", 9), EventId(b"00000000", 1)
+    event = Event(message="hi", data={ORIGINAL_ID: str(first), "user": "jill"})
+
+    found = unpack(pack(event), second)
+
+    assert (found.id, found.data) == (first, {"user": "jill"})
+
+
+@pytest.mark.parametrize("text", ["", "x", "12-", "zz34567812345678-1", f"{'0' * 16}-{1 << 64}", 7, None])
+def test_an_original_id_that_is_none_is_passed_over(text: object) -> None:
+    name = EventId(b"00000000", 1)
+
+    assert unpack(pack(Event(data={ORIGINAL_ID: text})), name).id == name
 
 
 def test_sanitize_event_makes_an_event_plain_in_place() -> None:

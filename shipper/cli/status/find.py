@@ -6,6 +6,7 @@ import os
 import pickle
 import pwd
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -173,6 +174,7 @@ def _run_as(uid: int, function: Callable[[], object], writing: int) -> None:
             outcome = function(), None
         except Exception as error:
             outcome = None, error
+        sys.stdout.flush()
         with open(writing, "wb") as file:
             pickle.dump(outcome, file)
     finally:
