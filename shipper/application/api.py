@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..config.environment import resolve
@@ -19,6 +19,7 @@ from .pipeline import BeforeSend, Callbacks, Context
 
 if TYPE_CHECKING:
     from ..report import Report, Status
+    from .server_loggers import ServerLoggers
 
 
 def start(
@@ -28,6 +29,9 @@ def start(
     logger: logging.Logger | str | None = None,
     attach: bool = True,
     keep_attached: bool = False,
+    loggers: Sequence[logging.Logger | str] = (),
+    servers: bool = True,
+    access_logs: bool = False,
     spool: str | os.PathLike[str] | None = None,
     batching: Batching | None = None,
     retry: Retry | None = None,
@@ -48,7 +52,9 @@ def start(
     ``backends``: where events go. ``app``: name of the app (default: the running program's); its processes share one
     shipper process and one folder, ``spool``. ``level``: the handler's (NOTSET). ``logger``: what the handler is
     attached to (the root logger), unless ``attach`` is False. ``keep_attached``: attach it again within seconds when
-    code that configures logging has removed it (False: warn on stderr). ``before_send(event) -> event | None`` gets
+    code that configures logging has removed it (False: warn on stderr). ``loggers``: further loggers, or names of them,
+    that do not propagate to it. ``servers``: loggers of well-known servers that do not propagate are shipped too (True);
+    of their access logs WARNING and above, all with ``access_logs``. ``before_send(event) -> event | None`` gets
     every event before it is masked; None drops it. ``context() -> mapping`` is called for every record. ``overflow``:
     bytes that may wait in this process when the queue is full (8 MiB). ``grace``: seconds without progress after which
     the shipper process ends when no process writes any more (30). ``python``: the interpreter that it runs in.
@@ -67,16 +73,18 @@ def start(
         "grace": grace,
         "python": python,
     }
-    for name, flag in (("attach", attach), ("keep_attached", keep_attached)):
+    flags = {"attach": attach, "keep_attached": keep_attached, "servers": servers, "access_logs": access_logs}
+    for name, flag in flags.items():
         if not isinstance(flag, bool):
             raise ConfigurationError(name, flag, "must be True or False")
     for name, callback in (("before_send", before_send), ("context", context)):
         if callback is not None and not callable(callback):
             raise ConfigurationError(name, callback, "must be callable")
-    target = _logger(logger)
+    target = _logger("logger", logger)
+    named = _loggers(loggers)
     settings = resolve(backends, given)
     callbacks = Callbacks(before_send, context)
-    request = (settings, target if attach else None, keep_attached, callbacks)
+    request = (settings, target if attach else None, named, tuple(flags.values()), callbacks)
     with lock():
         before = current()
         if before is not None and before.request == request:
@@ -84,19 +92,42 @@ def start(
             before.attach_again()
             return
         own = tuple(backend.name for backend in settings.backends)
-        begun = replace_app(with_joined(settings), callbacks, request, own=own, keep_attached=keep_attached)
+        begun = replace_app(
+            with_joined(settings),
+            callbacks,
+            request,
+            own=own,
+            keep_attached=keep_attached,
+            server_loggers=_server_loggers(named, servers, access_logs, settings.level),
+        )
         if attach:
             begun.attach(target, before)
         elif before is not None:
             before.detach()
 
 
-def _logger(logger: logging.Logger | str | None) -> logging.Logger:
+def _logger(setting: str, logger: logging.Logger | str | None) -> logging.Logger:
     if logger is None or isinstance(logger, str):
         return logging.getLogger(logger)
     if not isinstance(logger, logging.Logger):
-        raise ConfigurationError("logger", logger, "must be a logging.Logger or the name of one")
+        raise ConfigurationError(setting, logger, "must be a logging.Logger or the name of one")
     return logger
+
+
+def _loggers(loggers: object) -> tuple[logging.Logger, ...]:
+    if isinstance(loggers, str) or not isinstance(loggers, Sequence):
+        raise ConfigurationError("loggers", loggers, 'must be a list of loggers or their names, as ["gunicorn.error"]')
+    return tuple(_logger("loggers", each) for each in loggers)
+
+
+def _server_loggers(
+    named: tuple[logging.Logger, ...], servers: bool, access_logs: bool, level: int
+) -> ServerLoggers | None:
+    if not (named or servers):
+        return None
+    from .server_loggers import ServerLoggers  # only where shipping starts
+
+    return ServerLoggers(named, servers=servers, access_logs=access_logs, level=level)
 
 
 def stop(timeout: float = 5.0) -> Report | None:

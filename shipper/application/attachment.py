@@ -67,7 +67,7 @@ class Attachment:
     @property
     def is_effective(self) -> bool:
         """Whether a record of the logger reaches a handler of ours: this one, or another one of this package."""
-        return not self.logger.disabled and any(isinstance(each, LocklessHandler) for each in _reached(self.logger))
+        return not self.logger.disabled and is_reached(self.logger)
 
     def check(self) -> bool:
         """Warn on stderr when the handler has been removed, and with ``keep`` attach it again.
@@ -110,6 +110,11 @@ class Attachment:
         replaced, self._replaced_level = self._replaced_level, None
         if replaced is not None and self.logger.level == self._level:
             self.logger.setLevel(replaced)
+
+
+def is_reached(logger: logging.Logger) -> bool:
+    """Whether a handler of this package gets the logger's records."""
+    return any(isinstance(each, LocklessHandler) for each in _reached(logger))
 
 
 def _reached(logger: logging.Logger) -> Iterator[object]:

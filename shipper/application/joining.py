@@ -39,6 +39,7 @@ def join(backend: Any) -> str:
                 before.request,
                 own=pipeline.names,
                 keep_attached=before.keep_attached,
+                server_loggers=before.server_loggers,
             )
             app.attach_like(before)
             known = app.settings.backends[-1]

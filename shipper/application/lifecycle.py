@@ -18,6 +18,7 @@ from .uwsgi import call_in_first_worker
 
 if TYPE_CHECKING:
     from .runtime import App
+    from .server_loggers import ServerLoggers
 
 EXIT_SECONDS = 5.0  # that the end of the interpreter waits for events that are not in the journal yet
 
@@ -44,6 +45,7 @@ def replace_app(
     *,
     own: tuple[str, ...] = (),
     keep_attached: bool = False,
+    server_loggers: ServerLoggers | None = None,
 ) -> App:
     """Put an app in the place of the running one, if any. No event that is logged meanwhile is lost.
 
@@ -66,7 +68,9 @@ def replace_app(
     else:
         queue = Producer(spool.queue, overflow=spool.overflow, overflow_size=settings.overflow)
     pipeline = Pipeline(queue, own, redact=settings.redact, callbacks=callbacks)
-    app = App(settings, pipeline, spool, request, keep_attached=keep_attached)
+    app = App(
+        settings, pipeline, spool, request, keep_attached=keep_attached, server_loggers=server_loggers
+    )
 
     def begin_in_child() -> None:
         app.watch_in_child()

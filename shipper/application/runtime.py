@@ -23,6 +23,7 @@ from ..spool.lock import claim
 from ..transport.producer import Producer
 from .attachment import Attachment
 from .pipeline import Pipeline
+from .server_loggers import ServerLoggers
 from .supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -39,7 +40,14 @@ class App:
     """
 
     def __init__(
-        self, settings: Settings, pipeline: Pipeline, spool: Spool, request: object, *, keep_attached: bool = False
+        self,
+        settings: Settings,
+        pipeline: Pipeline,
+        spool: Spool,
+        request: object,
+        *,
+        keep_attached: bool = False,
+        server_loggers: ServerLoggers | None = None,
     ) -> None:
         self.settings = settings
         self.pipeline = pipeline
@@ -47,6 +55,7 @@ class App:
         self.request = request
         self._since = time.time()
         self.keep_attached = keep_attached
+        self.server_loggers = server_loggers
         self._attachment: Attachment | None = None
         self._is_noted = False
         self.is_ending = False
@@ -79,6 +88,10 @@ class App:
             keep=self.keep_attached,
             on_close=self._on_handler_closed,
         )
+        if before is not None and before.server_loggers not in (None, self.server_loggers):
+            before.server_loggers.detach()
+        if self.server_loggers is not None:
+            self.server_loggers.attach()
 
     def _on_handler_closed(self) -> None:
         # A forked child that has logged nothing yet does not watch its handler, and will log nothing without it.
@@ -104,6 +117,8 @@ class App:
         attachment = self._attachment
         if attachment is None:
             return
+        if self.server_loggers is not None:
+            self.server_loggers.attach()
         if attachment.check():
             note_detached(self.spool, attachment.logger.name)
             self._is_noted = True
@@ -124,6 +139,8 @@ class App:
         attachment, self._attachment = self._attachment, None
         if attachment is not None:
             attachment.detach()
+        if self.server_loggers is not None:
+            self.server_loggers.detach()
         self._clear_note()
 
     # -- waiting -------------------------------------------------------------------------------------------------------
