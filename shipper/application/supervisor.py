@@ -22,7 +22,7 @@ from ..spool.files import get_int, open_file, read_json, reclaim_file
 from ..spool.joined import read_settings, request_join
 from ..spool.kernel import boot_id, namespace
 from ..spool.layout import Spool
-from ..spool.lock import LockInfo, read_pid, running
+from ..spool.lock import LockInfo, lock_journal, read_pid, running
 from ..transport.pipe import bytes_in_pipe
 from .exit_watcher import ProcessExitWatcher
 from .launcher import Launcher, is_shipper_process
@@ -31,6 +31,7 @@ from .stderr import warn_on_stderr
 QUICK_EXIT_SECONDS = 1.0  # a process that lived shorter than this failed at its start
 CRASH_LOOP_STARTS = 20  # so many of them in a row are a crash loop ...
 CRASH_LOOP_PAUSE_SECONDS = 10.0  # ... in which this is the pause between two starts
+RESTORE_SECONDS = 5.0  # that a process has to make again what was removed of its spool
 STOP_SECONDS = 2.0  # that the supervisor's thread has to end
 
 
@@ -45,6 +46,8 @@ class Supervisor:
         self._launcher = Launcher(self._spool)
         self._stopping = threading.Event()
         self._exit_watcher = ProcessExitWatcher()
+        self._pid = 0  # of the shipper process that was last seen
+        self._seen_at = 0.0
         self._finished = threading.Event()
         self._finished.set()
 
@@ -90,7 +93,10 @@ class Supervisor:
             self._maintain()  # first: a process that finds no writer ends
             self.start_if_none_runs()
             self.replace_outdated()  # again: another process may have started one with settings older than ours
-            self._exit_watcher.wait_for_exit(read_pid(self._spool))
+            pid = read_pid(self._spool)
+            if pid:
+                self._pid, self._seen_at = pid, time.monotonic()
+            self._exit_watcher.wait_for_exit(pid)
         self._finished.set()
 
     # -- starting ------------------------------------------------------------------------------------------------------
@@ -105,6 +111,8 @@ class Supervisor:
         _open_locks.add(lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._spool.prepare()  # a cleaner may have removed the rest of it
+            self._refuse_second_process(lock)
             if not host.keep(self._spool):
                 warn_on_stderr("the spool is in use on another host; events wait in memory", self._spool.path)
             elif self._may_start(lock):
@@ -116,6 +124,18 @@ class Supervisor:
         finally:
             _open_locks.discard(lock)
             os.close(lock)
+
+    def _refuse_second_process(self, lock: int) -> None:
+        """BlockingIOError when a process works on the journal whose lock file a cleaner has removed.
+
+        When the journal was removed too, that process makes both again: it is left some seconds to do so.
+        """
+        journal = lock_journal(self._spool)
+        if journal >= 0:
+            os.close(journal)
+        is_new = not LockInfo.read(lock).started
+        if is_new and is_shipper_process(self._pid) and time.monotonic() - self._seen_at < RESTORE_SECONDS:
+            raise BlockingIOError
 
     def _may_start(self, lock: int) -> bool:
         """False during the pause after starts that failed at once. Notes the start in the lock file."""
@@ -167,6 +187,7 @@ class Supervisor:
             lock = open_file(self._spool.lock, os.O_RDWR | os.O_CREAT)
             opened.callback(os.close, lock)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._refuse_second_process(lock)
             if not host.keep(self._spool):
                 return False
             pipe = self._open_pipe()

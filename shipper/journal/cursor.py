@@ -12,6 +12,7 @@ distributed.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 
@@ -25,6 +26,7 @@ from .reader import count_events
 from .segments import Position, segments
 
 BACKLOG = 16 * 1024 * 1024  # bytes not read yet from which on new errors need not wait for them
+FILE_SECONDS = 1.0  # between two looks whether the file is still there
 BACKLOG_SECONDS = 0.5  # between two looks at how many there are
 
 
@@ -51,6 +53,7 @@ class Cursor:
         self._backlog = backlog
         self._clock = clock
         self._looked_at = float("-inf")
+        self._checked_at = clock()
         self._delivered = 0  # when the backlog was last looked at
         self._state = load_cursor(path) or CursorState(Position((segments(folder) or [1])[0], 0))
         self._lanes = Lanes(
@@ -134,8 +137,16 @@ class Cursor:
         """
         for entry in self._lanes.settled():
             self._count(entry)
-        if save and not self.is_saved:
+        if save and (not self.is_saved or self._was_removed()):
             self._save()
+
+    def _was_removed(self) -> bool:
+        """Whether a cleaner has removed the file, about once a second."""
+        now = self._clock()
+        if now - self._checked_at < FILE_SECONDS:
+            return False
+        self._checked_at = now
+        return not os.path.lexists(self._path)
 
     def _count(self, entry: Entry) -> None:
         outcome = entry.outcome or ""

@@ -133,12 +133,20 @@ class Reader:
                     raise
                 return b""  # missing or foreign
         try:
-            return os.pread(self._fd, CHUNK, self.position.offset)
+            data = os.pread(self._fd, CHUNK, self.position.offset)
+            if not data and self._was_restored():
+                self.close()
+            return data
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
             # A block that the disk can't read counts as damage; reading goes on after it.
             return b"\0" * (_BLOCK - self.position.offset % _BLOCK)
+
+    def _was_restored(self) -> bool:
+        """Whether a cleaner has removed the open segment, and the writer has made it again."""
+        path = segment_path(self._folder, self.position.segment)
+        return not os.fstat(self._fd).st_nlink and os.path.lexists(path)
 
     def close(self) -> None:
         if self._fd >= 0:

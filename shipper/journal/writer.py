@@ -20,6 +20,7 @@ from .segments import Position, segment_path, segments
 
 MAX_FOREIGN_FILES = 100  # numbers in a row that are passed over because something else has their place
 _TAIL = 4 * frame.MAX_FRAME
+_CHUNK = 1024 * 1024
 
 
 class Writer:
@@ -154,6 +155,41 @@ class Writer:
             os.ftruncate(self._fd, self._offset - len(half))
         self.close()
         self._fd, self._number, self._offset = fd, number, len(half)
+
+    def read_from(self, position: Position) -> bytes:
+        """What is in the segment from a position on; all of it when the position is in an earlier one."""
+        if self._fd < 0:
+            return b""
+        begin = position.offset if position.segment == self._number else 0
+        pieces = []
+        while piece := os.pread(self._fd, _CHUNK, begin):
+            pieces.append(piece)
+            begin += len(piece)
+        return b"".join(pieces)
+
+    def restore(self) -> bool:
+        """Make the segment again when it was removed while it is written to, with everything in it; whether it was.
+
+        OSError when that can't be done now. Only by the process that holds the lock of the spool.
+        """
+        path = segment_path(self._folder, self._number)
+        if self._fd < 0 or os.path.lexists(path):
+            return False
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self._folder, 0o700)
+        beside = os.path.join(self._folder, "next")
+        fd = open_file(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        try:
+            offset = 0
+            while offset < self._offset and (copied := os.sendfile(fd, self._fd, offset, self._offset - offset)):
+                offset += copied
+            os.rename(beside, path)
+        except OSError:
+            os.close(fd)
+            raise
+        os.close(self._fd)
+        self._fd = fd
+        return True
 
     def _free_number(self) -> int:
         number = self._number + 1

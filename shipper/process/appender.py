@@ -12,6 +12,7 @@ import errno
 import os
 from collections.abc import Callable
 
+from ..journal.segments import Position
 from ..journal.writer import Writer
 from ..transport import frame
 from ..transport.pipe import bytes_in_pipe
@@ -28,6 +29,7 @@ class Appender:
 
     def __init__(self, pipe: int, writer: Writer, quota: Quota | None = None) -> None:
         self._pipe = pipe
+        self._earlier: list[int] = []  # FIFOs that were removed, until their writers have left them
         self._writer = writer
         self._quota = quota
 
@@ -79,7 +81,47 @@ class Appender:
 
         It may end inside one after a splice, after the disk took a part, or after an intake was killed.
         """
-        return bytes_in_pipe(self._pipe) == 0 or self._writer.ends_whole()
+        return (not self._earlier and bytes_in_pipe(self._pipe) == 0) or self._writer.ends_whole()
+
+    # -- after a cleaner ---------------------------------------------------------------------------------------------
+
+    def follow(self, pipe: int) -> bool:
+        """Read this FIFO, and the earlier one until its writers have left it; False while the border is inside a frame.
+
+        The number of the earlier one becomes that of the new one: others have it too.
+        """
+        if not self._writer.ends_whole():
+            return False
+        self._earlier.append(os.dup(self._pipe))
+        os.dup2(pipe, self._pipe, inheritable=False)
+        os.close(pipe)
+        return True
+
+    @property
+    def has_earlier(self) -> bool:
+        """Whether a FIFO that was removed has writers."""
+        return bool(self._earlier)
+
+    def splice_earlier(self) -> int:
+        """Move what is in earlier FIFOs into the journal; how many bytes. Raises what `splice` raises."""
+        taken = 0
+        for pipe in list(self._earlier):
+            with contextlib.suppress(BlockingIOError):
+                moved = self._writer.splice(pipe, self._space())
+                self._grew(moved)
+                taken += moved
+                if not moved:
+                    self._earlier.remove(pipe)
+                    os.close(pipe)
+        return taken
+
+    def restore(self) -> bool:
+        """Make the journal's last segment again when it was removed; whether it was. OSError when that fails."""
+        return self._writer.restore()
+
+    def read_from(self, position: Position) -> bytes:
+        """What is in the last segment from a position on; while intake runs it may end inside a frame."""
+        return self._writer.read_from(position)
 
     def _space(self, extra: int = 0) -> int:
         """Bytes to append now: up to the end of the segment and to the quota, or the rest of a frame beyond them."""

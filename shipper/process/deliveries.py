@@ -58,6 +58,11 @@ class Deliveries:
         """The highest segment that a cursor has reached."""
         return max((cursor.position.segment for cursor in self._cursors.values()), default=1)
 
+    @property
+    def names(self) -> list[str]:
+        """Of the backends that are delivered to."""
+        return list(self._cursors)
+
     def has_cursor(self, name: str) -> bool:
         """Whether a backend of this name is delivered to."""
         return name in self._cursors

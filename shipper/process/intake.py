@@ -59,11 +59,13 @@ class Intake:
         self.full = threading.Event()  # the journal has reached its quota
         self.space_made = threading.Event()
         self.adopting = threading.Event()  # set once the drops in `adopted` can be accounted for
+        self.restoring = threading.Event()  # set once a second, while the spool's lock is ours
         self.trouble = ""  # the disk's last error, "" when it takes events
         self.adopted: queue.SimpleQueue[OrphanedOverflow] = queue.SimpleQueue()
         self._late: deque[tuple[bytes, Callable[[], None]]] = deque()
         self._known: set[str] = set()
         self._pipe = pipe
+        self._coming: int | None = None  # the reading end of a FIFO that was made anew
         self._appender = appender
         self._overflows = overflows
         self._fsync = fsync
@@ -79,7 +81,9 @@ class Intake:
         poller.register(self._pipe, select.POLLIN)
         while not self.stopping.is_set():
             try:
-                self._take(poller)
+                self._restore()
+                if self._take_earlier():
+                    self._take(poller)
                 self._sync()
                 self._append_late()
                 self._adopt()
@@ -89,6 +93,28 @@ class Intake:
                 if not self._appender.begin_new_segment(error):
                     self._wait_for_disk(error)
         self._appender.close()
+
+    # -- after a cleaner ---------------------------------------------------------------------------------------------
+
+    def follow(self, pipe: int) -> None:
+        """Read this FIFO instead, which is at the queue's path by now; the earlier one until its writers are gone."""
+        self._coming = pipe
+
+    def _restore(self) -> None:
+        if self.restoring.is_set():
+            self.restoring.clear()
+            if self._appender.restore():
+                _log.warning("the journal was removed, and made again with its last segment")
+        if self._coming is not None and self._appender.follow(self._coming):
+            self._coming = None
+
+    def _take_earlier(self) -> bool:
+        """Take what is in earlier FIFOs; whether the journal ends at a frame's border, so that others may be read."""
+        if not self._appender.has_earlier:
+            return True
+        if self._appender.splice_earlier():
+            self._took()
+        return self._appender.is_at_border()
 
     # -- the pipe ----------------------------------------------------------------------------------------------------
 
@@ -122,6 +148,7 @@ class Intake:
         """The journal has grown."""
         if self.trouble:
             _log.warning("journal: the disk takes events again")
+        self.restoring = threading.Event()  # set once a second, while the spool's lock is ours
         self.trouble = ""
         self._retry_seconds = 0.0
         self.full.clear()
@@ -129,7 +156,7 @@ class Intake:
 
     def _writers_are_gone(self) -> None:
         self._adopt(now=True)  # before `eof`: an event in an overflow was accepted as much as one in the pipe
-        if self.adopting.is_set():
+        if self.adopting.is_set() and not self._appender.has_earlier and self._coming is None:
             self.eof.set()
         self._on_change()
         self.stopping.wait(NO_WRITERS_SECONDS)

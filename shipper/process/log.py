@@ -26,6 +26,17 @@ class _SpoolFileHandler(logging.handlers.RotatingFileHandler):
         fd = reclaim_file(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         return open(fd, "a", encoding=self.encoding, errors=self.errors)
 
+    def reopen_if_removed(self) -> None:
+        """Write to a new file when a cleaner has removed the open one."""
+        with contextlib.suppress(OSError):
+            if self.stream is not None and not os.fstat(self.stream.fileno()).st_nlink:
+                self.acquire()
+                try:
+                    self.stream.close()
+                    self.stream = self._open()
+                finally:
+                    self.release()
+
 
 class _RepeatFilter(logging.Filter):
     """Lets a message through once in `REPEAT_SECONDS`; the next one says how often it was repeated meanwhile."""
@@ -52,6 +63,13 @@ def _key(record: logging.LogRecord) -> str:
     """The message's format and the beginnings of its text arguments, without the numbers."""
     arguments = record.args if isinstance(record.args, tuple) else ()
     return "\0".join([str(record.msg), *(text[:_KEY_CHARACTERS] for text in arguments if isinstance(text, str))])
+
+
+def reopen_if_removed() -> None:
+    """Make the file of the log again when a cleaner has removed it."""
+    for handler in logging.getLogger(NAME).handlers:
+        if isinstance(handler, _SpoolFileHandler):
+            handler.reopen_if_removed()
 
 
 def set_up(path: str, app: str) -> logging.Logger:

@@ -40,7 +40,11 @@ def main(pipe: int, lock: int, joins: int) -> NoReturn:
     _close_stdin()
     log.set_up(Spool(settings.spool).log, settings.app)
     grow_pipe(pipe)
-    lock_file = LockFile(lock)
+    try:
+        lock_file = LockFile(lock, Spool(settings.spool))
+    except BlockingIOError:  # its lock file was removed
+        _log.warning("another process works on the journal in %s", settings.spool)
+        os._exit(0)
     lock_file.publish(settings)
     _use_batch_scheduling()
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -18,7 +18,6 @@ from ..config.limits import Spooling
 from ..config.settings import Settings
 from ..journal.account import Account
 from ..journal.writer import Writer
-from ..spool import host
 from ..spool.layout import Spool
 from ..transport.frame import MAX_FRAME
 from ..transport.orphans import count_events, write_orphan
@@ -33,6 +32,7 @@ from .recovery import Recovery
 from .retention import Retention
 from .status_writer import StatusWriter
 from .threads import EXIT_FAILED, Threads, block_fatal_signals
+from .upkeep import SpoolLostError, Upkeep
 
 HAND_OVER = signal.SIGUSR1  # end at once: a process with other settings takes over
 TICK_SECONDS = 0.05  # between two rounds of the main thread
@@ -79,6 +79,7 @@ class Service:
         self._status = StatusWriter(spool.status, self._account, self._intake, self._deliveries, overflows=overflows)
         self._recovery = Recovery(spool.overflow, pipe, self._appender, self._intake, self._account)
         self._retention = Retention(spool, settings.spooling, self._account, self._intake, self._deliveries)
+        self._upkeep = Upkeep(spool, lock_file, self._intake, self._deliveries, pipe)
         self._drain = Drain(settings.grace)
 
     # -- signals only set flags: the main thread reads them ----------------------------------------------------------
@@ -172,7 +173,8 @@ class Service:
         if now - self._cleaned_at < HOUSEKEEPING_SECONDS:
             return
         self._cleaned_at = now
-        self._end_if_taken_over()
+        self._keep_spool()
+        self._joins = self._upkeep.open_joins(self._joins)
         with contextlib.suppress(OSError):
             self._account.save()
         with contextlib.suppress(OSError):
@@ -181,13 +183,18 @@ class Service:
         with contextlib.suppress(OSError):
             self._recovery.look()
 
-    def _end_if_taken_over(self) -> None:
-        """End at once, without another write, when another host uses the spool: there is one writer of a journal."""
-        with contextlib.suppress(OSError):
-            if not host.keep(self._spool):
-                _log.error("the process ends because another host has taken over the spool %s", self._spool.path)
-                logging.shutdown()
-                os._exit(EXIT_FAILED)
+    def _keep_spool(self) -> None:
+        """End at once, without another write into the spool, when another process has it: a journal has one writer."""
+        try:
+            self._upkeep.look()
+        except OSError as error:
+            _log.warning("a part of the spool can't be made again: %s", error)
+        except SpoolLostError as error:
+            _log.error("the process ends because %s uses the spool %s", error, self._spool.path)
+            with contextlib.suppress(OSError):
+                self._upkeep.relay(self._appender.read_from(min(self._deliveries.durable)))
+            logging.shutdown()
+            os._exit(EXIT_FAILED)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -208,7 +215,9 @@ class Service:
     def _is_over(self) -> bool:
         if self._handed_over or self._drain.is_out_of_time:
             return True
-        return self._drain.is_draining and self._intake.eof.is_set() and self._is_drained()
+        if not self._drain.is_draining or not self._intake.eof.is_set() or not self._is_drained():
+            return False
+        return not self._upkeep.has_other_queue()
 
     def _is_drained(self) -> bool:
         return not self._intake.trouble and self._intake.adopted.empty() and self._deliveries.is_drained

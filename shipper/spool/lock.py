@@ -87,6 +87,26 @@ def running(spool: Spool) -> LockInfo | None:
     return None
 
 
+def lock_journal(spool: Spool) -> int:
+    """Lock the journal's folder as well as the lock file, which may be removed; the descriptor, -1 without such locks.
+
+    BlockingIOError when a process works on the journal.
+    """
+    try:
+        journal = os.open(spool.journal, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return -1
+    try:
+        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(journal)
+        raise
+    except OSError:  # NFS locks only what is open for writing
+        os.close(journal)
+        return -1
+    return journal
+
+
 def read_pid(spool: Spool) -> int:
     """The pid of the last process that held the lock; 0 when it has not written one yet, -1 in another container."""
     try:

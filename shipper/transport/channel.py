@@ -156,6 +156,16 @@ class Channel:
             self._pipe.wait_cooperatively(milliseconds(left))
             self._drain_once()
 
+    def maintain(self) -> None:
+        """Keep the files from cleaners, and offer again what is left in a FIFO that was removed."""
+        left = self._pipe.take_earlier()
+        for view in frame.scan(left, complete=True).frames:
+            self.offer([left[view.start : view.end]], frame.MAX_LEVEL)
+        self.overflow.touch()
+        if self._mirror is not None and not self._mirror.touch():
+            self._mirror.forget()
+            self._mirror, self.note = None, self._begin_mirror
+
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def forget(self) -> None:

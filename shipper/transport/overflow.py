@@ -210,6 +210,21 @@ class Overflow:
             self._reset()
         self._own = own
 
+    def touch(self) -> None:
+        """Keep the file from cleaners. One that was removed is made again with what is in it."""
+        with self._lock, contextlib.suppress(OSError):
+            own = self._own
+            if own is None or self._inside or not own.is_own():
+                return
+            if os.fstat(own.number).st_nlink:
+                os.utime(own.number)
+                return
+            waiting = os.pread(own.number, self._end, 0)
+            self._create()
+            assert self._own is not None
+            os.pwrite(self._own.number, waiting, 0)
+            own.close()
+
     def forget(self) -> None:
         """In a forked child: close the descriptor of the parent's file, which stays the parent's."""
         if self._own is not None:

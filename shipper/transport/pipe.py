@@ -19,6 +19,7 @@ from .descriptors import OwnDescriptor
 PIPE_BYTES = 1024 * 1024
 POLL_MS = 50
 _NAP_MS = 5
+_UNREAD_SECONDS = 5.0  # for which a removed FIFO is left to the shipper process
 _F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
 
 
@@ -40,6 +41,7 @@ class Pipe:
         self.path = path
         self.closed = False
         self._own: OwnDescriptor | None = None
+        self._earlier: list[tuple[OwnDescriptor, float]] = []  # of FIFOs that were removed, and since when
 
     def open(self) -> int:
         """The number of the open FIFO. OSError when it can't be opened, or once closed."""
@@ -75,6 +77,43 @@ class Pipe:
         weakref.finalize(self, own.close).atexit = False
         return own
 
+    def follow(self) -> None:
+        """Open the FIFO again when another one is at the path, or make it when a cleaner has removed it. OSError.
+
+        The earlier one stays open until it has been read.
+        """
+        before = self._own
+        if before is None or self.closed:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            found = os.lstat(self.path)
+            if (found.st_dev, found.st_ino) == before.identity and before.is_own():
+                return
+        os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(self.path, 0o600)
+        self._own = None
+        try:
+            self._reopen()
+        except OSError:
+            self._own = before
+            raise
+        self._earlier.append((before, time.monotonic()))
+
+    def take_earlier(self) -> bytes:
+        """What is left in an earlier FIFO that no process reads any more, once: it ends with the last descriptor."""
+        for each in list(self._earlier):
+            own, since = each
+            with contextlib.suppress(OSError):
+                if own.is_own() and bytes_in_pipe(own.number):
+                    if time.monotonic() - since < _UNREAD_SECONDS:
+                        continue
+                    fcntl.flock(own.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return os.read(own.number, PIPE_BYTES)
+            self._earlier.remove(each)
+            own.close()
+        return b""
+
     def wait_writable(self, milliseconds: int) -> None:
         """Block this thread until the pipe has space, at most so long; also where an event loop patches `select`."""
         try:
@@ -99,13 +138,15 @@ class Pipe:
         self.closed = True
         if self._own is not None:
             self._own.disable()
+        for own, _ in self._earlier:
+            own.close()
 
 
 def _open_fifo(path: str) -> int:
     # For reading too: then opening never waits for a reader, and a dead reader raises no SIGPIPE.
     fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     found = os.fstat(fd)
-    if not stat.S_ISFIFO(found.st_mode) or found.st_uid != os.geteuid():
+    if not stat.S_ISFIFO(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         os.close(fd)
         raise OSError(errno.EBADF, "not a FIFO of this user", path)
     grow_pipe(fd)

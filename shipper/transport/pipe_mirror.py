@@ -162,6 +162,16 @@ class PipeMirror:
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
+    def touch(self) -> bool:
+        """Keep the file from cleaners; False when it was removed."""
+        try:
+            if not os.stat(self._path, follow_symlinks=False).st_nlink:
+                return False
+            os.utime(self._path)
+        except OSError:
+            return False
+        return True
+
     def forget(self) -> None:
         """In a forked child: let go of the parent's file, which stays the parent's."""
         self._close_memory()

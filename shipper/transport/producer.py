@@ -145,9 +145,16 @@ class Producer:
         raise queue.Full(reason)
 
     def maintain(self) -> None:
-        """Open the pipe again when other code has closed it. Called about once a second, by any thread."""
+        """Open again what other code has closed, make again what a cleaner has removed, and keep the rest from it.
+
+        Called about once a second, by one thread.
+        """
+        if self.closed:
+            return
         with contextlib.suppress(OSError):
             self._pipe.open()
+            self._pipe.follow()
+        self._current().maintain()
 
     def drop(self, reason: str, level: int) -> None:
         """Count an event that its process decided not to send, under an id of its own."""

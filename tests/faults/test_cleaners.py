@@ -1,0 +1,145 @@
+"""A cleaner removes parts of the spool while the application runs: nothing is lost, and no journal has two writers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shipper.spool.layout import Spool
+
+from ..support.apps import App, shippers_of
+from ..support.servers import Reply, Server
+from ..support.waiting import wait_until
+
+
+@pytest.fixture
+def app(spool: Path, tmp_path: Path) -> Iterator[App]:
+    with Server() as server:
+        made = App(server, spool / "s", tmp_path)
+        yield made
+        made.wait_for_end(30)
+
+
+WORK = """
+begin()
+n = 0
+while not os.path.exists(sys.argv[1]):
+    log.info("{name} %d", n)
+    n += 1
+    time.sleep(0.01)
+report = shipper.stop(30)
+print(n, report.flushed, dict(report.dropped), report.waiting)
+"""
+
+
+def everything(spool: Path) -> None:
+    while spool.exists():  # it is written to meanwhile
+        with contextlib.suppress(OSError):
+            shutil.rmtree(spool)
+            return
+
+
+def remove(*names: str) -> Callable[[Path], None]:
+    def work(spool: Path) -> None:
+        for name in names:
+            path = spool / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    work.__name__ = " ".join(names)
+    return work
+
+
+def segments(spool: Path) -> None:
+    for path in (spool / "journal").iterdir():
+        path.unlink()
+
+
+def old(spool: Path) -> None:
+    """What a cleaner found that goes by age before they were touched."""
+    remove("lock", "app", "host", "joins", "dead", "damaged")(spool)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [everything, remove("lock"), remove("queue"), remove("journal"), segments, remove("cursors"), old],
+    ids=lambda work: work.__name__,
+)
+def test_no_event_is_lost_and_no_second_process_starts(app: App, work: Callable[[Path], None]) -> None:
+    end = app.folder / "end"
+    first, second = (app.write(WORK.format(name=name), f"{name}.py") for name in "AB")
+    with app.running(sys.executable, str(first), str(end)) as a:
+        app.wait_for("A 5", timeout=30)
+        pid = app.wait_for_shipper()
+        work(app.spool)
+        wait_until(lambda: _is_complete(app.spool), 30, "the spool to be complete again")
+        count = len(app.messages())
+        wait_until(lambda: len(app.messages()) > count + 5, 30, "events that are logged now")
+        with app.running(sys.executable, str(second), str(end)) as b:
+            app.wait_for("B 5", timeout=30)
+            assert shippers_of(app.spool) == [app.pid()] == [pid]
+            end.touch()
+            said = [process.communicate(timeout=60)[0].splitlines()[-1] for process in (a, b)]
+
+    counts = [int(line.split()[0]) for line in said]
+    assert [line.split(" ", 1)[1] for line in said] == ["True {} 0"] * 2
+    app.wait_for(*(f"{name} {n}" for name, count in zip("AB", counts, strict=True) for n in range(count)), timeout=30)
+    assert set(Counter(app.ids()).values()) == {1}
+
+
+def _is_complete(spool: Path) -> bool:
+    place = Spool(str(spool))
+    names = (place.queue, place.joins, place.lock, place.app, place.host, place.journal, place.dead, place.damaged)
+    return all(map(os.path.exists, names)) and bool(list(Path(place.journal).glob("*.seg")))
+
+
+def test_what_the_process_needs_never_looks_old(app: App) -> None:
+    with app.running(sys.executable, str(app.write(WORK.format(name="A"))), str(app.folder / "end")) as process:
+        app.wait_for("A 5", timeout=30)
+        since = time.time()
+        wait_until(lambda: all(each.lstat().st_mtime > since for each in app.spool.rglob("*")), 30, "all to be touched")
+        (app.folder / "end").touch()
+        process.communicate(timeout=60)
+
+
+def test_a_dead_letter_finds_its_folder_again(spool: Path, tmp_path: Path) -> None:
+    with Server([Reply(400)], default=Reply(200)) as server:
+        app = App(server, spool, tmp_path)
+        (spool / "ready").touch()
+        with app.running(
+            sys.executable,
+            str(
+                app.write("""
+begin()
+while os.path.exists(os.path.join(os.environ["TEST_SPOOL"], "ready")):
+    time.sleep(0.01)
+log.info("refused")
+log.info("after")
+print(shipper.stop(30).flushed)
+""")
+            ),
+        ) as process:
+            app.wait_for_shipper()
+            wait_until((spool / "dead").exists)
+            os.rmdir(spool / "dead")
+            os.rmdir(spool / "damaged")
+            (spool / "ready").unlink()
+            assert process.communicate(timeout=60)[0].splitlines()[-1] == "True"
+        assert (spool / "dead" / "trakerr.ndjson").read_text().count("\n") == 1
+        app.wait_for_end(30)
+
+
+def test_the_folder_of_an_application_that_has_ended_is_not_made_again(app: App) -> None:
+    app.run("begin(); log.info('x')")
+    pids = shippers_of(app.spool)
+    everything(app.spool)
+
+    wait_until(lambda: not [pid for pid in pids if os.path.exists(f"/proc/{pid}")], 60, "the process's end")
+    assert not app.spool.exists()
