@@ -110,7 +110,7 @@ def test_what_the_process_needs_never_looks_old(app: App) -> None:
 
 
 def test_a_dead_letter_finds_its_folder_again(spool: Path, tmp_path: Path) -> None:
-    with Server([Reply(400)], default=Reply(200)) as server:
+    with Server([Reply(200), Reply(400)], default=Reply(200)) as server:
         app = App(server, spool, tmp_path)
         (spool / "ready").touch()
         with app.running(
@@ -118,6 +118,8 @@ def test_a_dead_letter_finds_its_folder_again(spool: Path, tmp_path: Path) -> No
             str(
                 app.write("""
 begin()
+log.info("first")
+assert shipper.flush(30)
 while os.path.exists(os.path.join(os.environ["TEST_SPOOL"], "ready")):
     time.sleep(0.01)
 log.info("refused")
@@ -126,8 +128,7 @@ print(shipper.stop(30).flushed)
 """)
             ),
         ) as process:
-            app.wait_for_shipper()
-            wait_until((spool / "dead").exists)
+            app.wait_for("first", timeout=30)
             os.rmdir(spool / "dead")
             os.rmdir(spool / "damaged")
             (spool / "ready").unlink()
