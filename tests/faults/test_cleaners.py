@@ -110,7 +110,7 @@ def test_what_the_process_needs_never_looks_old(app: App) -> None:
 
 
 def test_a_dead_letter_finds_its_folder_again(spool: Path, tmp_path: Path) -> None:
-    with Server([Reply(200), Reply(400)], default=Reply(200)) as server:
+    with Server(lambda request: Reply(400 if b"refused" in request.body else 200)) as server:
         app = App(server, spool, tmp_path)
         (spool / "ready").touch()
         with app.running(
