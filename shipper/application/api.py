@@ -53,7 +53,7 @@ def start(
     shipper process and one folder, ``spool``. ``level``: the handler's (NOTSET). ``logger``: what the handler is
     attached to (the root logger), unless ``attach`` is False. ``keep_attached``: attach it again within seconds when
     code that configures logging has removed it (False: warn on stderr). ``loggers``: further loggers, or names of them,
-    that do not propagate to it. ``servers``: loggers of well-known servers that do not propagate are shipped too (True);
+    that do not propagate to it. ``servers``: loggers of known servers that do not propagate are shipped too (True);
     of their access logs WARNING and above, all with ``access_logs``. ``before_send(event) -> event | None`` gets
     every event before it is masked; None drops it. ``context() -> mapping`` is called for every record. ``overflow``:
     bytes that may wait in this process when the queue is full (8 MiB). ``grace``: seconds without progress after which
