@@ -42,6 +42,8 @@ def start(
     overflow: int | None = None,
     grace: float | None = None,
     python: str | None = None,
+    exit_wait: bool | None = None,
+    exit_timeout: float | None = None,
 ) -> None:
     """Ship what is logged from now on, and make sure that a shipper process runs.
 
@@ -58,6 +60,9 @@ def start(
     every event before it is masked; None drops it. ``context() -> mapping`` is called for every record. ``overflow``:
     bytes that may wait in this process when the queue is full (8 MiB). ``grace``: seconds without progress after which
     the shipper process ends when no process writes any more (30). ``python``: the interpreter that it runs in.
+    ``exit_wait``: whether the end of the interpreter waits until events are delivered (True), or only until they are in
+    the journal (False); default True where the process belongs to PID 1 of a container, whose end kills the shipper
+    process too. ``exit_timeout``: seconds that it waits at most (5).
 
     Raises ConfigurationError, before anything is started.
     """
@@ -72,6 +77,8 @@ def start(
         "overflow": overflow,
         "grace": grace,
         "python": python,
+        "exit_wait": exit_wait,
+        "exit_timeout": exit_timeout,
     }
     flags = {"attach": attach, "keep_attached": keep_attached, "servers": servers, "access_logs": access_logs}
     for name, flag in flags.items():

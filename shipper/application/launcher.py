@@ -116,6 +116,27 @@ class Launcher:
                 self._children.remove(child)
 
 
+_adopted: set[int] = set()  # shipper processes whose parent this process is, because it is PID 1
+
+
+def reap_adopted(pid: int) -> None:
+    """As PID 1 of a container, collect the exit status of this shipper process, and of earlier ones, once they end.
+
+    Their own parent has ended, so they are children of PID 1: elsewhere of an init that collects it.
+    """
+    if os.getpid() != 1:
+        return
+    if pid > 1:
+        _adopted.add(pid)
+    for each in list(_adopted):
+        try:
+            has_ended = os.waitpid(each, os.WNOHANG)[0] == each
+        except ChildProcessError:  # collected by the application's own code, or not a child
+            has_ended = each != pid
+        if has_ended:
+            _adopted.discard(each)
+
+
 def _import_path() -> list[str]:
     """sys.path in absolute terms, without entries relative to a working directory that no longer exists."""
     found = []

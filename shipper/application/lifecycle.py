@@ -7,24 +7,20 @@ import dataclasses
 import os
 import sys
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from .._support import unpatched
 from ..config.settings import Settings
-from .pipeline import Callbacks, Pipeline, early_events, set_pipeline
-from .stderr import warn_on_stderr
+from .exit import ExitFlush
+from .pipeline import Callbacks, Pipeline, set_pipeline
 from .uwsgi import call_in_first_worker
 
 if TYPE_CHECKING:
     from .runtime import App
     from .server_loggers import ServerLoggers
 
-EXIT_SECONDS = 5.0  # that the end of the interpreter waits for events that are not in the journal yet
-
 _current: App | None = None
 _lock = threading.RLock()
-_gave_up_at_exit = False
 _has_uwsgi_hook = False
 
 
@@ -111,21 +107,12 @@ def take_app() -> App | None:
     return app
 
 
+_flush = ExitFlush()
+
+
 @atexit.register
 def _flush_at_exit() -> None:
-    """Wait until all events are in the journal, where they are safe. Nothing is closed: more may be logged."""
-    global _gave_up_at_exit
-    app = _current
-    if app is None or not app.pipeline.names:
-        early_events.warn_unshipped()
-    if app is None or _gave_up_at_exit:
-        return
-    app.is_ending = True
-    app.check_attachment()
-    if app.flush(time.monotonic() + EXIT_SECONDS, delivered=False) or app.supervisor.drain_pipe():
-        return
-    _gave_up_at_exit = True  # multiprocessing's finalizers call this once more
-    warn_on_stderr("at exit some events were not in the journal yet; they are in memory, or counted as dropped")
+    _flush(_current)
 
 
 def _flush_at_end_of_worker() -> None:

@@ -60,6 +60,8 @@ class App:
         self._is_noted = False
         self.is_ending = False
         """Whether the interpreter is ending: no thread can be started."""
+        self.is_inherited = False
+        """Whether this process is a forked child, and its parent started the app."""
         self.supervisor = Supervisor(settings, since=self._since, maintain=self._maintain)
 
     @property
@@ -68,6 +70,7 @@ class App:
 
     def watch_in_child(self) -> None:
         """Supervise in a forked child, which has none of its parent's threads."""
+        self.is_inherited = True
         self.supervisor = Supervisor(self.settings, since=self._since, maintain=self._maintain)
         self.supervisor.watch()
 

@@ -25,7 +25,7 @@ from ..spool.layout import Spool
 from ..spool.lock import LockInfo, lock_journal, read_pid, running
 from ..transport.pipe import bytes_in_pipe
 from .exit_watcher import ProcessExitWatcher
-from .launcher import Launcher, is_shipper_process
+from .launcher import Launcher, is_shipper_process, reap_adopted
 from .stderr import warn_on_stderr
 
 QUICK_EXIT_SECONDS = 1.0  # a process that lived shorter than this failed at its start
@@ -87,6 +87,10 @@ class Supervisor:
             self._exit_watcher.close()
         self._launcher.reap(wait=True)
 
+    def reap(self) -> None:
+        """Collect the exit statuses of the processes that `start_if_none_runs` has started, which have forked."""
+        self._launcher.reap(wait=True)
+
     def _watch(self) -> None:
         while not self._stopping.is_set():
             self._launcher.reap()
@@ -97,6 +101,7 @@ class Supervisor:
             if pid:
                 self._pid, self._seen_at = pid, time.monotonic()
             self._exit_watcher.wait_for_exit(pid)
+            reap_adopted(pid)
         self._finished.set()
 
     # -- starting ------------------------------------------------------------------------------------------------------
@@ -140,6 +145,7 @@ class Supervisor:
     def _may_start(self, lock: int) -> bool:
         """False during the pause after starts that failed at once. Notes the start in the lock file."""
         last = LockInfo.read(lock)
+        reap_adopted(last.pid)
         age = time.time() - last.started
         is_recent = 0.0 <= age < CRASH_LOOP_PAUSE_SECONDS
         quick = last.quick if is_recent else 0

@@ -31,7 +31,16 @@ _SUFFICIENT = {"trakerr": "api_key", "jkool": "token", "otlp": "endpoint", "http
 """Backends that exist as soon as one variable is set: name → the setting of that variable."""
 
 _GROUPS: dict[str, type[Any]] = {"batching": Batching, "retry": Retry, "spooling": Spooling, "redact": Redact}
-_PLAIN: dict[str, Any] = {"app": str, "spool": str, "level": int | str, "overflow": int, "grace": float, "python": str}
+_PLAIN: dict[str, Any] = {
+    "app": str,
+    "spool": str,
+    "level": int | str,
+    "overflow": int,
+    "grace": float,
+    "python": str,
+    "exit_wait": bool,
+    "exit_timeout": float,
+}
 
 
 def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:

@@ -30,9 +30,11 @@ class Settings:
     ``backends``: where events go. ``app``: the name of the app. ``spool``: the whole path of its folder. ``level``: the
     lowest level that is shipped. ``overflow``: bytes that a process may hold while the pipe is full. ``grace``: seconds
     that the shipper process may go on delivering when its last writer has ended. ``python``: the interpreter of the
-    shipper process, "" for the application's. ``cwd``: the application's working directory. ``is_named``: whether
-    ``app`` was set, rather than derived from the program. ``joined``: names of the backends that clients have added;
-    only records that name such a backend go there.
+    shipper process, "" for the application's. ``exit_wait``: whether the end of a process waits until its events are
+    delivered, None for "in a container"; otherwise it waits until they are in the journal. ``exit_timeout``: seconds
+    that it waits at most. ``cwd``: the application's working directory. ``is_named``: whether ``app`` was set, rather
+    than derived from the program. ``joined``: names of the backends that clients have added; only records that name
+    such a backend go there.
     """
 
     backends: tuple[Any, ...]
@@ -46,6 +48,8 @@ class Settings:
     overflow: int = OVERFLOW_SIZE
     grace: float = 30.0
     python: str = ""
+    exit_wait: bool | None = None
+    exit_timeout: float = 5.0
     cwd: str = ""
     is_named: bool = True
     joined: tuple[str, ...] = ()
@@ -62,6 +66,9 @@ class Settings:
             raise ConfigurationError("python", self.python, "must be the path of a Python interpreter")
         check_whole("overflow", self.overflow, least=65536)
         check_seconds("grace", self.grace)
+        check_seconds("exit_timeout", self.exit_timeout)
+        if self.exit_wait is not None and not isinstance(self.exit_wait, bool):
+            raise ConfigurationError("exit_wait", self.exit_wait, "must be True, False or None")
         _check_backends(self.backends)
 
     def with_joined(self, backends: Sequence[Any]) -> Settings:
