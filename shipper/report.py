@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .config.state_folder import default_folder, usual_folder
+from .journal.account import MAX_REPORTED
 from .journal.cursor_files import saved_positions
 from .journal.segments import segments, size_on_disk
 from .spool.detached import detached_processes
@@ -33,6 +34,9 @@ from .spool.files import (
 from .spool.layout import Spool
 from .spool.lock import running
 from .transport.drops import Drops
+from .transport.in_memory import count_in_memory
+
+MIN_CRASHES = 3  # in a row, that are a crash loop
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ class Status:
     dropped_at: Mapping[str, float] = field(default_factory=dict)
     """Reason → when the last event was dropped for it, seconds since the epoch."""
     crashes: int = 0
-    """How often the shipper process has crashed in a row."""
+    """How often the shipper process has crashed in a row; 0 for fewer than three times."""
     crash_reason: str = ""
     attached: bool | None = None
     """In the process that asks: whether records still reach the handler that `start()` attached; None: not known."""
@@ -188,9 +192,23 @@ def read_status(spool: Spool, app: str, data: Mapping[str, Any] | None = None) -
         trouble=get_str(get_dict(data, "journal"), "trouble"),
         backends=tuple(_backends(spool, data, journaled + doubles, holder is not None)),
         ended=data.get("ended") is True,
+        in_memory=_in_memory(spool, get_counts(ledger, "reached")),
         dropped_at=get_times(data, "dropped_at"),
         detached=detached_processes(spool),
+        **_crashes(spool),
     )
+
+
+def _in_memory(spool: Spool, journaled: Mapping[str, int]) -> int:
+    is_complete = len(journaled) < MAX_REPORTED
+    return count_in_memory((spool.overflow, spool.overflow_on_disk), journaled, is_complete=is_complete)
+
+
+def _crashes(spool: Spool) -> dict[str, Any]:
+    """The fields about a crash loop; a single crash is none."""
+    data = read_json(spool.crash) or {}
+    count = get_int(data, "count")
+    return {"crashes": count, "crash_reason": get_str(data, "reason")} if count >= MIN_CRASHES else {}
 
 
 def _backends(spool: Spool, data: Mapping[str, Any], journaled: int, is_running: bool) -> list[BackendStatus]:

@@ -128,6 +128,10 @@ def _outcome(app: App, timeout: float, before: dict[str, int]) -> int:
         journaled = app.flush(time.monotonic() + JOURNALING, delivered=False) or app.supervisor.drain_pipe()
         if not journaled:
             return complain("not delivered, and not in the journal yet: is the disk full?", code=BAD_NEWS)
+        refusing = [each for each in app.status().backends if each.state == "refused"]
+        if refusing:
+            said = "; ".join(f"{each.name} refused it, and every event so far ({each.last_error})" for each in refusing)
+            return complain(f"{said}; it is in the journal, and will be delivered once that ends", code=BAD_NEWS)
         said = f"not delivered within {timeout:g} s; it is in the journal, and will be delivered later"
         return complain(said, code=LATER)
     refused = [each for each in app.status().backends if each.dead > before.get(each.name, 0)]

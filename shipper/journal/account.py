@@ -182,6 +182,11 @@ class Account:
         last = list(self._processes.items())[-MAX_REPORTED:]
         return {token: process.seen for token, process in last if process.seen}
 
+    def reached(self) -> dict[str, int]:
+        """Token → the sequence number behind the last of the process's events that has come; of the same processes."""
+        last = list(self._processes.items())[-MAX_REPORTED:]
+        return {token: process.ranges[-1][1] for token, process in last if process.ranges}
+
     def has(self, token: bytes, seq: int, part: int) -> bool:
         """Whether this frame of a process's event has come."""
         process = self._processes.get(token.hex())

@@ -17,6 +17,7 @@ from ..journal.cursor import Cursor
 from ..journal.segments import Position
 from ..spool.joined import pending_joins
 from ..spool.layout import Spool
+from .crashes import Crashes
 from .threads import Threads
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ _ALL = 1_000_000  # stretches of the journal: it is followed to its end
 class Deliveries:
     """Used by the main thread. ``on_settled`` is called by the deliverers' threads when events were settled."""
 
-    def __init__(self, settings: Settings, spool: Spool, account: Account, on_settled: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: Settings, spool: Spool, account: Account, crashes: Crashes, on_settled: Callable[[], None]
+    ) -> None:
         self.settings = settings
         self.load: LoadSampler | None = None  # once the backends are open
         self._spool = spool
@@ -37,7 +40,7 @@ class Deliveries:
         self._on_settled = on_settled
         self._context: Any = None
         self._deliverers: list[Deliverer] = []
-        self._threads = Threads(encode=True)
+        self._threads = Threads(crashes, encode=True)
         self._addresses: dict[str, tuple[str, int]] = {}
         self._cursors = {backend.name: self._open_cursor(backend) for backend in settings.backends}
 

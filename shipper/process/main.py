@@ -18,6 +18,7 @@ from ..journal.writer import Writer, drain_pipe
 from ..spool.layout import Spool
 from ..transport.pipe import grow_pipe
 from . import log
+from .crashes import Crashes
 from .lock_file import LockFile
 from .service import Service
 from .threads import EXIT_FAILED
@@ -33,7 +34,7 @@ def main(pipe: int, lock: int, joins: int) -> NoReturn:
     os.chdir("/")
     settings = _read_settings()
     if settings is None:
-        spool = Spool(sys.argv[-1].split(" ", 2)[-1])
+        spool = Spool(_spool_path())
         with Writer(spool.journal) as writer, contextlib.suppress(OSError):
             drain_pipe(pipe, writer)  # the pipe may end with this process
         os._exit(0)
@@ -49,14 +50,21 @@ def main(pipe: int, lock: int, joins: int) -> NoReturn:
     _use_batch_scheduling()
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(50_000, 20, 100)  # events have no cycles, and collecting thousands of them takes long
+    crashes = Crashes(Spool(settings.spool).crash)
+    crashes.count_silent(lock_file.quick)
     status = 0
     try:
-        Service(settings, pipe=pipe, joins=joins, lock_file=lock_file).run()
-    except BaseException:
-        _log.exception("the shipper process failed")
+        Service(settings, pipe=pipe, joins=joins, lock_file=lock_file, crashes=crashes).run()
+    except BaseException as error:
+        crashes.report(error)
         status = EXIT_FAILED
     logging.shutdown()
     os._exit(status)
+
+
+def _spool_path() -> str:
+    """From the title of the process, for when there are no settings."""
+    return sys.argv[-1].split(" ", 2)[-1]
 
 
 def _read_settings() -> Settings | None:
@@ -68,7 +76,8 @@ def _read_settings() -> Settings | None:
     except (EOFError, pickle.UnpicklingError):
         return None
     except Exception as error:  # a backend's module that can't be imported here
-        print(f"shipper: the settings can't be read, events wait in the journal: {error!r}", file=sys.stderr)
+        log.set_up(Spool(_spool_path()).log, os.path.basename(_spool_path()))
+        Crashes(Spool(_spool_path()).crash).report(RuntimeError(f"the settings can't be read: {error!r}"))
         return None
     return settings if isinstance(settings, Settings) else None
 

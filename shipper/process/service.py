@@ -23,6 +23,7 @@ from ..transport.frame import MAX_FRAME
 from ..transport.orphans import count_events, write_orphan
 from . import log
 from .appender import Appender
+from .crashes import Crashes
 from .deliveries import Deliveries
 from .drain import Drain
 from .intake import Intake
@@ -51,10 +52,11 @@ class Service:
     ``pipe`` is the reading end of the queue, ``joins`` the FIFO for backends that clients join, -1 when there is none.
     """
 
-    def __init__(self, settings: Settings, *, pipe: int, joins: int, lock_file: LockFile) -> None:
+    def __init__(self, settings: Settings, *, pipe: int, joins: int, lock_file: LockFile, crashes: Crashes) -> None:
         self._pipe = pipe
         self._joins = joins
         self._lock_file = lock_file
+        self._crashes = crashes
         self._spool = spool = Spool(settings.spool)
         self._changed = threading.Event()
         self._terminated = False
@@ -62,7 +64,7 @@ class Service:
         self._cleaned_at = float("-inf")
         overflows = tuple(dict.fromkeys((spool.overflow, spool.overflow_on_disk)))
         self._account = Account(spool.ledger, spool.journal, spool.damaged)
-        self._deliveries = Deliveries(settings, spool, self._account, self._changed.set)
+        self._deliveries = Deliveries(settings, spool, self._account, crashes, self._changed.set)
         newest = max(self._account.position.segment, self._deliveries.newest_segment)
         writer = Writer(spool.journal, segment_bytes=settings.spooling.segment, first=newest)
         quota = Quota(spool.journal, settings.spooling.quota)
@@ -75,7 +77,7 @@ class Service:
             last_bytes=_last_bytes(settings.spooling),
             on_change=self._journal_changed,
         )
-        self._intake_thread = Threads()
+        self._intake_thread = Threads(crashes)
         self._status = StatusWriter(spool.status, self._account, self._intake, self._deliveries, overflows=overflows)
         self._recovery = Recovery(spool.overflow, pipe, self._appender, self._intake, self._account)
         self._retention = Retention(spool, settings.spooling, self._account, self._intake, self._deliveries)
@@ -175,6 +177,7 @@ class Service:
         self._cleaned_at = now
         self._keep_spool()
         self._joins = self._upkeep.open_joins(self._joins)
+        self._crashes.clear_if_healthy()
         with contextlib.suppress(OSError):
             self._account.save()
         with contextlib.suppress(OSError):
@@ -238,6 +241,7 @@ class Service:
         for folder in (self._spool.overflow_on_disk, self._spool.overflow, os.path.dirname(self._spool.overflow)):
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
+        self._crashes.clear()
         _log.info("ended")
 
     def _take_leave(self) -> None:

@@ -97,6 +97,7 @@ class StatusWriter:
                 "position": account.position,
                 "missing": account.missing,
                 "seen": account.seen(),
+                "reached": account.reached(),
             },
             "dropped": (dropped := self._dropped()),
             "dropped_at": self._losses.update(dropped),

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable
 
-from . import log
+from .crashes import Crashes
 
 EXIT_FAILED = 70  # status of a process that ends because of an unexpected error
-
-_log = logging.getLogger(log.NAME)
 
 
 FATAL_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
@@ -31,12 +28,13 @@ def block_fatal_signals() -> None:
 class Threads:
     """Threads that are started and ended together. With ``encode`` they encode events: see `block_fatal_signals`."""
 
-    def __init__(self, *, encode: bool = False) -> None:
+    def __init__(self, crashes: Crashes, *, encode: bool = False) -> None:
         self._threads: list[threading.Thread] = []
+        self._crashes = crashes
         self._encode = encode
 
     def start(self, name: str, run: Callable[[], None]) -> None:
-        thread = threading.Thread(target=_exit_on_error, args=(run, self._encode), name=name, daemon=True)
+        thread = threading.Thread(target=self._run, args=(run,), name=name, daemon=True)
         thread.start()
         self._threads.append(thread)
 
@@ -50,12 +48,11 @@ class Threads:
     def are_alive(self) -> bool:
         return any(thread.is_alive() for thread in self._threads)
 
-
-def _exit_on_error(run: Callable[[], None], encode: bool) -> None:
-    try:
-        if encode:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, FATAL_SIGNALS)
-        run()
-    except BaseException:
-        _log.exception("the shipper process ends after an unexpected error")
-        os._exit(EXIT_FAILED)
+    def _run(self, run: Callable[[], None]) -> None:
+        try:
+            if self._encode:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, FATAL_SIGNALS)
+            run()
+        except BaseException as error:
+            self._crashes.report(error)
+            os._exit(EXIT_FAILED)

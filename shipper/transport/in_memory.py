@@ -1,0 +1,57 @@
+"""Events that are accepted and not in the journal yet, as any process of the user can count them.
+
+They are in the pipe, in overflows or in pipe mirrors. A pipe can't be looked into, but what is in it is in the mirrors
+of its writers too, with events that are journaled already. The frames of a process get into the journal in the order of
+their numbers, so those behind the last one that the status knows of are in memory only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
+
+from ..spool.files import open_file
+from . import frame, overflow, pipe_mirror
+from .shared_file import HEAD, HEAD_BYTES, list_files
+
+_NEVER = 1 << 64  # no sequence number is that large
+
+
+def count_in_memory(folders: Iterable[str], reached: Mapping[str, int], *, is_complete: bool) -> int:
+    """The events that are in memory only, by the files in these folders.
+
+    ``reached``: token of a process → the number behind its last event in the journal. Unless that ``is_complete``,
+    processes that are not in it are left out.
+    """
+    found: set[tuple[bytes, int]] = set()
+    for folder in dict.fromkeys(folders):
+        for path in list_files(folder):
+            for view in frame.scan(_content(path), complete=True).frames:
+                first = reached.get(view.token.hex(), 0 if is_complete else _NEVER)
+                if not view.flags and not view.part and view.seq >= first:
+                    found.add((view.token, view.seq))
+    return len(found)
+
+
+def _content(path: str) -> bytes:
+    """The frames in a file: those of an overflow that are not in the pipe yet, or all of a mirror."""
+    with contextlib.suppress(OSError):
+        fd = open_file(path, os.O_RDONLY)
+        try:
+            return _frames(fd)
+        finally:
+            os.close(fd)
+    return b""
+
+
+def _frames(fd: int) -> bytes:
+    head = os.pread(fd, HEAD.size, 0)
+    if len(head) < HEAD.size:
+        return b""
+    magic, _, _, number = HEAD.unpack(head)
+    if magic == pipe_mirror.MAGIC:
+        return os.pread(fd, pipe_mirror.MAX_BYTES, HEAD_BYTES)
+    if magic == overflow.MAGIC:
+        return os.pread(fd, max(0, os.fstat(fd).st_size - number), number)
+    return b""
