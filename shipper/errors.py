@@ -13,7 +13,12 @@ ShipperError
 
 from __future__ import annotations
 
+import functools
 import reprlib
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+C = TypeVar("C", bound=Callable[..., Any])
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 200  # characters of a value in an error
@@ -27,7 +32,10 @@ class ConfigurationError(ShipperError, ValueError):
     """A setting is wrong; raised before anything is started.
 
     ``setting``: its name. ``value``: what was given. ``allowed``: what is allowed, as the end of a sentence.
+    ``variable``: the environment variable that the value came from, if it did.
     """
+
+    variable: str | None = None
 
     def __init__(self, setting: str, value: object, allowed: str) -> None:
         super().__init__(setting, value, allowed)
@@ -36,7 +44,7 @@ class ConfigurationError(ShipperError, ValueError):
         self.allowed = allowed
 
     def __str__(self) -> str:
-        return f"{self.setting}={_repr.repr(self.value)}: {self.allowed}"
+        return f"{self.variable or self.setting}={_repr.repr(self.value)}: {self.allowed}"
 
 
 class UndecodableError(ShipperError, ValueError):
@@ -84,3 +92,32 @@ class PartlyRejectedError(DeliveryError):
     def __init__(self, reason: str, rejected: int, *, status: int | None = None, body: str = "") -> None:
         super().__init__(reason, status=status, body=body)
         self.rejected = rejected
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean X?" for the most similar of the known names, "" when none is similar. Case is ignored."""
+    import difflib  # only where a name is wrong
+
+    lowered = {each.lower(): each for each in known}
+    found = difflib.get_close_matches(name.lower(), sorted(lowered), n=1, cutoff=0.7)
+    return f"; did you mean {lowered[found[0]]}?" if found else ""
+
+
+def suggest_keywords(call: C) -> C:
+    """Decorate a function or a class: its TypeError for an unknown keyword names the most similar one."""
+    function: Any = call.__init__ if isinstance(call, type) else call  # type: ignore[misc]
+    code = function.__code__
+    known = frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]) - {"self"}
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        for name in kwargs:
+            if name not in known:
+                suggestion = nearest(name, known)
+                raise TypeError(f"{call.__name__}() got an unexpected keyword argument {name!r}{suggestion}")
+        return function(*args, **kwargs)
+
+    if not isinstance(call, type):
+        return checked  # type: ignore[return-value]
+    call.__init__ = checked  # type: ignore[misc]
+    return call

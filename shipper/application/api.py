@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..config.environment import resolve
+from ..config.environment import names_variables, resolve
 from ..config.limits import Batching, Retry, Spooling
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, suggest_keywords
 from ..event.redact import Redact
 from .joining import with_joined
 from .lifecycle import current, lock, replace_app, take_app
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .server_loggers import ServerLoggers
 
 
+@suggest_keywords
 def start(
     *backends: Any,
     app: str | None = None,
@@ -99,14 +100,16 @@ def start(
             before.attach_again()
             return
         own = tuple(backend.name for backend in settings.backends)
-        begun = replace_app(
-            with_joined(settings),
-            callbacks,
-            request,
-            own=own,
-            keep_attached=keep_attached,
-            server_loggers=_server_loggers(named, servers, access_logs, settings.level),
-        )
+        server_loggers = _server_loggers(named, servers, access_logs, settings.level)
+        with names_variables(dict(settings.variables)):
+            begun = replace_app(
+                with_joined(settings),
+                callbacks,
+                request,
+                own=own,
+                keep_attached=keep_attached,
+                server_loggers=server_loggers,
+            )
         if attach:
             begun.attach(target, before)
         elif before is not None:

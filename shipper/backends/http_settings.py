@@ -42,7 +42,7 @@ class HttpSettings(OldMethodNames):
     def _check_http(self, kind: str, batches: Sequence[str | None]) -> None:
         """Raise ConfigurationError for a wrong value; give the others their final form."""
         validators.in_flight(f"{kind}.max_in_flight", self.max_in_flight)
-        validators.one_of(f"{kind}.batch", self.batch, batches)
+        self._set("batch", validators.one_of(f"{kind}.batch", self.batch, batches))
         validators.name(f"{kind}.name", self.name)
         compress = self.batch is not None if self.compress is None else self.compress
         self._set("compress", validators.flag(f"{kind}.compress", compress))

@@ -12,7 +12,7 @@ from typing import Any
 
 from .._support.lazy_pattern import LazyPattern
 from .._version import __version__
-from ..errors import ConfigurationError, DeliveryError, UnauthorisedError
+from ..errors import ConfigurationError, DeliveryError, UnauthorisedError, suggest_keywords
 from ..event.model import TRACE_ID, Event
 from . import json_body, validators
 from .http_settings import HttpSettings
@@ -35,6 +35,7 @@ _ACCESS_RESPONSE = LazyPattern(r"\s*(<\?xml[^>]*>\s*)?<access-resp\b", re.IGNORE
 _SUCCESS = LazyPattern(r"<success>([^<]*)</success>", re.IGNORECASE)
 _REASON = LazyPattern(r"<reason>([^<]*)</reason>", re.IGNORECASE)
 
+@suggest_keywords
 @dataclass(frozen=True)
 class JKool(HttpSettings):
     """Sends events to jKool. Raises ConfigurationError for a wrong value.
@@ -63,8 +64,9 @@ class JKool(HttpSettings):
         if problem is not None:
             raise ConfigurationError("JKool.source_fqn", self.source_fqn, f"must be TYPE=name#TYPE=name…; {problem}")
         validators.flag("JKool.handshake", self.handshake)
-        validators.one_of("JKool.keys", self.keys, ("2016", "tnt4j"))
-        validators.one_of("JKool.special_numbers", self.special_numbers, (json_body.SUPPRESS, json_body.ENQUOTE))
+        self._set("keys", validators.one_of("JKool.keys", self.keys, ("2016", "tnt4j")))
+        choices = (json_body.SUPPRESS, json_body.ENQUOTE)
+        self._set("special_numbers", validators.one_of("JKool.special_numbers", self.special_numbers, choices))
         self._check_http("JKool", (None, "array", "lines"))
 
     @property

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, nearest
 
 GROUP = "shipper.backends"
 
@@ -33,9 +33,10 @@ def names() -> list[str]:
 
 def find(name: str) -> Callable[..., Any]:
     """Return the class of that name. Raises ConfigurationError when there is none or it can't be imported."""
-    place = OURS.get(name) or next((point.value for point in _entry_points() if point.name == name), None)
+    place = OURS.get(name.lower()) or next((each.value for each in _entry_points() if each.name == name), None)
     if place is None:
-        raise ConfigurationError("backend", name, f"must be one of {', '.join(names())}")
+        known = names()
+        raise ConfigurationError("backend", name, f"must be one of {', '.join(known)}{nearest(name, known)}")
     module, _, attribute = place.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)

@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from .._version import __version__
-from ..errors import ConfigurationError, DeliveryError
+from ..errors import ConfigurationError, DeliveryError, suggest_keywords
 from ..event.model import TRACE_ID, Event
 from . import json_body, validators
 from .http_settings import HttpSettings
@@ -31,6 +31,7 @@ from .trakerr_event import (
 _NO_VALUES: dict[str, Any] = dict.fromkeys(FIELDS)
 
 
+@suggest_keywords
 @dataclass(frozen=True)
 class Trakerr(HttpSettings):
     """Sends events to Trakerr. Raises ConfigurationError for a wrong value.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PLACEHOLDER = re.compile(r"<[^<>]*>|\$\w+|\$\{[^{}]*\}|\$\([^()]*\)|\{\{.*\}\}|\{\w*\}|%\w+%|%\(\w+\)s")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 MOST_IN_FLIGHT = 256
@@ -38,6 +39,8 @@ def secret(setting: str, value: object) -> str:
         raise ConfigurationError(setting, value, "must be a text that is not empty")
     if _CONTROL.search(value) or not _is_utf8(value):
         raise ConfigurationError(setting, "***", "must be a text in one line, without control characters")
+    if _PLACEHOLDER.fullmatch(value.strip()):
+        raise ConfigurationError(setting, value, "must be the real value in place of this placeholder")
     return value
 
 
@@ -97,10 +100,15 @@ def flag(setting: str, value: object) -> bool:
 
 
 def one_of(setting: str, value: Value, allowed: Sequence[Value]) -> Value:
-    """One of the allowed values, of the same type."""
-    if any(value is each or (type(value) is type(each) and value == each) for each in allowed):
-        return value
+    """One of the allowed values; texts in any case."""
+    for each in allowed:
+        if value is each or (type(value) is type(each) and _lowered(value) == _lowered(each)):
+            return each
     raise ConfigurationError(setting, value, "must be one of " + ", ".join(repr(each) for each in allowed))
+
+
+def _lowered(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
 
 
 def level(setting: str, value: object) -> int:
@@ -144,6 +152,8 @@ def url(setting: str, value: object) -> str:
         raise ConfigurationError(setting, without_password(value), f"{allowed} ({exc})") from None
     if parts.scheme.lower() not in ("http", "https"):
         raise ConfigurationError(setting, without_password(value), f"{allowed}; the scheme is http or https")
+    if re.search(r"[<>{}$%\\^`|\"]", host or ""):
+        raise ConfigurationError(setting, without_password(value), f"{allowed}; the host is a placeholder")
     if not host or port == 0:
         reason = "the host is missing or its port is wrong"
         raise ConfigurationError(setting, without_password(value), f"{allowed}; {reason}")

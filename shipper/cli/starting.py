@@ -57,7 +57,8 @@ def level_from(text: str) -> int:
 
 def begin(settings: Settings) -> App:
     """Start the app, without a handler at a logger."""
-    names = {each.name for each in dataclasses.fields(Settings)} - {"backends", "cwd", "is_named", "joined"}
+    derived = {"backends", "cwd", "is_named", "joined", "variables"}
+    names = {each.name for each in dataclasses.fields(Settings)} - derived
     given = {name: getattr(settings, name) for name in names}
     start(*settings.backends, attach=False, **given)
     app = current()

@@ -8,16 +8,19 @@ read.
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import re
 import typing
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from ..backends import registry, validators
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, nearest
 from ..event.redact import Redact
 from .app_name import default_app, working_directory
 from .limits import Batching, Retry, Spooling
@@ -35,7 +38,7 @@ _PLAIN: dict[str, Any] = {
     "app": str,
     "spool": str,
     "level": int | str,
-    "overflow": int,
+    "overflow": int | str,
     "grace": float,
     "python": str,
     "exit_wait": bool,
@@ -49,28 +52,34 @@ def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mappin
     Raises ConfigurationError when a value is wrong or no backend is configured.
     """
     variables = _set_variables(environ)
+    unknown = unknown_variables(variables)
     found = backends or tuple(_backends(variables))
     if not found:
         raise ConfigurationError(
             "backends",
             (),
             'give one, as in shipper.start(shipper.Trakerr("api-key"), shipper.JKool("access-token")), '
-            f"or set SHIPPER_TRAKERR_API_KEY or SHIPPER_JKOOL_TOKEN in the environment{_otlp_hint(variables)}",
+            "or set SHIPPER_TRAKERR_API_KEY or SHIPPER_JKOOL_TOKEN in the environment"
+            + "; ".join(["", *_otlp_hints(variables), *unknown]),
         )
-    values = _values(given, variables)
+    for sentence in unknown:
+        warnings.warn(sentence, stacklevel=3)
+    values, sources = _values(given, variables)
     values["is_named"] = "app" in values
     values.setdefault("app", default_app())
     values["spool"] = _spool(values)
-    values["python"] = _python(values.get("python", ""))
-    values["level"] = validators.level("level", values.get("level", logging.NOTSET))
-    return Settings(backends=found, cwd=working_directory(), **values)
+    with names_variables(sources):
+        values["python"] = _python(values.get("python", ""))
+        values["level"] = validators.level("level", values.get("level", logging.NOTSET))
+    with names_variables(sources):
+        return Settings(backends=found, cwd=working_directory(), variables=tuple(sources.items()), **values)
 
 
-def _otlp_hint(variables: Mapping[str, str]) -> str:
+def _otlp_hints(variables: Mapping[str, str]) -> list[str]:
     """How to ship to the collector of an application that uses OpenTelemetry: nothing is sent there unasked."""
     if not any(name in variables for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT")):
-        return ""
-    return "; to ship to the collector of OTEL_EXPORTER_OTLP_ENDPOINT, give shipper.Otlp() or set SHIPPER_BACKENDS=otlp"
+        return []
+    return ["to ship to the collector of OTEL_EXPORTER_OTLP_ENDPOINT, give shipper.Otlp() or set SHIPPER_BACKENDS=otlp"]
 
 
 def _set_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -78,15 +87,29 @@ def _set_variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if value or name.endswith(("_API_KEY", "_TOKEN", "_URL"))}
 
 
-def _values(given: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+def _values(given: Mapping[str, Any], variables: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values of all settings but the backends, and for each plain one from the environment its variable."""
     values = {name: value for name, value in given.items() if value is not None}
+    sources: dict[str, str] = {}
     for name, group in _GROUPS.items():
-        values.setdefault(name, _instance(group, _prefix(name), variables))
+        if name not in values:
+            values[name] = _instance(group, _prefix(name), variables)
     for name, annotation in _PLAIN.items():
         variable = f"{PREFIX}{name.upper()}"
         if name not in values and variable in variables:
             values[name] = _parse(variable, variables[variable], annotation)
-    return values
+            sources[name] = variable
+    return values, sources
+
+
+@contextlib.contextmanager
+def names_variables(sources: Mapping[str, str]) -> Iterator[None]:
+    """Let each ConfigurationError of the block name the variable that its value came from: setting → variable."""
+    try:
+        yield
+    except ConfigurationError as exc:
+        exc.variable = exc.variable or sources.get(exc.setting.rpartition(".")[2])
+        raise
 
 
 def _spool(values: Mapping[str, Any]) -> Any:
@@ -121,13 +144,21 @@ def _backends(variables: Mapping[str, str]) -> list[Any]:
     """The backends that SHIPPER_BACKENDS names; without it, each whose key, token or address is set."""
     named = variables.get(f"{PREFIX}BACKENDS")
     if named:
-        words = [word.strip() for word in named.split(",") if word.strip()]
-        return [_instance(registry.find(word), _prefix(word), variables) for word in words]
+        return [_instance(_kind(word), _prefix(word), variables) for word in _words(named)]
     return [
         _instance(registry.find(name), _prefix(name), variables)
         for name, needed in _SUFFICIENT.items()
         if f"{_prefix(name)}{needed.upper()}" in variables
     ]
+
+
+def _kind(name: str) -> Callable[..., Any]:
+    with names_variables({"backend": f"{PREFIX}BACKENDS"}):
+        return registry.find(name)
+
+
+def _words(named: str) -> list[str]:
+    return [word.strip() for word in named.split(",") if word.strip()]
 
 
 def _prefix(name: str) -> str:
@@ -138,17 +169,24 @@ def _instance(kind: Callable[..., T], prefix: str, variables: Mapping[str, str])
     """An instance of a dataclass with the fields whose variables are set; of any other class, without arguments."""
     if not _is_dataclass(kind):
         return kind()
-    fields = [each for each in dataclasses.fields(kind) if each.init]  # type: ignore[arg-type]
+    fields = fields_of(kind)
     hints = {**typing.get_type_hints(kind), "level": int | str}
-    values = {}
-    for each in fields:
-        variable = f"{prefix}{each.name.upper()}"
-        if variable in variables:
-            values[each.name] = _parse(variable, variables[variable], hints[each.name])
+    sources = {each.name: f"{prefix}{each.name.upper()}" for each in fields}
+    values = {
+        name: _parse(variable, variables[variable], hints[name])
+        for name, variable in sources.items()
+        if variable in variables
+    }
     missing = [each.name for each in fields if _is_required(each) and each.name not in values]
     if missing:
         raise ConfigurationError(f"{prefix}{missing[0].upper()}", None, "must be set in the environment")
-    return kind(**values)
+    with names_variables({name: sources[name] for name in values}):
+        return kind(**values)
+
+
+def fields_of(kind: object) -> list[dataclasses.Field[Any]]:
+    """The fields of a dataclass that can be given; none for any other class."""
+    return [each for each in dataclasses.fields(kind) if each.init] if _is_dataclass(kind) else []  # type: ignore[arg-type]
 
 
 def _is_dataclass(kind: object) -> bool:
@@ -157,6 +195,43 @@ def _is_dataclass(kind: object) -> bool:
 
 def _is_required(each: dataclasses.Field[Any]) -> bool:
     return each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+
+
+# -- unknown names -----------------------------------------------------------------------------------------------------
+
+
+def unknown_variables(variables: Mapping[str, str]) -> list[str]:
+    """A sentence for each variable with our prefix that no setting reads; it names the most similar one."""
+    ours = [name for name in variables if name.upper().startswith(PREFIX)]
+    if all(name in _plain_variables() for name in ours):  # so that classes of backends are not imported
+        return []
+    backends = {*registry.OURS, *_words(variables.get(f"{PREFIX}BACKENDS", ""))}
+    known = _plain_variables() | {name for backend in backends for name in _variables_of(backend)}
+    free = tuple(_prefix(backend) for backend in registry.names() if not _variables_of(backend))
+    unknown = [name for name in ours if name not in known and not name.startswith(free)]
+    return [f"{name} is not a variable of shipper{_suggestion(name, known)}" for name in sorted(unknown)]
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    # Compared without the prefix, by which all of them are similar.
+    found = nearest(name[len(PREFIX) :], [each[len(PREFIX) :] for each in known])
+    return found.replace("mean ", f"mean {PREFIX}")
+
+
+@functools.cache
+def _plain_variables() -> frozenset[str]:
+    plain = {f"{PREFIX}{name.upper()}" for name in (*_PLAIN, "backends")}
+    groups = {f"{_prefix(name)}{each.name.upper()}" for name, kind in _GROUPS.items() for each in fields_of(kind)}
+    return frozenset(plain | groups)
+
+
+def _variables_of(backend: str) -> list[str]:
+    """The variables of a backend; none when it reads its own ones, or can't be imported."""
+    try:
+        kind = registry.find(backend)
+    except ConfigurationError:
+        return []
+    return [f"{_prefix(backend)}{each.name.upper()}" for each in fields_of(kind)]
 
 
 # -- texts -------------------------------------------------------------------------------------------------------------

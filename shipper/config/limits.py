@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, suggest_keywords
+
+if TYPE_CHECKING:
+    Size = Any  # given as a number of bytes or as text; always a number afterwards
+else:
+    Size = int | str
 
 OVERFLOW_SIZE = 8 * 1024 * 1024  # bytes that may wait in one process while the pipe is full
 
@@ -13,6 +20,31 @@ def check_whole(setting: str, value: object, *, least: int) -> None:
     """Raise ConfigurationError unless ``value`` is a whole number of at least ``least``."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigurationError(setting, value, f"must be a whole number of at least {least}")
+
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(I?)(B?)", re.IGNORECASE)
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def size(setting: str, value: object, *, least: int) -> int:
+    """Return a number of bytes: a whole number, or text such as "512 MiB", "1GB" or "64k".
+
+    KB, MB, GB and TB are powers of 1000; K, KiB and so on are powers of 1024. Raises ConfigurationError.
+    """
+    number = _bytes(value) if isinstance(value, str) else value
+    if not isinstance(number, int) or isinstance(number, bool) or number < least:
+        allowed = f'must be a whole number of bytes, or a size such as "1 GiB", of at least {least}'
+        raise ConfigurationError(setting, value, allowed)
+    return number
+
+
+def _bytes(text: str) -> int | None:
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        return None
+    is_decimal = found[2] and found[4] and not found[3]
+    unit: int = (1000 if is_decimal else 1024) ** _POWERS[found[2].upper()]
+    return round(float(found[1]) * unit)
 
 
 LONGEST = 1e9  # seconds, or 31 years; waiting for 300 years would be an OverflowError
@@ -25,6 +57,7 @@ def check_seconds(setting: str, value: object) -> None:
         raise ConfigurationError(setting, value, f"must be a number of seconds, from 0 to {LONGEST:.0f}")
 
 
+@suggest_keywords
 @dataclass(frozen=True)
 class Batching:
     """When a batch is sent: as soon as it has one of these.
@@ -34,15 +67,16 @@ class Batching:
     """
 
     max_events: int = 500
-    max_bytes: int = 1_000_000
+    max_bytes: Size = 1_000_000
     max_age: float = 1.0
 
     def __post_init__(self) -> None:
         check_whole("batching.max_events", self.max_events, least=1)
-        check_whole("batching.max_bytes", self.max_bytes, least=1)
+        object.__setattr__(self, "max_bytes", size("batching.max_bytes", self.max_bytes, least=1))
         check_seconds("batching.max_age", self.max_age)
 
 
+@suggest_keywords
 @dataclass(frozen=True)
 class Retry:
     """How long to wait before sending again. There is no last attempt: an event waits in the journal.
@@ -62,11 +96,15 @@ class Retry:
     def __post_init__(self) -> None:
         for name in ("initial", "maximum", "max_retry_after", "unauthorised", "poison_after"):
             check_seconds(f"retry.{name}", getattr(self, name))
+        if self.maximum < self.initial and self.maximum == Retry.maximum:
+            allowed = f"must not be more than retry.maximum ({self.maximum:g})"
+            raise ConfigurationError("retry.initial", self.initial, allowed)
         if self.maximum < self.initial:
             allowed = f"must not be less than retry.initial ({self.initial:g})"
             raise ConfigurationError("retry.maximum", self.maximum, allowed)
 
 
+@suggest_keywords
 @dataclass(frozen=True)
 class Spooling:
     """What the spool may hold on disk.
@@ -77,19 +115,26 @@ class Spooling:
     the older half is removed.
     """
 
-    quota: int = 512 * 1024 * 1024
+    quota: Size = 512 * 1024 * 1024
     when_full: str = "oldest"
-    segment: int = 16 * 1024 * 1024
+    segment: Size = 16 * 1024 * 1024
     fsync: float = 0.0
-    dead: int = 64 * 1024 * 1024
+    dead: Size = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:
-        check_whole("spooling.segment", self.segment, least=4096)
-        check_whole("spooling.quota", self.quota, least=0)
+        for name, least in (("segment", 4096), ("quota", 0), ("dead", 4096)):
+            object.__setattr__(self, name, size(f"spooling.{name}", getattr(self, name), least=least))
         if self.quota < 2 * self.segment:
-            allowed = f"must be at least twice spooling.segment ({self.segment})"
-            raise ConfigurationError("spooling.quota", self.quota, allowed)
+            self._refuse_quota()
         check_seconds("spooling.fsync", self.fsync)
-        check_whole("spooling.dead", self.dead, least=4096)
-        if self.when_full not in ("oldest", "newest"):
+        given = self.when_full.lower() if isinstance(self.when_full, str) else None
+        if given not in ("oldest", "newest"):
             raise ConfigurationError("spooling.when_full", self.when_full, 'must be "oldest" or "newest"')
+        object.__setattr__(self, "when_full", given)
+
+    def _refuse_quota(self) -> None:
+        if self.quota == Spooling.quota:  # the segment was set, and the quota was not
+            allowed = f"must be at most half of spooling.quota ({self.quota})"
+            raise ConfigurationError("spooling.segment", self.segment, allowed)
+        allowed = f"must be at least twice spooling.segment ({self.segment})"
+        raise ConfigurationError("spooling.quota", self.quota, allowed)

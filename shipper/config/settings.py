@@ -18,7 +18,7 @@ from ..backends.http_settings import HttpSettings
 from ..backends.protocol import Backend
 from ..errors import ConfigurationError
 from ..event.redact import Redact
-from .limits import OVERFLOW_SIZE, Batching, Retry, Spooling, check_seconds, check_whole
+from .limits import OVERFLOW_SIZE, Batching, Retry, Size, Spooling, check_seconds, check_whole, size
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -34,7 +34,7 @@ class Settings:
     delivered, None for "in a container"; otherwise it waits until they are in the journal. ``exit_timeout``: seconds
     that it waits at most. ``cwd``: the application's working directory. ``is_named``: whether ``app`` was set, rather
     than derived from the program. ``joined``: names of the backends that clients have added; only records that name
-    such a backend go there.
+    such a backend go there. ``variables``: the settings that come from the environment, each with its variable's name.
     """
 
     backends: tuple[Any, ...]
@@ -45,7 +45,7 @@ class Settings:
     retry: Retry = field(default_factory=Retry)
     spooling: Spooling = field(default_factory=Spooling)
     redact: Redact = field(default_factory=Redact)
-    overflow: int = OVERFLOW_SIZE
+    overflow: Size = OVERFLOW_SIZE
     grace: float = 30.0
     python: str = ""
     exit_wait: bool | None = None
@@ -53,6 +53,7 @@ class Settings:
     cwd: str = ""
     is_named: bool = True
     joined: tuple[str, ...] = ()
+    variables: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.app, str) or not _NAME.fullmatch(self.app):
@@ -64,7 +65,7 @@ class Settings:
                 raise ConfigurationError(name, getattr(self, name), f"must be a shipper.{kind.__name__}")
         if not isinstance(self.python, str) or "\0" in self.python:
             raise ConfigurationError("python", self.python, "must be the path of a Python interpreter")
-        check_whole("overflow", self.overflow, least=65536)
+        object.__setattr__(self, "overflow", size("overflow", self.overflow, least=65536))
         check_seconds("grace", self.grace)
         check_seconds("exit_timeout", self.exit_timeout)
         if self.exit_wait is not None and not isinstance(self.exit_wait, bool):

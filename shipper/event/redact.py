@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._support.lazy_pattern import LazyPattern
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, suggest_keywords
 from .codec import sanitize_event
 from .model import Event
 
@@ -16,6 +16,7 @@ _WIRE = ("trakerr", "jkool")  # kinds, and extras, whose fields a client sets on
 _VERDICTS = 4096  # keys whose verdict is remembered
 
 
+@suggest_keywords
 @dataclass(frozen=True)
 class Redact:
     """What is masked, and with what.

@@ -149,7 +149,7 @@ WRONG_KEYWORDS = [
     ("spool", ""), ("spool", "a\0b"), ("spool", 7), ("spool", b"/tmp/x"), ("spool", "\ud800"),
     ("level", "LOUD"), ("level", 1.5), ("level", True), ("level", []),
     ("batching", 5), ("retry", {}), ("spooling", "x"), ("redact", True),
-    ("overflow", 65535), ("overflow", 1e6), ("overflow", "1 MB"), ("overflow", True),
+    ("overflow", 65535), ("overflow", 1e6), ("overflow", "1 XB"), ("overflow", True),
     ("grace", -1), ("grace", 1e10), ("grace", float("nan")), ("grace", float("inf")), ("grace", "30"),
     ("python", 3), ("python", "a\0b"),
     ("before_send", "no function"), ("context", {}), ("logger", 7), ("logger", ...),
@@ -175,7 +175,7 @@ def test_a_wrong_keyword_is_named_and_nothing_is_started(setting: str, value: An
     [
         ("SHIPPER_APP", "a b", "app"),
         ("SHIPPER_LEVEL", "LOUD", "level"),
-        ("SHIPPER_OVERFLOW", "8 MiB", "SHIPPER_OVERFLOW"),
+        ("SHIPPER_OVERFLOW", "8 boxes", "SHIPPER_OVERFLOW"),
         ("SHIPPER_OVERFLOW", "1", "overflow"),
         ("SHIPPER_GRACE", "soon", "SHIPPER_GRACE"),
         ("SHIPPER_GRACE", "nan", "grace"),
@@ -202,7 +202,7 @@ def test_a_wrong_variable_is_named(variable: str, text: str, setting: str) -> No
     ("variable", "allowed"),
     [
         ("SHIPPER_GRACE", "must be a number"),
-        ("SHIPPER_OVERFLOW", "must be a whole number"),
+        ("SHIPPER_BATCHING_MAX_EVENTS", "must be a whole number"),
         ("SHIPPER_REDACT_ENABLED", "must be yes or no"),
         ("SHIPPER_TRAKERR_TIMEOUT", "must be a number, a number, separated by commas"),
     ],
@@ -212,6 +212,157 @@ def test_what_a_variable_may_be_is_said_in_words(variable: str, allowed: str) ->
         resolve((), {"app": "test"}, {**KEY, variable: "x"})
 
     assert str(told.value) == f"{variable}='x': {allowed}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("SHIPPER_APP", "a b"),
+        ("SHIPPER_SPOOL", "a\0b"),
+        ("SHIPPER_LEVEL", "LOUD"),
+        ("SHIPPER_OVERFLOW", "1"),
+        ("SHIPPER_GRACE", "-1"),
+        ("SHIPPER_PYTHON", "/no/such/python"),
+        ("SHIPPER_BATCHING_MAX_EVENTS", "0"),
+        ("SHIPPER_RETRY_INITIAL", "100"),
+        ("SHIPPER_RETRY_MAXIMUM", "0.1"),
+        ("SHIPPER_SPOOLING_QUOTA", "1 MiB"),
+        ("SHIPPER_SPOOLING_SEGMENT", "1 GiB"),
+        ("SHIPPER_SPOOLING_WHEN_FULL", "both"),
+        ("SHIPPER_REDACT_PATTERNS", "("),
+        ("SHIPPER_BACKENDS", "trakker"),
+        ("SHIPPER_TRAKERR_API_KEY", "<api-key>"),
+        ("SHIPPER_TRAKERR_URL", ""),
+        ("SHIPPER_TRAKERR_URL", "https://<host>/api"),
+        ("SHIPPER_TRAKERR_TIMEOUT", "1"),
+        ("SHIPPER_TRAKERR_LEVEL", "LOUD"),
+        ("SHIPPER_TRAKERR_MAX_IDLE", "-1"),
+        ("SHIPPER_TRAKERR_CLIENT_CERT", "/no/such/file"),
+        ("SHIPPER_JKOOL_TOKEN", "${TOKEN}"),
+        ("SHIPPER_JKOOL_URL", "https://data.jkoolcloud.com:x"),
+        ("SHIPPER_JKOOL_KEYS", "2017"),
+    ],
+)
+def test_an_error_names_the_variable_that_the_value_came_from(variable: str, text: str) -> None:
+    variables = {**KEY, "SHIPPER_JKOOL_TOKEN": "token", variable: text}
+    with pytest.raises(ConfigurationError) as told:
+        resolve((), {} if variable == "SHIPPER_APP" else {"app": "test"}, variables)
+
+    assert str(told.value).startswith(f"{variable}="), str(told.value)
+
+
+def test_an_error_of_a_keyword_names_the_keyword() -> None:
+    with pytest.raises(ConfigurationError) as told:
+        resolved({"SHIPPER_LEVEL": "INFO"}, level="LOUD")
+
+    assert str(told.value).startswith("level='LOUD': ")
+
+
+def test_an_error_of_the_spool_names_its_variable_too(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found when the folder is opened."""
+    (spool / "file").write_text("")
+    monkeypatch.setenv("SHIPPER_SPOOL", str(spool / "file"))
+
+    with pytest.raises(ConfigurationError, match=r"^SHIPPER_SPOOL="):
+        shipper.start(Trakerr("key"), app="test")
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("SHIPPER_LEVL", "SHIPPER_LEVEL"),
+        ("shipper_level", "SHIPPER_LEVEL"),
+        ("SHIPPER_BACKEND", "SHIPPER_BACKENDS"),
+        ("SHIPPER_TRAKERR_APIKEY", "SHIPPER_TRAKERR_API_KEY"),
+        ("SHIPPER_TRAKER_API_KEY", "SHIPPER_TRAKERR_API_KEY"),
+        ("SHIPPER_JKOOL_ACCESS_TOKEN", "SHIPPER_JKOOL_TOKEN"),
+        ("SHIPPER_SPOOL_QUOTA", "SHIPPER_SPOOLING_QUOTA"),
+        ("SHIPPER_RETRY_MAX", "SHIPPER_RETRY_MAXIMUM"),
+    ],
+)
+def test_an_unknown_variable_is_told_with_the_most_similar_one(variable: str, nearest: str) -> None:
+    with pytest.warns(UserWarning, match=rf"^{variable} is not a variable of shipper; did you mean {nearest}\?$"):
+        resolved({variable: "5"})
+
+
+def test_an_unknown_variable_that_resembles_none_is_told() -> None:
+    with pytest.warns(UserWarning, match=r"^SHIPPER_XYZ is not a variable of shipper$"):
+        resolved({"SHIPPER_XYZ": "5"})
+
+
+def test_a_misspelt_key_is_told_where_no_backend_is_configured() -> None:
+    with pytest.raises(ConfigurationError, match=r"SHIPPER_TRAKERR_KEY is .*did you mean SHIPPER_TRAKERR_API_KEY\?"):
+        resolve((), {"app": "test"}, {"SHIPPER_TRAKERR_KEY": "key"})
+
+
+def test_a_known_variable_is_not_told() -> None:
+    """Those of backends that are not used neither. Warnings are errors in this test run."""
+    resolved({"SHIPPER_JKOOL_KEYS": "tnt4j", "SHIPPER_HTTP_PREFIX": "{}", "SHIPPER_REDACT_MASK": "x", "SHIPPERS": "x"})
+
+
+@pytest.mark.parametrize(
+    ("call", "wrong", "nearest"),
+    [
+        (lambda **given: shipper.start(Trakerr("key"), **given), "spol", "spool"),
+        (lambda **given: Trakerr("key", **given), "app_versoin", "app_version"),
+        (lambda **given: Trakerr("key", **given), "client_certs", "client_cert"),
+        (lambda **given: JKool("token", **given), "source_fnq", "source_fqn"),
+        (Batching, "max_event", "max_events"),
+        (Retry, "inital", "initial"),
+        (Spooling, "Quota", "quota"),
+        (Redact, "pattern", "patterns"),
+    ],
+)
+def test_an_unknown_keyword_is_told_with_the_most_similar_one(call: Any, wrong: str, nearest: str) -> None:
+    with pytest.raises(TypeError, match=rf"'{wrong}'; did you mean {nearest}\?"):
+        call(**{wrong: 1})
+
+
+@pytest.mark.parametrize(
+    "placeholder", ["<api-key>", " <your api key here> ", "${API_KEY}", "$API_KEY", "{{ api_key }}", "%API_KEY%", "<>"]
+)
+def test_a_placeholder_in_place_of_a_key_is_refused(placeholder: str) -> None:
+    for kind in (Trakerr, JKool):
+        with pytest.raises(ConfigurationError, match="placeholder"):
+            kind(placeholder)
+
+
+@pytest.mark.parametrize("key", ["a<b>c", "$ecret!", "%41", "{a", "k${x}", "5<6"])
+def test_a_key_with_unusual_signs_is_no_placeholder(key: str) -> None:
+    assert Trakerr(key).api_key == key
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("99999999", 99999999), ("100MB", 10**8), ("100 mb", 10**8), ("96 MiB", 96 * 2**20), ("96m", 96 * 2**20),
+        ("96Mi", 96 * 2**20), ("1GiB", 2**30), ("1.5gib", 3 * 2**29), ("1T", 2**40), (" 200000 KB ", 2 * 10**8),
+        ("99999999B", 99999999),
+    ],
+)  # fmt: skip
+def test_sizes_take_units(text: str, size: int) -> None:
+    assert Spooling(quota=text).quota == size
+    assert resolved({"SHIPPER_SPOOLING_QUOTA": text}).spooling.quota == size
+    assert resolved({}, overflow=text).overflow == size
+    assert Batching(max_bytes=text).max_bytes == size
+
+
+@pytest.mark.parametrize("text", ["", "MiB", "1 PiB", "-1 MiB", "1,5 MiB", "1 MiB 5", "1e9", "0x10", "١ MiB"])
+def test_a_size_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="1 GiB"):
+        Spooling(quota=text)
+
+
+def test_names_are_taken_in_any_case() -> None:
+    assert Spooling(when_full="NEWEST").when_full == "newest"
+    assert Trakerr("key", batch="Array").batch == "array"
+    assert JKool("token", keys="TNT4J", special_numbers="Enquote", batch="LINES") == JKool(
+        "token", keys="tnt4j", special_numbers="enquote", batch="lines"
+    )
+    assert resolved({"SHIPPER_BACKENDS": "Trakerr,JKOOL", "SHIPPER_JKOOL_TOKEN": "t"}).backends == (
+        Trakerr("key"),
+        JKool("t"),
+    )
 
 
 def test_an_error_shows_the_beginning_of_a_long_value() -> None:

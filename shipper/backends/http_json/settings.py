@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, suggest_keywords
 from .. import validators
 from ..exporter import HttpExporter
 from ..protocol import HttpBackend
@@ -34,6 +34,7 @@ RECORD: Mapping[str, Any] = {
 """An event by default."""
 
 
+@suggest_keywords
 @dataclass(frozen=True)
 class Http(HttpExporter):
     """Sends events as JSON to any URL. Raises ConfigurationError for a wrong value.
@@ -67,7 +68,7 @@ class Http(HttpExporter):
 
     def __post_init__(self) -> None:
         validators.url("Http.url", self.url)
-        validators.one_of("Http.framing", self.framing, ("lines", "array"))
+        self._set("framing", validators.one_of("Http.framing", self.framing, ("lines", "array")))
         for setting in ("record", "prefix", "envelope"):
             self._set(setting, _from_json(getattr(self, setting)))
         if self.prefix is not None and self.framing != "lines":

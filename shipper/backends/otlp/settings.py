@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, suggest_keywords
 from .. import validators
 from ..exporter import HttpExporter
 from ..protocol import HttpBackend
@@ -20,6 +20,7 @@ MAX_EVENTS = 2000  # in one request; the bytes of a batch bound it earlier
 Pairs = str | Mapping[str, str] | tuple[tuple[str, str], ...]
 
 
+@suggest_keywords
 @dataclass(frozen=True)
 class Otlp(HttpExporter):
     """Sends events as OTLP log records, in protobuf over HTTP. Raises ConfigurationError for a wrong value.
