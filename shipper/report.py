@@ -156,6 +156,13 @@ class Report:
     """Events of this process that are not in the journal yet: in the pipe, or in its overflow."""
     attached: bool | None = None
     """Whether records still reached the handler that `start()` had attached; None if it attached none."""
+    dead: Mapping[str, int] = field(default_factory=dict)
+    """Backend's name → events of the app that became dead letters there since `start()`."""
+
+    @property
+    def delivered(self) -> bool:
+        """Whether `flushed` means delivered: nothing was dropped, or became a dead letter, since `start()`."""
+        return self.flushed and not self.dropped and not any(self.dead.values())
 
     @property
     def left(self) -> Mapping[str, int]:

@@ -9,7 +9,8 @@ import os
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from ..config.settings import Settings
 from ..errors import ConfigurationError
@@ -58,6 +59,7 @@ class App:
         self.server_loggers = server_loggers
         self._attachment: Attachment | None = None
         self._is_noted = False
+        self._dead_before = _dead_letters(read_json(spool.status) or {})
         self.is_ending = False
         """Whether the interpreter is ending: no thread can be started."""
         self.is_inherited = False
@@ -201,8 +203,15 @@ class App:
         journaled = get_int(get_dict(get_dict(content, "ledger"), "seen"), self.queue.token.hex())
         waiting = 0 if flushed else max(0, emitted - total(dropped) - journaled)
         status = dataclasses.replace(read_status(self.spool, self.settings.app, content), attached=attached)
+        dead = {name: count - self._dead_before.get(name, 0) for name, count in _dead_letters(content).items()}
         return Report(
-            flushed=flushed, emitted=emitted, dropped=dropped, status=status, waiting=waiting, attached=attached
+            flushed=flushed,
+            emitted=emitted,
+            dropped=dropped,
+            status=status,
+            waiting=waiting,
+            attached=attached,
+            dead={name: count for name, count in dead.items() if count > 0},
         )
 
     def stop(self, timeout: float) -> Report:
@@ -218,6 +227,12 @@ class App:
         self.supervisor.stop()
         self.queue.close()
         return report
+
+
+def _dead_letters(status: Mapping[str, Any]) -> dict[str, int]:
+    """Backend's name → events that have become dead letters, by the content of a status file."""
+    backends = get_dict(status, "backends")
+    return {name: get_int(get_dict(get_dict(backends, name), "counts"), "dead") for name in backends}
 
 
 def claim_spool(settings: Settings) -> Spool:
