@@ -190,7 +190,7 @@ def log_late() -> None:
 
 def no_thread() -> None:
     """The first thread of ours that empties the overflow can't be started."""
-    stranger: Any = importlib.import_module("shipper.transport.producer")
+    stranger: Any = importlib.import_module("shipper.transport.channel")
     failures: list[str] = []
     start_thread = stranger.start_thread
 
@@ -212,8 +212,8 @@ def no_thread() -> None:
 
 def small_pipe() -> None:
     """The system grants no larger pipe than it gives by default."""
-    stranger: Any = importlib.import_module("shipper.transport.producer")
-    stranger.PIPE_SIZE = -1
+    stranger: Any = importlib.import_module("shipper.transport.pipe")
+    stranger.PIPE_BYTES = -1
     begin()
     for number in range(500):
         log(f"small-{number}", padding=2000)
