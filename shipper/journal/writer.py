@@ -21,6 +21,7 @@ from .segments import Position, segment_path, segments
 MAX_FOREIGN_FILES = 100  # numbers in a row that are passed over because something else has their place
 _TAIL = 4 * frame.MAX_FRAME
 _CHUNK = 1024 * 1024
+_COPY_BYTES = 64 * 1024
 
 
 class Writer:
@@ -37,6 +38,8 @@ class Writer:
         self._fd = -1
         self._offset = 0
         self._unsynced = False
+        self._copies = not hasattr(os, "splice")
+        self.unwritten = b""  # what was read without splice and not written yet, since the disk is full
         self.spliced = 0  # bytes that have come out of the pipe
 
     @property
@@ -69,15 +72,35 @@ class Writer:
         BlockingIOError when the pipe is empty, another OSError when the disk does not take them: they stay in the pipe.
         """
         self.open()
-        moved = _move(pipe, self._fd, most, self._offset)
+        moved = self._move(pipe, most)
         self._offset += moved
         self.spliced += moved
         self._unsynced = self._unsynced or moved > 0
         return moved
 
+    def _move(self, pipe: int, most: int) -> int:
+        if not self._copies:
+            try:
+                return os.splice(pipe, self._fd, most, offset_dst=self._offset, flags=os.SPLICE_F_NONBLOCK)
+            except BlockingIOError:
+                raise
+            except OSError as error:  # by a filter of system calls, or a file system that can't take it
+                if error.errno not in (errno.EINVAL, errno.EPERM, errno.ENOSYS):
+                    raise
+                self._copies = True
+        return self._copy(pipe, most)
+
+    def _copy(self, pipe: int, most: int) -> int:
+        """Without splice: read and write. A SIGKILL in between loses what was read, so it is not much."""
+        if not self.unwritten:
+            self.unwritten = os.read(pipe, min(most, _COPY_BYTES))
+        written = os.pwrite(self._fd, self.unwritten, self._offset)
+        self.unwritten = self.unwritten[written:]
+        return written
+
     def ends_whole(self) -> bool:
         """Whether the journal ends at a frame's border. It does not when the disk took only a part of one."""
-        return not self.unfinished()
+        return not self.unwritten and not self.unfinished()
 
     def unfinished(self) -> bytes:
         """The beginning of a frame at the journal's end whose rest is not there; empty when it ends at a border."""
@@ -212,22 +235,6 @@ class Writer:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
-
-
-if hasattr(os, "splice"):
-
-    def _move(pipe: int, file: int, most: int, offset: int) -> int:
-        return os.splice(pipe, file, most, offset_dst=offset, flags=os.SPLICE_F_NONBLOCK)
-
-else:
-
-    def _move(pipe: int, file: int, most: int, offset: int) -> int:
-        # A SIGKILL between the two calls loses what was read: the price of a system without splice.
-        data = os.read(pipe, most)
-        written = 0
-        while written < len(data):
-            written += os.pwrite(file, data[written:], offset + written)
-        return written
 
 
 def drain_pipe(pipe: int, writer: Writer) -> int:

@@ -81,7 +81,8 @@ class Appender:
 
         It may end inside one after a splice, after the disk took a part, or after an intake was killed.
         """
-        return (not self._earlier and bytes_in_pipe(self._pipe) == 0) or self._writer.ends_whole()
+        is_empty = not self._earlier and not self._writer.unwritten and bytes_in_pipe(self._pipe) == 0
+        return is_empty or self._writer.ends_whole()
 
     # -- after a cleaner ---------------------------------------------------------------------------------------------
 
@@ -172,7 +173,7 @@ class Appender:
         """What the journal did not take, from the unfinished frame at its end on. It is taken out of the pipe."""
         pieces = []
         with contextlib.suppress(OSError):
-            pieces.append(self._writer.unfinished())
+            pieces.append(self._writer.unfinished() + self._writer.unwritten)
         with contextlib.suppress(BlockingIOError):
             while piece := os.read(self._pipe, MAX_SPLICE_BYTES):
                 pieces.append(piece)

@@ -67,12 +67,22 @@ def pending_joins(joins: int) -> Iterator[Any]:
 
 
 def publish_settings(settings: Settings) -> int:
-    """Write the settings to a file without a name; its descriptor, 0 where the system has no such files."""
-    if not hasattr(os, "memfd_create"):
-        return 0
-    file = os.memfd_create("settings")
-    os.write(file, settings.for_process())
-    return file
+    """Write the settings to a file without a name, in memory; its descriptor, 0 where there are no such files."""
+    payload = settings.for_process()
+    for make in (_memory_file, _unnamed_file):
+        with contextlib.suppress(OSError, AttributeError):  # another system, or refused by a filter of system calls
+            file = make()
+            os.write(file, payload)
+            return file
+    return 0
+
+
+def _memory_file() -> int:
+    return os.memfd_create("settings")
+
+
+def _unnamed_file() -> int:
+    return os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
 def read_settings(holder: LockInfo) -> Settings | None:

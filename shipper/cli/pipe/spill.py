@@ -213,7 +213,7 @@ def _move(source: int, target: int, size: int, at: int) -> int:
         try:
             return os.splice(source, target, size, offset_dst=at)
         except OSError as error:
-            if error.errno != errno.EINVAL:  # EINVAL: standard input is no pipe
+            if error.errno not in (errno.EINVAL, errno.EPERM, errno.ENOSYS):  # no pipe, or a filter of system calls
                 raise
     return _copy(source, target, size, at)
 
