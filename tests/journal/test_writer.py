@@ -105,10 +105,10 @@ def test_a_segment_that_was_removed_is_made_again_with_its_content(journal: Path
         assert not writer.restore()
 
         os.unlink(segment_path(str(journal), 1))
-        journal.rmdir()
         pipe.put(3)
         writer.splice(pipe.reading, 1 << 20)
         assert seqs(reader) == [3]
+        journal.rmdir()
         assert writer.restore()
 
         pipe.put(4)
