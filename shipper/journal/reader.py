@@ -136,6 +136,7 @@ class Reader:
             data = os.pread(self._fd, CHUNK, self.position.offset)
             if not data and self._was_restored():
                 self.close()
+                return self._chunk()
             return data
         except OSError as error:
             if error.errno != errno.EIO:
