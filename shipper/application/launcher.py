@@ -32,7 +32,7 @@ BOOTSTRAP = (
     "os.fork() and os._exit(0)\n"
     "sys.path[:]={path!r}\n"
     "from shipper.process.main import main\n"
-    "main({pipe},{lock},{joins})"
+    "main({pipe},{lock},{joins},{starter})"
 )
 
 
@@ -77,7 +77,7 @@ class Launcher:
         with contextlib.ExitStack() as opened:
             joins = open_joins(self._spool.joins)
             opened.callback(close_joins, joins)
-            code = BOOTSTRAP.format(path=_import_path(), pipe=pipe, lock=lock, joins=joins)
+            code = BOOTSTRAP.format(path=_import_path(), pipe=pipe, lock=lock, joins=joins, starter=os.getpid())
             title = f"{TITLE}{settings.app} {self._spool.path}"
             command = [find_interpreter(settings.python), "-c", code, title]
             child = self._run(command, [each for each in (pipe, lock, joins) if each >= 0])

@@ -19,6 +19,7 @@ from ..spool.layout import Spool
 from ..transport.pipe import grow_pipe
 from . import log
 from .crashes import Crashes
+from .inherited_stderr import InheritedStderr
 from .lock_file import LockFile
 from .service import Service
 from .threads import EXIT_FAILED
@@ -28,8 +29,13 @@ SWITCH_SECONDS = 0.001  # intake must not wait long for its turn: the pipe holds
 _log = logging.getLogger(log.NAME)
 
 
-def main(pipe: int, lock: int, joins: int) -> NoReturn:
-    """Run the process and exit. ``pipe``, ``lock`` and ``joins`` are inherited descriptors; ``joins`` may be -1."""
+def main(pipe: int, lock: int, joins: int, starter: int) -> NoReturn:
+    """Run the process and exit.
+
+    ``pipe``, ``lock`` and ``joins`` are inherited descriptors; ``joins`` may be -1. ``starter`` is the pid of the
+    application process that started this one.
+    """
+    stderr = InheritedStderr(starter)
     os.umask(0o077)
     os.chdir("/")
     settings = _read_settings()
@@ -39,6 +45,7 @@ def main(pipe: int, lock: int, joins: int) -> NoReturn:
             drain_pipe(pipe, writer)  # the pipe may end with this process
         os._exit(0)
     _close_stdin()
+    stderr.close_if_orphaned()
     log.set_up(Spool(settings.spool).log, settings.app)
     grow_pipe(pipe)
     try:
@@ -54,7 +61,7 @@ def main(pipe: int, lock: int, joins: int) -> NoReturn:
     crashes.count_silent(lock_file.quick)
     status = 0
     try:
-        Service(settings, pipe=pipe, joins=joins, lock_file=lock_file, crashes=crashes).run()
+        Service(settings, pipe=pipe, joins=joins, lock_file=lock_file, crashes=crashes, stderr=stderr).run()
     except BaseException as error:
         crashes.report(error)
         status = EXIT_FAILED

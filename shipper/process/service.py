@@ -26,6 +26,7 @@ from .appender import Appender
 from .crashes import Crashes
 from .deliveries import Deliveries
 from .drain import Drain
+from .inherited_stderr import InheritedStderr
 from .intake import Intake
 from .lock_file import LockFile
 from .quota import Quota, QuotaReachedError
@@ -52,7 +53,17 @@ class Service:
     ``pipe`` is the reading end of the queue, ``joins`` the FIFO for backends that clients join, -1 when there is none.
     """
 
-    def __init__(self, settings: Settings, *, pipe: int, joins: int, lock_file: LockFile, crashes: Crashes) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        pipe: int,
+        joins: int,
+        lock_file: LockFile,
+        crashes: Crashes,
+        stderr: InheritedStderr,
+    ) -> None:
+        self._stderr = stderr
         self._pipe = pipe
         self._joins = joins
         self._lock_file = lock_file
@@ -129,6 +140,7 @@ class Service:
         self._changed.clear()
 
     def _do_round(self) -> None:
+        self._stderr.close_if_orphaned()
         self._take_joined()
         if self._deliveries.load is not None:
             self._deliveries.load.sample_if_due()
@@ -206,7 +218,7 @@ class Service:
         no_writers = self._intake.eof.is_set()
         draining = no_writers or self._terminated or self._intake.hung_up.is_set()
         if no_writers and not self._drain.is_draining:
-            _close_stderr()
+            self._stderr.close()
         self._drain.update(draining, settled=self._deliveries.settled)
         self._deliveries.set_drain_mode(
             draining,
@@ -279,10 +291,3 @@ class Service:
 def _last_bytes(spooling: Spooling) -> int:
     """How far the last events may go above the quota when new events are refused: quota + segment is the bound."""
     return max(0, spooling.segment - 2 * MAX_FRAME) if spooling.when_full == "newest" else 0
-
-
-def _close_stderr() -> None:
-    """A process that captured the application's output waits for its end, and the application has ended."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    os.close(null)
