@@ -31,7 +31,7 @@ from urllib.parse import unquote, urlsplit
 import psutil
 import pytest
 
-from shipper.cli import COMMANDS, parser
+from shipper.cli import COMMANDS, make_parser
 
 from .support.leftovers import Scene
 from .support.waiting import SLOWER
@@ -339,7 +339,7 @@ def test_the_commands_in_the_documents_exist() -> None:
 
 
 def options_of(command: str) -> set[str]:
-    (subcommands,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    (subcommands,) = (action for action in make_parser()._actions if isinstance(action, argparse._SubParsersAction))
     return {option for action in subcommands.choices[command]._actions for option in action.option_strings}
 
 

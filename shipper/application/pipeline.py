@@ -166,6 +166,12 @@ class EarlyEvents:
                 "called; call it when logging is configured"
             )
 
+    def discard(self) -> None:
+        """Forget all of them: this process only looks at an application's logging."""
+        self._events.clear()
+        self._dropped.clear()
+        self._new = 0
+
     def forget_parents(self) -> None:
         """In a forked child: `warn_unshipped` is about its own records."""
         self._new = 0

@@ -1,8 +1,8 @@
 """The command `shipper`: its subcommands, exit codes and error messages.
 
-A subcommand is a module with a function `register(commands)`, listed in `COMMANDS`. `register`
-adds a parser and sets its default `run`, a function of the parsed arguments that returns the exit code. It must be
-cheap: a command imports what it needs (rich, the receiver, requests) when it runs.
+A subcommand is a module with a function `register(commands)`, listed in `COMMANDS`. `register` adds a parser and sets
+its default `run`, a function of the parsed arguments that returns the exit code. It must be cheap: a command imports
+what it needs (rich, the receiver, requests) when it runs.
 
 Exit codes: 0 success; 1 bad news (no such app, something lost); 2 not tried (usage, a wrong setting, a missing extra);
 130 stopped by Ctrl-C.
@@ -18,15 +18,17 @@ from collections.abc import Sequence
 
 from .._version import DISTRIBUTION, __version__
 from ..errors import ConfigurationError
+from .parsing import Parser
 
 COMMANDS = {
     "demo": ".demo.command",
     "status": ".status.command",
-    "metrics": ".metrics",
+    "check": ".check.command",
     "dead": ".dead.command",
-    "receiver": ".receiver",
+    "metrics": ".metrics",
     "send": ".send",
     "pipe": ".pipe.command",
+    "receiver": ".receiver",
 }
 """Each subcommand's name, and the module in this package that registers it."""
 
@@ -41,7 +43,12 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. ``arguments`` default to `sys.argv` without the program's name."""
-    given = parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = make_parser(words[:1])
+    if not words:
+        parser.print_help()
+        return OK
+    given = parser.parse_args(words)
     try:
         return int(given.run(given))
     except KeyboardInterrupt:
@@ -58,15 +65,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return complain(f"`shipper {given.command}` needs {missing}: pip install '{DISTRIBUTION}[all]'", code=NOT_TRIED)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the command line, with every subcommand."""
-    made = argparse.ArgumentParser(
-        prog="shipper", description="Ship every log record of an application to Trakerr and jKool."
+def make_parser(names: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser of the command line: with the subcommands of these ``names``, or with all if one is unknown."""
+    made = Parser(
+        prog="shipper",
+        description="Ship every log record of an application to Trakerr and jKool.",
+        epilog="`shipper COMMAND --help` explains a command. NO_COLOR=1 prints without colours.",
     )
-    made.add_argument("--version", action="version", version=f"shipper {__version__}")
+    made.add_argument("-V", "--version", action="version", version=f"shipper {__version__}")
     commands = made.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in COMMANDS.values():
-        importlib.import_module(module, __name__).register(commands)
+    is_known = bool(names) and all(name in COMMANDS for name in names)
+    for name in names if is_known else COMMANDS:  # importing all of them takes longer than some of them run
+        importlib.import_module(COMMANDS[name], __name__).register(commands)
     return made
 
 

@@ -20,6 +20,9 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         description="Print metrics of all apps as OpenMetrics text, or write them to a file that another program "
         "reads at any moment, such as the node exporter's textfile collector.",
         epilog="Exit code: 0 written; 1 there is no such app, or the file cannot be written; 2 wrong usage.",
+        examples="""
+            shipper metrics --textfile /var/lib/node_exporter/shipper.prom --every 15
+        """,
     )
     add_selection(parser)
     parser.add_argument("--textfile", metavar="PATH", help="the file, which is replaced as a whole (*.prom)")

@@ -30,6 +30,10 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         epilog=f"Exit code: 0 delivered; 1 refused by a service, or dropped; 2 not tried; {LATER} not "
         "delivered yet: it is in the journal, and is delivered as soon as the services take it or, if that takes long, "
         "with the next command that has the same settings.",
+        examples="""
+            shipper send "deployed 1.4.2" --logger deploy --extra host=web1
+            backup 2> errors || shipper send "backup failed" --exception-from errors
+        """,
     )
     parser.add_argument("message")
     parser.add_argument("--level", help="the level, a name or a number (INFO; ERROR with an exception)")

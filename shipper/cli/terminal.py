@@ -68,10 +68,15 @@ def moment(when: float, now: float) -> str:
 
 
 def size(bytes_: int) -> str:
-    """``17 B``, ``1.2 KiB``, ``16.0 MiB``."""
+    """``17 B``, ``1.2 KiB``, ``16.0 MiB``, ``2.3 GiB``."""
     if bytes_ < 1024:
         return f"{bytes_} B"
-    return f"{bytes_ / 1024:.1f} KiB" if bytes_ < 1024 * 1024 else f"{bytes_ / 1024 / 1024:.1f} MiB"
+    scaled = float(bytes_)
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        scaled /= 1024
+        if scaled < 1024 or unit == "TiB":
+            break
+    return f"{scaled:.1f} {unit}"
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:

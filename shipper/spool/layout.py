@@ -58,6 +58,10 @@ class Spool:
             return self.overflow_on_disk
         return os.path.join(ours, sha256_hex(os.path.realpath(self.path).encode())[:16])
 
+    def check(self) -> None:
+        """Raise ConfigurationError unless the folder is this user's alone and can be written. OSError without one."""
+        _check_folder(self.path)
+
     def prepare(self) -> None:
         """Make what is missing. Raises ConfigurationError for anything that another user owns or can read."""
         if len(os.fsencode(self.path)) > _MAX_PATH_BYTES:

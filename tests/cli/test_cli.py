@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import shipper
 from shipper.cli import COMMANDS, main
 
 from ..support.command import lines_of, running
@@ -28,6 +29,36 @@ def test_a_wrong_command_line_is_exit_code_2(arguments: list[str], capsys: pytes
 
     assert ended.value.code == 2
     assert "usage: shipper" in capsys.readouterr().err
+
+
+def test_without_a_command_there_is_the_help(run: Run) -> None:
+    code, out, err = run()
+
+    assert (code, err) == (0, "")
+    assert all(command in out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_the_version_is_printed(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([option])
+
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"shipper {shipper.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [(["statsu"], "status"), (["status", "--jsno"], "--json"), (["dead", "reply"], "replay"), (["zzzzzz"], "")],
+)
+def test_a_misspelt_word_is_answered_with_the_nearest_one(
+    arguments: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+
+    assert ended.value.code == 2
+    err = capsys.readouterr().err
+    assert (f"did you mean {meant}?" in err) if meant else ("did you mean" not in err)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

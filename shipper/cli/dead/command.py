@@ -27,6 +27,12 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         "is corrected, replay them: they become events again, for this backend alone, with the ids that they had. "
         "All of it works while the shipper process runs.",
         epilog="Exit code: 0 done; 1 there is no such letter or app, or it failed; 2 wrong usage.",
+        examples="""
+            shipper dead list --since 2h
+            shipper dead show 5f1c
+            shipper dead replay --backend trakerr --match "no such field"
+            shipper dead purge --match "no such field"
+        """,
     )
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     _add(actions, "list", _list, "list them, oldest first")

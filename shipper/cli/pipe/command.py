@@ -26,6 +26,10 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         "`shipper pipe` with the same settings ships it.",
         epilog="Exit code: 0 every line is in the journal, from which it is delivered; 1 some are not; "
         "2 not tried; 130 ended by a second signal.",
+        examples="""
+            some-program 2>&1 | shipper pipe --level INFO
+            node server.js | shipper pipe --json --logger web
+        """,
     )
     parser.add_argument(
         "--level", default="INFO", help="the level of lines that do not have one, a name or a number (%(default)s)"

@@ -27,6 +27,12 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         "With --check: 0 healthy; 1 degraded: events wait, nothing is lost; 2 failing: events were lost in the last "
         "ten minutes, or nothing is delivered until a person acts; 3 no shipper process runs, or there is no such "
         "app. Of several apps, the worst counts, in the order 2, 3, 1, 0.",
+        examples="""
+            shipper status                                  what is wrong, and what to do about it
+            shipper status --app checkout --watch           the same every second
+            shipper status --check || alert                 for a probe
+            shipper status --json | jq '.[0].backends'      for a program
+        """,
     )
     add_selection(parser)
     how = parser.add_mutually_exclusive_group()
