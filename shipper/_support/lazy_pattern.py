@@ -6,37 +6,37 @@ A process that only logs uses few of them, and compiling all takes longer than i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_METHODS = ("search", "match", "fullmatch", "finditer", "sub")
 
 
 class LazyPattern:
-    """A regular expression with the methods of `re.Pattern` that this package uses; ``flags`` are those of `re`."""
+    """A regular expression with the methods of `re.Pattern` that this package uses; ``flags`` are those of `re`.
 
-    __slots__ = ("_compiled", "_flags", "_source")
+    An invalid ``source`` raises `re.error` at the first use.
+    """
 
     def __init__(self, source: str, flags: int = 0) -> None:
-        self._source = source
-        self._flags = flags
-        self._compiled: re.Pattern[str] | None = None
+        self._source = source, flags
 
-    @property
-    def compiled(self) -> re.Pattern[str]:
-        """The pattern itself. Invalid sources raise `re.error` here, at the first use."""
-        if self._compiled is None:
-            self._compiled = re.compile(self._source, self._flags)
-        return self._compiled
+    if TYPE_CHECKING:
 
-    def search(self, text: str, start: int = 0) -> re.Match[str] | None:
-        return self.compiled.search(text, start)
+        def search(self, text: str, start: int = 0, end: int = ...) -> re.Match[str] | None: ...
+        def match(self, text: str, start: int = 0, end: int = ...) -> re.Match[str] | None: ...
+        def fullmatch(self, text: str, start: int = 0, end: int = ...) -> re.Match[str] | None: ...
+        def finditer(self, text: str, start: int = 0, end: int = ...) -> Iterator[re.Match[str]]: ...
+        def sub(self, replacement: str | Callable[[re.Match[str]], str], text: str, count: int = 0) -> str: ...
+    else:
 
-    def match(self, text: str, start: int = 0) -> re.Match[str] | None:
-        return self.compiled.match(text, start)
-
-    def fullmatch(self, text: str) -> re.Match[str] | None:
-        return self.compiled.fullmatch(text)
-
-    def finditer(self, text: str, start: int = 0) -> Iterator[re.Match[str]]:
-        return self.compiled.finditer(text, start)
-
-    def sub(self, replacement: str | Callable[[re.Match[str]], str], text: str) -> str:
-        return self.compiled.sub(replacement, text)
+        def __getattr__(self, name: str) -> Any:
+            # Called once: from then on the methods are the compiled pattern's own, which are found without this one.
+            if name not in _METHODS:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            compiled = re.compile(*self._source)
+            for method in _METHODS:
+                setattr(self, method, getattr(compiled, method))
+            return getattr(self, name)

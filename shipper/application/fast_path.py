@@ -60,7 +60,7 @@ def build_fast_packer(redactor: Redactor) -> FastPacker:
     origins: dict[object, tuple[bytes, bytes]] = {}
     keys: dict[object, bool] = {}  # key → whether it is an extra
     masked_bound = _masker_of_bound_fields(redactor)
-    is_suspicious = redactor.suspicion()
+    is_suspicious = redactor.is_suspicious
 
     def pack(record: logging.LogRecord) -> bytes:
         values = record.__dict__
@@ -164,5 +164,5 @@ def _mask(redactor: Redactor, message: str, extra: dict[str, Any]) -> str:
     """The message, masked; the extras are masked in place."""
     for name, value in extra.items():
         if type(value) is str:
-            extra[name] = redactor.text(value)
-    return redactor.text(message)
+            extra[name] = redactor.mask_text(value)
+    return redactor.mask_text(message)

@@ -50,7 +50,8 @@ class Pipeline:
         before_send, context = self.callbacks
         self.context = _guard(context, "`context` is slow, events go out without it for a while", clock)
         self._before_send = _guard(before_send, "`before_send` is slow, events are dropped for a while", clock)
-        self._redactor = Redactor(redact or Redact())
+        warning = "`Redact.patterns` are slow, events are dropped for a while"
+        self._redactor = Redactor(redact or Redact(), lambda patterns: _guarded(patterns, warning, clock))
         needs_event = self._before_send is not None or self.context is not None
         self.pack_fast = build_fast_packer(self._redactor) if names and not needs_event else None
         self.shipped_to = (queue.path, names)
@@ -97,9 +98,11 @@ class Pipeline:
 
 
 def _guard(function: Callable[P, R] | None, warning: str, clock: Callable[[], float]) -> Callable[P, R] | None:
+    return None if function is None else _guarded(function, warning, clock)
+
+
+def _guarded(function: Callable[P, R], warning: str, clock: Callable[[], float]) -> Callable[P, R]:
     """The function behind a circuit breaker, so that logging calls do not wait for it again and again."""
-    if function is None:
-        return None
 
     def warn(took: float, pause: float) -> None:
         warn_on_stderr(warning, f"it took {took:.1f} s, and is tried again in {pause:.0f} s")

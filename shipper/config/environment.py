@@ -173,9 +173,9 @@ def _instance(kind: Callable[..., T], prefix: str, variables: Mapping[str, str])
     hints = {**typing.get_type_hints(kind), "level": int | str}
     sources = {each.name: f"{prefix}{each.name.upper()}" for each in fields}
     values = {
-        name: _parse(variable, variables[variable], hints[name])
-        for name, variable in sources.items()
-        if variable in variables
+        each.name: _parse_field(each, sources[each.name], variables[sources[each.name]], hints[each.name])
+        for each in fields
+        if sources[each.name] in variables
     }
     missing = [each.name for each in fields if _is_required(each) and each.name not in values]
     if missing:
@@ -251,6 +251,34 @@ def _parse(variable: str, text: str, annotation: Any) -> Any:
             continue
     allowed = " or ".join(_in_words(kind) for kind in kinds if kind is not type(None))
     raise ConfigurationError(variable, text, f"must be {allowed}")
+
+
+def _parse_field(field: dataclasses.Field[Any], variable: str, text: str, annotation: Any) -> Any:
+    is_lines = field.metadata.get("in_environment") == "lines"
+    return _parse_lines(variable, text) if is_lines else _parse(variable, text, annotation)
+
+
+def _parse_lines(variable: str, text: str) -> tuple[str, ...]:
+    """The items of a list whose items may contain commas: one per line, or a JSON list of texts."""
+    import json
+
+    try:
+        items = json.loads(text)
+    except ValueError:
+        items = None
+    if isinstance(items, list):
+        if not all(isinstance(item, str) for item in items):
+            raise ConfigurationError(variable, text, "must be a JSON list of texts, or one item per line")
+        return tuple(items)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for line in lines:
+        if "," in re.sub(_IN_BRACKETS, "", line):
+            allowed = "must be one regular expression per line, or a JSON list; a comma in one is written [,]"
+            raise ConfigurationError(variable, line, allowed)
+    return tuple(lines)
+
+
+_IN_BRACKETS = r"\\.|\[\]?[^\]]*\]|\{[^{}]*\}"
 
 
 def _parse_as(kind: Any, text: str) -> Any:

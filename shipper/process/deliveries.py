@@ -98,7 +98,7 @@ class Deliveries:
 
         settings = self.settings
         self.load = LoadSampler()
-        mask = Redactor(settings.redact).text
+        mask = Redactor(settings.redact).mask_text
         self._context = AppContext(settings.app, settings.cwd, host_name(), host_address(), self.load, mask)
         for description in settings.backends:
             self._open_backend(description)

@@ -225,6 +225,19 @@ def test_a_hook_that_is_slow_twice_is_left_alone_and_its_events_are_counted(
     assert len([line for line in capfd.readouterr().err.splitlines() if "before_send" in line]) == 1
 
 
+def test_patterns_that_are_slow_twice_are_suspended_and_their_events_are_counted(
+    spool: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ticks = iter(range(0, 1000, 2))  # each look at the clock is 2 s after the last one
+    with Site(spool, redact=Redact(patterns=(r"C-\d+",)), clock=lambda: float(next(ticks))) as site:
+        for number in range(5):
+            QueueHandler().handle(record("C-%d", number))
+
+        assert [event.message for event in site.events()] == ["[redacted]", "[redacted]"]
+        assert site.queue.drops == {"redact": {"INFO": 3}}
+    assert "`Redact.patterns` are slow" in capfd.readouterr().err
+
+
 def test_a_context_that_is_slow_twice_is_left_alone_and_a_marker_says_so(spool: Path) -> None:
     slow = Slow()
     with Site(spool, callbacks=Callbacks(context=slow.context), clock=slow.clock) as site:

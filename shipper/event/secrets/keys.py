@@ -1,0 +1,158 @@
+"""Decides by its key whether a value is a secret.
+
+Keys are compared as lower case words joined by underscores: "X-Api-Key", "xApiKey" and "x api key" are "x_api_key".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from ..._support.lazy_pattern import LazyPattern
+
+OPEN = 0
+"""The value is no secret by its key."""
+
+SHAPED = 1
+"""The value is a secret if it looks like a token: ``signature``, ``sig``."""
+
+WEAK = 2
+"""The value is a secret unless it is a number or a word that says how something went: ``pass``, ``auth``."""
+
+COUNTED = 3
+"""The value is a secret unless it is a number: ``max_tokens``, ``session_count``."""
+
+HIDDEN = 4
+"""The value is a secret."""
+
+_MAX_CACHED = 4096  # keys
+_MAX_KEY = 256  # characters of a key that are looked at
+
+_SECRET = LazyPattern(
+    r"passwor[dt](?!less)|passwd|passphrase|passcode|authori[sz]ation|credential|csrf|xsrf|secret(?!ar)|cookie"
+    r"|token(?!i[sz])|session(?!al)|sess_?id"
+    r"|(?:api|access|private|secret|signing|encryption|account|auth|master|consumer|subscription|licen[cs]e|hmac|aes"
+    r"|fernet|webhook|client)_?key(?![a-z])"
+    r"|credit_?card|card_?(?:number|num|no)(?![a-z])"
+    r"|pwd(?![a-z])|(?:\A|_)(?:[a-z]{0,8}db)?pw\Z|(?<![a-z])(?:cvv2?|cvc2?|ssn|jwt|[th]?otp)(?![a-z])|social_?security"
+    r"|(?:amz|goog)_signature\Z|passkey(?![a-z])"
+    r"|(?:\A|_)(?:proxy|https?|db|smtp|imap|ftp|ldap|redis|mongo|git|docker|npm)_?auth\Z"
+    r"|(?:user|usr|db|database|root|admin|smtp|mail|imap|ftp|ssh|sudo|sql|pg|postgres|redis|mongo|rabbit|proxy|login|ldap"
+    r"|wifi|https?|keystore|store|cert|vault|jdbc|app|bind|bot|host|server|client|account|service|my|new|old)_?pass\Z"
+)
+_WEAK = LazyPattern(r"(?:\A|_)pass\Z|\A(?:x_)?auth\Z")
+_SHAPED = LazyPattern(r"signature\Z|(?:\A|_)sig\Z|saml_?(?:response|request)\Z")
+_MEASURE = LazyPattern(
+    r"(?:\A|_)(?:counts?|total|num|number_of|max|min|maximum|minimum|avg|length|len|size|limit|used|usage|left|remaining"
+    r"|budget|rate|index|age|ttl|timeout|lifetime|duration|seconds|minutes|hours|days|ms|expiry|expires?|expiration"
+    r"|version)(?:_|\Z)|(?:tokens|sessions|cookies|credentials|secrets|passwords)\Z"
+)
+_NOT_CARD = LazyPattern(r"(?:\A|_)(?:card_?(?:number|num|no)|credit_?card|cvv2?|cvc2?|ssn)(?:_|\Z)")
+_DESCRIPTION = LazyPattern(
+    r"_(?:start(?:ed)?|end(?:ed)?|at|on|date|time|timestamp|created|updated|changed|ur[il]s?|endpoint|path|file(?:_?name)?"
+    r"|dir(?:ectory)?|folder|type|kind|status|state|name|names|policy|enabled|disabled|required|supported|strength|method"
+    r"|mode|provider|server|host|port|alg(?:orithm)?|format|errors?|failed|failures?|attempts?|retries|domain|scopes?"
+    r"|issuer|backend|engine|class|store|manager|middleware|handler|samesite|prefix|suffix|field|param|header|consent|storage|user|owner|username)\Z"
+)
+_NUMBER_OR_DATE = LazyPattern(r"[-+]?\d{1,15}(?:\.\d{1,15})?|\d{4}-\d\d-\d\d(?:[T ][\d:.+Z-]{1,32})?")
+_TOKEN_LIKE = LazyPattern(
+    r"(?!(?i:(?:hmac[-_]?)?sha[-_]?\d|ed25519|[rehp]s\d{3}\Z|rsa|ecdsa|v\d))"
+    r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[\w.~+/=%:-]{6,}"
+)
+
+_NOTHING = frozenset({"", "none", "null", "nil", "true", "false", "undefined"})
+_OUTCOMES = frozenset({
+    "ok", "okay", "success", "successful", "succeeded", "passed", "pass", "fail", "fails", "failed", "failure",
+    "failing", "error", "denied", "accepted", "rejected", "granted", "refused", "required", "missing",
+    "invalid", "valid", "expired", "incorrect", "correct", "wrong", "empty", "unset", "unknown", "changed",
+    "reset", "updated", "created", "deleted", "removed", "revoked", "refreshed", "rotated", "renewed",
+    "started", "starting", "start", "ended", "closed", "opened", "open", "active", "inactive",
+    "enabled", "disabled", "optional", "forbidden", "unauthorized", "unauthenticated", "authenticated",
+    "verified", "unverified", "pending", "skipped", "timeout", "hidden", "redacted", "masked", "protected",
+    "encrypted", "stored", "loaded", "saved", "set", "yes", "no", "on", "off", "never", "not", "is", "was", "are",
+    "were", "has", "have", "had", "must", "should", "shall", "may", "can", "cannot", "will", "does", "did",
+    "too", "for", "from", "in", "of", "to", "by", "with", "and", "or", "but", "the", "a", "an", "this", "that",
+    "if", "when", "your", "we", "you", "please", "contains", "contain", "length", "string", "text", "field",
+})  # fmt: skip
+_AUTH_METHODS = frozenset({
+    "basic", "digest", "bearer", "oauth", "oauth2", "ntlm", "negotiate", "kerberos", "ldap", "saml", "token",
+    "password", "apikey",
+})  # fmt: skip
+_WEAK_WORDS = _OUTCOMES | _AUTH_METHODS
+
+
+def normalized(key: str) -> str:
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", key)
+    return re.sub(r"[\W_]+", "_", apart).strip("_").lower()
+
+
+class KeyRules:
+    """The verdict on each key, remembered for the last few thousand.
+
+    ``keys``: more words that make a key secret. ``allow``: whole keys that look secret but are not.
+    """
+
+    def __init__(self, keys: Iterable[str] = (), allow: Iterable[str] = ()) -> None:
+        self._keys = tuple(f"_{normalized(word)}_" for word in keys)
+        self._joined = frozenset(word.replace("_", "") for word in self._keys)
+        self._allow = frozenset(normalized(word).replace("_", "") for word in allow)
+        self._verdicts: dict[str, int] = {}
+        self.hints = tuple(word.split("_")[1] for word in self._keys)
+        """Lower case texts of which one stands in each key that ``keys`` makes secret."""
+
+    def __len__(self) -> int:
+        """How many verdicts are remembered."""
+        return len(self._verdicts)
+
+    def verdict(self, key: str) -> int:
+        try:
+            return self._verdicts[key]
+        except KeyError:
+            pass
+        verdict = self._judge(key)
+        if len(self._verdicts) >= _MAX_CACHED:
+            self._verdicts.clear()
+        self._verdicts[key] = verdict
+        return verdict
+
+    def is_known(self, key: str) -> bool:
+        return key in self._verdicts
+
+    def _judge(self, key: str) -> int:
+        normal = normalized(key[:_MAX_KEY])
+        joined = normal.replace("_", "")
+        if joined in self._allow:
+            return OPEN
+        if joined in self._joined or any(word in f"_{normal}_" for word in self._keys):
+            return COUNTED if _MEASURE.search(normal) else HIDDEN
+        if _SECRET.search(normal) and not _DESCRIPTION.search(normal):
+            return COUNTED if _MEASURE.search(normal) and not _NOT_CARD.search(normal) else HIDDEN
+        if _WEAK.search(normal):
+            return WEAK
+        return SHAPED if _SHAPED.search(normal) else OPEN
+
+
+def is_secret(value: Any, verdict: int) -> bool:
+    """Whether a value of a structure is to be masked under a key with that verdict."""
+    if verdict == OPEN or value is None or type(value) is bool:
+        return False
+    kind = type(value)
+    if kind is int or kind is float:
+        return verdict == HIDDEN
+    if kind is bytes:
+        return bool(value)
+    if kind is not str:
+        return bool(value) and verdict != SHAPED
+    if value.lower() in _NOTHING:
+        return False
+    if verdict == SHAPED:
+        return _TOKEN_LIKE.fullmatch(value) is not None
+    if verdict == HIDDEN:
+        return True
+    return not _NUMBER_OR_DATE.fullmatch(value) and not (verdict == WEAK and value.lower() in _WEAK_WORDS)
+
+
+def is_outcome(word: str) -> bool:
+    """Whether it is a word that says how something went, or how a sentence goes on, rather than a secret."""
+    return word.lower() in _OUTCOMES

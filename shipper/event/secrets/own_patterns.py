@@ -1,0 +1,77 @@
+"""The user's own regular expressions for what is to be masked.
+
+A pattern that takes exponential time, or time in the cube of a text's length, is refused with the settings: nothing can
+interrupt `re`. One that is slow on long texts is the caller's to suspend: see `redact.Redactor`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+
+from ...errors import ConfigurationError
+
+SETTING = "redact.patterns"
+_PROBE_SECONDS = 0.02
+_PROBE_REPEATS = (*range(4, 31, 2), 42, 58, 80, 110, 150, 210, 290, 400)
+
+
+def compiled(pattern: str) -> re.Pattern[str]:
+    """The pattern; ConfigurationError for one that can't be right: invalid, matching nothing at all, or exponential."""
+    try:
+        found = re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as exc:
+        raise ConfigurationError(SETTING, pattern, f"a regular expression ({exc})") from exc
+    if found.match(""):
+        raise ConfigurationError(SETTING, pattern, "a regular expression that does not match an empty text")
+    if probe := _explodes(found):
+        allowed = f"a regular expression that does not explode, as this one does when {probe!r} is repeated"
+        raise ConfigurationError(SETTING, pattern, allowed)
+    return found
+
+
+def _explodes(pattern: re.Pattern[str]) -> str | None:
+    """A short text for which the pattern takes very long; None when none is found.
+
+    Exponential and cubic time show when something is repeated and then none of what the pattern wants follows. The
+    texts get longer slowly, so that the first one that is slow takes a few times `_PROBE_SECONDS`.
+    """
+    if not re.search(r"[*+}]", pattern.pattern):
+        return None
+    literals: list[str] = re.findall(r"[A-Za-z]{2,}|[\w .:@,;=&/-]", re.sub(r"\\[A-Za-z]", "", pattern.pattern))
+    for piece in [*dict.fromkeys(["a", "A", "0", " ", "-", *literals])][:40]:
+        for repeats in _PROBE_REPEATS:
+            probe = piece * repeats + "\0"
+            if _is_slow(pattern, probe) and _is_slow(pattern, probe):
+                return piece
+    return None
+
+
+def _is_slow(pattern: re.Pattern[str], text: str) -> bool:
+    started = time.thread_time()  # the machine may be busy
+    pattern.search(text)
+    return time.thread_time() - started > _PROBE_SECONDS
+
+
+class OwnPatterns:
+    """Masks what the patterns match in a text: their group 1 when they have groups, else all of the match."""
+
+    def __init__(self, patterns: Iterable[str], mask: str) -> None:
+        self._patterns = tuple(map(compiled, patterns))
+        self._mask = mask
+
+    def __bool__(self) -> bool:
+        return bool(self._patterns)
+
+    def __call__(self, text: str) -> str:
+        for pattern in self._patterns:
+            text = pattern.sub(self._replaced, text)
+        return text
+
+    def _replaced(self, match: re.Match[str]) -> str:
+        start, end = match.span(1 if match.re.groups else 0)
+        if start < 0:
+            return match[0]
+        whole = match.start()
+        return f"{match[0][: start - whole]}{self._mask}{match[0][end - whole :]}"
