@@ -7,12 +7,13 @@ case is ignored in a CGI process, where a request header sets it. ``no_proxy`` i
 from __future__ import annotations
 
 import base64
-import ipaddress
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes, urlsplit
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -78,14 +79,18 @@ def _split_port(entry: str) -> tuple[str, str]:
     return entry, ""
 
 
-def _address(host: str) -> Address | None:
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    import ipaddress  # a large import, needed only where a proxy is set
+
     try:
         return ipaddress.ip_address(host.strip("[]").partition("%")[0])
     except ValueError:
         return None
 
 
-def _contains(pattern: str, address: Address) -> bool:
+def _contains(pattern: str, address: IPv4Address | IPv6Address) -> bool:
+    import ipaddress
+
     try:
         return address in ipaddress.ip_network(pattern, strict=False)
     except ValueError:

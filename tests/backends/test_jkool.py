@@ -157,7 +157,7 @@ def test_an_exception_is_sent_as_its_traceback_with_source_lines(tmp_path: Path)
     )
 
 
-def test_a_file_that_changed_after_the_event_lends_no_source_lines(tmp_path: Path) -> None:
+def test_source_lines_of_a_file_that_changed_since_are_left_out(tmp_path: Path) -> None:
     """They would be other lines than those that ran."""
     program = tmp_path / "program.py"
     program.write_text("1\n2\n")
@@ -167,7 +167,7 @@ def test_a_file_that_changed_after_the_event_lends_no_source_lines(tmp_path: Pat
     assert body_of(event)["exception"].endswith("line 2, in pay\na.B: m")
 
 
-def test_a_file_that_is_gone_or_no_file_lends_no_source_lines() -> None:
+def test_source_lines_of_a_missing_file_are_left_out() -> None:
     frames = [Frame("<stdin>", 1, "f"), Frame("/no/such.py", 2, "g"), Frame("a\0b", 3, "h")]
     event = logged(exceptions=[ExceptionInfo("raised", "a.B", "B", "m", frames)])
 
@@ -224,11 +224,11 @@ def test_a_date_is_a_date(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", ["12:30:00", "2026-11", "2026-11-23 or so", "20261123"])
-def test_what_only_resembles_a_date_is_text(value: str) -> None:
+def test_a_text_that_resembles_a_date_is_a_string(value: str) -> None:
     assert as_property("x", value)["type"] == "string"
 
 
-def test_the_directions_for_the_backends_are_no_properties() -> None:
+def test_instructions_for_backends_are_not_properties() -> None:
     assert "properties" not in body_of(logged(extra={"allTags": [], "trakerr": {"event_user": "u"}}))
 
 
@@ -407,7 +407,7 @@ values = st.recursive(
     keys=st.sampled_from(["2016", "tnt4j"]),
     special_numbers=st.sampled_from(["suppress", "enquote"]),
 )
-def test_whatever_is_logged_becomes_json(extra: dict[str, Any], tags: Any, keys: str, special_numbers: str) -> None:
+def test_every_event_becomes_json(extra: dict[str, Any], tags: Any, keys: str, special_numbers: str) -> None:
     extras = sanitize({**extra, "allTags": tags})
     raw = JKool("t", keys=keys, special_numbers=special_numbers).body([logged(extra=extras)], CONTEXT)
 
@@ -438,7 +438,7 @@ def test_it_describes_requests_to_its_address_s_own_path() -> None:
     assert backend.request_headers([logged()]) == {}
 
 
-def test_the_greeting_is_an_access_request_with_an_escaped_token() -> None:
+def test_the_handshake_is_an_access_request_with_an_escaped_token() -> None:
     headers, body = JKool('a&b<c>"€').handshake_request() or ({}, b"")
 
     assert headers["Content-Type"] == "text/plain"
@@ -495,7 +495,7 @@ def test_gateways_can_take_many_events_at_once(batch: str, media_type: str) -> N
     assert "Content-Encoding" not in JKool("t", batch=batch, compress=False).headers(CONTEXT)
 
 
-def test_the_whole_conversation_on_the_wire() -> None:
+def test_a_connection_on_the_wire() -> None:
     """The access-request first, then events, all with the key."""
 
     def answer(request: Request) -> Reply | None:
@@ -534,7 +534,7 @@ def test_the_whole_conversation_on_the_wire() -> None:
         assert json.loads(event.body)["msg-text"] == "order 17 paid"
 
 
-def test_a_refused_token_lets_no_event_out_and_throws_none_away() -> None:
+def test_a_refused_token_sends_no_event_and_drops_none() -> None:
     refusal = Reply(200, body=b"<access-resp><success>false</success><reason>unknown</reason></access-resp>")
     with Server(default=refusal) as server:
         sender = Sender(JKool("t", server.url))
@@ -622,7 +622,7 @@ def test_a_wrong_setting_is_named(setting: str, value: Any) -> None:
     assert caught.value.setting == f"JKool.{setting}"
 
 
-def test_it_does_not_show_its_token_and_travels_by_value() -> None:
+def test_the_token_is_not_in_the_repr_and_settings_pickle() -> None:
     backend = JKool("secret-token", level="debug", batch="lines")  # type: ignore[arg-type]
 
     assert "secret-token" not in repr(backend)
@@ -631,7 +631,7 @@ def test_it_does_not_show_its_token_and_travels_by_value() -> None:
     assert hash(backend) == hash(pickle.loads(pickle.dumps(backend)))
 
 
-def test_a_relative_path_of_certificates_is_the_same_file_wherever_the_shipper_process_works(
+def test_a_relative_ca_bundle_becomes_absolute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ca.pem").write_text("")

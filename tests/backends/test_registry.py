@@ -72,7 +72,7 @@ def test_an_installed_backend_is_found_by_its_name() -> None:
 
 @pytest.mark.usefixtures("plugin")
 @pytest.mark.parametrize("name", ["unheard-of", "gone", "odd"])
-def test_a_backend_that_cannot_be_had_is_a_wrong_setting(name: str) -> None:
+def test_a_backend_that_cannot_be_imported_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         registry.find(name)
 
@@ -81,6 +81,6 @@ def test_a_backend_that_cannot_be_had_is_a_wrong_setting(name: str) -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_an_unknown_name_is_told_the_known_ones() -> None:
+def test_the_error_for_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ConfigurationError, match="null"):
         registry.find("unheard-of")

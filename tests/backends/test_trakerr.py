@@ -129,7 +129,7 @@ def test_the_text_is_json_dumps_with_its_defaults() -> None:
         (999, "fatal", "issue"),
     ],
 )
-def test_the_level_is_told_by_its_number(level: int, word: str, classification: str) -> None:
+def test_the_level_follows_its_number(level: int, word: str, classification: str) -> None:
     body = body_of(logged(level, level_name="RENAMED"))
 
     assert body["logLevel"] == word == log_level(level)
@@ -354,7 +354,7 @@ def test_custom_data_of_any_shape_passes(shape: Any) -> None:
     assert body_of(logged(extra={"trakerr": {"custom_properties": shape}}))["customProperties"] == shape
 
 
-def test_the_directions_for_jkool_are_no_extras() -> None:
+def test_instructions_for_jkool_are_not_extras() -> None:
     assert "customProperties" not in body_of(logged(extra={"allTags": ["a"]}))
 
 
@@ -433,7 +433,7 @@ def test_a_jkool_clients_event_is_mapped_from_what_both_know() -> None:
 # JSON.
 
 
-def test_numbers_that_json_has_no_word_for_are_quoted() -> None:
+def test_nan_and_infinities_are_quoted() -> None:
     data = {"customProperties": {"doubleData": {"customData1": float("nan"), "customData2": [float("inf")]}}}
     body = body_of(Event(kind="trakerr", data=data))
 
@@ -454,7 +454,7 @@ values = st.recursive(
 
 
 @given(extra=st.dictionaries(st.text(), values, max_size=14), trakerr=values)
-def test_whatever_is_logged_becomes_json(extra: dict[str, Any], trakerr: Any) -> None:
+def test_every_event_becomes_json(extra: dict[str, Any], trakerr: Any) -> None:
     extras = sanitize({**extra, "trakerr": trakerr})
     raw = Trakerr("k").body([logged(extra=extras)], CONTEXT)
 
@@ -617,7 +617,7 @@ def test_a_level_may_be_given_by_name() -> None:
     assert Trakerr("k").level == logging.WARNING
 
 
-def test_it_does_not_show_its_key_and_travels_by_value(tmp_path: Path) -> None:
+def test_the_key_is_not_in_the_repr_and_settings_pickle(tmp_path: Path) -> None:
     """It is pickled on its way to the shipper process."""
     backend = Trakerr("secret-key", tags=["a"], timeout=[1, 2], ca_bundle=str(tmp_path))  # type: ignore[arg-type]
 
@@ -629,7 +629,7 @@ def test_it_does_not_show_its_key_and_travels_by_value(tmp_path: Path) -> None:
     assert backend != Trakerr("other-key", tags=("a",), timeout=(1, 2), ca_bundle=str(tmp_path))
 
 
-def test_a_relative_path_of_certificates_is_the_same_file_wherever_the_shipper_process_works(
+def test_a_relative_ca_bundle_becomes_absolute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ca.pem").write_text("")

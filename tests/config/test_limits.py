@@ -57,7 +57,7 @@ def test_the_longest_wait_that_is_allowed_can_be_waited_for() -> None:
 
 
 @pytest.mark.parametrize("kind", [Batching, Retry, Spooling])
-def test_they_can_not_be_changed(kind: type[Any]) -> None:
+def test_limits_are_frozen(kind: type[Any]) -> None:
     made = kind()
 
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -21,7 +21,9 @@ from shipper.config.environment import resolve
 from shipper.errors import DeliveryError, UnauthorisedError
 from shipper.event.model import Event
 
-from ..support.servers import Server
+from ...support.http_backends import Behaviour, Described, serving, together
+from ...support.http_backends import sending as sending_described
+from ...support.servers import CLOSE, HANG, RESET, Reply, Server
 
 trustme = pytest.importorskip("trustme")
 
@@ -61,15 +63,6 @@ class Files:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return Files(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(autouse=True)
-def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @contextmanager
@@ -266,3 +259,22 @@ def test_the_backends_own_folder_of_authorities_is_used(files: Files, tmp_path: 
         sending(Trakerr("k", url=server.url, ca_bundle=str(folder))) as sender,
     ):
         assert sent(sender) is None
+
+
+# Connections.
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
+@pytest.mark.parametrize("fate", [HANG, RESET, CLOSE], ids=["silence", "reset", "close"])
+def test_dead_idle_connections_with_tls_cost_one_attempt(fate: Reply, version: ssl.TLSVersion, files: Files) -> None:
+    behaviour = Behaviour()
+    with serving(behaviour, context=files.context(version, wants_client=False)) as server:
+        timeout = (5, 0.5 if fate is HANG else 5)
+        backend = Described(server.url, True, timeout=timeout, ca_bundle=files.path("ca.pem"))
+        with sending_described(backend) as sender:
+            together(sender, backend.meeting, 4)
+            behaviour.answer = lambda conn, nth, request: fate if conn < 4 else None
+
+            assert sent(sender) is None
+
+            assert len(server.connections) == 5

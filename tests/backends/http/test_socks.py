@@ -19,7 +19,7 @@ from shipper.backends.protocol import AppContext
 from shipper.errors import DeliveryError, RetryableError
 from shipper.event.model import Event
 
-from ..support.servers import Server
+from ...support.servers import Server
 
 CONTEXT = AppContext("app", "/", "host", "127.0.0.1", lambda time: None)
 
@@ -78,12 +78,6 @@ class Socks5:
             sink.shutdown(socket.SHUT_WR)
 
 
-@pytest.fixture(autouse=True)
-def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-
-
 @contextmanager
 def proxying(server: Server) -> Iterator[Socks5]:
     proxy = Socks5(server.port)
@@ -140,7 +134,7 @@ def test_a_socks_proxy_that_is_down_loses_nothing(monkeypatch: pytest.MonkeyPatc
 WITHOUT = """
 import sys
 sys.modules["socks"] = None
-from tests.backends.test_socks import sent
+from tests.backends.http.test_socks import sent
 print(sent("http://127.0.0.1:4711/").reason)
 """
 

@@ -1,123 +1,138 @@
-"""Which connection a request takes when connections die, age, or are closed by the server; against real servers."""
+"""Which connection a request takes: idle, new, or of its own; handshakes; against real servers."""
 
 from __future__ import annotations
 
-import os
 import socket
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 
 from shipper.backends.http.connect import find_route
-from shipper.backends.http.sender import Sender
-from shipper.backends.protocol import AppContext, HttpResponse
+from shipper.backends.http.connection import MAX_BODY_BYTES
 from shipper.errors import DeliveryError, RetryableError, UnauthorisedError
-from shipper.event.model import Event
 
-from ..support.servers import CLOSE, HANG, RESET, Reply, Request, Server
+from ...support.http_backends import (
+    CONTEXT,
+    HANDSHAKE,
+    Behaviour,
+    Clock,
+    Described,
+    handshakes,
+    sending,
+    sent,
+    serving,
+    together,
+)
+from ...support.servers import CLOSE, HALF, HANG, RESET, Reply, Request, Server
 
-CONTEXT = AppContext("app", "/", "host", "127.0.0.1", lambda time: None)
-HANDSHAKE = b"<hello/>"
+
+def test_the_handshake_is_the_first_request_of_a_connection() -> None:
+    with Server() as server, sending(Described(f"{server.url}/p?q", shakes_hands=True)) as sender:
+        assert [sent(sender, "e") for _ in range(3)] == [None] * 3
+
+        assert handshakes(server) == [[True, False, False, False]]
+        first = server.requests[0]
+        assert first.line == "POST /p?q HTTP/1.1"
+        assert first.headers == {
+            "host": f"127.0.0.1:{server.port}",
+            "accept-encoding": "identity",
+            "content-type": "text/handshake",
+            "content-length": str(len(HANDSHAKE)),
+        }
+
+
+def test_every_connection_begins_with_a_handshake() -> None:
+    """Closed politely, reset, cut in an answer, closed while idle, dropped by the server."""
+
+    once = {
+        b"close": Reply(then="close"),
+        b"reset": RESET,
+        b"half": HALF,
+        b"early": Reply(raw=b"HTTP/1.1 101 Upgraded\r\n\r\n"),
+        b"large": Reply(body=b"x" * (MAX_BODY_BYTES + 5000)),
+    }
+
+    def answer(request: Request) -> Reply | None:
+        return once.pop(request.body, None)
+
+    clock = Clock()
+    with Server(answer) as server, sending(Described(server.url, shakes_hands=True), clock) as sender:
+        for message in ("close", "reset", "half", "early", "large", "idle"):
+            sent(sender, message)
+        clock.now += 241
+        assert sent(sender, "after") is None
+
+        assert len(server.connections) == 7
+        assert all(first and not any(others) for first, *others in handshakes(server))
+
+
+def test_concurrent_connections_begin_with_a_handshake_each() -> None:
+    with (
+        Server() as server,
+        sending(Described(server.url, shakes_hands=True)) as sender,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        assert list(threads.map(lambda number: sent(sender), range(40))) == [None] * 40
+
+        for requests in handshakes(server):
+            assert requests[0]
+            assert not any(requests[1:])
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply(200, body=b"no"), UnauthorisedError),
+        (Reply(401), UnauthorisedError),
+        (Reply(403), UnauthorisedError),
+        (Reply(302), UnauthorisedError),
+        (Reply(404), UnauthorisedError),
+        (Reply(413), UnauthorisedError),
+        (Reply(503), RetryableError),
+        (Reply(429), RetryableError),
+        (Reply(raw=b"HTTP/1.1 101 Upgraded\r\n\r\n"), RetryableError),
+        (HALF, RetryableError),
+        (RESET, RetryableError),
+    ],
+)
+def test_no_event_is_sent_after_a_failed_handshake(reply: Reply, kind: type[DeliveryError]) -> None:
+    """And it is never the event's fault: nothing may be thrown away for it."""
+    with Server([reply]) as server, sending(Described(server.url, shakes_hands=True)) as sender:
+        answer = sent(sender, "event")
+
+        assert type(answer) is kind
+        assert server.bodies == [HANDSHAKE]
+        assert sent(sender, "event") is None
+        assert handshakes(server) == [[True], [True, False]]
+
+
+def test_the_retry_after_of_a_handshake_is_obeyed() -> None:
+    with (
+        Server([Reply(503, {"Retry-After": "9"})]) as server,
+        sending(Described(server.url, shakes_hands=True)) as sender,
+    ):
+        answer = sent(sender)
+
+        assert isinstance(answer, RetryableError)
+        assert answer.retry_after == 9.0
+
+
+def test_a_handshake_that_hangs_takes_no_longer_than_the_timeout() -> None:
+    with Server([HANG]) as server, sending(Described(server.url, shakes_hands=True, timeout=(5, 0.2))) as sender:
+        answer = sent(sender)
+
+        assert type(answer) is RetryableError
+        assert "in time" in answer.reason
+
+
 UNANNOUNCED = Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", then="close")
+
+
 ANNOUNCED = Reply(then="close")
+
+
 REFUSED = Reply(401)
-
-
-class Meeting:
-    """Makes several requests have their connections at the same time."""
-
-    barrier: threading.Barrier | None = None
-
-    def wait(self) -> None:
-        if self.barrier is not None:
-            self.barrier.wait(10)
-
-
-@dataclass(frozen=True)
-class Described:
-    """A small HttpBackend."""
-
-    endpoint: str
-    shakes_hands: bool = False
-    timeout: tuple[float, float] = (5, 5)
-    max_idle: float = 45
-    max_age: float = 120
-    keepalive: float = 15
-    name: str = "described"
-    level: int = 0
-    max_events: int = 1
-    max_in_flight: int = 8
-    meeting: Meeting = field(default_factory=Meeting)
-
-    def headers(self, context: AppContext) -> Mapping[str, str]:
-        return {}
-
-    def request_headers(self, events: Sequence[Event]) -> Mapping[str, str]:
-        return {}
-
-    def body(self, events: Sequence[Event], context: AppContext) -> bytes:
-        return events[0].message.encode()
-
-    def handshake_request(self) -> tuple[Mapping[str, str], bytes] | None:
-        return ({}, HANDSHAKE) if self.shakes_hands else None
-
-    def classify_response(self, response: HttpResponse) -> DeliveryError | None:
-        self.meeting.wait()
-        return None
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Behaviour:
-    """Answers of a server that know on which connection a request came, as which request of that connection."""
-
-    def __init__(self, answer: Callable[[int, int, Request], Reply | None] = lambda conn, nth, request: None) -> None:
-        self.answer = answer
-        self.server: Server | None = None
-
-    def __call__(self, request: Request) -> Reply | None:
-        assert self.server is not None
-        for number, requests in enumerate(self.server.connections):
-            if any(each is request for each in requests):
-                return self.answer(number, len(requests), request)
-        return None
-
-
-@contextmanager
-def serving(behaviour: Behaviour, *, port: int = 0) -> Iterator[Server]:
-    with Server(behaviour, port=port) as server:
-        behaviour.server = server
-        yield server
-
-
-@contextmanager
-def sending(backend: Described, clock: Clock | None = None) -> Iterator[Sender]:
-    sender = Sender(backend, clock=clock or Clock())
-    sender.open(CONTEXT)
-    yield sender
-    sender.close()
-
-
-@pytest.fixture(autouse=True)
-def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-
-
-def sent(sender: Sender, message: str = "event") -> DeliveryError | None:
-    (result,) = sender.send([Event(message=message)])
-    return result
 
 
 def bodies(server: Server) -> list[list[bytes]]:
@@ -131,17 +146,6 @@ def arrived(server: Server) -> list[bytes]:
 
 def begin_with_the_handshake(connections: list[list[bytes]]) -> bool:
     return all(first == HANDSHAKE and HANDSHAKE not in others for first, *others in connections)
-
-
-def together(sender: Sender, meeting: Meeting, count: int) -> None:
-    """Send `count` events at the same time, each on a connection of its own."""
-    meeting.barrier = threading.Barrier(count)
-    with ThreadPoolExecutor(count) as threads:
-        assert list(threads.map(lambda number: sent(sender, "fill"), range(count))) == [None] * count
-    meeting.barrier = None
-
-
-# Dead idle connections.
 
 
 @pytest.mark.parametrize("shakes_hands", [False, True])
@@ -232,9 +236,6 @@ def test_an_event_whose_response_was_cut_is_not_sent_again_at_once() -> None:
         assert server.bodies == [b"one", b"two"]
 
 
-# Age.
-
-
 def test_a_connection_that_was_idle_too_long_is_opened_anew() -> None:
     clock = Clock()
     with Server() as server, sending(Described(server.url), clock) as sender:
@@ -283,8 +284,6 @@ def test_idle_connections_are_probed(keepalive: float, is_on: int) -> None:
         connection.close()
         route.close()
 
-
-# Servers that close.
 
 ENDS = {
     "announced": lambda conn, nth, request: ANNOUNCED,
