@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .config.state_folder import default_folder, usual_folder
-from .journal.account import MAX_REPORTED
 from .journal.cursor_files import saved_positions
 from .journal.segments import segments, size_on_disk
+from .journal.sequences import MAX_REPORTED
 from .spool.detached import detached_processes
 from .spool.files import (
     get_counts,

@@ -10,12 +10,13 @@ import queue
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..config.settings import Settings
 from ..errors import ConfigurationError
 from ..journal.cursor_files import begin_cursor, saved_positions
 from ..journal.segments import segments
+from ..report import Report, Status, read_status, total
 from ..spool.detached import clear_detached, note_detached
 from ..spool.files import get_dict, get_int, read_json
 from ..spool.host import lane_of_this_host
@@ -26,9 +27,6 @@ from .attachment import Attachment
 from .pipeline import Pipeline
 from .server_loggers import ServerLoggers
 from .supervisor import Supervisor
-
-if TYPE_CHECKING:
-    from ..report import Report, Status
 
 POLL_SECONDS = 0.005  # between two readings of status.json during a flush
 NO_PYTHON_SECONDS = 1.5  # that a flush waits for a missing interpreter to come back: the start is retried meanwhile
@@ -190,13 +188,9 @@ class App:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def status(self) -> Status:
-        from ..report import read_status  # not every application asks
-
         return dataclasses.replace(read_status(self.spool, self.settings.app), attached=self.is_attached)
 
     def _report(self, flushed: bool, attached: bool | None) -> Report:
-        from ..report import Report, read_status, total
-
         emitted, dropped = self.queue.emitted, self.queue.drops
         # The file is read once for both, or an event that is journaled in between counts twice, or not at all.
         content = read_json(self.spool.status) or {}

@@ -17,6 +17,7 @@ from .._support import unpatched
 from ..config.settings import Settings
 from ..journal.cursor_files import saved_positions
 from ..journal.segments import size_on_disk
+from ..journal.writer import Writer, drain_pipe
 from ..spool import host
 from ..spool.files import get_int, open_file, read_json, reclaim_file
 from ..spool.joined import read_settings, request_join
@@ -93,16 +94,22 @@ class Supervisor:
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
-            self._launcher.reap()
-            self._maintain()  # first: a process that finds no writer ends
-            self.start_if_none_runs()
-            self.replace_outdated()  # again: another process may have started one with settings older than ours
+            try:
+                self._look_after_process()
+            except Exception as error:  # such as an ImportError, when Python's own modules were removed from the disk
+                warn_on_stderr("supervising the shipper process failed, and is tried again", repr(error))
             pid = read_pid(self._spool)
             if pid:
                 self._pid, self._seen_at = pid, time.monotonic()
             self._exit_watcher.wait_for_exit(pid)
             reap_adopted(pid)
         self._finished.set()
+
+    def _look_after_process(self) -> None:
+        self._launcher.reap()
+        self._maintain()  # first: a process that finds no writer ends
+        self.start_if_none_runs()
+        self.replace_outdated()  # again: another process may have started one with settings older than ours
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
@@ -177,8 +184,6 @@ class Supervisor:
         space = self._settings.spooling.quota - size_on_disk(self._spool.journal) if waiting else 0
         if space <= 0:
             return
-        from ..journal.writer import Writer  # rarely needed
-
         with Writer(self._spool.journal, first=self._newest_segment()) as writer, contextlib.suppress(OSError):
             writer.splice(pipe, min(waiting, space))  # what a full disk does not take stays in the pipe
 
@@ -187,8 +192,6 @@ class Supervisor:
 
         False when a process runs, which then has the pipe, or when it fails.
         """
-        from ..journal.writer import Writer, drain_pipe  # rarely needed
-
         with contextlib.ExitStack() as opened, contextlib.suppress(OSError):
             lock = open_file(self._spool.lock, os.O_RDWR | os.O_CREAT)
             opened.callback(os.close, lock)

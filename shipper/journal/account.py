@@ -21,10 +21,9 @@ from ..transport.drops import Drops, level_name
 from ..transport.shared_file import process_is_gone
 from .reader import Frames, Reader
 from .segments import Position
-from .sequences import SequenceTracker, add_drops, parse_counts, parse_drops
+from .sequences import MAX_REPORTED, SequenceTracker, add_drops, parse_counts, parse_drops
 
 MAX_PROCESSES = 512  # remembered one by one; older ones are added up
-MAX_REPORTED = 128  # processes in the status
 MAX_DAMAGE = 64 * 1024 * 1024  # bytes of damage that are kept aside
 
 
