@@ -7,6 +7,7 @@ import copy
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from ..journal.cursor import Cursor
 from ..journal.segments import Position
 from ..spool.joined import pending_joins
 from ..spool.layout import Spool
+from ..transport.orphans import is_writer_gone
 from .crashes import Crashes
 from .threads import Threads
 
@@ -49,7 +51,8 @@ class Deliveries:
 
     def _open_cursor(self, backend: Any) -> Cursor:
         path = os.path.join(self._spool.cursors, f"{backend.name}.json")
-        cursor = Cursor(path, self._spool.journal, level=backend.level)
+        folders = (self._spool.overflow, self._spool.overflow_on_disk)
+        cursor = Cursor(path, self._spool.journal, level=backend.level, gone=partial(is_writer_gone, folders))
         if cursor.base < 0:
             self._account.follow(_ALL)
             with contextlib.suppress(OSError):

@@ -7,6 +7,7 @@ the account once intake has read everything that was in the pipe when the mirror
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 
 from ..journal.account import Account
@@ -91,9 +92,12 @@ class Recovery:
             self._lost.pop(0)
 
     def end(self) -> None:
-        """After a last `look`, once intake has ended and no process reads the pipe any more."""
-        if not bytes_in_pipe(self._pipe):
-            self._remove_ended()
+        """Remove the mirrors of all processes that have ended, once intake has ended and the pipe is empty."""
+        with contextlib.suppress(OSError):
+            # In this order: what a process that is in the list wrote is not in the pipe any more.
+            self._ended = [mirror for mirror in orphaned_mirrors(self._folder) if mirror.path not in self._kept]
+            if not bytes_in_pipe(self._pipe):
+                self._remove_ended()
 
     def _remove_ended(self) -> None:
         for mirror in self._ended:

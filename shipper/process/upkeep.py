@@ -20,6 +20,7 @@ from ..spool.joined import close_joins, open_joins
 from ..spool.layout import Spool
 from ..spool.lock import claim
 from ..transport import frame
+from ..transport.orphans import remove_foreign
 from ..transport.pipe import Pipe, grow_pipe
 from . import log
 from .deliveries import Deliveries
@@ -27,6 +28,7 @@ from .intake import Intake
 from .lock_file import LockFile
 
 TOUCH_SECONDS = 3.0
+CLEAN_SECONDS = 600.0  # between two rounds through the memory files of other apps
 LOST_ROUNDS = 3  # in a row in which another process has the lock: a supervisor has it for a moment
 RELAY_SECONDS = 10.0  # that a process which has lost the spool has to hand its events on
 
@@ -46,8 +48,9 @@ class Upkeep:
         self._intake = intake
         self._deliveries = deliveries
         self._pipe = pipe
+        self._id = spool.read_id()
         self._lost_rounds = 0
-        self._touched_at = float("-inf")
+        self._touched_at = self._cleaned_at = float("-inf")
 
     def look(self) -> None:
         """Make again what is missing. SpoolLostError when another process has the spool. OSError: tried again."""
@@ -55,6 +58,8 @@ class Upkeep:
             return  # the application has ended, and the folder was deleted
         try:
             self._spool.prepare()
+            if self._id:
+                self._spool.write_id(self._id)
             if not os.path.lexists(self._spool.app):
                 claim(self._spool, self._deliveries.settings.app)
         except ConfigurationError as error:
@@ -71,6 +76,9 @@ class Upkeep:
         log.reopen_if_removed()
         self._intake.restoring.set()
         self._follow_queue()
+        if time.monotonic() - self._cleaned_at >= CLEAN_SECONDS:
+            self._cleaned_at = time.monotonic()
+            self._remove_foreign()
         if time.monotonic() - self._touched_at >= TOUCH_SECONDS:
             self._touched_at = time.monotonic()
             self._touch()
@@ -102,6 +110,12 @@ class Upkeep:
                     close_joins(joins)
                     return opened
         return joins
+
+    def _remove_foreign(self) -> None:
+        """Memory is one for all apps of the user: what no process comes back for would fill it."""
+        removed = remove_foreign(self._spool.overflow)
+        if removed:
+            _log.warning("%d files of other apps' processes that are gone were removed from memory", len(removed))
 
     def _touch(self) -> None:
         for path in self._paths():

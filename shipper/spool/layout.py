@@ -1,7 +1,7 @@
 """The app's folder: the names of what is in it, and its preparation.
 
     queue  joins                                   FIFOs: events, and backends that clients ask for
-    lock  app  host                                the running process; the app that owns the folder; the host
+    lock  app  id  host                            the running process; the app that owns the folder; the host
     hosts/                                         spools of other hosts that share the folder (see `host.py`)
     journal/  cursors/  account (ledger.json)      events, and how far each backend and the account have read
     dead/  damaged/  overflow/                     rejected events, damaged bytes, overflows without a place in memory
@@ -14,12 +14,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 
 from .._support.hashing import sha256_hex
 from ..errors import ConfigurationError
 
 _MAX_PATH_BYTES = 900  # names are appended to it, and 4096 is the kernel's limit for a path
+
+
+_ID = re.compile(r"[0-9a-f]{16}")
+
+
+def memory_folder() -> str:
+    """The folder above the memory files of all apps of this user."""
+    return f"/dev/shm/shipper-{os.geteuid()}"
 
 
 class Spool:
@@ -31,6 +40,7 @@ class Spool:
         self.joins = os.path.join(self.path, "joins")
         self.lock = os.path.join(self.path, "lock")
         self.app = os.path.join(self.path, "app")
+        self.id = os.path.join(self.path, "id")
         self.host = os.path.join(self.path, "host")
         self.hosts = os.path.join(self.path, "hosts")
         self.journal = os.path.join(self.path, "journal")
@@ -51,12 +61,27 @@ class Spool:
     def overflow(self) -> str:
         """The folder of the processes' overflows and pipe mirrors, which its first user makes: in /dev/shm.
 
-        It is `overflow_on_disk` where there is no /dev/shm, or where another user owns our name there.
+        It is `overflow_on_disk` where there is no /dev/shm, or where another user owns our name there. Its name is the
+        spool's id, so that a new spool at the path of one that was deleted finds nothing of that one. For a spool that
+        an earlier version has made it is a digest of the path.
         """
-        ours = f"/dev/shm/shipper-{os.geteuid()}"
+        ours = memory_folder()
         if not os.access("/dev/shm", os.W_OK | os.X_OK) or not _is_ours_or_free(ours):
             return self.overflow_on_disk
-        return os.path.join(ours, sha256_hex(os.path.realpath(self.path).encode())[:16])
+        return os.path.join(ours, self.read_id() or sha256_hex(os.path.realpath(self.path).encode())[:16])
+
+    def read_id(self) -> str:
+        """The random id that the spool got when an app claimed it; "" when it has none, or a damaged one."""
+        # A link that points nowhere: its text is there when its name is, and is replaced by nobody.
+        with contextlib.suppress(OSError):
+            found = os.readlink(self.id)
+            return found if _ID.fullmatch(found) else ""
+        return ""
+
+    def write_id(self, value: str = "") -> None:
+        """Give the spool an id, a new one by default, unless it has one."""
+        with contextlib.suppress(FileExistsError):
+            os.symlink(value or os.urandom(8).hex(), self.id)
 
     def check(self) -> None:
         """Raise ConfigurationError unless the folder is this user's alone and can be written. OSError without one."""

@@ -133,6 +133,7 @@ def claim(spool: Spool, app: str) -> None:
             allowed = f"belongs to the app {owner!r}, and this is {app!r}: give another"
             raise ConfigurationError("spool", spool.path, allowed)
         if not owner:
+            spool.write_id()
             os.write(fd, f"{app}\n".encode())
     except OSError as error:
         raise ConfigurationError("spool", spool.path, f"a folder that this user can write to ({error})") from error

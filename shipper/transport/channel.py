@@ -41,10 +41,11 @@ class Channel:
     """
 
     def __init__(self, pipe: Pipe, *, folder: str, second: str, limit: int) -> None:
+        self._spool = os.path.dirname(pipe.path)
         self.pid = os.getpid()
         self.token = new_token()
         self.sequence = itertools.count()
-        self.overflow = Overflow(folder, token=self.token, pid=self.pid, limit=limit, second=second)
+        self.overflow = Overflow(folder, token=self.token, pid=self.pid, limit=limit, second=second, spool=self._spool)
         self.note: Callable[[bytes], None] = self._begin_mirror
         self._pipe = pipe
         self._mirror: PipeMirror | None = None
@@ -96,7 +97,11 @@ class Channel:
                 if self._mirror_folder:
                     with contextlib.suppress(OSError, ValueError):
                         self._mirror = PipeMirror(
-                            self._mirror_folder, self._pipe.waiting, token=self.token, pid=self.pid
+                            self._mirror_folder,
+                            self._pipe.waiting,
+                            token=self.token,
+                            pid=self.pid,
+                            spool=self._spool,
                         )
                         self.note = self._mirror.note
         self.note(piece)

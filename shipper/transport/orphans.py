@@ -11,15 +11,20 @@ import errno
 import os
 import struct
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 
 from ..spool.files import open_file
+from ..spool.kernel import namespace
+from ..spool.layout import Spool, memory_folder
 from . import drops, frame, overflow, pipe_mirror, shared_file
 from .drops import Drops
 from .overflow import DROPS_AT, Overflow
 from .pipe_mirror import MAX_BYTES, SUFFIX
-from .shared_file import HEAD_BYTES, NO_RESOURCES, NUMBER_AT
+from .shared_file import HEAD_BYTES, NO_RESOURCES, NUMBER_AT, living_pids, process_is_gone
 
+FOREIGN_MIRROR_SECONDS = 600.0
+FOREIGN_OVERFLOW_SECONDS = 24 * 3600.0
+UNKNOWN_SECONDS = 7 * 24 * 3600.0  # for files of an earlier version
 _CHUNK = 64 * 1024
 
 
@@ -150,6 +155,74 @@ class OrphanedMirror:
     def remove(self) -> None:
         with contextlib.suppress(OSError):
             os.unlink(self.path)
+
+
+def is_writer_gone(folders: Iterable[str], pid: int) -> bool:
+    """Whether a process that wrote frames has ended: it is not seen here, and no living one in another container, whose
+    pids are others, holds a file in the folders."""
+    return process_is_gone(pid) and not any(pid in living_pids(folder) for folder in folders)
+
+
+def remove_foreign(own: str) -> list[str]:
+    """Remove files of processes that are gone, of other spools of this user, that no process will come back for.
+
+    `own` is the folder of the caller's spool, which is left alone. Returns the paths of what was removed.
+
+    A file goes when its spool is not where its process saw it; one of another container, whose folders are not seen
+    here, when it is older than `FOREIGN_MIRROR_SECONDS` or, as an overflow, `FOREIGN_OVERFLOW_SECONDS`.
+    """
+    removed = []
+    for folder in shared_file.list_files(memory_folder()):
+        if folder == own:
+            continue
+        for path in shared_file.list_files(folder):
+            with contextlib.suppress(OSError):
+                if _remove_if_abandoned(path):
+                    removed.append(path)
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+    return removed
+
+
+def foreign_orphans() -> Iterator[str]:
+    """The paths of all memory files of this user whose processes are gone, of whatever app."""
+    for folder in shared_file.list_files(memory_folder()):
+        for path in shared_file.list_files(folder):
+            with contextlib.suppress(OSError):
+                taken = shared_file.take_over(path, _magic_of(path))
+                if taken is not None:
+                    os.close(taken[0])
+                    yield path
+
+
+def _remove_if_abandoned(path: str) -> bool:
+    taken = shared_file.take_over(path, _magic_of(path))
+    if taken is None:
+        return False
+    fd, _ = taken
+    try:
+        if _is_abandoned(fd, path):
+            os.unlink(path)
+            return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _is_abandoned(fd: int, path: str) -> bool:
+    origin, age = shared_file.read_origin(fd), time.time() - os.fstat(fd).st_mtime
+    if origin is None:
+        return age > UNKNOWN_SECONDS
+    if origin.mounts == namespace("mnt"):
+        spool = Spool(origin.spool)
+        if os.path.lexists(spool.app) and not spool.read_id():  # a cleaner may have removed the id
+            return age > UNKNOWN_SECONDS
+        return spool.overflow != os.path.dirname(path)
+    return age > (FOREIGN_MIRROR_SECONDS if path.endswith(SUFFIX) else FOREIGN_OVERFLOW_SECONDS)
+
+
+def _magic_of(path: str) -> bytes:
+    return pipe_mirror.MAGIC if path.endswith(SUFFIX) else overflow.MAGIC
 
 
 def orphaned_mirrors(folder: str) -> Iterator[OrphanedMirror]:

@@ -39,8 +39,14 @@ _PUNCH_BYTES = 1024 * 1024  # a hole is made after so many bytes were read
 class Overflow:
     """The overflow of one process. Its threads share it; no other process writes to it."""
 
-    def __init__(self, folder: str, *, token: bytes, pid: int, limit: int, second: str = "") -> None:
-        """`limit` is in bytes; `second` is the folder to use when `folder` has no space for a file."""
+    def __init__(
+        self, folder: str, *, token: bytes, pid: int, limit: int, second: str = "", spool: str = ""
+    ) -> None:
+        """`limit` is in bytes; `second` is the folder to use when `folder` has no space for a file.
+
+        `spool` is the path of the spool.
+        """
+        self._spool = spool
         self.busy = False  # frames wait here, so later ones must queue up behind them
         self._folders = (folder, second) if second and second != folder else (folder,)
         self._path = ""
@@ -195,7 +201,7 @@ class Overflow:
 
     def _create_in(self, folder: str) -> None:
         # A name is used once: one file of this process may be with the shipper process already.
-        self._own, self._path = shared_file.create(folder, self._names, MAGIC, self._owner)
+        self._own, self._path = shared_file.create(folder, self._names, MAGIC, self._owner, spool=self._spool)
 
     def _reopen(self, before: OwnDescriptor) -> None:
         """Get the file back after other code has closed its descriptor, and with it the lock.

@@ -49,7 +49,9 @@ _has_gil = getattr(sys, "_is_gil_enabled", lambda: True)
 class PipeMirror:
     """The mirror of one process. Its threads share it; no other process writes to it."""
 
-    def __init__(self, folder: str, waiting: Callable[[], int], *, token: bytes, pid: int) -> None:
+    def __init__(
+        self, folder: str, waiting: Callable[[], int], *, token: bytes, pid: int, spool: str = ""
+    ) -> None:
         """`waiting` tells how many bytes are in the pipe. OSError when memory has no space."""
         self._waiting = waiting
         self._lock = new_rlock()
@@ -60,7 +62,8 @@ class PipeMirror:
         self._late: deque[bytes] = deque()  # for the next block
         if not _has_gil():
             self.note = self._note_locked  # type: ignore[method-assign]
-        own, self._path = shared_file.create(folder, [f"{token.hex()}{SUFFIX}"], MAGIC, Owner(pid, token, 0))
+        names = [f"{token.hex()}{SUFFIX}"]
+        own, self._path = shared_file.create(folder, names, MAGIC, Owner(pid, token, 0), spool=spool)
         try:
             os.ftruncate(own.number, HEAD_BYTES + MAX_BYTES)
             self._turn_to(self._allocate())

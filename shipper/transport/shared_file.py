@@ -1,14 +1,16 @@
 """Files in memory that outlive their process: overflows and pipe mirrors.
 
 Invariants
-* The owner holds an exclusive flock on its file until it ends. A process that gets the lock is the new owner.
+* The owner holds an exclusive flock on its file until it ends. A process that gets the lock is the new owner. Only a
+  forked child that has inherited the lock may hold it for longer: then the owner's pid tells, in its PID namespace.
 * A file is whole at every moment: a kill between two system calls leaves what was accepted.
 * Files are in a folder that only this user can enter (mode 0700), without a link in the way.
 
 Layout, little-endian
 
-    0    magic 8 · pid 8 · token 8 · number 8 (of each kind's own use)
+    0    magic 8 · pid 8 · token 8 · number 8 (of each kind's own use) · PID namespace 8 (0: not known)
     64   what the kind wants
+    1024 where it comes from: a JSON object, ended by a zero byte (missing: an earlier version)
     4096 content
 
 The process named in the head writes the file; the shipper process reads and removes it when that process is gone.
@@ -19,20 +21,26 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import mmap
 import os
 import stat
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from ..spool.files import open_file
+from ..spool import kernel
+from ..spool.files import get_int, get_str, open_file
+from ..spool.kernel import namespace
 from .descriptors import OwnDescriptor
 
 HEAD_BYTES = 4096
 HEAD = struct.Struct("<8sQ8sQ")
 NUMBER_AT = 24
+PIDS = struct.Struct("<Q")
+PIDS_AT = 32
+ORIGIN_AT = 1024
 NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)
 """Errors that say nothing about a file: it can't be opened now."""
 
@@ -45,6 +53,15 @@ class Owner(NamedTuple):
     number: int
 
 
+class Origin(NamedTuple):
+    """Whose file it is, for other apps, which clean up what nobody comes back for."""
+
+    spool: str
+    """The path of the spool, as its process sees it."""
+    mounts: int
+    """The mount namespace in which it does."""
+
+
 def prepare_folder(folder: str) -> None:
     """Make the folder and the one above. PermissionError unless it is this user's with mode 0700."""
     for each in (os.path.dirname(folder), folder):
@@ -55,8 +72,12 @@ def prepare_folder(folder: str) -> None:
         raise PermissionError(f"{folder} is not a folder of this user with mode 0700")
 
 
-def create(folder: str, names: Iterable[str], magic: bytes, owner: Owner) -> tuple[OwnDescriptor, str]:
+def create(
+    folder: str, names: Iterable[str], magic: bytes, owner: Owner, *, spool: str = ""
+) -> tuple[OwnDescriptor, str]:
     """Make and lock a file under the first free name; its descriptor and path. The folder is made when it is missing.
+
+    `spool` is the path of the spool that the file belongs to.
 
     OSError when there is no space for its head: then no file is left behind.
     """
@@ -69,6 +90,8 @@ def create(folder: str, names: Iterable[str], magic: bytes, owner: Owner) -> tup
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.posix_fallocate(fd, 0, HEAD_BYTES)
+        os.pwrite(fd, PIDS.pack(namespace("pid")), PIDS_AT)
+        os.pwrite(fd, json.dumps(Origin(spool, namespace("mnt"))._asdict()).encode() + b"\0", ORIGIN_AT)
         os.pwrite(fd, HEAD.pack(magic, *owner), 0)
     except OSError:
         os.close(fd)
@@ -133,11 +156,39 @@ def _locked(fd: int, magic: bytes) -> Owner | None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         # A forked child that never logged may still hold its dead parent's lock.
-        if not process_is_gone(HEAD.unpack(head)[1]):
+        if not kernel.process_is_gone(HEAD.unpack(head)[1], _read_pids(fd)):
             return None
     # Read again: what the owner wrote before it ended is final only now.
     _, pid, token, number = HEAD.unpack(os.pread(fd, HEAD.size, 0))
     return Owner(pid, token, number)
+
+
+def _read_pids(fd: int) -> int:
+    found = os.pread(fd, PIDS.size, PIDS_AT)
+    return int(PIDS.unpack(found)[0]) if len(found) == PIDS.size else 0
+
+
+def read_origin(fd: int) -> Origin | None:
+    """Where an open file comes from; None for one of an earlier version."""
+    text = os.pread(fd, HEAD_BYTES - ORIGIN_AT, ORIGIN_AT).partition(b"\0")[0]
+    with contextlib.suppress(ValueError):
+        data = json.loads(text)
+        if isinstance(data, dict) and get_str(data, "spool"):
+            return Origin(get_str(data, "spool"), get_int(data, "mounts"))
+    return None
+
+
+def living_pids(folder: str) -> Iterator[int]:
+    """The pids of the processes that hold a file in the folder, in whatever PID namespaces they are."""
+    for path in list_files(folder):
+        with contextlib.suppress(OSError, struct.error):
+            fd = open_file(path, os.O_RDONLY)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield HEAD.unpack(os.pread(fd, HEAD.size, 0))[1]
+            finally:
+                os.close(fd)
 
 
 CLOSED_MEMORY = mmap.mmap(-1, 1)

@@ -1,4 +1,4 @@
-"""One spool that several hosts share: every event arrives, once, and no journal has two writers.
+"""One spool that several hosts or containers share: every event arrives, once, and no journal has two writers.
 
 Namespaces stand for hosts: each has a PID namespace, a /dev/shm and a FIFO of its own. Where locks are local to a host,
 so is the lock file.
@@ -27,8 +27,10 @@ from ..support.waiting import wait_until
 WORK = """
 begin()
 for n in range({count}):
-    log.info("{name} %d", n)
-    time.sleep(0.01)
+    log.info("{name} %d{padding}", n)
+    {pause}
+while {wait} and not os.path.exists("{folder}/end"):
+    time.sleep(0.05)
 report = shipper.stop(30)
 print(report.flushed, dict(report.dropped), report.waiting)
 """
@@ -46,9 +48,18 @@ def app(spool: Path, tmp_path: Path) -> Iterator[App]:
             wait_until(lambda each=each: running(Spool(str(each))) is None, 30, "the end of the shipper process")  # type: ignore[misc]
 
 
-def started(app: App, name: str, own: tuple[str, ...], count: int) -> subprocess.Popen[str]:
-    """A host on which `own` parts of the spool are its own."""
-    script = ["mount -t tmpfs tmpfs /dev/shm"]
+def started(
+    app: App,
+    name: str,
+    own: tuple[str, ...],
+    count: int,
+    *,
+    shm: str = "mount -t tmpfs tmpfs /dev/shm",
+    wait: bool = False,
+    padding: int = 0,
+) -> subprocess.Popen[str]:
+    """A host on which `own` parts of the spool are its own, or a container with the host's `shm`."""
+    script = [shm or "true"]
     for each in own:
         path = app.folder / f"{each}-{name}"
         if each == "lock":
@@ -57,7 +68,9 @@ def started(app: App, name: str, own: tuple[str, ...], count: int) -> subprocess
         else:
             os.mkfifo(path, 0o600)
         script.append(f"mount --bind {path} {app.spool}/{each}")
-    source = app.write(WORK.format(name=name, count=count), f"{name}.py")
+    pause = "pass" if padding else "time.sleep(0.01)"
+    text = WORK.format(name=name, count=count, pause=pause, wait=wait, folder=app.folder, padding="." * padding)
+    source = app.write(text, f"{name}.py")
     script.append(f"{sys.executable} {source}")
     return subprocess.Popen(
         ["unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc", "sh", "-c", " && ".join(script)],
@@ -80,3 +93,33 @@ def test_hosts_that_share_a_spool_do_not_share_a_journal(app: App, own: tuple[st
     app.wait_for(*(f"{name} {n}" for name in "AB" for n in range(200)), *(f"C {n}" for n in range(50)))
     assert set(Counter(app.ids()).values()) == {1}
     assert list((app.spool / "damaged").iterdir()) == []
+
+
+def test_containers_of_one_host_use_one_process(app: App) -> None:
+    """They see the same queue. What waits in the overflow of one is not adopted by the process in the other."""
+    first = started(app, "A", (), 2, shm="", wait=True)
+    app.wait_for("A 0", timeout=60)
+    second = started(app, "B", (), 3000, shm="", padding=2000)
+    out = second.communicate(timeout=120)[0]
+    (app.folder / "end").touch()
+    first.communicate(timeout=60)
+
+    assert out == "True {} 0\n"
+    app.wait_for(*(f"B {n}" + "." * 2000 for n in range(3000)), timeout=60)
+    assert set(Counter(app.ids()).values()) == {1}
+    assert not (app.spool / "hosts").exists()
+
+
+def test_mirrors_of_killed_containers_are_removed_in_time(app: App) -> None:
+    first = started(app, "A", (), 2, shm="", wait=True)
+    app.wait_for("A 0", timeout=60)
+    for number in range(3):
+        job = started(app, f"J{number}", (), 10_000, shm="")
+        app.wait_for(f"J{number} 5", timeout=60)
+        job.kill()
+        job.communicate()
+
+    memory = Path(Spool(str(app.spool)).overflow)
+    wait_until(lambda: len(list(memory.iterdir())) == 1, 60, "the mirrors of the dead to be removed")
+    (app.folder / "end").touch()
+    first.communicate(timeout=60)

@@ -26,6 +26,8 @@ begin(overflow=1 << 20)
 log.info("first"); assert shipper.flush(10)
 pid = shipper.status().pid
 os.kill(pid, signal.SIGSTOP)
+while open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "T":
+    time.sleep(0.01)
 """
 
 
