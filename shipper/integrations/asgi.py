@@ -1,0 +1,71 @@
+"""ASGI (FastAPI, Starlette, Django, Litestar …): what a request is, in every event that is logged while it is served.
+
+>>> app.add_middleware(ShipperMiddleware)      # FastAPI, Starlette
+>>> application = ShipperMiddleware(application)   # any other ASGI application
+
+An exception that no part of the application has handled is logged once, with the request, and raised again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from ..application.surroundings import bound
+from .request import request_id, route_of, was_logged
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+_log = logging.getLogger("shipper.request")
+
+
+class ShipperMiddleware:
+    """Binds ``request_id``, ``method`` and ``path`` while a request is served.
+
+    ``request_header`` is the header with a request id of somebody before us (``x-request-id``); without it an id is
+    made. With ``log_requests`` each request is one INFO record of the logger ``shipper.request``, with route, status
+    and duration in milliseconds.
+    """
+
+    def __init__(
+        self, app: Application, *, request_header: str = "x-request-id", log_requests: bool = False
+    ) -> None:
+        self.app = app
+        self._header = request_header.lower().encode("latin-1")
+        self._log_requests = log_requests
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        given = next((value for name, value in scope.get("headers", ()) if name.lower() == self._header), b"")
+        method = scope.get("method", "WEBSOCKET")
+        with bound(request_id=request_id(given.decode("latin-1")), method=method, path=scope.get("path", "")):
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        status = 0
+        begun = time.perf_counter()
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except Exception as error:
+            if not was_logged(error):
+                _log.exception("unhandled exception", extra={"route": route_of(scope)})
+            raise
+        finally:
+            if self._log_requests:
+                duration = round((time.perf_counter() - begun) * 1000, 1)
+                extra = {"route": route_of(scope), "status": status, "duration_ms": duration}
+                _log.info("%s %s %d", scope.get("method", "WEBSOCKET"), scope.get("path", ""), status, extra=extra)

@@ -1,0 +1,42 @@
+"""Flask: one line for an application.
+
+>>> ShipperFlask(app)
+
+Request id, method, path and endpoint are in every event that is logged during a request. Flask logs unhandled
+exceptions itself, once, to ``app.logger``: they arrive with the request.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..application.surroundings import bind, unbind
+from .request import request_id
+
+FIELDS = ("request_id", "method", "path", "endpoint")
+
+
+class ShipperFlask:
+    """``app`` may be given later, to `init_app`. ``request_header`` as for `asgi.ShipperMiddleware`."""
+
+    def __init__(self, app: Any = None, *, request_header: str = "X-Request-ID") -> None:
+        self._header = request_header
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Any) -> None:
+        app.before_request_funcs.setdefault(None, []).insert(0, self._begin)
+        app.teardown_request(self._end)
+
+    def _begin(self) -> None:
+        from flask import request
+
+        bind(
+            request_id=request_id(request.headers.get(self._header, "")),
+            method=request.method,
+            path=request.path,
+            endpoint=request.endpoint,
+        )
+
+    def _end(self, error: object = None) -> None:
+        unbind(*FIELDS)
