@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import flush, start
+from .. import start
 from ..application.surroundings import bind, unbind
 
 FIELDS = ("task_name", "task_id", "task_retries")
 
 
-def ship(app: Any, *backends: Any, **settings: Any) -> None:
+def ship(celery_app: Any, /, *backends: Any, **settings: Any) -> None:
     """Call `shipper.start` with these arguments in every process of Celery's, and bind the task while it runs.
 
-    ``app`` is the Celery application. Processes that only send tasks call `shipper.start` themselves.
+    ``celery_app`` is the Celery application. Processes that only send tasks call `shipper.start` themselves.
     """
     from celery import signals
 
@@ -33,7 +33,6 @@ def ship(app: Any, *backends: Any, **settings: Any) -> None:
         signal.connect(begin, weak=False, dispatch_uid=f"shipper.start.{id(signal)}")
     signals.task_prerun.connect(_begin_task, weak=False, dispatch_uid="shipper.task_prerun")
     signals.task_postrun.connect(_end_task, weak=False, dispatch_uid="shipper.task_postrun")
-    signals.worker_process_shutdown.connect(_flush, weak=False, dispatch_uid="shipper.flush")
 
 
 def _begin_task(task_id: str = "", task: Any = None, **_: Any) -> None:
@@ -44,7 +43,3 @@ def _begin_task(task_id: str = "", task: Any = None, **_: Any) -> None:
 def _end_task(**_: Any) -> None:
     unbind(*FIELDS)
 
-
-def _flush(**_: Any) -> None:
-    """A pool's children end by os._exit: what waits in this process would end with it."""
-    flush(5.0)

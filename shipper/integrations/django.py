@@ -1,11 +1,11 @@
 """Django: an app that starts shipping, and a middleware.
 
->>> INSTALLED_APPS = ["shipper.integrations.django", …]
+>>> INSTALLED_APPS = ["shipper.integrations.django.ShipperConfig", …]
 >>> MIDDLEWARE = ["shipper.integrations.django.ShipperMiddleware", …]     # the first one
 
-The app calls ``shipper.start(**settings.SHIPPER)`` once Django has configured logging, so that ``LOGGING`` removes no
-handler of ours. Without ``SHIPPER`` in the settings everything comes from the environment. In ``manage.py runserver``
-only the process that serves ships; the one that watches files does not.
+The app calls `shipper.start` with what ``SHIPPER`` in the settings says (a dict: ``backends`` and keywords), once
+Django has configured logging, so that ``LOGGING`` removes no handler of ours. Without it everything comes from the
+environment. In ``manage.py runserver`` only the process that serves ships; the one that watches files does not.
 
 The middleware puts request id, method, path, route and the id of a user who is known already into every event. Nothing
 lazy is evaluated: no query is made for it.
@@ -25,8 +25,6 @@ from .. import start
 from ..application.surroundings import bind, bound
 from .request import request_id
 
-default_app_config = "shipper.integrations.django.ShipperConfig"
-
 
 class ShipperConfig(AppConfig):  # type: ignore[misc] # Django has no types
     """Starts shipping when Django is set up."""
@@ -36,9 +34,13 @@ class ShipperConfig(AppConfig):  # type: ignore[misc] # Django has no types
     verbose_name = "shipper"
 
     def ready(self) -> None:
-        if _only_watches():
-            return
-        given = dict(getattr(settings, "SHIPPER", {}))
+        _begin()
+
+
+def _begin() -> None:
+    """Start, or attach again: some of Django's entry points configure logging a second time."""
+    if not _only_watches():
+        given = {"keep_attached": True, **getattr(settings, "SHIPPER", {})}
         start(*given.pop("backends", ()), **given)
 
 
@@ -57,6 +59,7 @@ class ShipperMiddleware:
         self.get_response = get_response
         self._header = getattr(settings, "SHIPPER_REQUEST_HEADER", "X-Request-ID")
         self._is_async = _is_coroutine_function(get_response)
+        _begin()
         if self._is_async:
             _mark_as_coroutine_function(self)
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from rq import Worker
 
-from .. import flush, start
+from .. import start
 from ..application.surroundings import bound
 
 
 class ShipperWorker(Worker):  # type: ignore[misc] # RQ has no types
-    """RQ's worker. Each job runs in a forked child, which ends by os._exit: it is flushed before."""
+    """RQ's worker. Each job runs in a forked child."""
 
     def work(self, *arguments: Any, **named: Any) -> Any:
         start()
@@ -24,7 +24,4 @@ class ShipperWorker(Worker):  # type: ignore[misc] # RQ has no types
 
     def perform_job(self, job: Any, queue: Any, *more: Any, **named: Any) -> Any:
         with bound(job_id=job.id, job_function=job.func_name, queue=queue.name):
-            try:
-                return super().perform_job(job, queue, *more, **named)
-            finally:
-                flush(5.0)
+            return super().perform_job(job, queue, *more, **named)

@@ -47,8 +47,8 @@ async def call_asgi(app: Any, path: str = "/orders/17", headers: Any = (), kind:
         sent.append(message)
 
     scope = {
-        "type": kind, "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http", "path": path,
-        "raw_path": path.encode(), "root_path": "", "query_string": b"", "headers": list(headers),
+        "type": kind, "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+        "path": path, "raw_path": path.encode(), "root_path": "", "query_string": b"", "headers": list(headers),
         "client": ("127.0.0.1", 5), "server": ("127.0.0.1", 80),
     }  # fmt: skip
     await app(scope, receive, send)
