@@ -7,6 +7,7 @@ import os
 import re
 
 from .._support.hashing import sha256_hex
+from ..errors import ConfigurationError
 from .mounts import is_network_file_system
 
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9._-]")
@@ -31,7 +32,12 @@ def usual_folder(app: str) -> str:
         return os.path.join(home, "shipper", app)
     import tempfile  # only for users without a home
 
-    return os.path.join(tempfile.gettempdir(), f"shipper-{os.geteuid()}", app)
+    try:
+        temporary = tempfile.gettempdir()
+    except FileNotFoundError as error:
+        allowed = "a folder that can be written to, such as one on a volume: neither the home nor a temp folder can"
+        raise ConfigurationError("spool", None, allowed) from error
+    return os.path.join(temporary, f"shipper-{os.geteuid()}", app)
 
 
 def host_name() -> str:

@@ -23,6 +23,7 @@ from .inherited_stderr import InheritedStderr
 from .lock_file import LockFile
 from .service import Service
 from .threads import EXIT_FAILED
+from .title import set_title
 
 SWITCH_SECONDS = 0.001  # intake must not wait long for its turn: the pipe holds 1 MiB
 
@@ -36,6 +37,7 @@ def main(pipe: int, lock: int, joins: int, starter: int) -> NoReturn:
     application process that started this one.
     """
     stderr = InheritedStderr(starter)
+    set_title(sys.argv[-1])
     os.umask(0o077)
     os.chdir("/")
     settings = _read_settings()

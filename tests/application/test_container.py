@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import subprocess
 import sys
@@ -165,3 +166,23 @@ def test_a_wrong_exit_wait_is_an_error(value: object) -> None:
 
     with pytest.raises(shipper.ConfigurationError, match="exit_wait"):
         shipper.start(shipper.Trakerr("key"), exit_wait=value)  # type: ignore[arg-type]
+
+
+def test_a_read_only_container_without_a_temp_folder_is_told_to_give_a_spool() -> None:
+    need(can_unshare(), "unshare with a mount namespace (root)")
+    program = "import shipper; shipper.start(shipper.Trakerr('k'))"
+    read_only = "for d in / /tmp /var/tmp; do mount --bind $d $d && mount -o remount,bind,ro $d || exit 9; done"
+    command = f'{read_only}; cd /; exec "$0" -c "{program}"'
+    environment = {name: value for name, value in os.environ.items() if name not in ("TMPDIR", "XDG_STATE_HOME")}
+
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", command, sys.executable],
+        env={**environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+    assert done.returncode == 1
+    assert "ConfigurationError: spool" in done.stderr
+    assert "a folder that can be written to" in done.stderr

@@ -179,7 +179,7 @@ class Case:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 command = process.cmdline()
-                if command and command[-1] == f"shipper: {APP} {self.path}":
+                if f"shipper: {APP} {self.path}" in command:
                     found.append(process)
         return found
 

@@ -85,7 +85,9 @@ def test_its_command_line_names_the_app_and_neither_it_nor_its_environment_holds
         process = psutil.Process(app.wait_for_shipper())
         app.wait_for("x")
 
-        assert process.cmdline()[-1] == f"shipper: test {app.spool}"
+        assert [word for word in process.cmdline() if word] == [f"shipper: test {app.spool}"]
+        assert process.name().startswith("shipper: test")
+        assert Path(f"/proc/{process.pid}/comm").read_text() == "shipper: test\n"
         everything = " ".join([*process.cmdline(), *process.environ(), *process.environ().values()])
         assert "secret-key" not in everything
         assert "another-" not in everything

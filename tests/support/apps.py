@@ -115,6 +115,6 @@ def shippers_of(spool: Path) -> list[int]:
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         command = process.info["cmdline"] or []
-        if command and command[-1].startswith("shipper: ") and command[-1].endswith(str(spool)):
+        if any(word.startswith("shipper: ") and word.endswith(str(spool)) for word in command):
             found.append(process.pid)
     return found
