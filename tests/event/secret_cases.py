@@ -357,7 +357,7 @@ INNOCENT_TEXTS = [
     "bypass=cache compass: north",
     "passenger=bob passage: 7",
     "path=/usr/bin PWD=/srv/app OLDPWD=/",
-    "pwd: /home/bob/app",
+    "pwd: /srv/bob/app",
     "low_pass=3 boarding_pass: 12",
     "card=visa cards: 3",
     "discard=1 wildcard: *",
