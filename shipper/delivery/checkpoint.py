@@ -65,10 +65,16 @@ class Checkpoint:
             urgent, self._cursor.urgent = self._cursor.urgent, False
             return urgent
 
-    def set_drain_mode(self, *, no_writers: bool, disk_blocked: bool) -> None:
+    def set_drain_mode(self, *, no_writers: bool, disk_blocked: bool, quota_reached: bool) -> None:
         """Whether no process is left that could finish an event, and whether the disk keeps the rest of one out."""
         with self._lock:
-            self._cursor.set_drain_mode(no_writers, disk_blocked=disk_blocked)
+            self._cursor.set_drain_mode(no_writers, disk_blocked=disk_blocked, quota_reached=quota_reached)
+
+    @property
+    def waits_for_rest(self) -> bool:
+        """Whether there are events of which not all frames have come, and everything else is settled."""
+        with self._lock:
+            return self._cursor.waits_for_rest
 
     def settle(self, entry: Entry, outcome: str) -> None:
         """Note what became of an event; it counts with the next commit."""

@@ -120,18 +120,31 @@ class Deliverer:
     # -- set by the main thread --------------------------------------------------------------------------------------
 
     def set_drain_mode(
-        self, draining: bool, *, no_writers: bool, disk_blocked: bool = False, flush_waiting: bool = False
+        self,
+        draining: bool,
+        *,
+        no_writers: bool,
+        disk_blocked: bool = False,
+        quota_reached: bool = False,
+        flush_waiting: bool = False,
     ) -> None:
         """Whether to deliver what is left as soon as possible.
 
         ``no_writers``: no process is left that could finish an event. ``disk_blocked``: the rest of an event may not
         get into the journal for now. ``flush_waiting``: a process waits for its events to be settled.
         """
-        self._checkpoint.set_drain_mode(no_writers=no_writers, disk_blocked=disk_blocked)
+        self._checkpoint.set_drain_mode(
+            no_writers=no_writers, disk_blocked=disk_blocked, quota_reached=quota_reached
+        )
         _set(self._flush_waiting, draining or flush_waiting)
         _set(self._draining, draining)
         if not draining:
             self.drained.clear()
+
+    @property
+    def waits_for_rest(self) -> bool:
+        """Whether there are events of which not all frames have come, and everything else is settled."""
+        return self._checkpoint.waits_for_rest
 
     def give_up_before(self, segment: int) -> None:
         """Settle the events before a segment as lost to the quota, at once. OSError when that can't be saved now."""

@@ -37,7 +37,8 @@ class Assembler:
 
     def __init__(self, *, clock: Callable[[], float], gone: Callable[[int], bool]) -> None:
         self.no_writers = False  # no process is left that could finish an event
-        self.disk_blocked_at = float("-inf")  # when the rest of an event last could not get into the journal
+        self.disk_blocked_at = float("-inf")  # when the disk last kept the rest of an event out of the journal
+        self.quota_reached_at = float("-inf")  # when the quota last did
         self._clock = clock
         self._gone = gone
         self._unfinished: dict[EventId, _Parts] = {}
@@ -47,6 +48,11 @@ class Assembler:
 
     def __contains__(self, id: EventId) -> bool:
         return id in self._unfinished
+
+    def wait_like(self, other: Assembler) -> None:
+        """Wait for the rest of an event under the same circumstances as another assembler."""
+        self.no_writers = other.no_writers
+        self.disk_blocked_at, self.quota_reached_at = other.disk_blocked_at, other.quota_reached_at
 
     def begin(self, entry: Entry, parts: int, payload: bytes) -> None:
         """The first frame of an event of several ``parts``. One of impossible size is given up at once.
@@ -89,7 +95,10 @@ class Assembler:
         """Seconds to wait for the next frame of an event."""
         if self.no_writers:
             return 0.0
-        # While the disk is full, a dead writer's frames may wait in the pipe, in its mirror or in its overflow.
+        # At the quota, or on a full disk, a dead writer's frames may wait in the pipe, its mirror or its overflow.
+        # Retention gives up what keeps the journal at its quota; on a full disk this has to end some time.
+        if now - self.quota_reached_at < DEAD_WRITER:
+            return float("inf")
         is_blocked = now - self.disk_blocked_at < DEAD_WRITER
         return DEAD_WRITER if not is_blocked and self._gone(pid) else SLOW_WRITER
 

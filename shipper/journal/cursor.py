@@ -106,9 +106,16 @@ class Cursor:
     def urgent(self, value: bool) -> None:
         self._lanes.urgent = value
 
-    def set_drain_mode(self, no_writers: bool, *, disk_blocked: bool = False) -> None:
-        """Say whether no process is left that could finish an event, and whether the disk keeps the rest of one out."""
-        self._lanes.set_drain_mode(no_writers, disk_blocked=disk_blocked)
+    def set_drain_mode(
+        self, no_writers: bool, *, disk_blocked: bool = False, quota_reached: bool = False
+    ) -> None:
+        """Say whether no process is left that could finish an event, and whether disk or quota keep its rest out."""
+        self._lanes.set_drain_mode(no_writers, disk_blocked=disk_blocked, quota_reached=quota_reached)
+
+    @property
+    def waits_for_rest(self) -> bool:
+        """Whether there are events of which not all frames have come, and everything else is settled."""
+        return self._lanes.waits_for_rest
 
     def read(self, most: int, max_bytes: int) -> list[Entry]:
         """The next events to deliver, at most so many and about so many bytes. OSError when the journal can't be read

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from ..spool.files import open_file, read_json, seal, write_atomically
 from ..transport.drops import Drops
-from .segments import Position, segment_path, segments
+from .segments import Position, segment_path, segments, unfinished_frame
 
 
 class Span(NamedTuple):
@@ -89,9 +89,7 @@ def begin_cursor(path: str, folder: str) -> None:
 
     Called by the application at `start()`, before it logs anything: the shipper process comes later.
     """
-    numbers = segments(folder)
-    last = numbers[-1] if numbers else 1
-    offset = os.stat(segment_path(folder, last)).st_size if numbers else 0
+    last, offset = _last_border(folder)
     try:
         fd = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     except FileExistsError:
@@ -103,6 +101,21 @@ def begin_cursor(path: str, folder: str) -> None:
         # Once in a backend's life: without it a power cut would have it begin anew, after what is left for it.
         os.fsync(fd)
         _sync_folder(os.path.dirname(path))
+    finally:
+        os.close(fd)
+
+
+def _last_border(folder: str) -> Position:
+    """The end of the last whole frame. An event whose first frame has not come yet as a whole is for the new backend,
+    so that the events before its cursor and those after it are all that there are."""
+    last = max(segments(folder), default=1)
+    try:
+        fd = open_file(segment_path(folder, last), os.O_RDONLY)
+    except OSError:  # there is none yet, or a folder or foreign file has its place
+        return Position(last, 0)
+    try:
+        size = os.fstat(fd).st_size
+        return Position(last, size - len(unfinished_frame(fd, size)))
     finally:
         os.close(fd)
 

@@ -99,11 +99,19 @@ class Lanes:
     def _windows(self) -> tuple[Window, ...]:
         return (self._main,) if self._express is None else (self._main, self._express)
 
-    def set_drain_mode(self, no_writers: bool, *, disk_blocked: bool) -> None:
+    def set_drain_mode(self, no_writers: bool, *, disk_blocked: bool, quota_reached: bool) -> None:
         for window in self._windows:
             window.assembler.no_writers = no_writers
             if disk_blocked:
                 window.assembler.disk_blocked_at = self._clock()
+            if quota_reached:
+                window.assembler.quota_reached_at = self._clock()
+
+    @property
+    def waits_for_rest(self) -> bool:
+        """Whether there are events of which not all frames have come, and everything else is settled."""
+        is_held = any(window.assembler for window in self._windows)
+        return is_held and not any(window.has_more for window in self._windows)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -143,8 +151,7 @@ class Lanes:
         self._lane.express = span
         lane = ExpressLane(span.level)
         self._express = Window(self._folder, span.end, lane, level=self._level, clock=self._clock, gone=self._gone)
-        self._express.assembler.no_writers = self._main.assembler.no_writers
-        self._express.assembler.disk_blocked_at = self._main.assembler.disk_blocked_at
+        self._express.assembler.wait_like(self._main.assembler)
 
     def _extend_span(self, express: Window) -> None:
         if self._lane.express is not None:

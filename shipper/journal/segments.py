@@ -16,8 +16,10 @@ import os
 from typing import NamedTuple
 
 from ..spool.files import open_file
+from ..transport import frame
 
 _SUFFIX = ".seg"
+_TAIL = 4 * frame.MAX_FRAME  # bytes at a segment's end in which its last frame is looked for
 
 
 class Position(NamedTuple):
@@ -51,6 +53,12 @@ def segment_size(folder: str, number: int) -> int:
 def size_on_disk(folder: str) -> int:
     """Bytes in all segments together."""
     return sum(segment_size(folder, number) for number in segments(folder))
+
+
+def unfinished_frame(fd: int, size: int) -> bytes:
+    """The beginning of a frame with which an open segment of ``size`` bytes ends; empty when it ends at a border."""
+    tail = os.pread(fd, _TAIL, max(0, size - _TAIL))
+    return tail[frame.scan(tail).consumed :]
 
 
 def release(folder: str, before: int) -> int:

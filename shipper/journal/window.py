@@ -85,6 +85,13 @@ class Window:
         """About how many bytes of the journal are still to be read."""
         return self._reader.unread()
 
+    @property
+    def has_more(self) -> bool:
+        """Whether a whole event is not read, or not settled."""
+        if self._views or self._reader.unread() >= frame.MAX_FRAME:
+            return True
+        return any(entry.outcome is None and entry.payload is not None for entry in self._entries)
+
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def read(self, most: int, max_bytes: int, until: Position | None = None) -> list[Entry]:

@@ -16,10 +16,9 @@ import sys
 from ..spool.files import open_file
 from ..transport import frame
 from ..transport.pipe import bytes_in_pipe
-from .segments import Position, segment_path, segments
+from .segments import Position, segment_path, segments, unfinished_frame
 
 MAX_FOREIGN_FILES = 100  # numbers in a row that are passed over because something else has their place
-_TAIL = 4 * frame.MAX_FRAME
 _CHUNK = 1024 * 1024
 _COPY_BYTES = 64 * 1024
 
@@ -105,8 +104,7 @@ class Writer:
     def unfinished(self) -> bytes:
         """The beginning of a frame at the journal's end whose rest is not there; empty when it ends at a border."""
         self.open()
-        tail = os.pread(self._fd, _TAIL, max(0, self._offset - _TAIL))
-        return tail[frame.scan(tail).consumed :]
+        return unfinished_frame(self._fd, self._offset)
 
     def append(self, data: bytes) -> int:
         """Write whole frames that did not come out of the pipe. Only at a frame's border.

@@ -155,10 +155,16 @@ class Deliveries:
         for deliverer in self:
             deliverer.wake.set()
 
-    def set_drain_mode(self, draining: bool, *, no_writers: bool, disk_blocked: bool, flush_waiting: bool) -> None:
+    def set_drain_mode(
+        self, draining: bool, *, no_writers: bool, disk_blocked: bool, quota_reached: bool, flush_waiting: bool
+    ) -> None:
         for deliverer in self:
             deliverer.set_drain_mode(
-                draining, no_writers=no_writers, disk_blocked=disk_blocked, flush_waiting=flush_waiting
+                draining,
+                no_writers=no_writers,
+                disk_blocked=disk_blocked,
+                quota_reached=quota_reached,
+                flush_waiting=flush_waiting,
             )
 
     def stop(self, deadline: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -40,6 +41,8 @@ class Retention:
 
         OSError when that fails.
         """
+        with contextlib.suppress(OSError):  # first: what is deleted can't be counted again after a crash
+            self._account.save()
         positions = [*self._deliveries.durable, self._account.position]
         positions += [Position(_segment(saved), 0) for name, saved in self._removed_backends() if self._is_kept(name)]
         least = min(positions)
@@ -63,8 +66,8 @@ class Retention:
     def keep_quota(self) -> None:
         """Bring the journal below its quota: delete what every cursor has passed, then give up the oldest segments.
 
-        As many as it takes, at once. With ``when_full="newest"`` only a backend that was removed gives up events: new
-        ones are refused. OSError when that fails.
+        As many as it takes, at once. With ``when_full="newest"`` new events are refused instead. Then only a backend
+        that was removed gives up events, and the others those whose rest is refused. OSError when that fails.
         """
         if not self._first_to_keep():
             return
@@ -72,13 +75,19 @@ class Retention:
         if floor := self._first_to_keep():
             self._give_up_removed_backends(floor)
             self.delete_passed()
-        if self._spooling.when_full == "oldest" and (floor := self._first_to_keep()):
+        floor = self._first_to_keep()
+        if floor and (self._spooling.when_full == "oldest" or self._rest_is_refused(floor)):
             _log.warning("the journal has reached its quota: its oldest events are given up, and count as dropped")
             for deliverer in self._deliveries:
                 deliverer.give_up_before(floor)
             while self._account.position.segment < floor and self._account.follow():
                 pass
             self.delete_passed()
+
+    def _rest_is_refused(self, floor: int) -> bool:
+        """Whether nothing but events whose rest is refused keeps the journal at its quota: none would ever be taken."""
+        holding = [each for each in self._deliveries if each.progress.position.segment < floor]
+        return all(each.waits_for_rest for each in holding)
 
     def _first_to_keep(self) -> int:
         """The number of the first segment that can stay below the quota; 0 when all can. The last one always stays."""

@@ -224,6 +224,7 @@ class Service:
             draining,
             no_writers=no_writers,
             disk_blocked=bool(self._intake.trouble) or self._recovery.is_pending,
+            quota_reached=self._intake.full.is_set(),
             flush_waiting=self._status.is_flush_waiting,
         )
 

@@ -1,180 +1,593 @@
-"""A journal as a list: what a cursor must have made of every event, whatever happened on the way."""
+"""The inside of a shipper process without threads, beside lists of what must have become of every event.
+
+Real: journal, account, cursors with lanes, deliverers, dead letters, retention, a pipe. Injected: the clock, which
+processes live, and the backends. A `Killed` that the clock raises ends the process at that place, as SIGKILL would.
+
+What the model knows of an event is what its application knows: whether the call has returned, and what the backend got.
+`World.check` compares that with what is on disk, as the next process would find it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-import random
-from collections import Counter
+import shutil
+import tempfile
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
-from shipper.event.model import EventId
-from shipper.journal.assembler import SLOW_WRITER
+from shipper.config.limits import Batching, Retry, Spooling
+from shipper.delivery.dead_letters import DeadLetters
+from shipper.delivery.deliverer import Deliverer
+from shipper.errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError
+from shipper.event.model import Event, EventId
+from shipper.event.truncate import pack
+from shipper.journal.account import Account
+from shipper.journal.assembler import DEAD_WRITER
 from shipper.journal.cursor import Cursor
-from shipper.journal.entry import DELIVERED, Entry
-from shipper.journal.segments import Position, release, segment_path, segments
+from shipper.journal.cursor_files import begin_cursor
+from shipper.journal.entry import DELIVERED, INCOMPLETE, QUOTA
+from shipper.journal.segments import Position, segment_path, segments
 from shipper.journal.writer import Writer
+from shipper.process.appender import Appender
+from shipper.process.quota import Quota, QuotaReachedError
+from shipper.process.retention import Retention
+from shipper.spool.layout import Spool
 from shipper.transport import frame
 
-LEVELS = (10, 20, 30, 40)
-FLOOR = 20
-BACKLOG = 15_000  # bytes: so that errors overtake now and then
+SEGMENT = 8192
+BACKLOG = 12_000  # bytes: so small that errors overtake often
+BATCHING = Batching(max_events=4, max_bytes=30_000, max_age=0.0)
+ALL_AT_ONCE = 1 << 20
+
+ANSWERS = (
+    "accepts",
+    "is down",
+    "asks for a pause",
+    "refuses the key",
+    "refuses bad events",
+    "refuses all",
+    "is too small",
+    "takes some",
+    "cuts its answers",
+)
+"""What a backend may do with a batch."""
 
 
-class Model:
-    """One writer, one cursor and the list of what was written; every step is drawn from one seed."""
+class Killed(BaseException):
+    """The shipper process was killed here."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.random = random.Random(seed)
-        self.folder = folder
-        self.now = 0.0
-        self.written: dict[EventId, tuple[int, bytes, Position]] = {}  # level, payload, where its first frame is
-        self.spoilt: set[EventId] = set()  # bytes damaged or segment gone
-        self.sent: Counter[EventId] = Counter()
-        self.crashed = False
-        self.hand: list[Entry] = []
-        self.farthest = Position(0, 0)  # that anybody has read
-        self._sequence = 0
-        self.writer = Writer(str(folder), segment_bytes=6000)
-        self.cursor = self._open()
-        self.cursor.count_from(0)
 
-    def _open(self) -> Cursor:
-        return Cursor(
-            str(self.folder / "cursor.json"),
-            str(self.folder),
-            level=FLOOR,
-            backlog=BACKLOG,
-            clock=lambda: self.now,
-            gone=lambda pid: False,
+@dataclass(eq=False)
+class Sent:
+    """An event that an application made."""
+
+    id: EventId
+    level: int
+    route: tuple[str, ...] | None
+    message: str
+    frames: list[bytes]
+    journaled: int = 0  # frames
+    is_returned: bool = True  # the call; not so when its process was killed in it
+    is_damaged: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        return self.journaled == len(self.frames)
+
+
+@dataclass(eq=False)
+class Application:
+    """A process that logs: what it could not put into the pipe waits in its overflow, in order."""
+
+    number: int
+    token: bytes
+    overflow: deque[tuple[Sent, bytes]] = field(default_factory=deque)
+    events: int = 0
+
+    @property
+    def pid(self) -> int:
+        return 1_000_000 + self.number
+
+
+class ModelBackend:
+    """A backend, and what it has got."""
+
+    def __init__(self, name: str, *, level: int, max_events: int) -> None:
+        self.name = name
+        self.level = level
+        self.max_events = max_events
+        self.max_in_flight = 1
+        self.got: Counter[EventId] = Counter()
+        self.refused: set[EventId] = set()
+        self.not_for_it: set[EventId] = set()  # events from before it was joined
+        self.answer = "accepts"
+        self.while_sending: Callable[[], None] = lambda: None
+        self.next_try = 0.0
+        self.may_repeat: set[EventId] = set()  # got, and not passed by the saved cursor when the process ended
+
+    def open(self, context: object) -> None: ...
+
+    def close(self) -> None: ...
+
+    def send(self, events: Sequence[Event]) -> list[DeliveryError | None]:
+        self.while_sending()
+        failure = _failure(self.answer)
+        answers = [self._answer(number, event, failure) for number, event in enumerate(events)]
+        for event, answer in zip(events, answers, strict=True):
+            assert event.id is not None
+            if answer is None or self.answer == "cuts its answers":
+                self.got[event.id] += 1
+                if answer is not None:
+                    self.may_repeat.add(event.id)
+            elif isinstance(answer, (RejectedError, TooLargeError)):
+                self.refused.add(event.id)
+        return answers
+
+    def _answer(self, number: int, event: Event, failure: DeliveryError) -> DeliveryError | None:
+        takes = {
+            "accepts": True,
+            "refuses bad events": "bad" not in event.message,
+            "is too small": len(event.message) < 3000,
+            "takes some": number % 2 == 0,
+        }.get(self.answer, False)
+        return None if takes else failure
+
+
+def _failure(answer: str) -> DeliveryError:
+    return {
+        "asks for a pause": RetryableError("HTTP 429", status=429, retry_after=30.0),
+        "refuses the key": UnauthorisedError("HTTP 401", status=401),
+        "refuses bad events": RejectedError("HTTP 400", status=400),
+        "refuses all": RejectedError("HTTP 404", status=404),
+        "is too small": TooLargeError("HTTP 413", status=413),
+    }.get(answer, RetryableError("HTTP 503", status=503))
+
+
+class World:
+    """One app. ``folder`` may be a small file system that `fill_disk` can fill."""
+
+    def __init__(self, folder: Path, *, quota: int, when_full: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(dir=folder))
+        self._aside = Path(tempfile.mkdtemp())  # on another disk
+        self.spool = Spool(str(self.folder))
+        for each in (self.spool.journal, self.spool.cursors, self.spool.dead, self.spool.damaged):
+            os.mkdir(each, 0o700)
+        self.spooling = Spooling(quota=quota, when_full=when_full, segment=SEGMENT)
+        self.now = 1000.0
+        self.ticks_to_live = 0  # calls of the clock until the process is killed, 0: it lives on
+        self.pipe, self._end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.applications: list[Application] = []
+        self.ended: list[Application] = []
+        self.sent: dict[EventId, Sent] = {}
+        self.backends = {
+            "one": ModelBackend("one", level=20, max_events=1),
+            "many": ModelBackend("many", level=0, max_events=3),
+            "joined": ModelBackend("joined", level=30, max_events=1),
+        }
+        self.known = {"one", "many"}  # that have a cursor
+        self.configured = {"one", "many"}
+        self.journaled_bytes = 0
+        self.journaled = 0  # events whose first frame is in the journal
+        self._in_pipe: deque[tuple[Sent, int, int]] = deque()  # event, part, the bytes that came before its end
+        self._looked_at = self.now
+        self._put = self._taken = 0  # bytes into the pipe, and out of it
+        self.trouble = ""
+        self.full = threading.Event()  # the journal has reached its quota
+        self.account_may_forget = False  # on a full disk segments are deleted though it can't be saved
+        for _ in range(3):
+            self.start_application()
+        for name in self.known:
+            begin_cursor(self._cursor_path(name), self.spool.journal)
+        self._start()
+
+    # -- the process -------------------------------------------------------------------------------------------------
+
+    def clock(self) -> float:
+        if self.ticks_to_live:
+            self.ticks_to_live -= 1
+            if not self.ticks_to_live:
+                raise Killed
+        return self.now
+
+    def _start(self) -> None:
+        self.trouble = ""
+        self.full.clear()
+        self.ticks_to_live = 0
+        self.account = Account(self.spool.ledger, self.spool.journal, self.spool.damaged)
+        self.deliverers: dict[str, Deliverer] = {}
+        cursors = {name: self._open_cursor(name) for name in sorted(self.configured)}
+        newest = max([self.account.position.segment, *(cursor.position.segment for cursor in cursors.values())])
+        writer = Writer(self.spool.journal, segment_bytes=SEGMENT, first=newest)
+        self.appender = Appender(self.pipe, writer, Quota(self.spool.journal, self.spooling.quota))
+        for name, cursor in cursors.items():
+            self._open_deliverer(name, cursor)
+        self.retention = Retention(self.spool, self.spooling, self.account, cast(Any, self), cast(Any, self))
+
+    def _cursor_path(self, name: str) -> str:
+        return os.path.join(self.spool.cursors, f"{name}.json")
+
+    def _open_cursor(self, name: str) -> Cursor:
+        cursor = self._cursor(self._cursor_path(name), name)
+        if cursor.base < 0:
+            self.account.follow(ALL_AT_ONCE)
+            with contextlib.suppress(OSError):
+                cursor.count_from(self.account.journaled + self.account.duplicates)
+        return cursor
+
+    def _cursor(self, path: str, name: str) -> Cursor:
+        level = self.backends[name].level
+        return Cursor(path, self.spool.journal, level=level, backlog=BACKLOG, clock=self.clock, gone=self._is_gone)
+
+    def _is_gone(self, pid: int) -> bool:
+        return any(each.pid == pid for each in self.ended) or all(each.pid != pid for each in self.applications)
+
+    def _open_deliverer(self, name: str, cursor: Cursor) -> None:
+        backend = self.backends[name]
+        backend.next_try = self.now
+        self.deliverers[name] = Deliverer(
+            cursor,
+            backend,
+            DeadLetters(self.spool.dead, name, limit=1 << 30),
+            batching=BATCHING,
+            retry=Retry(),
+            on_settled=lambda: (self.clock(), None)[1],
+            collect_seconds=0.0,
+            clock=self.clock,
+            wall_clock=lambda: self.now,
         )
 
-    # -- steps ---------------------------------------------------------------------------------------------------------
+    # What retention asks the deliveries for.
 
-    def append(self) -> None:
-        """A few events of several writers, their fragments interleaved."""
-        lanes: list[list[bytes]] = []
-        whole: list[EventId] = []
-        for writer in range(self.random.randint(1, 3)):
-            id = EventId(bytes([writer]) * 8, self._sequence)
-            self._sequence += 1
-            level = self.random.choice(LEVELS)
-            payload = self.random.randbytes(self.random.choice([0, 10, 300, 4052, 4053, 9000]))
-            lanes.append(frame.encode(payload, token=id.token, seq=id.seq, pid=os.getpid(), level=level))
-            self.written[id] = (level, payload, Position(0, 0))
-            whole.append(id)
-        firsts = {lane[0]: id for lane, id in zip(lanes, whole, strict=True)}
-        while any(lanes):
-            piece = self.random.choice([lane for lane in lanes if lane]).pop(0)
-            if piece in firsts:
-                level, payload, _ = self.written[firsts[piece]]
-                self.writer.open()
-                self.written[firsts[piece]] = (level, payload, self.writer.position)
-            self.writer.append(piece)
-        self.writer.rotate_if_due()
+    def __iter__(self) -> Iterator[Deliverer]:
+        return iter(tuple(self.deliverers.values()))
 
-    def read(self) -> None:
-        self.now += self.random.choice([0.0, 0.1, 1.0])
-        self.hand += self.cursor.read(self.random.randint(1, 20), 50_000)
-        self.farthest = max([self.farthest, self.cursor.position_read, *(entry.start for entry in self.hand)])
+    @property
+    def durable(self) -> list[Position]:
+        return [deliverer.progress.durable for deliverer in self]
 
-    def settle(self) -> None:
-        self.random.shuffle(self.hand)
-        for _ in range(self.random.randint(0, len(self.hand))):
-            entry = self.hand.pop()
-            level, payload, _ = self.written[entry.id]
-            assert entry.level == level >= FLOOR
-            assert entry.payload == payload
-            self.sent[entry.id] += 1
-            self.cursor.settle(entry, DELIVERED)
+    def has_cursor(self, name: str) -> bool:
+        return name in self.deliverers
 
-    def commit(self) -> None:
-        unsettled = [self.written[entry.id][2] for entry in self.hand]
-        self.cursor.commit()
-        assert all(self.cursor.position <= first for first in unsettled)
-        release(str(self.folder), self.cursor.position.segment)
+    def kill(self) -> None:
+        """SIGKILL and a restart: what was not saved is forgotten."""
+        for each in self:
+            each._checkpoint.close()
+        self._replace()
 
-    def crash(self) -> None:
-        self.crashed = True
-        self.writer.close()
-        self.cursor.close()
-        self.hand = []
-        self.writer = Writer(str(self.folder), segment_bytes=6000)
-        self.cursor = self._open()
+    def restart(self) -> None:
+        """The process ends in its own time, and another one starts."""
+        for each in self:
+            each.stopping.set()
+            each.run()
+        self.save_account()
+        self._replace()
 
-    def _ahead(self) -> list[int]:
-        return [number for number in segments(str(self.folder)) if number > self.farthest.segment]
+    def _replace(self) -> None:
+        self.account.close()
+        self.appender.close()
+        self.ticks_to_live = 0
+        for name in self.known:
+            backend = self.backends[name]
+            backend.may_repeat |= self._left(backend)[0] & set(backend.got)
+        self._start()
 
-    def flip(self) -> None:
-        """One byte in a segment that nobody has read yet."""
-        ahead = self._ahead()
-        if len(ahead) < 2:
+    @contextlib.contextmanager
+    def may_be_killed(self, ticks: int) -> Iterator[None]:
+        """Kill the process after so many calls of the clock inside of this, 0: not at all."""
+        self.ticks_to_live = ticks
+        try:
+            yield
+        except Killed:
+            self.kill()
+        self.ticks_to_live = 0
+
+    # -- the applications --------------------------------------------------------------------------------------------
+
+    def start_application(self) -> None:
+        number = len(self.applications) + len(self.ended)
+        self.applications.append(Application(number, number.to_bytes(8, "big")))
+
+    def log(self, application: Application, level: int, size: int, *, bad: bool, route: tuple[str, ...] | None) -> Sent:
+        """A call; its frames are in the overflow then."""
+        id = EventId(application.token, application.events)
+        application.events += 1
+        message = f"{'bad' if bad else 'good'} {id} {'.' * size}"
+        payload = pack(Event(message=message, level=level, route=route, time=self.now))
+        frames = frame.encode(payload, token=id.token, seq=id.seq, pid=application.pid, level=level)
+        sent = self.sent[id] = Sent(id, level, route, message, frames)
+        application.overflow.extend((sent, each) for each in frames)
+        return sent
+
+    def put(self, application: Application, most: int) -> None:
+        """Empty its overflow into the pipe, as far as that has space, at most so many frames."""
+        while most and application.overflow:
+            sent, data = application.overflow[0]
+            try:
+                os.write(self._end, data)
+            except BlockingIOError:
+                return
+            application.overflow.popleft()
+            self._put += len(data)
+            self._in_pipe.append((sent, sent.frames.index(data), self._put))
+            most -= 1
+
+    def end_application(self, application: Application) -> None:
+        """A SIGKILL while it does something else than logging."""
+        self.applications.remove(application)
+        self.ended.append(application)
+        self.start_application()
+
+    def kill_in_call(self, application: Application, level: int, size: int, frames: int) -> None:
+        """A SIGKILL inside a call that has written so many frames of its event."""
+        self.put(application, ALL_AT_ONCE)
+        if not application.overflow:
+            sent = self.log(application, level, size, bad=False, route=None)
+            self.put(application, min(frames, len(sent.frames) - 1))
+            sent.is_returned = False
+            application.overflow.clear()
+        self.end_application(application)
+
+    # -- intake ------------------------------------------------------------------------------------------------------
+
+    def take(self, most: int) -> None:
+        """Move up to so many bytes from the pipe into the journal."""
+        with self._appending():
+            self.appender.splice(most=most)
+
+    def adopt(self) -> None:
+        """Append the overflows of processes that have ended."""
+        with self._appending():
+            for application in self.ended:
+                if application.overflow:
+                    self.appender.drain_pipe()
+                    if self.appender.is_at_border():
+                        frames = b"".join(data for _, data in application.overflow)
+                        self.appender.append(frames, functools.partial(self._note_appended, application))
+
+    def _note_appended(self, application: Application, size: int) -> None:
+        while size > 0:
+            sent, data = application.overflow.popleft()
+            size -= len(data)
+            self._note_journaled(sent, sent.frames.index(data))
+
+    @contextlib.contextmanager
+    def _appending(self) -> Iterator[None]:
+        taken, journaled = self.appender.taken, self.journaled_bytes
+        try:
+            yield
+            self.trouble = ""
+        except QuotaReachedError:
+            self.full.set()
+        except OSError as error:
+            self.trouble = str(error)
+        finally:
+            self._note_taken(self.appender.taken - taken)
+            if self.journaled_bytes != journaled:
+                self.full.clear()
+        self.account_for_new()
+
+    def _note_taken(self, size: int) -> None:
+        self._taken += size
+        while self._in_pipe and self._in_pipe[0][2] <= self._taken:
+            sent, part, _ = self._in_pipe.popleft()
+            self._note_journaled(sent, part)
+
+    def _note_journaled(self, sent: Sent, part: int) -> None:
+        sent.journaled += 1
+        self.journaled_bytes += len(sent.frames[part])
+        self.journaled += not part
+
+    def take_everything(self) -> None:
+        """What the pipe and the overflows hold, as far as disk and quota allow."""
+        before = -1
+        while before != (before := self.journaled_bytes):
+            self.take(ALL_AT_ONCE)
+            self.adopt()
+            if self.full.is_set():
+                self.keep_quota()
+
+    def account_for_new(self) -> None:
+        with contextlib.suppress(OSError):
+            self.account.follow(ALL_AT_ONCE)
+
+    # -- time and house keeping --------------------------------------------------------------------------------------
+
+    def pass_time(self, seconds: float) -> None:
+        """The process empties the pipe and looks for overflows again and again, long before patience ends."""
+        while seconds > 0:
+            step = min(seconds, DEAD_WRITER / 4)
+            self.now += step
+            seconds -= step
+            self.tell_deliverers()
+            if self.now - self._looked_at >= DEAD_WRITER / 2:
+                self._looked_at = self.now
+                self.take_everything()
+
+    def tell_deliverers(self, *, no_writers: bool = False) -> None:
+        for each in self:
+            each.set_drain_mode(
+                no_writers,
+                no_writers=no_writers,
+                disk_blocked=bool(self.trouble),
+                quota_reached=self.full.is_set(),
+            )
+
+    def save_account(self) -> None:
+        with contextlib.suppress(OSError):
+            self.account.save()
+
+    def delete_passed(self) -> None:
+        with contextlib.suppress(OSError):
+            self.retention.delete_passed()
+
+    def keep_quota(self) -> None:
+        with contextlib.suppress(OSError):
+            self.retention.keep_quota()
+
+    # -- backends ----------------------------------------------------------------------------------------------------
+
+    def deliver(self, name: str, answer: str, while_sending: Callable[[], None] = lambda: None) -> None:
+        """One round of a deliverer, unless it waits for its next try."""
+        backend, deliverer = self.backends[name], self.deliverers.get(name)
+        if deliverer is None or self.now < backend.next_try:
             return
-        number = self.random.choice(ahead[:-1])
-        path = segment_path(str(self.folder), number)
-        with open(path, "r+b") as file:
+        backend.answer, backend.while_sending = answer, while_sending
+        deliverer.wake.set()
+        try:
+            failure = deliverer.deliver_once()
+        except OSError:
+            return
+        if failure is not None:
+            backend.next_try = self.now + (failure.retry_after or 1.0)
+
+    def join(self) -> None:
+        """A client brings a third backend along, which gets what comes from now on."""
+        if "joined" in self.known:
+            return
+        with contextlib.suppress(OSError):
+            begin_cursor(self._cursor_path("joined"), self.spool.journal)
+            self.known.add("joined")
+            self.configured.add("joined")
+            self.backends["joined"].not_for_it = {id for id, sent in self.sent.items() if sent.journaled}
+            self._open_deliverer("joined", self._open_cursor("joined"))
+
+    def configure(self, names: set[str]) -> None:
+        """A restart with these backends, of those that are known."""
+        self.configured = names & self.known
+        self.restart()
+
+    # -- the disk ----------------------------------------------------------------------------------------------------
+
+    def fill_disk(self) -> None:
+        self.account_may_forget = True
+        with contextlib.suppress(OSError), open(self.folder / "ballast", "ab", buffering=0) as file:
+            for size in (65536, 4096, 512, 1):
+                with contextlib.suppress(OSError):
+                    while file.write(b"." * size) == size:
+                        pass
+
+    def empty_disk(self) -> None:
+        (self.folder / "ballast").unlink(missing_ok=True)
+
+    def damage(self, segment: int, place: int) -> None:
+        """Change one byte of a whole frame in the journal."""
+        numbers = segments(self.spool.journal)
+        if not numbers:
+            return
+        number = numbers[segment % len(numbers)]
+        with open(segment_path(self.spool.journal, number), "r+b") as file:
             data = file.read()
-            at = self.random.randrange(len(data))
-            file.seek(at)
-            file.write(bytes([data[at] ^ 0x55]))
-        hit = [view for view in frame.scan(data, complete=True).frames if view.start <= at < view.end]
-        self.spoilt |= {EventId(view.token, view.seq) for view in hit}
+            views = frame.scan(data).frames
+            if not views:
+                return
+            at = place % len(data)
+            for view in views:
+                if view.start <= at < view.end:
+                    self.sent[EventId(view.token, view.seq)].is_damaged = True
+                    file.seek(at)
+                    file.write(bytes([data[at] ^ 0x55]))
 
-    def delete(self) -> None:
-        """A whole segment that nobody has read yet."""
-        ahead = self._ahead()
-        if len(ahead) < 2:
-            return
-        path = segment_path(str(self.folder), self.random.choice(ahead[:-1]))
-        with open(path, "rb") as file:
-            self.spoilt |= {EventId(view.token, view.seq) for view in frame.scan(file.read(), complete=True).frames}
-        os.unlink(path)
+    # -- what must hold ----------------------------------------------------------------------------------------------
 
-    def give_up(self) -> None:
-        """The quota."""
-        floor = self.cursor.position.segment + 1
-        if floor > segments(str(self.folder))[-1]:
-            return
-        self.cursor.skip_to(floor)
-        self.hand = [entry for entry in self.hand if entry.outcome is None]
-        self.commit()
+    def check(self) -> None:
+        """Every event is delivered, dead, dropped with a count, or still to be delivered: now, and after a kill."""
+        self.account_for_new()
+        damaged = sum(sent.is_damaged for sent in self.sent.values())
+        counted = self.account.journaled + self.account.duplicates
+        if not self.account_may_forget:
+            assert self.journaled - damaged <= counted <= self.journaled, f"account: {counted} of {self.journaled}"
+        for name in sorted(self.known):
+            self._check_backend(self.backends[name], damaged)
 
-    # -- the end -------------------------------------------------------------------------------------------------------
+    def _check_backend(self, backend: ModelBackend, damaged: int) -> None:
+        left, cursor = self._left(backend)
+        wanted = {id for id, sent in self.sent.items() if self._is_wanted(sent, backend)}
+        lost = wanted - set(backend.got) - self._dead(backend) - left
+        lost -= {id for id in lost if self.sent[id].is_damaged or not self.sent[id].is_whole}
+        unfinished = {id for id, sent in self.sent.items() if sent.journaled > 0 and not sent.is_whole}
+        never = {id for id in unfinished if not self.sent[id].is_returned}
 
-    def run(self, steps: int) -> None:
-        self.append()
-        for _ in range(steps):
-            step = self.random.choices(
-                [self.append, self.read, self.settle, self.commit, self.crash, self.flip, self.delete, self.give_up],
-                [10, 10, 8, 5, 1, 0.5, 0.5, 0.5],
-            )[0]
-            step()
-        self._finish()
-        self._check()
+        assert len(lost) <= cursor.counts.get(QUOTA, 0), f"{backend.name}: lost without a count: {self._story(lost)}"
+        assert cursor.counts.get(INCOMPLETE, 0) <= len(unfinished) + damaged, f"{backend.name}: incomplete"
+        if backend.name in self.deliverers:
+            counts = self.deliverers[backend.name].progress.counts
+            assert counts.get(INCOMPLETE, 0) <= len(never) + damaged, f"{backend.name}: a whole event is incomplete"
+        total = cursor.base + cursor.settled
+        if cursor.base >= 0:
+            is_exact = self.journaled - damaged <= total <= self.journaled
+            assert is_exact, f"{backend.name}: counted {total} of {self.journaled}"
+        assert set(backend.got) <= {id for id, sent in self.sent.items() if sent.is_whole}
+        twice = {id for id, times in backend.got.items() if times > 1} - backend.may_repeat
+        assert not twice, f"{backend.name}: delivered twice without a reason: {self._story(twice)}"
+        assert self._dead(backend) <= backend.refused, "only what a backend refuses becomes a dead letter"
 
-    def _finish(self) -> None:
-        for _ in range(100_000):
-            self.hand += self.cursor.read(100, 1_000_000)
-            self.now += SLOW_WRITER
-            if not self.hand and not self.cursor.read(1, 1):
+    def _is_wanted(self, sent: Sent, backend: ModelBackend) -> bool:
+        is_routed = sent.route is None or backend.name in sent.route
+        return sent.is_returned and sent.level >= backend.level and is_routed and sent.id not in backend.not_for_it
+
+    def _left(self, backend: ModelBackend) -> tuple[set[EventId], Cursor]:
+        """What the next process would read for a backend, and its cursor when it has settled all of that."""
+        path = self._aside / "cursor.json"
+        with contextlib.suppress(OSError):
+            shutil.copyfile(self._cursor_path(backend.name), path)
+        cursor = self._cursor(str(path), backend.name)
+        cursor.set_drain_mode(no_writers=True)
+        left = set()
+        while entries := cursor.read(ALL_AT_ONCE, 1 << 30):
+            for entry in entries:
+                left.add(entry.id)
+                cursor.settle(entry, DELIVERED)
+        cursor.commit(save=False)
+        cursor.close()
+        path.unlink(missing_ok=True)
+        return left, cursor
+
+    def _dead(self, backend: ModelBackend) -> set[EventId]:
+        path = Path(self.spool.dead, f"{backend.name}.ndjson")
+        if not path.exists():
+            return set()
+        ids = [line.split(b'"id": "', 1)[1].split(b'"', 1)[0].decode() for line in path.read_bytes().splitlines()]
+        return {EventId(bytes.fromhex(id[:16]), int(id[17:])) for id in ids}
+
+    def _story(self, ids: set[EventId]) -> str:
+        found = (self.sent[id] for id in sorted(ids))
+        return ", ".join(f"{each.id} (level {each.level}, {len(each.frames)} frames)" for each in found)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Mend everything, deliver all of it, and see that nothing is left."""
+        self.empty_disk()
+        self.configured = set(self.known)
+        self.restart()
+        for application in list(self.applications):
+            self.end_application(application)
+        for _ in range(10_000):
+            self.take_everything()
+            self.pass_time(1.0)
+            self.tell_deliverers(no_writers=not any(each.overflow for each in self.ended) and not self._in_pipe)
+            for name in sorted(self.configured):
+                self.deliver(name, "accepts")
+            self.delete_passed()
+            if all(each.drained.is_set() for each in self):
                 break
-            for entry in self.hand:
-                self.sent[entry.id] += 1
-                self.cursor.settle(entry, DELIVERED)
-            self.hand = []
-            self.cursor.commit()
-        self.cursor.commit()
-        self.cursor.close()
-        self.writer.close()
+        self.check()
+        for name in self.known:
+            left, _ = self._left(self.backends[name])
+            assert not left, f"{name}: {len(left)} events are left"
 
-    def _check(self) -> None:
-        counts = self.cursor.counts
-        wanted = {id for id, (level, _, _) in self.written.items() if level >= FLOOR}
-        lost = wanted - set(self.sent) - self.spoilt
-        assert len(lost) <= counts.get("quota", 0), "lost, and neither damaged, deleted nor given up by the quota"
-        assert not set(self.sent) - wanted
-        if not self.crashed:
-            assert max(self.sent.values(), default=0) <= 1, "a duplicate without a crash"
-        # Every event is counted exactly once, or its beginning was damaged.
-        counted = sum(counts.values())
-        assert len(self.written) - len(self.spoilt) <= counted <= len(self.written)
-        assert self.cursor.position >= max((first for _, _, first in self.written.values()), default=Position(1, 0))
+    def close(self) -> None:
+        for each in self:
+            each._checkpoint.close()
+        self.account.close()
+        self.appender.close()
+        os.close(self.pipe)
+        os.close(self._end)
+        shutil.rmtree(self.folder)
+        shutil.rmtree(self._aside)
