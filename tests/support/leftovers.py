@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from shipper.spool.layout import Spool
+from shipper.transport import pipe_mirror
 
 MARK = "TEST_RUN_MARK"
 """An environment variable that every process this test run starts, however indirectly, inherits."""
@@ -152,5 +153,5 @@ def _shared_memory_of(places: Iterable[Path]) -> Iterator[Path]:
 
 def _has_files(folder: Path) -> bool:
     with contextlib.suppress(OSError):
-        return any(path.suffix != ".trail" for path in folder.iterdir())
+        return any(path.suffix != pipe_mirror.SUFFIX for path in folder.iterdir())
     return False

@@ -34,6 +34,10 @@ class Turns:
             # Explicitly: a child that was forked in the meantime holds the same lock.
             fcntl.flock(self._turn, fcntl.LOCK_UN)
 
+    def close(self) -> None:
+        os.close(self._gate)
+        os.close(self._turn)
+
 
 def _open(path: str) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
