@@ -41,6 +41,7 @@ class Producer:
         self._folder = overflow
         self._overflow_size = overflow_size
         self._pipe = Pipe(path)
+        self._root = _root()
         self.closed = False
         self._successor: Producer | None = None
         self.on_new_process: Callable[[], None] | None = None
@@ -149,7 +150,7 @@ class Producer:
 
         Called about once a second, by one thread.
         """
-        if self.closed:
+        if self.closed or _root() != self._root:  # after chroot the path is another folder's, and the pipe still ours
             return
         with contextlib.suppress(OSError):
             self._pipe.open()
@@ -187,6 +188,11 @@ class Producer:
         self._channel.close()
         self._pipe.close()
         _open_producers.discard(self)
+
+
+def _root() -> tuple[int, int]:
+    found = os.stat("/")
+    return found.st_dev, found.st_ino
 
 
 _open_producers: weakref.WeakSet[Producer] = weakref.WeakSet()

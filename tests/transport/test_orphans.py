@@ -324,3 +324,24 @@ def test_what_no_process_reads_in_a_removed_queue_is_put_again(spool: Path, monk
     assert reader.get(timeout=5) == b"before" * 1000
     reader.close()
     queue.close()
+
+
+def test_after_chroot_the_open_queue_is_used_on(spool: Path) -> None:
+    """At its path is nothing, or a folder of another kind."""
+    from shipper.transport.queue import RecordQueue
+
+    need(os.geteuid() == 0, "the right to change the root")
+    os.mkfifo(spool / "queue", 0o600)
+    (spool / "root").mkdir()
+    queue = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"))
+    queue.put_nowait(b"before")
+
+    def work() -> None:
+        os.chroot(spool / "root")
+        queue.maintain()
+        queue.put_nowait(b"after")
+
+    assert in_a_child(work) == 0
+    assert [queue.get(timeout=5), queue.get(timeout=5)] == [b"before", b"after"]
+    assert list((spool / "root").iterdir()) == []
+    queue.close()
