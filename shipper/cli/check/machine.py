@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 
 from ..._version import DISTRIBUTION, __version__
+from ...spool.layout import memory_folder
+from ...transport.orphans import foreign_orphans
 from ...transport.pipe import PIPE_BYTES
 from ..terminal import size
 from .result import Result, error, ok, warning
@@ -99,6 +101,21 @@ def _memory_files() -> Iterator[Result]:
         yield warning("/dev/shm", f"{size(free)} free", "Give it 64 MiB or more (docker run --shm-size=64m).")
     else:
         yield ok("/dev/shm", f"{size(free)} free")
+    orphans = list(foreign_orphans())
+    if orphans:
+        used = sum(_size_on_disk(path) for path in orphans)
+        text = f"{len(orphans)} of processes that are gone, {size(used)}, in {memory_folder()}"
+        if used > room.f_blocks * room.f_frsize // 4:
+            yield warning("memory files", text, "Start their apps again, which recover their content, or remove them.")
+        else:
+            yield ok("memory files", text)
+
+
+def _size_on_disk(path: str) -> int:
+    try:
+        return os.stat(path, follow_symlinks=False).st_blocks * 512
+    except OSError:
+        return 0
 
 
 def _limits() -> Iterator[Result]:
