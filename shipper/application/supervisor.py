@@ -51,6 +51,8 @@ class Supervisor:
         self._seen_at = 0.0
         self._finished = threading.Event()
         self._finished.set()
+        self._failed_starts = 0  # in a row: no process could be started
+        self._retry_at = 0.0  # time.monotonic() of the next attempt
 
     def _use(self, settings: Settings, since: float) -> None:
         self._settings = settings
@@ -151,6 +153,8 @@ class Supervisor:
 
     def _may_start(self, lock: int) -> bool:
         """False during the pause after starts that failed at once. Notes the start in the lock file."""
+        if time.monotonic() < self._retry_at:
+            return False
         last = LockInfo.read(lock)
         reap_adopted(last.pid)
         age = time.time() - last.started
@@ -169,8 +173,14 @@ class Supervisor:
         try:
             self._journal_pending(pipe)
             self._launcher.launch(self._settings, self._payload, pipe, lock)
+        except OSError:  # no process was started, so none has crashed
+            LockInfo.read(lock)._replace(quick=0).write(lock)
+            self._failed_starts += 1
+            self._retry_at = time.monotonic() + restart_pause(self._failed_starts)
+            raise
         finally:
             os.close(pipe)
+        self._failed_starts = 0
 
     def _open_pipe(self) -> int:
         return os.open(self._spool.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
