@@ -1,4 +1,7 @@
-"""The order of tests: what fails fast comes first, what needs the machine for itself comes last."""
+"""The order of tests, and what is said about it when one fails.
+
+Folders of fast tests come first, what needs the machine for itself comes last.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +29,17 @@ def _rank(item: pytest.Item) -> tuple[bool, int]:
 
 
 class Order:
-    """Notes which tests a process has run; a failed test's report names the last ones, and a file names all."""
+    """Notes which tests a process has run; a failed test's report names the last ones, and a file names all.
+
+    A failure is said at once, besides, in the file that the variable TEST_FAILURES names.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
-        worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-        self._path = Path(str(config.rootpath), ".tox", f"order-{worker}.txt")
+        self._worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+        self._environment = os.environ.get("TOX_ENV_NAME", "tests")
+        name = f"order-{self._environment}-{self._worker or 'main'}.txt"
+        self._path = Path(str(config.rootpath), ".tox", name)
+        self._failures = os.environ.get("TEST_FAILURES")
         self._ran: list[str] = []
 
     @pytest.hookimpl(wrapper=True)
@@ -43,6 +52,13 @@ class Order:
         if report.failed:
             report.sections.append(("order", self._said(item.config.getoption("randomly_seed", "none"))))
         return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and self._failures and not self._worker:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            reason = str(crash.message if crash else report.longrepr).partition("\n")[0][:200]
+            with open(self._failures, "a") as file:
+                file.write(f"{self._environment}: FAILED {report.nodeid} ({report.when}): {reason}\n")
 
     def _said(self, seed: object) -> str:
         lines = [f"seed {seed}; ran before it in the same process:", *self._ran[-NEAREST - 1 : -1]]
