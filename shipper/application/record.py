@@ -52,6 +52,11 @@ def _event(record: logging.LogRecord, context: Callable[[], Mapping[str, object]
     find = values.get
     extra = {key: value for key, value in values.items() if key not in _STANDARD}
     exc_info = find("exc_info")
+    message = find("msg")
+    if type(message) is dict and "event" in message:
+        message, exc_info = _take_event_dict(message, extra, exc_info)
+    else:
+        message = _message(record)
     exceptions = [] if exc_info is None else capture_exceptions(exc_info)
     if not exceptions and isinstance(text := find("exc_text"), str) and text:
         exceptions = from_text(as_text(text))
@@ -65,7 +70,7 @@ def _event(record: logging.LogRecord, context: Callable[[], Mapping[str, object]
         level,
         level_name,
         logger,
-        _message(record),
+        message,
         path,
         line,
         function,
@@ -128,7 +133,37 @@ def _message(record: logging.LogRecord) -> str:
     except Exception:
         message = as_text(getattr(record, "msg", ""))
     args = getattr(record, "args", None)
-    return f"{message} [arguments that do not fit: {safe_repr(args)}]" if args else message
+    return f"{message}{_misfit(args)}" if args else message
+
+
+_OF_STRUCTLOG = ("_logger", "_name", "_record", "_from_structlog")
+
+
+def _take_event_dict(event_dict: dict[Any, Any], extra: dict[str, Any], exc_info: Any) -> tuple[str, Any]:
+    """Message and exception of a record whose message is structlog's event dict; the other items become extras.
+
+    structlog's ``ProcessorFormatter.wrap_for_formatter`` makes such records, for a formatter that takes them apart.
+    """
+    fields = dict(event_dict)
+    message = fields.pop("event")
+    in_dict = fields.pop("exc_info", None)
+    if (args := fields.pop("positional_args", None)) and type(message) is str:
+        message = _formatted(message, args)
+    extra.update(fields)
+    for name in _OF_STRUCTLOG:
+        extra.pop(name, None)
+    return as_text(message), in_dict or exc_info
+
+
+def _formatted(message: str, args: Any) -> str:
+    try:
+        return str(message % args)
+    except Exception:
+        return f"{message}{_misfit(args)}"
+
+
+def _misfit(args: object) -> str:
+    return f" [arguments that do not fit: {safe_repr(args)}]"
 
 
 def _extra(extra: dict[str, object]) -> dict[str, Any]:

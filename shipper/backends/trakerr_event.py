@@ -72,7 +72,11 @@ def milliseconds(seconds: float) -> int:
 def stacktrace(exceptions: Sequence[ExceptionInfo], cwd: str) -> list[dict[str, Any]]:
     """``eventStacktrace``: the exception first, then its causes, contexts and members; outermost frames first."""
     return [
-        {"type": one.type, "message": one.message, "traceLines": [_trace_line(frame, cwd) for frame in one.frames]}
+        {
+            "type": one.type,
+            "message": one.message_and_notes,
+            "traceLines": [_trace_line(frame, cwd) for frame in one.frames],
+        }
         for one in exceptions
     ]
 

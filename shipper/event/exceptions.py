@@ -43,6 +43,11 @@ class ExceptionInfo:
     notes: list[str] = field(default_factory=list)
     parent: int = 0  # place in the event's list of the exception it is the cause, context or member of
 
+    @property
+    def message_and_notes(self) -> str:
+        """The message with a line for each note, as a traceback ends."""
+        return "\n".join([self.message, *self.notes]) if self.notes else self.message
+
 
 def capture_exceptions(exc: object) -> list[ExceptionInfo]:
     """The exception, then its causes, contexts and members of groups, nearest first; never raises.

@@ -7,11 +7,11 @@ import enum
 import itertools
 import numbers
 import os
-import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from typing import Any
 
+from .library_types import Adapter, find_adapter, named
 from .markers import MARKER_KEY, left_out, marker_item
 
 MAX_TEXT = 256 * 1024
@@ -116,9 +116,10 @@ def sanitize(value: object) -> Any:
     """Anything as plain data that can be packed; never raises, and never gives back a container that it was given.
 
     Text keeps all that UTF-8 can say, integers past 64 bit become decimal text, bytes stay, dates become ISO 8601,
-    mappings, dataclasses (without their ``repr=False`` fields) and named tuples become dicts with text keys, other
-    collections lists, exceptions "Type: message", and the rest its bounded `repr`. Depth, items, text and the whole
-    are bounded; a marker says what was left out.
+    mappings, dataclasses (without their ``repr=False`` fields) and named tuples become dicts with text keys, sequences
+    and sets lists, exceptions "Type: message", and the rest its bounded `repr`. Values of well-known libraries become
+    what `library_types` says; nothing lazy is evaluated. Depth, items, text and the whole are bounded; a marker says
+    what was left out.
     """
     return _Sanitizer().value(value)
 
@@ -160,6 +161,9 @@ class _Sanitizer:
 
     def other(self, value: Any, kind: type) -> Any:
         """Subclasses of the plain types, and the types that have a better form than their repr."""
+        adapter = find_adapter(kind)
+        if adapter is not None:
+            return self.adapted(value, adapter)
         if issubclass(kind, str):
             return self.text(str.__str__(value))
         if issubclass(kind, int):
@@ -170,7 +174,7 @@ class _Sanitizer:
             return self.octets(value)
         if issubclass(kind, datetime.date | datetime.time):
             return value.isoformat()
-        if issubclass(kind, datetime.timedelta | numbers.Rational | enum.Enum) or _is_text_at_heart(kind):
+        if issubclass(kind, datetime.timedelta | numbers.Rational | enum.Enum):
             return _whole(int(value)) if issubclass(kind, numbers.Integral) else self.text(safe_str(value))
         if issubclass(kind, numbers.Real):
             return float(value)
@@ -181,6 +185,17 @@ class _Sanitizer:
         if issubclass(kind, os.PathLike):
             return self.value(os.fspath(value))
         return self.container(value, kind)
+
+    def adapted(self, value: Any, adapter: Adapter) -> Any:
+        if closed := self.closed(value, 1):
+            return closed
+        self.above.append(id(value))
+        try:
+            return self.value(adapter(value))
+        except Exception:
+            return self.text(named(value))  # its repr might evaluate it
+        finally:
+            self.above.pop()
 
     def octets(self, value: Any) -> bytes:
         view = memoryview(value)
@@ -199,7 +214,8 @@ class _Sanitizer:
             return self.mapping(dict(zip(kind._fields, value, strict=False)), value)
         if issubclass(kind, Mapping):
             return self.mapping(value)
-        if issubclass(kind, Collection):
+        # Not any class that has a length and can be iterated over: for a lazy one, that may be a query.
+        if issubclass(kind, Sequence | Set | ValuesView):
             return self.collection(value)
         return self.represented(value)
 
@@ -257,14 +273,6 @@ class _Sanitizer:
         return None
 
 
-def _is_text_at_heart(kind: type) -> bool:
-    # Whoever has such a value has loaded its module; we do not, for it would be memory in every worker.
-    for module, name in (("decimal", "Decimal"), ("uuid", "UUID")):
-        if module in sys.modules and issubclass(kind, getattr(sys.modules[module], name, ())):
-            return True
-    return False
-
-
 def _whole(value: int) -> int | str:
     if -(2**63) <= value < 2**64:
         return value
@@ -277,7 +285,7 @@ def _whole(value: int) -> int | str:
 def _key(key: object) -> str:
     if type(key) is str and len(key) <= MAX_KEY and key.isascii():
         return key
-    if isinstance(key, bytes):
+    if type(key) is bytes:
         return _bounded(key.decode(errors="backslashreplace"), MAX_KEY)
     return as_text(_Sanitizer().value(key), MAX_KEY)
 

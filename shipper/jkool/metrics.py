@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..event.library_types import is_a
 from ..event.sanitize import MAX_DEPTH, json_key
 
 
@@ -94,15 +95,15 @@ def spelled(value: object, parent_id: str | None = None) -> object:
 
 
 def _spelled(value: object, parent_id: str | None, depth: int) -> object:
-    if isinstance(value, Snapshot):
+    if is_a(value, Snapshot):
         return _spelled(value.getDict(parent_id), None, depth)
-    if isinstance(value, Property):
+    if is_a(value, Property):
         return _spelled(value.getDict(), None, depth)
     if depth > MAX_DEPTH:
         return value
-    if isinstance(value, dict):
+    if is_a(value, dict):
         # Copied at once: another thread may be changing it.
         return {json_key(key): _spelled(member, parent_id, depth + 1) for key, member in list(value.items())}
-    if isinstance(value, (list, tuple)):  # named tuples too are lists to JSON
+    if is_a(value, list) or is_a(value, tuple):  # named tuples too are lists to JSON
         return [_spelled(member, parent_id, depth + 1) for member in value]
     return value

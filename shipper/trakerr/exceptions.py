@@ -45,7 +45,7 @@ def stacktrace(exceptions: Sequence[ExceptionInfo], cwd: str) -> Stacktrace:
     return Stacktrace(
         InnerStackTrace(
             exception.type,
-            exception.message,
+            exception.message_and_notes,
             StackTraceLines(
                 StackTraceLine(frame.function, frame.line, relative(frame.file, cwd)) for frame in exception.frames
             ),

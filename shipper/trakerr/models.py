@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, overload
 
 from ..backends.trakerr_event import FIELDS, LEVELS, level_word
+from ..event.library_types import is_a
 from ..event.sanitize import json_key
 
 __all__ = [
@@ -185,12 +186,12 @@ _MAX_DEPTH = 10  # deeper values, and those that contain themselves, are cut whe
 def _to_json(value: object, depth: int = 0) -> Any:
     if depth > _MAX_DEPTH:
         return value
-    if isinstance(value, _Model):
+    if is_a(value, _Model):
         parts = ((_camel(each.name), getattr(value, each.name)) for each in dataclasses.fields(value))  # type: ignore[arg-type]
         return {key: _to_json(part, depth + 1) for key, part in parts if part is not None}
-    if isinstance(value, (list, tuple)):  # named tuples too are lists to JSON
+    if is_a(value, list) or is_a(value, tuple):  # named tuples too are lists to JSON
         return [_to_json(each, depth + 1) for each in value]
-    if isinstance(value, dict):
+    if is_a(value, dict):
         # Copied at once: another thread may be changing it.
         return {json_key(key): _to_json(each, depth + 1) for key, each in list(value.items())}
     return value

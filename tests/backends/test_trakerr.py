@@ -638,3 +638,12 @@ def test_a_relative_ca_bundle_becomes_absolute(
     backend = Trakerr("k", ca_bundle="ca.pem")
 
     assert backend.ca_bundle == str(tmp_path / "ca.pem")
+
+
+def test_notes_and_what_was_left_out_are_in_the_stack_trace() -> None:
+    notes = ["order 17", "[... 3 left out ...]"]
+    noted = ExceptionInfo("raised", "builtins.ValueError", "ValueError", "bad", notes=notes)
+
+    (trace,) = Trakerr("k").app_event(Event(message="failed", exceptions=[noted]), CONTEXT)["eventStacktrace"]
+
+    assert trace["message"] == "bad\norder 17\n[... 3 left out ...]"

@@ -155,3 +155,10 @@ def test_an_exception_whose_cause_can_not_be_asked_for_leaves_a_marker() -> None
 
     assert event.message == "hi"
     assert event.exceptions[0].message == "<unreadable exception: OSError>"
+
+
+def test_the_message_with_notes_ends_as_a_traceback_does() -> None:
+    noted = ExceptionInfo("raised", "builtins.ValueError", "ValueError", "bad amount", notes=["order 17", "customer 5"])
+
+    assert noted.message_and_notes == "bad amount\norder 17\ncustomer 5"
+    assert ExceptionInfo("raised", "builtins.ValueError", "ValueError", "bad").message_and_notes == "bad"
