@@ -121,7 +121,7 @@ def test_half_a_frame_in_the_pipe_costs_nobody_elses_record(case: Case) -> None:
 
 def test_the_shipper_process_is_soon_back_each_time_it_is_killed(case: Case) -> None:
     """Nothing is missing, and only what was in flight comes twice."""
-    app = case.app("group")
+    app = case.app("group", pause=0.01)
     workers = json.loads(app.line())[1:]
     pid = case.wait_for_shipper()
     gaps = []
@@ -219,7 +219,7 @@ def test_a_pipe_that_may_not_grow_is_enough(case: Case, tmp_path: Path) -> None:
 
 
 def test_workers_ship_on_when_the_main_process_is_killed(case: Case) -> None:
-    app = case.app("group")
+    app = case.app("group", pause=0.01)
     _, *workers = json.loads(app.line())
     case.wait_for_shipper()
     app.kill()
@@ -251,7 +251,7 @@ def test_the_last_worker_starts_a_new_shipper_process_when_the_main_process_is_g
 
 
 def test_the_shipper_process_drains_and_ends_when_the_whole_application_is_killed(case: Case) -> None:
-    app = case.app("group")
+    app = case.app("group", pause=0.01)
     json.loads(app.line())
     wait_until(lambda: case.oracle.accepted_count("jkool") > 200, 10)
 
