@@ -170,7 +170,7 @@ def _instance(kind: Callable[..., T], prefix: str, variables: Mapping[str, str])
     if not _is_dataclass(kind):
         return kind()
     fields = fields_of(kind)
-    hints = {**typing.get_type_hints(kind), "level": int | str}
+    hints = {**_hints(kind), "level": int | str}
     sources = {each.name: f"{prefix}{each.name.upper()}" for each in fields}
     values = {
         each.name: parse_field(each, sources[each.name], variables[sources[each.name]], hints[each.name])
@@ -182,6 +182,16 @@ def _instance(kind: Callable[..., T], prefix: str, variables: Mapping[str, str])
         raise ConfigurationError(f"{prefix}{missing[0].upper()}", None, "must be set in the environment")
     with names_variables({name: sources[name] for name in values}):
         return kind(**values)
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    """The annotations of a class's fields. `typing.get_type_hints` of Python 3.10 refuses a class with KW_ONLY."""
+    found: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        own = {name: each for name, each in getattr(base, "__annotations__", {}).items() if name != "_"}
+        holder = type("Annotations", (), {"__annotations__": own, "__module__": base.__module__})
+        found.update(typing.get_type_hints(holder))
+    return found
 
 
 def fields_of(kind: object) -> list[dataclasses.Field[Any]]:
