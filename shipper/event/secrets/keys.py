@@ -31,7 +31,7 @@ _MAX_KEY = 256  # characters of a key that are looked at
 
 _SECRET = LazyPattern(
     r"passwor[dt](?!less)|passwd|passphrase|passcode|authori[sz]ation|credential|csrf|xsrf|secret(?!ar)|cookie"
-    r"|token(?!i[sz])|session(?!al)|sess_?id"
+    r"|token(?!i[sz])|(?<!ob)(?<!pos)session(?!al)|sess_?id"
     r"|(?:api|access|private|secret|signing|encryption|account|auth|master|consumer|subscription|licen[cs]e|hmac|aes"
     r"|fernet|webhook|client)_?key(?![a-z])"
     r"|credit_?card|card_?(?:number|num|no)(?![a-z])"
@@ -46,14 +46,14 @@ _SHAPED = LazyPattern(r"signature\Z|(?:\A|_)sig\Z|saml_?(?:response|request)\Z")
 _MEASURE = LazyPattern(
     r"(?:\A|_)(?:counts?|total|num|number_of|max|min|maximum|minimum|avg|length|len|size|limit|used|usage|left|remaining"
     r"|budget|rate|index|age|ttl|timeout|lifetime|duration|seconds|minutes|hours|days|ms|expiry|expires?|expiration"
-    r"|version)(?:_|\Z)|(?:tokens|sessions|cookies|credentials|secrets|passwords)\Z"
+    r"|version)(?:_|\Z)|token_?ids?\Z|(?:tokens|sessions|cookies|credentials|secrets|passwords)\Z"
 )
 _NOT_CARD = LazyPattern(r"(?:\A|_)(?:card_?(?:number|num|no)|credit_?card|cvv2?|cvc2?|ssn)(?:_|\Z)")
 _DESCRIPTION = LazyPattern(
     r"_(?:start(?:ed)?|end(?:ed)?|at|on|date|time|timestamp|created|updated|changed|ur[il]s?|endpoint|path|file(?:_?name)?"
     r"|dir(?:ectory)?|folder|type|kind|status|state|name|names|policy|enabled|disabled|required|supported|strength|method"
     r"|mode|provider|server|host|port|alg(?:orithm)?|format|errors?|failed|failures?|attempts?|retries|domain|scopes?"
-    r"|issuer|backend|engine|class|store|manager|middleware|handler|samesite|prefix|suffix|field|param|header|consent|storage|user|owner|username)\Z"
+    r"|issuer|backend|engine|class|store|manager|middleware|hasher|handler|samesite|prefix|suffix|field|param|header|consent|storage|user|owner|username)\Z"
 )
 _NUMBER_OR_DATE = LazyPattern(r"[-+]?\d{1,15}(?:\.\d{1,15})?|\d{4}-\d\d-\d\d(?:[T ][\d:.+Z-]{1,32})?")
 _TOKEN_LIKE = LazyPattern(

@@ -61,6 +61,8 @@ _URL = LazyPattern(
     r"|(?=[^\s@\"'<>]{1,64}@)[^\s\"'<>]{1,128}?(?=@[^\s@/?#\"'<>]{0,255}(?:[\s/?#\"'<>]|\Z))))|:?(?=@))"
 )
 _USER_NAME = LazyPattern(r"[a-z][a-z._-]{0,15}")
+_MIXED_TOKEN = LazyPattern(r"(?=.*\d)(?=.*[A-Z])(?=.*[a-z])[\w.~%+=-]{8,}")
+_NO_PASSWORDS = ("x-oauth-basic", "x", "none")  # what stands behind a token that is the user
 _LONG_TOKEN = LazyPattern(r"(?=\D*\d)[\w.~%+=-]{16,}")
 
 
@@ -79,7 +81,8 @@ def is_likely(text: str, low: str) -> bool:
         return True
     return (
         "://" in low or "bearer" in low or "basic" in low or "card" in low or "akia" in low or "asia" in low
-        or "aiza" in low or "dapi" in low or ":aa" in low or "==" in low or "eyJ" in text or "SK" in text
+        or "aiza" in low or "dapi" in low or ":aa" in low or "==" in low or "1//0" in low
+        or "eyJ" in text or "SK" in text
         or ("." in low and ("ya29." in low or "sg." in low or "hvs." in low))
     )  # fmt: skip
 
@@ -114,7 +117,8 @@ def _is_inside_a_word(match: re.Match[str]) -> bool:
 def _masked_url(match: re.Match[str], mask: str) -> str:
     user, password = match.groups()
     if password is not None:
-        return f"://{mask if _LONG_TOKEN.fullmatch(user) else user}:{mask}"
+        is_token = _LONG_TOKEN.fullmatch(user) or _MIXED_TOKEN.fullmatch(user) or password in _NO_PASSWORDS
+        return f"://{mask if is_token else user}:{mask}"
     is_web = match.string.endswith(("http", "https"), max(0, match.start() - 5), match.start())
     is_name = not user or _USER_NAME.fullmatch(user) if is_web else not _LONG_TOKEN.fullmatch(user)
     return match[0] if is_name else f"://{mask}"

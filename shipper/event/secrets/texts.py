@@ -21,7 +21,7 @@ _VALUE_EFFORT = 4
 def _may_hold_key(low: str) -> bool:
     """False for a text in lower case in which no key can be secret; much cheaper than looking for them."""
     # Spelt out: it is asked of every text, and a loop takes half as long again.
-    return ("=" in low or ":" in low or "'" in low or '"' in low or "--" in low or "</" in low) and (
+    return ("=" in low or ":" in low or "'" in low or '"' in low or "--" in low or "</" in low or "lt;/" in low) and (
         "pass" in low or "token" in low or "key" in low or "auth" in low or "secret" in low or "sess" in low
         or "cookie" in low or "credential" in low or "pw" in low or "card" in low or "csrf" in low or "xsrf" in low
         or "cvv" in low or "cvc" in low or "ssn" in low or "jwt" in low or "otp" in low or "sig" in low
@@ -40,13 +40,13 @@ _LAST_WORDS = frozenset(
 #   named     {{"name": "key", "value": "value"}}  <add key="key" value="value">
 #   listed    ('key', 'value')  [b'key', b'value']
 _PAIR = (
-    r"(?<![\w.-])(?=[\w.-]{{1,128}}(?:\s{{0,4}}[=:]|[\"'\\%\]]))"
+    r"(?<![\w.-])(?=[\w.-]{{1,128}}(?:\s{{0,4}}[=:]|[\"'\\%\[\]]))"
     r"(?P<key>[\w.-]{{0,64}}?(?:{words}|(?<=[ \t])(?:number|no|code|id)(?=\s{{0,4}}[:=]))[\w.-]{{0,64}})(?![\w.-])"
-    r"(?:(?:%5d|\\{{0,4}}[\"']?\]?)\s{{0,4}}(?:={{1,3}}>?|:=?)\s{{0,4}}"
+    r"(?:(?:%5d|\\{{0,4}}[\"']?(?:\[[\w.-]{{0,32}}\])?\]?)\s{{0,4}}(?:={{1,3}}>?|:=?)\s{{0,4}}"
     r"|\\{{0,4}}[\"'][,\s]{{1,4}}\\{{0,4}}[\"']?value\\{{0,4}}[\"']?\s{{0,4}}[:=]\s{{0,4}}"
     r"|(?P<listed>\\{{0,4}}[\"'],\s{{0,4}}(?=[bru]{{0,2}}\\{{0,4}}[\"'])))"
 )
-_TAG = r"<(?:\w{{1,32}}:)?(?P<key>[\w.-]{{0,64}}?(?:{words})[\w.-]{{0,64}})(?:\s[^<>]{{0,200}})?>"
+_TAG = r"(?:<|&lt;)(?:\w{{1,32}}:)?(?P<key>[\w.-]{{0,64}}?(?:{words})[\w.-]{{0,64}})(?:\s[^<>]{{0,200}})?(?:>|&gt;)"
 _OPTION = (
     r"(?<![\w.-])(?P<key>--?(?:[a-z][\w-]{{0,64}}?)?(?:{words})[\w-]{{0,64}})"
     r"(?:\s{{1,4}}(?=[^\s-])|[\"'],\s{{0,4}}(?=[bru]{{0,2}}[\"']))"
@@ -59,7 +59,7 @@ _QUOTED = frozenset("\"'\\bBrRuUfF")
 _BRACKETS = frozenset("{[(")
 _QUOTE = LazyPattern(r"[bBrRuUfF]{0,2}(\\{0,4}[\"'])")
 _CALL = LazyPattern(r"[A-Za-z_][\w.]{0,64}(?=\()")
-_TAG_END = LazyPattern(r"<!\[CDATA\[.*?(?:\]\]>|\Z)|[^<]*", re.DOTALL)
+_TAG_END = LazyPattern(r"<!\[CDATA\[.*?(?:\]\]>|\Z)|(?:[^<&]|&(?!lt;))*", re.DOTALL)
 _ANGLE = LazyPattern(r"<[^<>\r\n]{1,500}>?")
 _END = r"\\[nrt](?=[\w.-]{1,64}[\"']?\s{0,4}[:=]|[\"'\s\\]|\Z)"  # of a line in a repr or in JSON
 _BARE = LazyPattern(rf"(?:[^\s&;\"'<>,\\]|\\(?![nrt])|(?!{_END})\\|,(?!\s{{0,4}}[\w.-]{{1,64}}[=:]))+")
@@ -129,7 +129,7 @@ class TextMasker:
             text = substitute(_IN_SQL, text, lambda match: match[1] + self._mask, self._mask)
         if "-u" in low:
             text = substitute(_USER_OPTION, text, self._masked_user_option, self._mask)
-        if "</" in low:
+        if "</" in low or "&lt;/" in low:
             text = self._masked_values(self._tag, text, _value_in_tag)
         if " -" in low or "'-" in low or '"-' in low or low.startswith("-"):
             text = self._masked_values(self._option, text, _value_of_option)
@@ -218,7 +218,7 @@ def _value_of_pair(text: str, match: re.Match[str], verdict: int) -> _Value | No
         return _Value(start, cookies.end(), True)
     if "auth" in key and not _QUOTE.match(text, start) and (credentials := _credentials_at(text, key_start, start)):
         return credentials
-    if ("card" in key or "number" in key) and (card := _CARD.match(text, start)):
+    if ("card" in key or key in _LAST_WORDS) and (card := _CARD.match(text, start)):
         return _Value(start, card.end(), True)
     value = _secret_at(text, start, verdict)
     if value is None or value.is_delimited:
@@ -259,7 +259,8 @@ def _credentials_at(text: str, key_start: int, start: int) -> _Value | None:
     """The value of an Authorization header that is not quoted: one token after a usual scheme, else the whole line."""
     if scheme := _SCHEME.match(text, start):
         value = _value_at(text, scheme.end())
-        return None if is_outcome(text[value.start : value.end]) else value
+        found = text[value.start : value.end]
+        return None if is_outcome(found) or is_plain_word(found) else value
     word = _ANY_SCHEME.match(text, start)
     if not word or is_outcome(word[0].rstrip()):
         return None
