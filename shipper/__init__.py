@@ -1,8 +1,10 @@
 """shipper - ships every log record of a Python application to Trakerr and jKool, and loses none."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
+from .application import interpreter
 from .application.api import flush, running, start, status, stop
 from .application.handler import QueueHandler
 from .application.surroundings import bind, bound, unbind
@@ -59,12 +61,27 @@ __all__ = [
     "bind",
     "bound",
     "flush",
+    "run_if_shipper",
     "running",
     "start",
     "status",
     "stop",
     "unbind",
 ]
+
+
+def run_if_shipper() -> None:
+    """Let a frozen application (PyInstaller, cx_Freeze, Nuitka) be its own shipper process.
+
+    Call it in the first lines of the main module. Where `start()` has started the program again to be the shipper
+    process, it runs that process and does not return; otherwise it returns at once.
+    """
+    interpreter.allow_entry()
+    if sys.argv[1:2] != [interpreter.ENTRY]:
+        return
+    from .process.entry import run  # in the shipper process only
+
+    run(sys.argv[2:], fork=not interpreter.is_one_file())
 
 
 _LOADED_WHEN_USED = {

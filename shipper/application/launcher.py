@@ -17,6 +17,7 @@ from .._support import unpatched
 from ..config.settings import Settings
 from ..spool.joined import close_joins, open_joins
 from ..spool.layout import Spool
+from .interpreter import ENTRY, find_interpreter, is_frozen, is_one_file, runs_itself
 
 if TYPE_CHECKING:
     import subprocess
@@ -30,26 +31,10 @@ _NO_PROGRAM = (errno.ENOENT, errno.ENOEXEC, errno.EACCES, errno.ENOTDIR)  # anot
 BOOTSTRAP = (
     "import os,sys\n"
     "os.fork() and os._exit(0)\n"
-    "sys.path[:]={path!r}\n"
+    "sys.path[:]={path}\n"
     "from shipper.process.main import main\n"
     "main({pipe},{lock},{joins},{starter})"
 )
-
-
-def find_interpreter(setting: str) -> str:
-    """The Python to run the process with: the setting, else this one, else one beside it (this one may be uWSGI)."""
-    if setting:
-        return setting
-    name = os.path.basename(sys.executable or "")
-    if name.startswith(("python", "pypy")):
-        return sys.executable
-    for folder in (os.path.join(sys.prefix, "bin"), os.path.join(sys.exec_prefix, "bin")):
-        for each in (f"python{sys.version_info[0]}.{sys.version_info[1]}", "python3", "python"):
-            if os.access(os.path.join(folder, each), os.X_OK):
-                return os.path.join(folder, each)
-    import shutil  # rarely needed
-
-    return shutil.which("python3") or sys.executable
 
 
 def is_shipper_process(pid: int) -> bool:
@@ -77,9 +62,8 @@ class Launcher:
         with contextlib.ExitStack() as opened:
             joins = open_joins(self._spool.joins)
             opened.callback(close_joins, joins)
-            code = BOOTSTRAP.format(path=_import_path(), pipe=pipe, lock=lock, joins=joins, starter=os.getpid())
             title = f"{TITLE}{settings.app} {self._spool.path}"
-            command = [find_interpreter(settings.python), "-c", code, title]
+            command = [*_program(settings.python, pipe, lock, joins), title]
             child = self._run(command, [each for each in (pipe, lock, joins) if each >= 0])
         assert child.stdin is not None
         self._children.append(child)
@@ -98,7 +82,7 @@ class Launcher:
                 stdout=subprocess.DEVNULL,
                 pass_fds=inherited,
                 start_new_session=True,
-                env={name: value for name, value in os.environ.items() if not name.startswith("SHIPPER_")},
+                env=_environment(),
             )
         except OSError as error:
             self.has_no_python = error.errno in _NO_PROGRAM
@@ -107,7 +91,11 @@ class Launcher:
         return child
 
     def reap(self, *, wait: bool = False) -> None:
-        """Collect the exit statuses of the children, which end as soon as they have forked."""
+        """Collect the exit statuses of the children, which end as soon as they have forked.
+
+        A program that unpacks itself (PyInstaller's one-file mode) does not fork: there it ends with the process.
+        """
+        wait = wait and not is_one_file()
         for child in list(self._children):
             deadline = time.monotonic() + REAP_SECONDS
             while wait and child.poll() is None and time.monotonic() < deadline:
@@ -135,6 +123,29 @@ def reap_adopted(pid: int) -> None:
             has_ended = each != pid
         if has_ended:
             _adopted.discard(each)
+
+
+def _program(python: str, pipe: int, lock: int, joins: int) -> list[str]:
+    """The program of the shipper process and its first arguments."""
+    program = find_interpreter(python)
+    if runs_itself(python):
+        return [program, ENTRY, f"{pipe},{lock},{joins},{os.getpid()}"]
+    # A frozen application's modules are of no use to an interpreter: it has to have its own.
+    path = "sys.path" if is_frozen() else repr(_import_path())
+    return [program, "-c", BOOTSTRAP.format(path=path, pipe=pipe, lock=lock, joins=joins, starter=os.getpid())]
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment without our settings, and without what PyInstaller has put there for itself."""
+    found = {name: value for name, value in os.environ.items() if not name.startswith("SHIPPER_")}
+    if is_frozen():
+        found.pop("_MEIPASS2", None)
+        found["PYINSTALLER_RESET_ENVIRONMENT"] = "1"  # it needs unpacked files of its own: this process may end first
+        original = found.pop("LD_LIBRARY_PATH_ORIG", None)
+        found.pop("LD_LIBRARY_PATH", None)
+        if original is not None:
+            found["LD_LIBRARY_PATH"] = original
+    return found
 
 
 def _import_path() -> list[str]:

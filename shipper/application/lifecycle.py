@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .._support import unpatched
 from ..config.settings import Settings
 from .exit import ExitFlush
+from .interpreter import find_interpreter
 from .pipeline import Callbacks, Pipeline, set_pipeline
 from .uwsgi import call_in_first_worker
 
@@ -56,6 +57,7 @@ def replace_app(
     before = _current
     if before is not None:
         before.queue.ensure_current_process()  # a forked child has a supervisor of its own
+    find_interpreter(settings.python)  # before anything is started
     spool = claim_spool(settings)
     settings = dataclasses.replace(settings, spool=spool.path)
     begin_cursors(settings, spool)

@@ -8,13 +8,19 @@ import math
 import platform
 import socket
 import time
+from typing import Any
 
-import psutil
+psutil: Any
+try:
+    import psutil
+except Exception:  # not installed, or not for this machine: events have no load figures
+    psutil = None
 
 MAX_SAMPLES = 600
 SAMPLE_SECONDS = 1.0  # at least, between two samples
 MAX_DISTANCE_SECONDS = 5.0  # between an event and the sample that is taken for it
-_UNREADABLE = (OSError, RuntimeError, psutil.Error)  # raised by psutil where /proc can't be read
+_UNREADABLE = (OSError, RuntimeError, *((psutil.Error,) if psutil else (AttributeError,)))
+"""Raised by psutil where /proc can't be read; without psutil, by the attempt to use it."""
 
 
 class LoadSampler:
@@ -69,4 +75,8 @@ def host_address() -> str:
             for each in addresses:
                 if each.family == socket.AF_INET and not each.address.startswith("127."):
                     return str(each.address)
+    # Connecting a datagram socket sends nothing; it selects the interface towards an address (RFC 5737).
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        return str(probe.getsockname()[0])
     return "127.0.0.1"

@@ -15,7 +15,8 @@ import pytest
 
 from shipper import Trakerr
 from shipper.application.exit_watcher import CHECK_SECONDS, ProcessExitWatcher
-from shipper.application.launcher import find_interpreter, is_shipper_process
+from shipper.application.interpreter import find_interpreter
+from shipper.application.launcher import is_shipper_process
 from shipper.application.supervisor import (
     CRASH_LOOP_PAUSE_SECONDS,
     CRASH_LOOP_STARTS,
