@@ -47,6 +47,7 @@ class Supervisor:
         self._launcher = Launcher(self._spool)
         self._stopping = threading.Event()
         self._exit_watcher = ProcessExitWatcher()
+        self._id = self._spool.read_id()
         self._pid = 0  # of the shipper process that was last seen
         self._seen_at = 0.0
         self._finished = threading.Event()
@@ -126,6 +127,8 @@ class Supervisor:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._spool.prepare()  # a cleaner may have removed the rest of it
+            if self._id:
+                self._spool.write_id(self._id)
             self._refuse_second_process(lock)
             if not host.keep(self._spool):
                 warn_on_stderr("the spool is in use on another host; events wait in memory", self._spool.path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -144,3 +145,16 @@ def test_the_folder_of_an_application_that_has_ended_is_not_made_again(app: App)
 
     wait_until(lambda: not [pid for pid in pids if os.path.exists(f"/proc/{pid}")], 60, "the process's end")
     assert not app.spool.exists()
+
+
+def test_the_next_process_finds_the_memory_files_of_a_spool_whose_id_was_removed(app: App) -> None:
+    place = Spool(str(app.spool))
+    with app.running(sys.executable, str(app.write(WORK.format(name="A"))), str(app.folder / "end")) as process:
+        app.wait_for("A 5", timeout=30)
+        before, pid = place.read_id(), app.wait_for_shipper()
+        os.kill(pid, signal.SIGKILL)
+        os.unlink(place.id)
+        app.wait_for_shipper(other_than=pid, timeout=30)
+        assert place.read_id() == before
+        (app.folder / "end").touch()
+        process.communicate(timeout=60)
