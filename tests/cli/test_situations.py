@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -147,6 +149,57 @@ def test_a_redirect_is_named_with_its_target(app: App, service: Service, shows: 
             r"3 events wait\. Set SHIPPER_TRAKERR_URL",
             2,
         )
+
+
+def test_a_backend_that_refuses_everything_is_named_with_its_url(app: App, service: Service, shows: Shows) -> None:
+    service.reply = Reply(404)
+
+    with logging_app(app):
+        shows(
+            r"^test: failing - trakerr refuses every event \(HTTP 404\) at http://127\.0\.0\.1:\d+/events since .* "
+            r"3 events wait\. Check SHIPPER_TRAKERR_URL",
+            2,
+        )
+
+
+def test_a_process_that_crashes_again_and_again_is_named_with_its_reason(app: App, shows: Shows) -> None:
+    backend = """
+        class Broken:
+            name, level, max_events, max_in_flight = "broken", 0, 1, 1
+            def open(self, context): raise ValueError("no such queue")
+            def send(self, events): return [None] * len(events)
+            def close(self): pass
+    """
+    (app.folder / "broken.py").write_text(textwrap.dedent(backend))
+    source = """
+        import broken
+        shipper.start(broken.Broken(), app="test", spool=os.environ["TEST_SPOOL"], grace=1)
+        log.error("event")
+        print("logged", flush=True)
+        sys.stdin.read()
+    """
+
+    with app.running(sys.executable, str(app.write(source)), stdin=True):
+        shows(
+            r"^test: failing - The shipper process has crashed \d+ times in a row: ValueError: no such queue; "
+            r"events wait\. See /.*/shipper\.log for the reason, correct it and restart the application",
+            2,
+        )
+
+
+def test_what_waits_in_memory_of_a_stopped_process_is_counted(app: App, shows: Shows, run: Run) -> None:
+    with logging_app(app) as process:
+        app.wait_for("event 2")
+        pid = app.wait_for_shipper()
+        os.kill(pid, signal.SIGSTOP)
+        assert process.stdin is not None
+        process.stdin.write("more\n" * 100)
+        process.stdin.flush()
+        at = ("--spool", str(app.spool))
+        assert holds(lambda: json.loads(run("status", "--json", *at)[1])[0]["in_memory"] == 100, 20)
+        assert "; 100 more in memory, not in the journal yet" in run("status", *at)[1]
+        os.kill(pid, signal.SIGCONT)
+        shows(r"^test: healthy - Everything", 0)
 
 
 def test_dead_letters_are_named_with_the_command_that_shows_them(app: App, service: Service, shows: Shows) -> None:

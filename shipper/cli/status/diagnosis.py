@@ -60,8 +60,9 @@ def severity(findings: Sequence[Finding]) -> int:
 
 
 def _all_well(status: Status) -> str:
-    if status.left:
-        return f"{plural(status.left, 'event is', 'events are')} on the way."
+    on_the_way = status.left + status.in_memory
+    if on_the_way:
+        return f"{plural(on_the_way, 'event is', 'events are')} on the way."
     return "Everything that came in is delivered." if status.journaled else "No event has come in yet."
 
 
