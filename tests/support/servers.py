@@ -147,8 +147,8 @@ class Server:
 
     def _start(self, target: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=target, args=args, name="test server", daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)  # only now: `__exit__` joins the threads of this list
 
     def _accept(self) -> None:
         while not self._closing.is_set():
