@@ -17,7 +17,7 @@ from typing import Any
 from ..event.codec import idle_packers, new_packer, pack_values, packed_head
 from ..event.model import MAX_EVENT, Event
 from ..event.redact import Redactor
-from ..event.sanitize import END_OF_TIME, FIRST_SECOND, MAX_KEY, MAX_NAME, MAX_TEXT
+from ..event.scalars import END_OF_TIME, FIRST_SECOND, MAX_KEY, MAX_NAME, MAX_TEXT
 from .record import task_name
 from .surroundings import Fields, bound_fields, current_span
 

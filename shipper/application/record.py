@@ -11,7 +11,8 @@ from typing import Any
 
 from ..event.exceptions import capture_exceptions
 from ..event.model import Event
-from ..event.sanitize import (
+from ..event.sanitize import sanitize_mapping
+from ..event.scalars import (
     END_OF_TIME,
     FIRST_SECOND,
     MAX_NAME,
@@ -21,7 +22,6 @@ from ..event.sanitize import (
     as_text,
     safe_repr,
     safe_str,
-    sanitize_mapping,
     type_name,
 )
 from ..event.tracebacks import from_text

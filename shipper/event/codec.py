@@ -16,7 +16,8 @@ import msgpack
 from ..errors import UndecodableError
 from .exceptions import MAX_EXCEPTIONS, RELATIONS, ExceptionInfo, Frame
 from .model import MAX_EVENT, Event, EventId, sanitized
-from .sanitize import END_OF_TIME, FIRST_SECOND, is_flat, is_plain, safe_str
+from .sanitize import is_flat, is_plain
+from .scalars import END_OF_TIME, FIRST_SECOND, safe_str
 
 SURROGATES = "surrogatepass"
 """Error handler for lone surrogates (file names, broken input): they travel as three bytes that are not valid UTF-8."""

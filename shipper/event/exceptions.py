@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import NamedTuple
 
 from .._support.lazy_pattern import LazyPattern
-from .sanitize import MAX_ITEMS, MAX_TEXT, as_integer, as_name, as_text, safe_repr, safe_str, type_name
+from .sanitize import MAX_ITEMS
+from .scalars import MAX_TEXT, as_integer, as_name, as_text, safe_repr, safe_str, type_name
 
 MAX_EXCEPTIONS = 20
 MAX_FRAMES = 100

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .exceptions import ExceptionInfo, sanitize_exceptions
-from .sanitize import MAX_ITEMS, MAX_KEY, MAX_TEXT, as_integer, as_name, as_seconds, as_text, sanitize_mapping
+from .sanitize import MAX_ITEMS, sanitize_mapping
+from .scalars import MAX_KEY, MAX_TEXT, as_integer, as_name, as_seconds, as_text
 
 if TYPE_CHECKING:
     import uuid

@@ -7,15 +7,12 @@ import enum
 import itertools
 import numbers
 import os
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set, ValuesView
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from typing import Any
 
 from .library_types import Adapter, find_adapter, named
 from .markers import MARKER_KEY, left_out, marker_item
-
-MAX_TEXT = 256 * 1024
-"""The most characters of one text (and bytes of one `bytes`); a marker says how many were left out."""
+from .scalars import MAX_KEY, MAX_NAME, MAX_TEXT, as_text, bounded, safe_repr, safe_str, type_name
 
 MAX_DEPTH = 8
 """Containers in containers; what is deeper is replaced by a marker."""
@@ -26,87 +23,10 @@ MAX_ITEMS = 200
 MAX_NODES = 10_000
 """The most values that one `sanitize` keeps, at all depths."""
 
-MAX_NAME = 1000
-"""The most characters of a logger's, thread's, file's ... name."""
-
-MAX_KEY = 256
-"""The most characters of a key."""
-
-FIRST_SECOND, END_OF_TIME = -62135596800.0, 253402300800.0
-"""The years 1 to 9999, in seconds since the epoch; the end is outside."""
-
 _MAX_TEXTS = 4 * MAX_TEXT  # characters of all texts of one `sanitize` together
-_MAX_REPR = 10_000
 _RESERVED_NODES = 8
 _RESERVED_CHARACTERS = MAX_NAME
 
-
-# One value ------------------------------------------------------------------------------------------------------------
-
-
-def _bounded(text: str, most: int) -> str:
-    """At most ``most`` characters before the marker. Lone surrogates stay: JSON has a spelling for them."""
-    if len(text) <= most:
-        return text
-    return f"{text[:most]}[... {len(text) - most} characters left out ...]"
-
-
-def type_name(value: object) -> str:
-    try:
-        return _bounded(str.__str__(type(value).__name__), MAX_KEY)
-    except Exception:
-        return "object"
-
-
-def safe_str(value: object, most: int = _MAX_REPR) -> str:
-    """``str(value)`` in at most ``most`` characters, or a marker when that raises."""
-    return _rendered(str, value, most)
-
-
-def safe_repr(value: object, most: int = _MAX_REPR) -> str:
-    """``repr(value)`` in at most ``most`` characters, or a marker when that raises."""
-    return _rendered(repr, value, most)
-
-
-def _rendered(render: Callable[[Any], str], value: object, most: int) -> str:
-    try:
-        return _bounded(str.__str__(render(value)), most)
-    except Exception as exc:
-        return f"<unrepresentable {type_name(value)}: {type_name(exc)}>"
-
-
-def as_text(value: object, most: int = MAX_TEXT) -> str:
-    """The value as text, whatever it is."""
-    if type(value) is str:
-        return value if len(value) <= most and value.isascii() else _bounded(value, most)
-    return safe_str(value, most)
-
-
-def as_name(value: object) -> str:
-    """A short text; nothing for None."""
-    if type(value) is str and len(value) <= MAX_NAME and value.isascii():
-        return value
-    return "" if value is None else as_text(value, MAX_NAME)
-
-
-def as_integer(value: Any) -> int:
-    """A 64-bit integer; 0 for what is none."""
-    try:
-        return min(max(int(value), -(2**63)), 2**63 - 1)
-    except Exception:
-        return 0
-
-
-def as_seconds(value: Any) -> float:
-    """A time that a calendar has; now, for what is none."""
-    try:
-        seconds = float(value)
-    except Exception:
-        return time.time()
-    return seconds if FIRST_SECOND <= seconds < END_OF_TIME else time.time()
-
-
-# Any value ------------------------------------------------------------------------------------------------------------
 
 _SCALARS = frozenset({str, int, float, bool, type(None), bytes})
 _ATOMS = frozenset({float, bool, type(None)})
@@ -154,7 +74,7 @@ class _Sanitizer:
     def text(self, text: str) -> str:
         most = min(MAX_TEXT, self.characters)
         self.characters -= min(len(text), most)
-        return text if len(text) <= most and text.isascii() else _bounded(text, most)
+        return text if len(text) <= most and text.isascii() else bounded(text, most)
 
     def represented(self, value: object) -> str:
         return self.text(safe_repr(value))
@@ -286,7 +206,7 @@ def _key(key: object) -> str:
     if type(key) is str and len(key) <= MAX_KEY and key.isascii():
         return key
     if type(key) is bytes:
-        return _bounded(key.decode(errors="backslashreplace"), MAX_KEY)
+        return bounded(key.decode(errors="backslashreplace"), MAX_KEY)
     return as_text(_Sanitizer().value(key), MAX_KEY)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from .._support.lazy_pattern import LazyPattern
 from .exceptions import MAX_EXCEPTIONS, MAX_FRAMES, ExceptionInfo, Frame, elide_middle
-from .sanitize import as_name
+from .scalars import as_name
 
 _CHAINED = {
     "cause": "\nThe above exception was the direct cause of the following exception:\n\n",

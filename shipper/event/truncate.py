@@ -17,7 +17,7 @@ from .codec import SURROGATES, encode, pack_values
 from .exceptions import ExceptionInfo, Frame
 from .markers import MARKER_BYTES, MARKER_KEY
 from .model import MAX_EVENT, Event, route_names, sanitized
-from .sanitize import MAX_KEY
+from .scalars import MAX_KEY
 
 _MIN_TEXT = 256  # bytes: a text is not cut to less while items of its container can be left out
 _MIN_ITEM = 512  # bytes: the same for an item of a list

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import time
 from typing import Any
 
@@ -277,28 +276,26 @@ PIECES = [
     "card 4111 1111 1111 1111 ", "card number: 4111 ", "identified by '", "-u a:b ", "value=", "token\n",
     '"name": "token", "value": ', "tokentoken", "token_", "session=", "x" * 60 + "token ", "sig=a1b2c3 ", "&sig=",
     "1//0", "12345678:AA", '"token", ', "TOKEN=", "\u0130token=", "tOkEn=", "auth: failed ", "unexpected token: x ",
-    "key number: 1 ", "pass pass=pass ", "='", "token='a\\'", "{n}token=1&", "token{n}={n}&", "x{n}={n}&",
-    "token_count{n}={n}&", '{{"id": {n}, "password": "hunter{n}"}}, ',
+    "key number: 1 ", "pass pass=pass ", "='", "token='a\\'", "{0}token=1&", "token{0}={0}&", "x{0}={0}&",
+    "token_count{0}={0}&", '{{"id": {0}, "password": "hunter{0}"}}, ',
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("before", ["", "password=x token:", "@ eyJ bearer </ "])
 @pytest.mark.parametrize("piece", PIECES)
-def test_the_time_for_a_hostile_text_grows_with_its_length_only(before: str, piece: str) -> None:
-    pieces = (piece.format(n=n) if "{n}" in piece else piece for n in itertools.count())
-    text = before
-    while len(text) < SIZE:
-        text += "".join(itertools.islice(pieces, 2000))
+def test_the_time_for_a_hostile_text_grows_with_its_length_only(piece: str) -> None:
+    count = SIZE // len(piece) + 1
+    text = "".join(map(piece.format, range(count))) if "{" in piece and "}" in piece else piece * count
     redactor = Redactor(Redact())
-    started = time.thread_time()
+    for before in ("", "password=x token:", "@ eyJ bearer </ "):
+        started = time.thread_time()
 
-    redactor(Event(message=text[:SIZE]))
+        redactor(Event(message=f"{before}{text}"[:SIZE]))
 
-    assert time.thread_time() - started < 1
+        assert time.thread_time() - started < 1
 
 
 def test_after_thousands_of_secrets_the_rest_of_a_text_is_masked() -> None:
-    text = "".join(f"password=hunter{n} " for n in range(5000))
+    text = "".join(f"password=hunter{0} " for n in range(5000))
 
     found = masked(text)
 
@@ -341,7 +338,6 @@ def travelled(value: object) -> Any:
 
 SECRETS = [*cases.SECRET_TEXTS, *cases.SECRET_VALUES]
 INNOCENT = [*cases.INNOCENT_TEXTS, *cases.INNOCENT_VALUES]
-TOKENS = [(name, place) for name in cases.TOKENS for place in cases.TOKEN_PLACES]
 
 
 @pytest.mark.parametrize("value", SECRETS, ids=range(len(SECRETS)))
@@ -358,14 +354,13 @@ def test_a_value_that_only_looks_secret_stays(value: object) -> None:
     assert travelled(value) == (value if isinstance(value, str) else sanitize_mapping({"value": value}))
 
 
-@pytest.mark.parametrize(("name", "place"), TOKENS, ids=range(len(TOKENS)))
-def test_a_token_is_known_by_its_shape_wherever_it_stands(name: str, place: str) -> None:
+@pytest.mark.parametrize("name", cases.TOKENS)
+def test_a_token_is_known_by_its_shape_wherever_it_stands(name: str) -> None:
     token = cases.TOKENS[name]
 
-    found = travelled(place.format(token))
+    found = [travelled(place.format(token)) for place in cases.TOKEN_PLACES]
 
-    assert token not in found
-    assert token[-12:] not in found
+    assert [text for text in found if token in text or token[-12:] in text] == []
 
 
 @pytest.mark.parametrize("name", [name for name in cases.TOKENS if "/" not in cases.TOKENS[name]])
@@ -446,6 +441,6 @@ def test_a_list_of_keys_is_as_good_as_a_tuple() -> None:
 def test_remembered_keys_are_bounded() -> None:
     redactor = Redactor(Redact())
 
-    redactor(Event(message=" ".join(f"token{n}x=y" for n in range(20_000))))
+    redactor(Event(message=" ".join(f"token{0}x=y" for n in range(20_000))))
 
     assert len(redactor._rules) <= 4096
