@@ -9,7 +9,6 @@ none looks at a run of characters again and again.
 
 from __future__ import annotations
 
-import base64
 import re
 
 from ..._support.lazy_pattern import LazyPattern
@@ -126,6 +125,8 @@ def _masked_url(match: re.Match[str], mask: str) -> str:
 
 def _masked_basic(match: re.Match[str], mask: str) -> str:
     """Masked when it decodes to ``user:password``; "basic authentication" does not."""
+    import base64  # few texts need it
+
     try:
         decoded = base64.b64decode(match[2].rstrip("=") + "===", altchars=b"-_")
     except ValueError:
