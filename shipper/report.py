@@ -187,7 +187,7 @@ def read_status(spool: Spool, app: str, data: Mapping[str, Any] | None = None) -
         running=holder is not None,
         pid=(holder.pid or None) if holder else None,
         started=get_time(data, "started"),
-        updated=get_time(data, "updated"),
+        updated=_updated(spool, get_time(data, "updated")),
         journaled=journaled,
         doubles=doubles,
         dropped=get_drops(data),
@@ -204,6 +204,14 @@ def read_status(spool: Spool, app: str, data: Mapping[str, Any] | None = None) -
         detached=detached_processes(spool),
         **_crashes(spool),
     )
+
+
+def _updated(spool: Spool, written: float | None) -> float | None:
+    """When the process wrote the status, or touched the file because nothing had changed."""
+    try:
+        return None if written is None else max(written, os.stat(spool.status).st_mtime)
+    except OSError:
+        return written
 
 
 def _in_memory(spool: Spool, journaled: Mapping[str, int]) -> int:

@@ -20,15 +20,16 @@ from ..report import Report, Status, read_status, total
 from ..spool.detached import clear_detached, note_detached
 from ..spool.files import get_dict, get_int, read_json
 from ..spool.host import lane_of_this_host
+from ..spool.joined import announce_flush
 from ..spool.layout import Spool
 from ..spool.lock import claim
 from ..transport.producer import Producer
 from .attachment import Attachment
+from .flush_wait import FlushWait
 from .pipeline import Pipeline
 from .server_loggers import ServerLoggers
 from .supervisor import Supervisor
 
-POLL_SECONDS = 0.005  # between two readings of status.json during a flush
 NO_PYTHON_SECONDS = 1.5  # that a flush waits for a missing interpreter to come back: the start is retried meanwhile
 
 
@@ -159,14 +160,17 @@ class App:
         number = self._mark(deadline)
         if number is None:
             return False
-        token = self.queue.token.hex()
-        pause = threading.Event()
-        while not self._is_past(token, number, delivered):
-            left = deadline - time.monotonic()
-            if left <= 0 or (self.supervisor.has_no_python and time.monotonic() >= no_python_deadline):
-                return False
-            pause.wait(min(POLL_SECONDS, left))
+        announce_flush(self.spool.joins)
+        with contextlib.closing(FlushWait(self.spool, self._names(), self.queue.token, number, delivered)) as waiting:
+            for pause in waiting.pauses():
+                left = deadline - time.monotonic()
+                if left <= 0 or (self.supervisor.has_no_python and time.monotonic() >= no_python_deadline):
+                    return False
+                threading.Event().wait(min(pause, left))
         return True
+
+    def _names(self) -> list[str]:
+        return [backend.name for backend in self.settings.backends]
 
     def _mark(self, deadline: float) -> int | None:
         while True:
@@ -174,16 +178,6 @@ class App:
                 return self.queue.mark()
             if not self.queue.drain(deadline) or time.monotonic() >= deadline:
                 return None
-
-    def _is_past(self, token: str, number: int, delivered: bool) -> bool:
-        status = read_json(self.spool.status) or {}
-        with contextlib.suppress(LookupError, TypeError, ValueError):  # damaged; the process will write a new one
-            reached, *place = get_dict(status, "marks")[token]
-            if reached < number:
-                return False
-            backends = get_dict(status, "backends")
-            return not delivered or all(backends[each.name]["position"] >= place for each in self.settings.backends)
-        return False
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

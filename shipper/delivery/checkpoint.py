@@ -86,6 +86,12 @@ class Checkpoint:
             unsaved = self._cursor.settled - self._saved_count + coming
         return unsaved >= self._max_unsaved or self._clock() - self._saved_at >= MAX_UNSAVED_SECONDS
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the journal has to be looked at again although nothing is appended: see `Cursor.is_waiting`."""
+        with self._lock:
+            return self._cursor.is_waiting
+
     def save_due_at(self) -> float | None:
         """When what is not saved yet has to be; None when everything is."""
         with self._lock:

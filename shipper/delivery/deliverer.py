@@ -33,7 +33,7 @@ from .latency import Latency
 from .refusals import Refusals, RefusesAllError
 from .retry import Retrier
 
-IDLE_SECONDS = 1.0  # between two looks at the journal when nothing wakes the thread
+UNFINISHED_SECONDS = 1.0  # between two looks at an event at the journal's end that is not whole
 COLLECT_SECONDS = 0.04  # between two looks while nobody flushes: some events a look, instead of a look for each
 DISK_RETRY_SECONDS = 1.0  # before a disk that took nothing is tried again
 
@@ -84,6 +84,7 @@ class Deliverer:
         self.stopping = threading.Event()
         self.wake = threading.Event()
         self.drained = threading.Event()
+        self._mode = (False, False, False, False, False)
         self._draining = threading.Event()
         self._flush_waiting = threading.Event()
         self._on_settled = on_settled
@@ -133,13 +134,19 @@ class Deliverer:
         ``no_writers``: no process is left that could finish an event. ``disk_blocked``: the rest of an event may not
         get into the journal for now. ``flush_waiting``: a process waits for its events to be settled.
         """
-        self._checkpoint.set_drain_mode(
-            no_writers=no_writers, disk_blocked=disk_blocked, quota_reached=quota_reached
-        )
+        mode = (draining, no_writers, disk_blocked, quota_reached, flush_waiting)
+        if mode != self._mode or disk_blocked or quota_reached:  # these have to be said again: they end by themselves
+            self._checkpoint.set_drain_mode(
+                no_writers=no_writers, disk_blocked=disk_blocked, quota_reached=quota_reached
+            )
+        if mode == self._mode:
+            return
+        self._mode = mode
         _set(self._flush_waiting, draining or flush_waiting)
         _set(self._draining, draining)
         if not draining:
             self.drained.clear()
+        self.wake.set()
 
     @property
     def waits_for_rest(self) -> bool:
@@ -213,9 +220,13 @@ class Deliverer:
         self.wake.clear()
         self._looked_at = self._clock()
 
-    def _seconds_until_due(self) -> float:
+    def _seconds_until_due(self) -> float | None:
+        """How long to wait for `wake`; None when nothing is due without it."""
         due = [at for at in (self._batcher.next_due_at(), self._checkpoint.save_due_at()) if at is not None]
-        return min(max(min(due) - self._clock(), 0.001), IDLE_SECONDS) if due else IDLE_SECONDS
+        seconds = max(min(due) - self._clock(), 0.001) if due else None
+        if not self._checkpoint.is_waiting:
+            return seconds
+        return UNFINISHED_SECONDS if seconds is None else min(seconds, UNFINISHED_SECONDS)
 
     # -- failures ----------------------------------------------------------------------------------------------------
 
@@ -250,7 +261,7 @@ class Deliverer:
         if state == "refused" != self.state:
             _log.error(REFUSES_ALL, self.name, failure.reason)
         elif state != self.state:
-            _log.warning("%s: %s; events wait in the journal, next try in %.1f s", self.name, failure.reason, seconds)
+            _log.warning("%s: %s; trying again in %.1f s, events wait", self.name, failure.reason, seconds)
         self._set_state(state)
         self.next_try = self._wall_clock() + seconds
         self.retried += 1

@@ -98,6 +98,11 @@ class Cursor:
         return self._lanes.position_read
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether time decides about an event, or a frame, at the end of the journal that is not whole."""
+        return self._lanes.is_waiting
+
+    @property
     def urgent(self) -> bool:
         """Whether a mark was read since it was last set to False: a flush waits for what stands before it."""
         return self._lanes.urgent

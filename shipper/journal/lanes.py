@@ -86,6 +86,11 @@ class Lanes:
         return self._main.unread
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether time decides about what is at the end of the journal, so that it has to be looked at again."""
+        return any(window.is_waiting for window in self._windows)
+
+    @property
     def urgent(self) -> bool:
         """Whether a flush waits for what stands before a mark that was read since this was last set to False."""
         return any(window.urgent for window in self._windows)

@@ -94,6 +94,11 @@ class Window:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether time decides about what is at the end of the journal: an event, or a frame, that is not whole."""
+        return bool(self.assembler) or not self._reader.is_at_end
+
     def read(self, most: int, max_bytes: int, until: Position | None = None) -> list[Entry]:
         """The next events to deliver, at most so many and about so many bytes, that begin before ``until``.
 

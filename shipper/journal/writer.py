@@ -188,14 +188,19 @@ class Writer:
             begin += len(piece)
         return b"".join(pieces)
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether the segment that is written to is not at its path any more."""
+        return self._fd >= 0 and not os.path.lexists(segment_path(self._folder, self._number))
+
     def restore(self) -> bool:
         """Make the segment again when it was removed while it is written to, with everything in it; whether it was.
 
         OSError when that can't be done now. Only by the process that holds the lock of the spool.
         """
-        path = segment_path(self._folder, self._number)
-        if self._fd < 0 or os.path.lexists(path):
+        if not self.is_removed:
             return False
+        path = segment_path(self._folder, self._number)
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._folder, 0o700)
         beside = os.path.join(self._folder, "next")

@@ -116,6 +116,11 @@ class Appender:
                     os.close(pipe)
         return taken
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether the journal's last segment is not at its path any more. Any thread may ask."""
+        return self._writer.is_removed
+
     def restore(self) -> bool:
         """Make the journal's last segment again when it was removed; whether it was. OSError when that fails."""
         return self._writer.restore()

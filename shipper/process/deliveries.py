@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from ..journal.cursor import Cursor
 from ..journal.segments import Position
 from ..spool.joined import pending_joins
 from ..spool.layout import Spool
+from ..spool.progress import ProgressWriter
 from ..transport.orphans import is_writer_gone
 from .crashes import Crashes
 from .threads import Threads
@@ -30,24 +32,34 @@ _ALL = 1_000_000  # stretches of the journal: it is followed to its end
 
 
 class Deliveries:
-    """Used by the main thread. ``on_settled`` is called by the deliverers' threads when events were settled."""
+    """Used by the main thread. ``on_settled`` is called by the deliverers' threads when events were settled.
+
+    ``progress`` is told how far each backend has come, by its thread.
+    """
 
     def __init__(
-        self, settings: Settings, spool: Spool, account: Account, crashes: Crashes, on_settled: Callable[[], None]
+        self,
+        settings: Settings,
+        spool: Spool,
+        account: Account,
+        crashes: Crashes,
+        progress: ProgressWriter,
+        on_settled: Callable[[], None],
     ) -> None:
         self.settings = settings
         self.load: LoadSampler | None = None  # once the backends are open
         self._spool = spool
         self._account = account
+        self._progress = progress
         self._on_settled = on_settled
         self._context: Any = None
-        self._deliverers: list[Deliverer] = []
+        self._deliverers: dict[str, Deliverer] = {}
         self._threads = Threads(crashes, encode=True)
         self._addresses: dict[str, tuple[str, int]] = {}
         self._cursors = {backend.name: self._open_cursor(backend) for backend in settings.backends}
 
     def __iter__(self) -> Iterator[Deliverer]:
-        return iter(tuple(self._deliverers))
+        return iter(tuple(self._deliverers.values()))
 
     def _open_cursor(self, backend: Any) -> Cursor:
         path = os.path.join(self._spool.cursors, f"{backend.name}.json")
@@ -72,6 +84,10 @@ class Deliveries:
     def has_cursor(self, name: str) -> bool:
         """Whether a backend of this name is delivered to."""
         return name in self._cursors
+
+    def positions(self) -> list[Position]:
+        """How far each backend has come: every event before it is settled."""
+        return [deliverer.progress.position for deliverer in self]
 
     @property
     def durable(self) -> list[Position]:
@@ -128,13 +144,19 @@ class Deliveries:
             DeadLetters(spool.dead, backend.name, limit=settings.spooling.dead),
             batching=settings.batching,
             retry=settings.retry,
-            on_settled=self._on_settled,
+            on_settled=functools.partial(self._settled, backend.name),
             # A client of another process may have joined it, and its key is not for the records of this app.
             takes_all=backend.name not in settings.joined,
         )
         self._addresses[backend.name] = address_of(requests), backend.level
-        self._deliverers.append(deliverer)
+        self._deliverers[backend.name] = deliverer
+        self._progress.write_backend(backend.name, deliverer.progress.position)
         self._threads.start(backend.name, deliverer.run)
+
+    def _settled(self, name: str) -> None:
+        """Called by the threads of the backend of that name."""
+        self._progress.write_backend(name, self._deliverers[name].progress.position)
+        self._on_settled()
 
     def take_joined(self, joins: int) -> bool:
         """Deliver to the backends that clients have joined since the last call, too; whether there were any."""

@@ -18,6 +18,7 @@ except Exception:  # not installed, or not for this machine: events have no load
 
 MAX_SAMPLES = 600
 SAMPLE_SECONDS = 1.0  # at least, between two samples
+IDLE_SAMPLE_SECONDS = 4.0  # while no events come: the next event still finds one within `MAX_DISTANCE_SECONDS`
 MAX_DISTANCE_SECONDS = 5.0  # between an event and the sample that is taken for it
 _UNREADABLE = (OSError, RuntimeError, *((psutil.Error,) if psutil else (AttributeError,)))
 """Raised by psutil where /proc can't be read; without psutil, by the attempt to use it."""
@@ -33,10 +34,10 @@ class LoadSampler:
         with contextlib.suppress(*_UNREADABLE):
             psutil.cpu_percent(None)  # the first call has nothing to compare with
 
-    def sample_if_due(self) -> None:
-        """Take a sample unless the last one is younger than `SAMPLE_SECONDS`."""
+    def sample_if_due(self, *, idle: bool = False) -> None:
+        """Take a sample unless the last one is younger than `SAMPLE_SECONDS`, or `IDLE_SAMPLE_SECONDS`."""
         now = time.monotonic()
-        if now - self._sampled_at >= SAMPLE_SECONDS:
+        if now - self._sampled_at >= (IDLE_SAMPLE_SECONDS if idle else SAMPLE_SECONDS):
             self._sampled_at = now
             self.sample(time.time())
 

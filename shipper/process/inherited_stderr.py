@@ -18,6 +18,11 @@ class InheritedStderr:
         self._pidfd = _open_pidfd(starter)
         self._is_open = True
 
+    @property
+    def descriptor(self) -> int:
+        """Becomes readable when the starter ends; -1 when nothing does, or it is closed."""
+        return self._pidfd if self._is_open else -1
+
     def close_if_orphaned(self) -> None:
         """Close it if the starter has ended, also while nobody has collected its exit status."""
         if self._is_open and self._has_starter_ended():

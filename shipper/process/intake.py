@@ -24,22 +24,23 @@ from ..transport.orphans import OrphanedOverflow, orphaned_overflows
 from . import log
 from .appender import MAX_SPLICE_BYTES, Appender
 from .quota import QuotaReachedError
+from .waker import Waker
 
 BUSY_BYTES = 64 * 1024  # in one splice, from which on intake does not rest
 REST_SECONDS = 0.004  # after a smaller one: some events a splice, instead of a wake-up for each
-POLL_SECONDS = 0.2  # to wait for data, or for space in the journal
+LOOK_SECONDS = 0.2  # between two looks at what no descriptor tells: a FIFO without writers so far, a removed FIFO
+FULL_SECONDS = 1.0  # between two looks at a full journal when nobody has made space
 NO_WRITERS_SECONDS = 0.05  # between two looks while there are no writers
-ADOPT_SECONDS = 0.5  # between two looks for overflows of processes that have ended
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.05, 2.0  # before a disk that took nothing is tried again
 
 _log = logging.getLogger(log.NAME)
 
 
 class Intake:
-    """`run` is its thread; everything public may be read from another one.
+    """`run` is its thread, which sleeps until something comes through the pipe, or another thread calls a method.
 
     ``overflows`` are the folders of overflows; ``fsync`` seconds are between two fsyncs of the journal, 0 for none.
-    ``on_change`` is called by the thread after every append, and when the journal has reached its quota: then set
+    ``on_change`` is called by the thread after every append, and when the journal has reached its quota: then call
     `space_made` once segments were deleted. ``last_bytes`` above the quota are taken when no writers are left: what is
     in the pipe then is nowhere else.
     """
@@ -57,7 +58,7 @@ class Intake:
         self.eof = threading.Event()  # no process has the queue open for writing, and everything in it is journaled
         self.hung_up = threading.Event()  # no process has the queue open for writing
         self.full = threading.Event()  # the journal has reached its quota
-        self.space_made = threading.Event()
+        self._space_made = threading.Event()
         self.adopting = threading.Event()  # set once the drops in `adopted` can be accounted for
         self.restoring = threading.Event()  # set once a second, while the spool's lock is ours
         self.trouble = ""  # the disk's last error, "" when it takes events
@@ -71,19 +72,19 @@ class Intake:
         self._fsync = fsync
         self._last_bytes = last_bytes
         self._on_change = on_change
-        self._looked_at = 0.0
+        self._waker = Waker()
+        self._has_orphans = threading.Event()
+        self._had_writers = False
         self._synced_at = time.monotonic()
         self._retry_seconds = 0.0
 
     def run(self) -> None:
         """Fill the journal until `stopping` is set."""
-        poller = select.poll()
-        poller.register(self._pipe, select.POLLIN)
         while not self.stopping.is_set():
             try:
                 self._restore()
                 if self._take_earlier():
-                    self._take(poller)
+                    self._take()
                 self._sync()
                 self._append_late()
                 self._adopt()
@@ -94,11 +95,38 @@ class Intake:
                     self._wait_for_disk(error)
         self._appender.close()
 
+    # -- called by the main thread -----------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End `run` after the append that is under way."""
+        self.stopping.set()
+        self._space_made.set()
+        self._waker.wake()
+
+    def space_made(self) -> None:
+        """Segments were deleted."""
+        self._space_made.set()
+
+    def look_for_orphans(self) -> None:
+        """Have overflows adopted whose processes have ended, if there are any. Called once a second."""
+        for found in itertools.chain(*(orphaned_overflows(folder, self._known) for folder in self._overflows)):
+            found.close()
+            self._has_orphans.set()
+            self._waker.wake()
+            return
+
+    def restore(self) -> None:
+        """The spool's lock is ours: make the journal again if it was removed."""
+        self.restoring.set()
+        if self._appender.is_removed:
+            self._waker.wake()
+
     # -- after a cleaner ---------------------------------------------------------------------------------------------
 
     def follow(self, pipe: int) -> None:
         """Read this FIFO instead, which is at the queue's path by now; the earlier one until its writers are gone."""
         self._coming = pipe
+        self._waker.wake()
 
     def _restore(self) -> None:
         if self.restoring.is_set():
@@ -118,11 +146,13 @@ class Intake:
 
     # -- the pipe ----------------------------------------------------------------------------------------------------
 
-    def _take(self, poller: select.poll) -> None:
-        ready = poller.poll(POLL_SECONDS * 1000)
-        hung_up = any(event & select.POLLHUP for _, event in ready)
+    def _take(self) -> None:
+        ready = self._waker.wait(self._patience(), self._pipe).get(self._pipe, 0)
+        hung_up = bool(ready & select.POLLHUP)
         (self.hung_up.set if hung_up else self.hung_up.clear)()
-        if not ready and not self._never_had_writers():
+        self._had_writers = self._had_writers or bool(ready)
+        if not ready and (self._had_writers or not self._never_had_writers()):
+            self.eof.clear()
             return
         moved = self._appender.splice(extra=self._last_bytes if hung_up else 0)
         if moved == 0:
@@ -135,9 +165,18 @@ class Intake:
         if moved < BUSY_BYTES:
             self.stopping.wait(REST_SECONDS)
 
+    def _patience(self) -> float | None:
+        """How long to wait for the pipe: 0 when it had no writers, for then it is always ready; None is any time."""
+        if self.hung_up.is_set():
+            return 0.0
+        if not self._had_writers or self._appender.has_earlier or self._coming is not None or self._late:
+            return LOOK_SECONDS
+        return self._fsync or None
+
     def _never_had_writers(self) -> bool:
         """Whether no process has had the queue open for writing since this one opened it: then poll reports nothing."""
         moved = self._appender.splice(most=1, extra=MAX_SPLICE_BYTES)
+        self._had_writers = moved != 0
         if moved > 0:
             self._took()
         elif moved == 0:
@@ -148,7 +187,6 @@ class Intake:
         """The journal has grown."""
         if self.trouble:
             _log.warning("journal: the disk takes events again")
-        self.restoring = threading.Event()  # set once a second, while the spool's lock is ours
         self.trouble = ""
         self._retry_seconds = 0.0
         self.full.clear()
@@ -165,11 +203,11 @@ class Intake:
 
     def _adopt(self, *, now: bool = False) -> None:
         """Append the overflows of processes that have ended, and pass them on to be accounted for and removed."""
-        if not self.adopting.is_set() or (not now and time.monotonic() - self._looked_at < ADOPT_SECONDS):
+        if not self.adopting.is_set() or not (now or self._has_orphans.is_set()):
             return
-        self._looked_at = time.monotonic()
         if not self._appender.is_at_border():  # the rest of the frame comes with the next splice
             return
+        self._has_orphans.clear()
         for found in itertools.chain(*(orphaned_overflows(folder, self._known) for folder in self._overflows)):
             try:
                 # The beginning of an event may be in the pipe, and has to come before its rest in the overflow.
@@ -177,6 +215,7 @@ class Intake:
                 self._appender.append(found.frames, found.skip)
             except OSError:
                 found.close()
+                self._has_orphans.set()  # again, once the journal takes it
                 raise
             self._known.add(found.path)
             self.adopted.put(found)
@@ -185,6 +224,7 @@ class Intake:
     def put_back_later(self, frames: bytes, on_done: Callable[[], None]) -> None:
         """Append frames that the pipe lost as soon as the journal takes them; the thread calls `on_done` then."""
         self._late.append((frames, on_done))
+        self._waker.wake()
 
     @property
     def late(self) -> int:
@@ -210,10 +250,10 @@ class Intake:
 
     def _wait_for_space(self) -> None:
         """Events wait in the pipe, then in the overflows, until the main thread has deleted a segment."""
-        self.space_made.clear()
+        self._space_made.clear()
         self.full.set()
         self._on_change()
-        self.space_made.wait(POLL_SECONDS)
+        self._space_made.wait(FULL_SECONDS)
 
     def _wait_for_disk(self, error: OSError) -> None:
         """Events wait in the pipe, then in the overflows of their processes; what they have no space for is counted."""

@@ -28,8 +28,6 @@ class LockFile:
         self._settings = 0
         self._digest = ""
         self._journal = lock_journal(spool)
-        self.quick = LockInfo.read(lock).quick
-        """How many processes before this one have ended soon after their start."""
 
     def publish(self, settings: Settings) -> None:
         """Write pid and digest, and the descriptor from which others read the settings."""

@@ -60,7 +60,7 @@ def main(pipe: int, lock: int, joins: int, starter: int) -> NoReturn:
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(50_000, 20, 100)  # events have no cycles, and collecting thousands of them takes long
     crashes = Crashes(Spool(settings.spool).crash)
-    crashes.count_silent(lock_file.quick)
+    crashes.note_start()
     status = 0
     try:
         Service(settings, pipe=pipe, joins=joins, lock_file=lock_file, crashes=crashes, stderr=stderr).run()

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import signal
-import threading
 import time
 from types import FrameType
 
@@ -19,6 +18,7 @@ from ..config.settings import Settings
 from ..journal.account import Account
 from ..journal.writer import Writer
 from ..spool.layout import Spool
+from ..spool.progress import ProgressWriter
 from ..transport.frame import MAX_FRAME
 from ..transport.orphans import count_events, write_orphan
 from . import log
@@ -26,6 +26,7 @@ from .appender import Appender
 from .crashes import Crashes
 from .deliveries import Deliveries
 from .drain import Drain
+from .flushes import Flushes
 from .inherited_stderr import InheritedStderr
 from .intake import Intake
 from .lock_file import LockFile
@@ -35,12 +36,13 @@ from .retention import Retention
 from .status_writer import StatusWriter
 from .threads import EXIT_FAILED, Threads, block_fatal_signals
 from .upkeep import SpoolLostError, Upkeep
+from .waker import Waker, poll
 
 HAND_OVER = signal.SIGUSR1  # end at once: a process with other settings takes over
-TICK_SECONDS = 0.05  # between two rounds of the main thread
-FLUSH_TICK_SECONDS = 0.01  # while a process waits for a flush
-MIN_PAUSE_SECONDS = 0.02  # between two rounds while none does: the processor is left to the deliverers
+DRAIN_TICK_SECONDS = 0.05  # between two rounds of the main thread while it drains
+MIN_PAUSE_SECONDS = 0.02  # between two rounds unless one is waited for: the processor is left to the deliverers
 HOUSEKEEPING_SECONDS = 1.0
+RETENTION_SECONDS = 10.0  # between two looks at the segments while nothing happens
 END_SECONDS = 3.0  # that requests under way get to end
 MAX_QUOTA_ROUNDS = 1000  # of giving up segments at the end, for what is still in the pipe
 
@@ -69,13 +71,18 @@ class Service:
         self._lock_file = lock_file
         self._crashes = crashes
         self._spool = spool = Spool(settings.spool)
-        self._changed = threading.Event()
+        self._waker = Waker()
         self._terminated = False
         self._handed_over = False
-        self._cleaned_at = float("-inf")
+        self._round_at = 0.0
+        self._is_idle = False  # nothing has happened in the last round, or since the last housekeeping ...
+        self._was_active = True
+        self._cleaned_at = self._retained_at = float("-inf")
         overflows = tuple(dict.fromkeys((spool.overflow, spool.overflow_on_disk)))
         self._account = Account(spool.ledger, spool.journal, spool.damaged)
-        self._deliveries = Deliveries(settings, spool, self._account, crashes, self._changed.set)
+        progress = ProgressWriter(spool.progress)
+        self._deliveries = Deliveries(settings, spool, self._account, crashes, progress, self._waker.wake)
+        self._flushes = Flushes(self._account, progress, self._deliveries.positions)
         newest = max(self._account.position.segment, self._deliveries.newest_segment)
         writer = Writer(spool.journal, segment_bytes=settings.spooling.segment, first=newest)
         quota = Quota(spool.journal, settings.spooling.quota)
@@ -89,13 +96,15 @@ class Service:
             on_change=self._journal_changed,
         )
         self._intake_thread = Threads(crashes)
-        self._status = StatusWriter(spool.status, self._account, self._intake, self._deliveries, overflows=overflows)
+        self._status = StatusWriter(
+            spool.status, self._account, self._intake, self._deliveries, self._flushes, overflows=overflows
+        )
         self._recovery = Recovery(spool.overflow, pipe, self._appender, self._intake, self._account)
         self._retention = Retention(spool, settings.spooling, self._account, self._intake, self._deliveries)
         self._upkeep = Upkeep(spool, lock_file, self._intake, self._deliveries, pipe)
         self._drain = Drain(settings.grace)
 
-    # -- signals only set flags: the main thread reads them ----------------------------------------------------------
+    # -- signals only set flags and wake the main thread ----------------------------------------------------------
 
     def _install_signal_handlers(self) -> None:
         for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGQUIT):
@@ -108,12 +117,14 @@ class Service:
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
         self._terminated = True
+        self._waker.wake()
 
     def _on_hand_over(self, number: int, frame: FrameType | None) -> None:
         self._handed_over = True
+        self._waker.wake()
 
     def _journal_changed(self) -> None:
-        self._changed.set()
+        self._waker.wake()
         self._deliveries.wake()
 
     # -- the loop ----------------------------------------------------------------------------------------------------
@@ -134,18 +145,31 @@ class Service:
         self._end()
 
     def _wait(self) -> None:
-        if not self._status.is_flush_waiting and not self._intake.full.is_set():
-            time.sleep(MIN_PAUSE_SECONDS)
-        self._changed.wait(FLUSH_TICK_SECONDS if self._status.is_flush_waiting else TICK_SECONDS)
-        self._changed.clear()
+        """Until something has happened, or time has come for the status, for housekeeping or for the end."""
+        seconds = [self._status.seconds_until_due(), self._cleaned_at + HOUSEKEEPING_SECONDS - time.monotonic()]
+        if self._drain.is_draining:
+            seconds.append(DRAIN_TICK_SECONDS)
+        woken = self._waker.wait(min(seconds), self._joins, self._stderr.descriptor)
+        if self._joins not in woken and not self._is_urgent():
+            woken.update(poll(self._round_at + MIN_PAUSE_SECONDS - time.monotonic(), self._joins))
+        if self._joins in woken:
+            self._flushes.announce()
+        self._is_idle = not woken and not self._waker.was_woken
+        self._was_active = self._was_active or not self._is_idle
+        self._round_at = time.monotonic()
+
+    def _is_urgent(self) -> bool:
+        """Whether another process, or intake, waits for the next round."""
+        return self._flushes.is_waiting or self._flushes.is_status_due or self._intake.full.is_set()
 
     def _do_round(self) -> None:
         self._stderr.close_if_orphaned()
         self._take_joined()
         if self._deliveries.load is not None:
-            self._deliveries.load.sample_if_due()
+            self._deliveries.load.sample_if_due(idle=self._is_idle)
         with contextlib.suppress(OSError):
             self._account.follow()
+            self._flushes.update()
             self._account_for_adopted()
         if self._intake.full.is_set():
             self._make_space()
@@ -179,7 +203,7 @@ class Service:
     def _make_space(self) -> None:
         with contextlib.suppress(OSError):  # tried again in the next round
             self._retention.keep_quota()
-        self._intake.space_made.set()
+        self._intake.space_made()
 
     def _keep_house(self) -> None:
         """Once a second: save the account, delete segments, keep the quota, remove pipe mirrors."""
@@ -192,11 +216,16 @@ class Service:
         self._crashes.clear_if_healthy()
         with contextlib.suppress(OSError):
             self._account.save()
-        with contextlib.suppress(OSError):
-            self._retention.delete_passed()
-            self._retention.keep_quota()
+        if self._was_active or now - self._retained_at >= RETENTION_SECONDS:
+            self._was_active = False
+            self._retained_at = now
+            with contextlib.suppress(OSError):
+                self._retention.delete_passed()
+                self._retention.keep_quota()
         with contextlib.suppress(OSError):
             self._recovery.look()
+        if self._intake.adopting.is_set():
+            self._intake.look_for_orphans()
 
     def _keep_spool(self) -> None:
         """End at once, without another write into the spool, when another process has it: a journal has one writer."""
@@ -225,7 +254,7 @@ class Service:
             no_writers=no_writers,
             disk_blocked=bool(self._intake.trouble) or self._recovery.is_pending,
             quota_reached=self._intake.full.is_set(),
-            flush_waiting=self._status.is_flush_waiting,
+            flush_waiting=self._flushes.is_waiting,
         )
 
     def _is_over(self) -> bool:
@@ -241,7 +270,7 @@ class Service:
     def _end(self) -> None:
         # Deliverers first: while their last requests end, intake still empties the pipe.
         self._deliveries.stop(time.monotonic() + END_SECONDS)
-        self._intake.stopping.set()
+        self._intake.stop()
         self._intake_thread.join(END_SECONDS)
         with contextlib.suppress(OSError):
             self._account.follow(10_000)

@@ -1,12 +1,14 @@
 """Writes `status.json`: how the process does. Nothing else flows back to the application.
 
-Read by `shipper.report`, and by `flush` and `stop` of the application, which wait until the marks that they put into
-the queue are in ``marks`` and every backend's ``position`` has passed them. Each mark is [number, segment, offset].
+Read by `shipper.report`. It also says what `flush` of the application waits for, for when `spool/progress.py` does not:
+the marks that processes put into the queue are in ``marks``, each as [number, segment, offset], and every backend's
+``position`` passes them. While nothing changes the file is only touched: its time is the process's last sign of life.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -14,30 +16,37 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.settings import Settings
 from ..journal.account import Account
-from ..journal.segments import Position
 from ..spool.files import get_dict, get_drops, get_times, read_json, write_atomically
 from ..transport.drops import Drops
 from ..transport.orphans import living_drops
 from .deliveries import Deliveries
+from .flushes import Flushes
 from .intake import Intake
 from .loss_times import LossTimes
 
 if TYPE_CHECKING:
     from ..delivery.deliverer import Deliverer
 
-FLUSH_SECONDS = 0.02  # between two files while a process waits for a flush
+FLUSH_SECONDS = 0.02  # between two files while a process waits for one
 CHANGE_SECONDS = 0.2  # when something has changed
-HEARTBEAT_SECONDS = 1.0  # when nothing has
-MAX_FLUSH_SECONDS = 10.0  # after which a process that still waits is no reason to hurry
+HEARTBEAT_SECONDS = 0.9  # when nothing has: at the next call of the main thread, which makes one each second
 
 
 class StatusWriter:
     """Used by the main thread of the shipper process."""
 
     def __init__(
-        self, path: str, account: Account, intake: Intake, deliveries: Deliveries, *, overflows: Sequence[str]
+        self,
+        path: str,
+        account: Account,
+        intake: Intake,
+        deliveries: Deliveries,
+        flushes: Flushes,
+        *,
+        overflows: Sequence[str],
     ) -> None:
         self._path = path
+        self._flushes = flushes
         self._account = account
         self._intake = intake
         self._deliveries = deliveries
@@ -47,42 +56,51 @@ class StatusWriter:
         self._backend_losses: dict[str, LossTimes] = {}
         self._digest_of: tuple[Settings | None, str] = (None, "")
         self._written: dict[str, Any] = {}
-        self._written_at = 0.0
-        self._marks: dict[str, tuple[int, int, int]] = {}
-        self._marks_changed_at = 0.0
-
-    @property
-    def is_flush_waiting(self) -> bool:
-        """Whether a process waits for a flush: a backend has not passed a mark, or the file does not say so yet."""
-        marks = self._account.marks()
-        if marks != self._written.get("marks", {}):
-            return True
-        if marks != self._marks:
-            self._marks, self._marks_changed_at = marks, time.monotonic()
-        if time.monotonic() - self._marks_changed_at > MAX_FLUSH_SECONDS:
-            return False
-        # What was written counts, not what is: the process that waits reads the file.
-        positions = (each["position"] for each in self._written.get("backends", {}).values())
-        least = min(positions, default=self._account.position)
-        return any(Position(segment, offset) > least for _, segment, offset in marks.values())
+        self._written_at = float("-inf")
+        self._identity: object = None
+        self._is_pending = False  # something may have changed since
 
     def write_if_due(self) -> None:
-        """Write the file when it is time to."""
+        """Write the file when it is time to. Called whenever something may have changed."""
         now = time.monotonic()
-        if now - self._written_at < (FLUSH_SECONDS if self.is_flush_waiting else CHANGE_SECONDS):
+        if now - self._written_at < self._pause():
+            self._is_pending = True
             return
+        self._is_pending = False
         state = self._state()
-        if state != self._written or now - self._written_at >= HEARTBEAT_SECONDS:
+        is_heartbeat_due = now - self._written_at >= HEARTBEAT_SECONDS
+        if state != self._written or (is_heartbeat_due and not self._touch(now)):
             self._write(state, last=False)
+
+    def seconds_until_due(self) -> float:
+        """When to call `write_if_due` at the latest because something may have changed; never is infinite."""
+        return max(0.0, self._written_at + self._pause() - time.monotonic()) if self._is_pending else math.inf
+
+    def _pause(self) -> float:
+        return FLUSH_SECONDS if self._flushes.is_status_due else CHANGE_SECONDS
 
     def write(self, *, last: bool) -> None:
         """Write the file now. ``last``: the process ends."""
         self._write(self._state(), last=last)
 
+    def _touch(self, now: float) -> bool:
+        """Renew the time of the file; False when it is not the one that was written, or can't be touched."""
+        try:
+            if _identity(self._path) != self._identity:
+                return False
+            os.utime(self._path)
+            self._identity = _identity(self._path)
+        except OSError:
+            return False
+        self._written_at = now
+        return True
+
     def _write(self, state: dict[str, Any], *, last: bool) -> None:
         self._written, self._written_at = state, time.monotonic()
         with contextlib.suppress(OSError):
             write_atomically(self._path, {**state, "updated": time.time(), "ended": last})
+            self._identity = _identity(self._path)
+            self._flushes.status_written(state["marks"], [each["position"] for each in state["backends"].values()])
 
     def _state(self) -> dict[str, Any]:
         account = self._account
@@ -133,6 +151,12 @@ class StatusWriter:
             "level": level,
             "dropped_at": losses.update(deliverer.progress.dropped),
         }
+
+
+def _identity(path: str) -> object:
+    """What changes when another process writes the file. OSError when there is none."""
+    found = os.stat(path, follow_symlinks=False)
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _loss_times(path: str, backend: str = "") -> LossTimes:

@@ -74,7 +74,7 @@ class Upkeep:
             return
         self._lost_rounds = 0
         log.reopen_if_removed()
-        self._intake.restoring.set()
+        self._intake.restore()
         self._follow_queue()
         if time.monotonic() - self._cleaned_at >= CLEAN_SECONDS:
             self._cleaned_at = time.monotonic()
@@ -123,12 +123,13 @@ class Upkeep:
                 os.utime(path, follow_symlinks=False)
 
     def _paths(self) -> Iterator[str]:
-        """Everything in the spool but the cursors of removed backends, whose age tells when to forget them."""
+        """Everything in the spool but the cursors of removed backends, whose age tells when to forget them, and the
+        status, whose age tells how the process does."""
         spool = self._spool
         yield spool.path
         for folder in (spool.path, spool.journal, spool.dead, spool.damaged, spool.overflow_on_disk):
             with contextlib.suppress(OSError):
-                yield from [entry.path for entry in os.scandir(folder)]
+                yield from [entry.path for entry in os.scandir(folder) if entry.path != spool.status]
         for name in self._deliveries.names:
             for suffix in (".json", ".encoding"):
                 yield os.path.join(spool.cursors, name + suffix)

@@ -53,6 +53,14 @@ def request_join(path: str, backends: Iterable[Any]) -> None:
     close_joins(joins)
 
 
+def announce_flush(path: str) -> None:
+    """Wake the running process, if there is one, because a mark is in the queue that a flush waits for."""
+    joins = open_joins(path)
+    with contextlib.suppress(OSError):
+        os.write(joins, _SIZE.pack(0))
+    close_joins(joins)
+
+
 def pending_joins(joins: int) -> Iterator[Any]:
     """The backends that were requested since the last call."""
     data = b""
@@ -61,7 +69,7 @@ def pending_joins(joins: int) -> Iterator[Any]:
             data += chunk
     while len(data) >= _SIZE.size:
         end = _SIZE.size + _SIZE.unpack_from(data)[0]
-        with contextlib.suppress(Exception):  # a class that can't be imported here
+        with contextlib.suppress(Exception):  # a flush was announced, or a class can't be imported here
             yield pickle.loads(data[_SIZE.size : end])
         data = data[end:]
 

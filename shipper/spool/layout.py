@@ -49,6 +49,7 @@ class Spool:
         self.damaged = os.path.join(self.path, "damaged")
         self.ledger = os.path.join(self.path, "ledger.json")
         self.status = os.path.join(self.path, "status.json")
+        self.progress = os.path.join(self.path, "progress")
         self.crash = os.path.join(self.path, "crash.json")
         self.log = os.path.join(self.path, "shipper.log")
 

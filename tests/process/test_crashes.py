@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
 import pytest
 
 from shipper.process import log
-from shipper.process.crashes import LOOP, Crashes
+from shipper.process.crashes import LOOP, QUICK_SECONDS, Crashes
 from shipper.report import read_status
+from shipper.spool.files import write_atomically
 from shipper.spool.layout import Spool
 
 from ..support.apps import App
@@ -48,13 +50,22 @@ def test_the_first_crash_and_the_loop_are_said_on_stderr_and_the_others_are_not(
 
 def test_processes_that_end_without_a_word_are_a_loop_too(place: Spool, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, log.NAME):
-        for quick in range(10):
-            Crashes(place.crash).count_silent(quick)
+        for _ in range(10):
+            Crashes(place.crash).note_start()
 
     assert len(caplog.records) == 1
     status = read_status(place, "shop")
-    assert status.crashes == LOOP
+    assert status.crashes == 9
     assert "without an error" in status.crash_reason
+
+
+def test_a_process_that_is_killed_after_a_while_is_no_crash(place: Spool) -> None:
+    for _ in range(10):
+        Crashes(place.crash).note_start()
+        record = json.loads(Path(place.crash).read_text())
+        write_atomically(place.crash, {**record, "at": record["at"] - 2 * QUICK_SECONDS})
+
+    assert read_status(place, "shop").crashes == 0
 
 
 def test_a_process_that_ends_as_it_should_clears_the_record(place: Spool) -> None:

@@ -102,9 +102,21 @@ def start(place: Place) -> Iterator[Start]:
         running.append((intake, thread, pipe))
         return intake
 
+    def look() -> None:
+        """As the main thread does."""
+        while not ended.wait(0.05):
+            for intake, thread, _ in list(running):
+                if thread.is_alive():
+                    intake.look_for_orphans()
+
+    ended = threading.Event()
+    looking = threading.Thread(target=look)
+    looking.start()
     yield begin
+    ended.set()
+    looking.join()
     for intake, thread, pipe in running:
-        intake.stopping.set()
+        intake.stop()
         thread.join()
         os.close(pipe)
         while not intake.adopted.empty():
@@ -400,7 +412,7 @@ def test_an_overflow_that_a_full_disk_took_in_part_is_journaled_once(small_disk:
     put = small_disk.record_queue()
     first = start()
     wait_until(lambda: first.trouble)
-    first.stopping.set()
+    first.stop()
     wait_until(lambda: first._appender._writer._fd < 0)
     assert 0 < len(Journal(small_disk.journal).seqs) < 800
 

@@ -83,7 +83,7 @@ class Place:
         try:
             yield
         finally:
-            self.intake.stopping.set()
+            self.intake.stop()
             thread.join()
 
     def is_recovered(self) -> bool:
