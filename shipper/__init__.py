@@ -27,6 +27,7 @@ from .event.model import Event
 from .event.redact import Redact
 
 if TYPE_CHECKING:
+    from .backends.console import Console
     from .backends.http_json.settings import Http
     from .backends.otlp.settings import Otlp
     from .report import BackendStatus, Report, Status
@@ -37,6 +38,7 @@ __all__ = [
     "BackendStatus",
     "Batching",
     "ConfigurationError",
+    "Console",
     "DeliveryError",
     "Event",
     "Http",
@@ -86,6 +88,7 @@ def run_if_shipper() -> None:
 
 _LOADED_WHEN_USED = {
     "BackendStatus": "report",
+    "Console": "backends.console",
     "Http": "backends.http_json.settings",
     "Otlp": "backends.otlp.settings",
     "Report": "report",

@@ -9,15 +9,18 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..config.environment import names_variables, resolve
+from ..config.environment import UnconfiguredError, names_variables, resolve, resolve_enabled, resolve_when_unconfigured
 from ..config.limits import Batching, Retry, Spooling
 from ..errors import ConfigurationError, suggest_keywords
 from ..event.redact import Redact
+from .diversion import current_diversion, end_diversion, switch_off
 from .joining import with_joined
 from .lifecycle import current, lock, replace_app, take_app
 from .pipeline import BeforeSend, Callbacks, Context
+from .stderr import warn_on_stderr
 
 if TYPE_CHECKING:
+    from ..config.settings import Settings
     from ..report import Report, Status
     from .server_loggers import ServerLoggers
 
@@ -43,6 +46,8 @@ def start(
     overflow: int | None = None,
     grace: float | None = None,
     python: str | None = None,
+    enabled: bool | None = None,
+    when_unconfigured: str | None = None,
     exit_wait: bool | None = None,
     exit_timeout: float | None = None,
 ) -> None:
@@ -64,6 +69,9 @@ def start(
     ``exit_wait``: whether the end of the interpreter waits until events are delivered (True), or only until they are in
     the journal (False); default True where the process belongs to PID 1 of a container, whose end kills the shipper
     process too. ``exit_timeout``: seconds that it waits at most (5).
+
+    ``enabled=False`` (or SHIPPER_ENABLED=0) ships nothing: development, tests. ``when_unconfigured="disable"`` does the
+    same, with one line on stderr, where no backend is configured ("raise": ConfigurationError).
 
     Raises ConfigurationError, before anything is started.
     """
@@ -90,8 +98,17 @@ def start(
             raise ConfigurationError(name, callback, "must be callable")
     target = _logger("logger", logger)
     named = _loggers(loggers)
-    settings = resolve(backends, given)
     callbacks = Callbacks(before_send, context)
+    settings = _settings_to_ship_with(backends, given, enabled, when_unconfigured)
+    if settings is None:
+        return
+    diversion = current_diversion()
+    if diversion is not None:
+        diversion.start(*settings.backends, callbacks=callbacks, redact=settings.redact)
+        if attach:
+            wanted = min(max(settings.level, backend.level) for backend in settings.backends)
+            diversion.attach(target, level=settings.level, wanted=wanted)
+        return
     request = (settings, target if attach else None, named, tuple(flags.values()), callbacks)
     with lock():
         before = current()
@@ -114,6 +131,35 @@ def start(
             begun.attach(target, before)
         elif before is not None:
             before.detach()
+
+
+def _settings_to_ship_with(
+    backends: tuple[Any, ...], given: dict[str, Any], enabled: bool | None, when_unconfigured: str | None
+) -> Settings | None:
+    """The settings, or None when nothing is to be shipped, which is arranged by then."""
+    if not resolve_enabled(enabled):
+        _switch_off()
+        return None
+    if (diversion := current_diversion()) is not None and diversion.is_off:
+        end_diversion()
+    disables = resolve_when_unconfigured(when_unconfigured) == "disable"
+    try:
+        return resolve(backends, given)
+    except UnconfiguredError as error:
+        if not disables and current_diversion() is None:
+            raise
+        if current_diversion() is None:
+            warn_on_stderr("nothing is shipped, for no backend is configured", error.allowed)
+            _switch_off()
+        return None
+
+
+def _switch_off() -> None:
+    with lock():
+        app = take_app()
+        if app is not None:
+            app.stop(0.0)
+        switch_off()
 
 
 def _logger(setting: str, logger: logging.Logger | str | None) -> logging.Logger:
@@ -155,7 +201,9 @@ def flush(timeout: float = 5.0) -> bool:
     """Wait until every backend has settled what this process logged so far; False after ``timeout`` seconds (5)."""
     _check_timeout(timeout)
     app = current()
-    return app is not None and app.flush(time.monotonic() + timeout)
+    if app is None:
+        return current_diversion() is not None
+    return app.flush(time.monotonic() + timeout)
 
 
 def status() -> Status:

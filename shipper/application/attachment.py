@@ -48,7 +48,7 @@ class Attachment:
         """Lower the logger's level if that is ours to do; the level to restore, None when it was not changed."""
         logger = self.logger
         has_default_level = logger.getEffectiveLevel() == logging.WARNING and logger.level in (logging.WARNING, 0)
-        is_unconfigured = has_default_level and not logger.hasHandlers()
+        is_unconfigured = has_default_level and not _is_configured(logger)
         usual = before._hand_over_level(logger) if before is not None else None
         if usual is None and is_unconfigured:
             usual = logger.level
@@ -110,6 +110,14 @@ class Attachment:
         replaced, self._replaced_level = self._replaced_level, None
         if replaced is not None and self.logger.level == self._level:
             self.logger.setLevel(replaced)
+
+
+def _is_configured(logger: logging.Logger) -> bool:
+    """Whether the application has given the logger a handler; those of pytest are there in every test."""
+    return any(
+        type(handler).__module__ != "_pytest.logging" and not isinstance(handler, LocklessHandler)
+        for handler in _reached(logger)
+    )
 
 
 def is_reached(logger: logging.Logger) -> bool:

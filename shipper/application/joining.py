@@ -7,9 +7,10 @@ import os
 from typing import Any
 
 from .._support.hashing import sha256_hex
-from ..config.environment import resolve
+from ..config.environment import resolve, resolve_enabled
 from ..config.settings import Settings, identity
 from ..config.state_folder import default_folder
+from .diversion import current_diversion, switch_off
 from .lifecycle import current, lock, replace_app
 from .pipeline import Callbacks
 
@@ -22,6 +23,13 @@ def join(backend: Any) -> str:
     An equal backend of that app is used instead. When no app runs, one is started with `backend` alone and without a
     handler; after `stop` none is started, and what is queued is counted as ``after_stop``.
     """
+    diversion = current_diversion()
+    if diversion is None and not resolve_enabled(None):
+        switch_off()
+        diversion = current_diversion()
+    if diversion is not None:
+        diversion.add(backend)
+        return str(backend.name)
     with lock():
         if _find_equal(backend, tuple(_joined)) is None:
             _joined.append(backend)

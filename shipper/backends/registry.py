@@ -11,6 +11,7 @@ from ..errors import ConfigurationError, nearest
 GROUP = "shipper.backends"
 
 OURS = {
+    "console": "shipper.backends.console:Console",
     "http": "shipper.backends.http_json.settings:Http",
     "jkool": "shipper.backends.jkool:JKool",
     "otlp": "shipper.backends.otlp.settings:Otlp",

@@ -46,6 +46,26 @@ _PLAIN: dict[str, Any] = {
 }
 
 
+class UnconfiguredError(ConfigurationError):
+    """No backend is given, and none is configured in the environment."""
+
+
+def resolve_enabled(given: bool | None, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether to ship: the keyword, else SHIPPER_ENABLED, else True."""
+    if given is None:
+        text = environ.get(f"{PREFIX}ENABLED", "")
+        return bool(parse(f"{PREFIX}ENABLED", text, bool)) if text else True
+    return validators.flag("enabled", given)
+
+
+def resolve_when_unconfigured(given: str | None, environ: Mapping[str, str] = os.environ) -> str:
+    """ "raise" or "disable": the keyword, else SHIPPER_WHEN_UNCONFIGURED, else "raise"."""
+    variable = f"{PREFIX}WHEN_UNCONFIGURED"
+    setting = "when_unconfigured" if given is not None else variable
+    value = given if given is not None else environ.get(variable) or "raise"
+    return validators.one_of(setting, value, ("raise", "disable"))
+
+
 def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
     """Make the settings of `shipper.start`: ``given`` keywords (None is "not given"), variables, defaults.
 
@@ -55,7 +75,7 @@ def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mappin
     unknown = unknown_variables(variables)
     found = backends or tuple(_backends(variables))
     if not found:
-        raise ConfigurationError(
+        raise UnconfiguredError(
             "backends",
             (),
             'give one, as in shipper.start(shipper.Trakerr("api-key"), shipper.JKool("access-token")), '
@@ -230,7 +250,7 @@ def _suggestion(name: str, known: Iterable[str]) -> str:
 
 @functools.cache
 def _plain_variables() -> frozenset[str]:
-    plain = {f"{PREFIX}{name.upper()}" for name in (*_PLAIN, "backends")}
+    plain = {f"{PREFIX}{name.upper()}" for name in (*_PLAIN, "backends", "enabled", "when_unconfigured")}
     groups = {f"{_prefix(name)}{each.name.upper()}" for name, kind in _GROUPS.items() for each in fields_of(kind)}
     return frozenset(plain | groups)
 

@@ -1,0 +1,93 @@
+"""pytest: fixtures for the tests of an application that ships. Found by pytest as soon as shipper is installed.
+
+``shipper_events``: everything that the test logs, as it would have been shipped, masked and packed; synchronous, in
+this process, and nothing is started or sent. `shipper.start` and the clients may be called as ever.
+
+``shipper_receiver``: a running `shipper.receiver.Receiver`, for tests of the whole way; needs the extra ``receiver``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ..application.diversion import divert, end_diversion
+from ..backends.exporter import described
+from ..backends.protocol import AppContext
+from ..event.codec import unpack
+from ..event.model import Event, EventId
+
+if TYPE_CHECKING:
+    from ..receiver import Receiver
+
+
+class ShippedEvents:
+    """What was shipped so far, in order."""
+
+    def __init__(self) -> None:
+        self._payloads: list[tuple[EventId, bytes]] = []
+        self._diversion = divert(lambda id, payload: self._payloads.append((id, payload)))
+        self._diversion.attach(logging.getLogger())
+
+    @property
+    def events(self) -> list[Event]:
+        """As `shipper.Event`."""
+        return [unpack(payload, id) for id, payload in list(self._payloads)]
+
+    @property
+    def messages(self) -> list[str]:
+        return [event.message for event in self.events]
+
+    @property
+    def dropped(self) -> dict[str, dict[str, int]]:
+        """Reason → level → how many: ``before_send`` returned None, masking failed."""
+        return self._diversion.queue.drops
+
+    def bodies(self, backend: Any) -> list[Any]:
+        """The events as they go to a backend (``shipper.Trakerr("key")``): one JSON value for each that it takes.
+
+        For backends with JSON bodies; others give bytes.
+        """
+        description = described(backend)
+        context = AppContext("test", "/", "localhost", "127.0.0.1", lambda time: None)
+        taken = [event for event in self.events if event.level >= backend.level and _is_for(event, backend.name)]
+        bodies = [description.body([event], context) for event in taken]
+        return [_parsed(body) for body in bodies]
+
+    def clear(self) -> None:
+        self._payloads.clear()
+
+    def __len__(self) -> int:
+        return len(self._payloads)
+
+
+def _is_for(event: Event, name: str) -> bool:
+    return event.route is None or name in event.route
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body
+
+
+@pytest.fixture
+def shipper_events() -> Iterator[ShippedEvents]:
+    """Everything that the test logs, as it would have been shipped."""
+    shipped = ShippedEvents()
+    yield shipped
+    end_diversion()
+
+
+@pytest.fixture
+def shipper_receiver() -> Iterator[Receiver]:
+    """A local stand-in for the services, on a free port; ``.trakerr_url``, ``.jkool_url`` and ``.otlp_url``."""
+    from ..receiver import Receiver
+
+    with Receiver() as receiver:
+        yield receiver
