@@ -132,9 +132,9 @@ def _outcome(app: App, timeout: float, before: dict[str, int]) -> int:
         journaled = app.flush(time.monotonic() + JOURNALING, delivered=False) or app.supervisor.drain_pipe()
         if not journaled:
             return complain("not delivered, and not in the journal yet: is the disk full?", code=BAD_NEWS)
-        refusing = [each for each in app.status().backends if each.state == "refused"]
+        refusing = [each for each in app.status().backends if each.state in _REFUSALS]
         if refusing:
-            said = "; ".join(f"{each.name} refused it, and every event so far ({each.last_error})" for each in refusing)
+            said = "; ".join(f"{each.name} {_REFUSALS[each.state]} ({each.last_error})" for each in refusing)
             return complain(f"{said}; it is in the journal, and will be delivered once that ends", code=BAD_NEWS)
         said = f"not delivered within {timeout:g} s; it is in the journal, and will be delivered later"
         return complain(said, code=LATER)
@@ -143,6 +143,9 @@ def _outcome(app: App, timeout: float, before: dict[str, int]) -> int:
         said = "; ".join(f"{each.name} refused it ({each.last_error or 'see its dead letters'})" for each in refused)
         return complain(f"{said}; it is kept in {app.spool.dead}", code=BAD_NEWS)
     return OK
+
+
+_REFUSALS = {"refused": "refused it, and every event so far", "unauthorised": "refuses the credentials or redirects"}
 
 
 def _stop() -> None:

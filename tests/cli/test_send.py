@@ -100,14 +100,15 @@ def test_what_is_not_delivered_in_time_is_delivered_by_the_next_command(spool: P
     assert sorted(set(arrived)) == ["first", "second"]
 
 
-def test_an_event_that_a_service_refuses_is_exit_code_1(spool: Path) -> None:
+@pytest.mark.parametrize(("status", "words"), [(400, "trakerr refused it"), (401, "trakerr refuses the credentials")])
+def test_an_event_that_a_service_refuses_is_exit_code_1(spool: Path, status: int, words: str) -> None:
     """A service that has accepted nothing is to blame, and not the event: it waits in the journal."""
-    with Server(default=Reply(status=400, body=b"no")) as server:
+    with Server(default=Reply(status=status, body=b"no")) as server:
         code, said = send(server, spool, "--timeout", "3", "hello")
 
     assert code == 1
-    assert "trakerr refused it" in said
-    assert "HTTP 400" in said
+    assert words in said
+    assert f"HTTP {status}" in said
     assert not (spool / "dead" / "trakerr.ndjson").exists()
 
 
