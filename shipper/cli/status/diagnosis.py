@@ -166,6 +166,7 @@ _REMEDIES: Mapping[str, str] = {
     "not_started": "More than 1000 events came before shipper.start(): call it earlier.",
     "quota": "The journal is at its quota: raise SHIPPER_SPOOLING_QUOTA, or see why the backend takes so little.",
     "incomplete": "Their processes were killed inside the logging call.",
+    "refused_by_receiver": "The collector accepted the request and rejected them: see last_error, and its log.",
 }
 
 
