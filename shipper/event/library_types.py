@@ -206,6 +206,7 @@ _ADAPTERS: dict[tuple[str, str], Adapter] = {
     ("pandas", "Interval"): str,
     ("pydantic", "BaseModel"): _pydantic_fields,
     ("decimal", "Decimal"): str,
+    ("fractions", "Fraction"): str,
     ("uuid", "UUID"): str,
     ("ipaddress", "_IPAddressBase"): str,
     ("django", "LazyObject"): _lazy_object,

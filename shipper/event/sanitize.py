@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import enum
 import itertools
-import numbers
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from typing import Any
@@ -94,10 +93,8 @@ class _Sanitizer:
             return self.octets(value)
         if issubclass(kind, datetime.date | datetime.time):
             return value.isoformat()
-        if issubclass(kind, datetime.timedelta | numbers.Rational | enum.Enum):
-            return _whole(int(value)) if issubclass(kind, numbers.Integral) else self.text(safe_str(value))
-        if issubclass(kind, numbers.Real):
-            return float(value)
+        if issubclass(kind, datetime.timedelta | enum.Enum):
+            return self.text(safe_str(value))
         if issubclass(kind, BaseException):
             return self.text(f"{kind.__name__}: {safe_str(value, MAX_TEXT)}")
         if issubclass(kind, type):
