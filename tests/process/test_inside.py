@@ -78,6 +78,18 @@ class Inside(RuleBasedStateMachine):
         if take:
             self.world.take(ALL_AT_ONCE)
 
+    @rule(name=backends, application=applications, level=levels, frames=st.integers(1, 3))
+    def a_backlog_that_ends_inside_an_event(self, name: str, application: int, level: int, frames: int) -> None:
+        """An express lane may begin there."""
+        self.world.deliver(name, "accepts")
+        for _ in range(5):
+            self.log(application, 20, 3000, ALL_AT_ONCE)
+            self.world.take(ALL_AT_ONCE)
+        self.log(application, level, 14_000, frames)
+        self.world.take(ALL_AT_ONCE)
+        self.world.pass_time(0.6)
+        self.world.deliver(name, "accepts")
+
     @rule(application=applications, frames=st.integers(1, 6))
     def more_of_an_overflow(self, application: int, frames: int) -> None:
         self.world.put(self.world.applications[application], frames)
@@ -208,8 +220,8 @@ def _run(folder: Path, *, can_fill: bool, long: bool) -> None:
     run_state_machine_as_test(
         OnThisDisk,
         settings=settings(
-            max_examples=3000 if long else 120,
-            stateful_step_count=80 if long else 30,
+            max_examples=3000 if long else 100,
+            stateful_step_count=60,
             derandomize=not long,
             deadline=None,
             database=None,
