@@ -27,6 +27,11 @@ from ..support.waiting import PATIENCE, wait_until
 LOG = logging.getLogger("test of the app")
 
 
+@pytest.fixture(autouse=True)
+def level() -> None:
+    LOG.setLevel(logging.DEBUG)
+
+
 @pytest.fixture
 def app(spool: Path, tmp_path: Path) -> Iterator[App]:
     with Server() as server:
@@ -37,7 +42,6 @@ def app(spool: Path, tmp_path: Path) -> Iterator[App]:
 
 
 def begin(where: App, **more: Any) -> None:
-    LOG.setLevel(logging.DEBUG)
     backend = Trakerr("key", url=where.server.url, level=0)
     shipper.start(backend, **{"app": "test", "spool": where.spool, "logger": LOG, **more})
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,15 @@ class Collector:
         self._output = folder / "collector.txt"
         self._port, self._other_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self._port}"
+        # It is linked to the shared library of the Python for which it was made.
+        library = sysconfig.get_config_var("LIBDIR")
+        self._environment = {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [library, ""]))}
+
+    def is_whole(self) -> bool:
+        command = [str(self._program), "--version"]
+        return os.access(self._program, os.X_OK) and not subprocess.call(
+            command, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Collector]:
@@ -66,9 +76,9 @@ class Collector:
             "--debug-log", "logs", "--debug-log-verbosity", "detailed", "--exporter", "blackhole",
         ]  # fmt: skip
         with open(self._output, "wb") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(command, env=self._environment, stdout=output, stderr=subprocess.STDOUT)
             try:
-                wait_until(self._answers, PATIENCE, "the collector's port")
+                wait_until(self._answers, 15, "the collector's port")
                 yield self
             finally:
                 process.terminate()
@@ -93,8 +103,9 @@ def free_port() -> int:
 def collector(tmp_path: Path) -> Iterator[Collector]:
     found = importlib.util.find_spec("rotel")
     program = Path(str(found.origin)).with_name("rotel-agent") if found else Path("nowhere")
-    need(os.access(program, os.X_OK), "the collector (pip install rotel)")
-    with Collector(program, tmp_path).running() as running:
+    made = Collector(program, tmp_path)
+    need(made.is_whole(), "the collector (pip install rotel) and the shared library of this Python")
+    with made.running() as running:
         yield running
 
 
