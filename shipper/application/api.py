@@ -50,6 +50,7 @@ def start(
     when_unconfigured: str | None = None,
     exit_wait: bool | None = None,
     exit_timeout: float | None = None,
+    owner: str | None = None,
 ) -> None:
     """Ship what is logged from now on, and make sure that a shipper process runs.
 
@@ -88,6 +89,7 @@ def start(
         "python": python,
         "exit_wait": exit_wait,
         "exit_timeout": exit_timeout,
+        "owner": owner,
     }
     flags = {"attach": attach, "keep_attached": keep_attached, "servers": servers, "access_logs": access_logs}
     for name, flag in flags.items():

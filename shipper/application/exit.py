@@ -30,9 +30,9 @@ class ExitFlush:
         deadline = time.monotonic() + app.settings.exit_timeout
         # From the journal the shipper process delivers them, or the next start.
         is_journaled = app.flush(deadline, delivered=False) or app.supervisor.drain_pipe()
-        if not is_journaled:
+        if not is_journaled and app.spool.is_usable:
             warn_on_stderr("at exit some events were not in the journal yet; they are in memory, or counted as dropped")
-        if _waits_for_delivery(app) and not (is_journaled and app.flush(deadline)):
+        if app.spool.is_usable and _waits_for_delivery(app) and not (is_journaled and app.flush(deadline)):
             _warn_undelivered(app)
             is_journaled = False
         self._gave_up = not is_journaled

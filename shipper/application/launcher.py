@@ -11,12 +11,13 @@ import errno
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._support import unpatched
 from ..config.settings import Settings
 from ..spool.joined import close_joins, open_joins
 from ..spool.layout import Spool
+from ..spool.owner import future_owner
 from .interpreter import ENTRY, find_interpreter, is_frozen, is_one_file, runs_itself
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Launcher:
                 pass_fds=inherited,
                 start_new_session=True,
                 env=_environment(),
+                **_user(),
             )
         except OSError as error:
             self.has_no_python = error.errno in _NO_PROGRAM
@@ -133,6 +135,12 @@ def _program(python: str, pipe: int, lock: int, joins: int) -> list[str]:
     # A frozen application's modules are of no use to an interpreter: it has to have its own.
     path = "sys.path" if is_frozen() else repr(_import_path())
     return [program, "-c", BOOTSTRAP.format(path=path, pipe=pipe, lock=lock, joins=joins, starter=os.getpid())]
+
+
+def _user() -> dict[str, Any]:
+    """The arguments of Popen that make the process run as the user that the spool belongs to."""
+    owner = future_owner()
+    return {} if owner is None else {"user": owner[0], "group": owner[1], "extra_groups": []}
 
 
 def _environment() -> dict[str, str]:

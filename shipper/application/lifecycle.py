@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .._support import unpatched
 from ..config.settings import Settings
+from ..spool.owner import set_owner
 from .exit import ExitFlush
 from .interpreter import find_interpreter
 from .pipeline import Callbacks, Pipeline, set_pipeline
@@ -58,6 +59,7 @@ def replace_app(
     if before is not None:
         before.queue.ensure_current_process()  # a forked child has a supervisor of its own
     find_interpreter(settings.python)  # before anything is started
+    set_owner(settings.owner)
     spool = claim_spool(settings)
     settings = dataclasses.replace(settings, spool=spool.path)
     begin_cursors(settings, spool)

@@ -28,6 +28,7 @@ from .attachment import Attachment
 from .flush_wait import FlushWait
 from .pipeline import Pipeline
 from .server_loggers import ServerLoggers
+from .stderr import warn_once_on_stderr
 from .supervisor import Supervisor
 
 NO_PYTHON_SECONDS = 1.5  # that a flush waits for a missing interpreter to come back: the start is retried meanwhile
@@ -75,7 +76,20 @@ class App:
         self.supervisor = Supervisor(self.settings, since=self._since, maintain=self._maintain)
         self.supervisor.watch()
 
+    def _can_use_spool(self) -> bool:
+        """Whether this process still may use its spool; warn if it may not."""
+        if self.spool.is_usable:
+            return True
+        warn_once_on_stderr(
+            f"this process (uid {os.geteuid()}) may no longer use the spool {self.spool.path}: it has changed its user "
+            "since shipper.start(). Its events are shipped while the queue has space, and are dropped when it is full; "
+            "nothing can be waited for. Call shipper.start() after the change, or give it owner= and spool=: the user "
+            "to come, and a folder for it"
+        )
+        return False
+
     def _maintain(self) -> None:
+        self._can_use_spool()
         self.queue.maintain()
         self.check_attachment()
 
@@ -152,10 +166,11 @@ class App:
     def flush(self, deadline: float, *, delivered: bool = True) -> bool:
         """Wait until what was queued so far is settled at every backend, or only journaled if not ``delivered``.
 
-        False at the deadline (time.monotonic()), and soon when there is no Python to run the process with.
+        False at the deadline (time.monotonic()), soon when there is no Python to run the process with, and at once when
+        this process may not use the spool any more.
         """
         no_python_deadline = time.monotonic() + NO_PYTHON_SECONDS
-        if not self.queue.drain(deadline):
+        if not self._can_use_spool() or not self.queue.drain(deadline):
             return False
         number = self._mark(deadline)
         if number is None:

@@ -10,6 +10,12 @@ REPEAT_SECONDS = 60.0  # between two lines about the same subject
 _warned_at: dict[str, float] = {}
 
 
+def warn_once_on_stderr(text: str) -> None:
+    """`warn_on_stderr`, once in the life of the process."""
+    warn_on_stderr(text)
+    _warned_at[text] = float("inf")
+
+
 def warn_on_stderr(subject: str, detail: str = "") -> None:
     """Write one line to the process's original stderr, once a minute for each subject; errors are ignored."""
     now = time.monotonic()

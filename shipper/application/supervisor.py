@@ -111,6 +111,8 @@ class Supervisor:
     def _look_after_process(self) -> None:
         self._launcher.reap()
         self._maintain()  # first: a process that finds no writer ends
+        if not self._spool.is_usable:  # said by `maintain`; other processes of the app supervise
+            return
         self.start_if_none_runs()
         self.replace_outdated()  # again: another process may have started one with settings older than ours
 

@@ -43,6 +43,7 @@ _PLAIN: dict[str, Any] = {
     "python": str,
     "exit_wait": bool,
     "exit_timeout": float,
+    "owner": str,
 }
 
 
@@ -134,6 +135,8 @@ def names_variables(sources: Mapping[str, str]) -> Iterator[None]:
 
 def _spool(values: Mapping[str, Any]) -> Any:
     """The whole path of the spool: the shipper process has another working directory."""
+    if "spool" not in values and values.get("owner"):
+        raise ConfigurationError("spool", None, "must be given with owner=: the folder that is made for that user")
     if "spool" not in values:
         return default_folder(values["app"]) if isinstance(values["app"], str) else ""
     spool = os.fspath(values["spool"]) if isinstance(values["spool"], os.PathLike) else values["spool"]

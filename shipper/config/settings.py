@@ -32,9 +32,10 @@ class Settings:
     that the shipper process may go on delivering when its last writer has ended. ``python``: the interpreter of the
     shipper process, "" for the application's. ``exit_wait``: whether the end of a process waits until its events are
     delivered, None for "in a container"; otherwise it waits until they are in the journal. ``exit_timeout``: seconds
-    that it waits at most. ``cwd``: the application's working directory. ``is_named``: whether ``app`` was set, rather
-    than derived from the program. ``joined``: names of the backends that clients have added; only records that name
-    such a backend go there. ``variables``: the settings that come from the environment, each with its variable's name.
+    that it waits at most. ``owner``: the user that the application is going to be, "" for its present one. ``cwd``: the
+    application's working directory. ``is_named``: whether ``app`` was set, rather than derived from the program.
+    ``joined``: names of the backends that clients have added; only records that name such a backend go there.
+    ``variables``: the settings that come from the environment, each with its variable's name.
     """
 
     backends: tuple[Any, ...]
@@ -50,6 +51,7 @@ class Settings:
     python: str = ""
     exit_wait: bool | None = None
     exit_timeout: float = 5.0
+    owner: str = ""
     cwd: str = ""
     is_named: bool = True
     joined: tuple[str, ...] = ()
@@ -70,6 +72,8 @@ class Settings:
         check_seconds("exit_timeout", self.exit_timeout)
         if self.exit_wait is not None and not isinstance(self.exit_wait, bool):
             raise ConfigurationError("exit_wait", self.exit_wait, "must be True, False or None")
+        if not isinstance(self.owner, str):
+            raise ConfigurationError("owner", self.owner, 'must be a user, or "user:group"')
         _check_backends(self.backends)
 
     def with_joined(self, backends: Sequence[Any]) -> Settings:

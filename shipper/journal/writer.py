@@ -14,6 +14,7 @@ import os
 import sys
 
 from ..spool.files import open_file
+from ..spool.owner import make_folder
 from ..transport import frame
 from ..transport.pipe import bytes_in_pipe
 from .segments import Position, segment_path, segments, unfinished_frame
@@ -202,7 +203,7 @@ class Writer:
             return False
         path = segment_path(self._folder, self._number)
         with contextlib.suppress(FileExistsError):
-            os.mkdir(self._folder, 0o700)
+            make_folder(self._folder)
         beside = os.path.join(self._folder, "next")
         fd = open_file(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         try:

@@ -14,6 +14,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from .owner import give, owner_uid
+
 BLOCK_BYTES = 4096
 """JSON files grow in whole blocks, so that a longer text still fits in place when the disk is full."""
 
@@ -29,8 +31,10 @@ def open_file(path: str, flags: int) -> int:
     # O_NONBLOCK: a FIFO in its place must not block. It is truncated only once it is known to be ours.
     wanted = flags & ~os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     fd = os.open(path, wanted, 0o600)
+    if flags & os.O_CREAT:
+        give(fd)
     found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != owner_uid() or found.st_nlink > 1:
         os.close(fd)
         raise PermissionError(f"{path} is not a regular file owned by this user with exactly one name")
     if flags & os.O_TRUNC:

@@ -19,6 +19,7 @@ import stat
 
 from .._support.hashing import sha256_hex
 from ..errors import ConfigurationError
+from .owner import make_fifo, make_folder, make_folders, owner_uid
 
 _MAX_PATH_BYTES = 900  # names are appended to it, and 4096 is the kernel's limit for a path
 
@@ -28,7 +29,7 @@ _ID = re.compile(r"[0-9a-f]{16}")
 
 def memory_folder() -> str:
     """The folder above the memory files of all apps of this user."""
-    return f"/dev/shm/shipper-{os.geteuid()}"
+    return f"/dev/shm/shipper-{owner_uid()}"
 
 
 class Spool:
@@ -52,6 +53,17 @@ class Spool:
         self.progress = os.path.join(self.path, "progress")
         self.crash = os.path.join(self.path, "crash.json")
         self.log = os.path.join(self.path, "shipper.log")
+
+    @property
+    def is_usable(self) -> bool:
+        """False when this user may not use the folder: the process has changed its user. A missing folder is usable."""
+        try:
+            os.stat(self.path)
+        except PermissionError:
+            return False
+        except OSError:
+            return True
+        return os.access(self.path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True)
 
     @property
     def overflow_on_disk(self) -> str:
@@ -93,11 +105,11 @@ class Spool:
         if len(os.fsencode(self.path)) > _MAX_PATH_BYTES:
             raise ConfigurationError("spool", self.path, f"a path of at most {_MAX_PATH_BYTES} bytes")
         try:
-            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            make_folders(self.path)
             _check_folder(self.path)
             for folder in (self.journal, self.cursors, self.dead, self.damaged):
                 with contextlib.suppress(FileExistsError):
-                    os.mkdir(folder, 0o700)
+                    make_folder(folder)
                 _check_folder(folder)
             for fifo in (self.queue, self.joins):
                 _prepare_fifo(fifo)
@@ -109,7 +121,7 @@ def _check_folder(path: str) -> None:
     found = os.lstat(path)
     if not stat.S_ISDIR(found.st_mode):
         raise ConfigurationError("spool", path, "a folder, and not a link to one")
-    if found.st_uid != os.geteuid():
+    if found.st_uid != owner_uid():
         raise ConfigurationError("spool", path, f"a folder owned by this user (its owner has uid {found.st_uid})")
     if found.st_mode & 0o077:
         mode = f"{stat.S_IMODE(found.st_mode):04o}"
@@ -120,9 +132,9 @@ def _check_folder(path: str) -> None:
 
 def _prepare_fifo(path: str) -> None:
     with contextlib.suppress(FileExistsError):
-        os.mkfifo(path, 0o600)
+        make_fifo(path)
     found = os.lstat(path)
-    if not stat.S_ISFIFO(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+    if not stat.S_ISFIFO(found.st_mode) or found.st_uid != owner_uid() or found.st_mode & 0o077:
         raise ConfigurationError("spool", path, "a FIFO of this user with mode 0600")
 
 
@@ -131,4 +143,4 @@ def _is_ours_or_free(path: str) -> bool:
         found = os.lstat(path)
     except FileNotFoundError:
         return True
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == owner_uid() and not found.st_mode & 0o077

@@ -14,6 +14,7 @@ import time
 import weakref
 
 from .._support import unpatched
+from ..spool.owner import make_fifo, make_folders, owner_uid
 from .descriptors import OwnDescriptor
 
 PIPE_BYTES = 1024 * 1024
@@ -89,9 +90,9 @@ class Pipe:
             found = os.lstat(self.path)
             if (found.st_dev, found.st_ino) == before.identity and before.is_own():
                 return
-        os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
+        make_folders(os.path.dirname(self.path))
         with contextlib.suppress(FileExistsError):
-            os.mkfifo(self.path, 0o600)
+            make_fifo(self.path)
         self._own = None
         try:
             self._reopen()
@@ -146,7 +147,7 @@ def _open_fifo(path: str) -> int:
     # For reading too: then opening never waits for a reader, and a dead reader raises no SIGPIPE.
     fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     found = os.fstat(fd)
-    if not stat.S_ISFIFO(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+    if not stat.S_ISFIFO(found.st_mode) or found.st_uid != owner_uid() or found.st_mode & 0o077:
         os.close(fd)
         raise OSError(errno.EBADF, "not a FIFO of this user", path)
     grow_pipe(fd)

@@ -33,6 +33,7 @@ from typing import NamedTuple
 from ..spool import kernel
 from ..spool.files import get_int, get_str, open_file
 from ..spool.kernel import namespace
+from ..spool.owner import give, make_folder, owner_uid
 from .descriptors import OwnDescriptor
 
 HEAD_BYTES = 4096
@@ -66,9 +67,9 @@ def prepare_folder(folder: str) -> None:
     """Make the folder and the one above. PermissionError unless it is this user's with mode 0700."""
     for each in (os.path.dirname(folder), folder):
         with contextlib.suppress(FileExistsError):
-            os.mkdir(each, 0o700)
+            make_folder(each)
     found = os.lstat(folder)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner_uid() or found.st_mode & 0o077:
         raise PermissionError(f"{folder} is not a folder of this user with mode 0700")
 
 
@@ -104,7 +105,9 @@ def _new_file(folder: str, names: Iterable[str]) -> tuple[int, str]:
     for name in names:
         path = os.path.join(folder, name)
         with contextlib.suppress(FileExistsError):
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), path
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            give(fd)
+            return fd, path
     raise FileExistsError(folder)
 
 
