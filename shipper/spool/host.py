@@ -103,7 +103,7 @@ def take(spool: Spool) -> bool:
         if theirs.has_same_pipe(ours):
             return True
         if theirs.has_same_mounts(ours) or not _is_in_use(spool, theirs):
-            write_atomically(spool.host, ours._asdict())
+            write_atomically(spool.host, _content(spool, ours))
             return True
         # With the same kernel the FIFO may just have been made anew, which its processes notice soon.
         if theirs.boot != ours.boot or time.monotonic() >= deadline or _has_lane(spool):
@@ -119,7 +119,7 @@ def keep(spool: Spool) -> bool:
     if not theirs.has_same_mounts(ours):
         return theirs.has_same_pipe(ours)
     if not theirs.has_same_pipe(ours):
-        write_atomically(spool.host, ours._asdict())
+        write_atomically(spool.host, _content(spool, ours))
     return True
 
 
@@ -128,7 +128,7 @@ def _claim(spool: Spool, ours: Host) -> bool:
     temporary = f"{spool.host}.{os.getpid()}-{os.urandom(4).hex()}"
     fd = open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
-        os.write(fd, seal(ours._asdict()))
+        os.write(fd, seal(_content(spool, ours)))
         os.link(temporary, spool.host)
     except FileExistsError:
         if Host.read(spool) is None and _is_old(spool.host):  # damaged
@@ -139,12 +139,16 @@ def _claim(spool: Spool, ours: Host) -> bool:
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
             raise
-        write_atomically(spool.host, ours._asdict())  # a file system without links
+        write_atomically(spool.host, _content(spool, ours))  # a file system without links
     finally:
         os.close(fd)
         with contextlib.suppress(OSError):
             os.unlink(temporary)
     return True
+
+
+def _content(spool: Spool, ours: Host) -> dict[str, object]:
+    return {**ours._asdict(), "id": spool.read_id()}
 
 
 def _is_old(path: str) -> bool:

@@ -19,6 +19,7 @@ import stat
 
 from .._support.hashing import sha256_hex
 from ..errors import ConfigurationError
+from .files import get_str, read_json
 from .owner import make_fifo, make_folder, make_folders, owner_uid
 
 _MAX_PATH_BYTES = 900  # names are appended to it, and 4096 is the kernel's limit for a path
@@ -84,12 +85,17 @@ class Spool:
         return os.path.join(ours, self.read_id() or sha256_hex(os.path.realpath(self.path).encode())[:16])
 
     def read_id(self) -> str:
-        """The random id that the spool got when an app claimed it; "" when it has none, or a damaged one."""
+        """The random id that the spool got when an app claimed it; "" when it has none.
+
+        Should a cleaner have removed it, the file `host` has a copy.
+        """
         # A link that points nowhere: its text is there when its name is, and is replaced by nobody.
         with contextlib.suppress(OSError):
             found = os.readlink(self.id)
-            return found if _ID.fullmatch(found) else ""
-        return ""
+            if _ID.fullmatch(found):
+                return found
+        found = get_str(read_json(self.host) or {}, "id")
+        return found if _ID.fullmatch(found) else ""
 
     def write_id(self, value: str = "") -> None:
         """Give the spool an id, a new one by default, unless it has one."""

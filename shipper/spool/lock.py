@@ -132,8 +132,9 @@ def claim(spool: Spool, app: str) -> None:
         if owner and owner != app:
             allowed = f"belongs to the app {owner!r}, and this is {app!r}: give another"
             raise ConfigurationError("spool", spool.path, allowed)
+        if not owner or spool.read_id():  # of an earlier version's spool the folder in memory has its path
+            spool.write_id(spool.read_id())
         if not owner:
-            spool.write_id()
             os.write(fd, f"{app}\n".encode())
     except OSError as error:
         raise ConfigurationError("spool", spool.path, f"a folder that this user can write to ({error})") from error

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from shipper.spool import layout
+from shipper.spool.host import take
 from shipper.spool.kernel import namespace
 from shipper.spool.layout import Spool, memory_folder
 from shipper.spool.lock import claim
@@ -168,6 +169,16 @@ def test_a_spool_of_an_earlier_version_keeps_its_folder(spool: Path) -> None:
 
     assert place.overflow == before
     assert not os.path.lexists(place.id)
+
+
+def test_an_id_that_a_cleaner_has_removed_is_found_again(place: Spool) -> None:
+    before = place.read_id()
+    assert take(place)
+    os.unlink(place.id)
+
+    assert place.read_id() == before
+    claim(place, "app")
+    assert os.readlink(place.id) == before
 
 
 @pytest.mark.parametrize("text", ["", "../../tmp/x", "0123", "0123456789ABCDEF"])
