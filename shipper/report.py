@@ -126,6 +126,8 @@ class Status:
     crashes: int = 0
     """How often the shipper process has crashed in a row; 0 for fewer than three times."""
     crash_reason: str = ""
+    quota: int = 0
+    """Bytes that the journal may take, 0 when that is not known."""
     attached: bool | None = None
     """In the process that asks: whether records still reach the handler that `start()` attached; None: not known."""
     detached: Mapping[int, str] = field(default_factory=dict)
@@ -199,6 +201,7 @@ def read_status(spool: Spool, app: str, data: Mapping[str, Any] | None = None) -
         trouble=get_str(get_dict(data, "journal"), "trouble"),
         backends=tuple(_backends(spool, data, journaled + doubles, holder is not None)),
         ended=data.get("ended") is True,
+        quota=get_int(get_dict(data, "journal"), "quota"),
         in_memory=_in_memory(spool, get_counts(ledger, "reached")),
         dropped_at=get_times(data, "dropped_at"),
         detached=detached_processes(spool),

@@ -82,7 +82,7 @@ SAID: dict[str, Any] = {
     "app": "shop", "started": 1.5, "updated": 2.5, "dropped": {"queue_full": {"INFO": 1}},
     "dropped_at": {"queue_full": 2.0}, "ended": False, "marks": {"aa": [1, 1, 0]},
     "ledger": {"journaled": 9, "doubles": 1, "missing": 1, "corrupt": 1, "levels": {"INFO": 9}, "seen": {"aa": 9}},
-    "journal": {"trouble": "no room"},
+    "journal": {"trouble": "no room", "quota": 100},
     "backends": {
         "a": {
             "state": "idle", "position": [1, 0], "base": 0, "counts": {"delivered": 3}, "retried": 1,

@@ -121,7 +121,11 @@ class StatusWriter:
             "dropped_at": self._losses.update(dropped),
             "marks": account.marks(),
             "backends": {each.name: self._backend_state(each) for each in self._deliveries},
-            "journal": {"trouble": self._intake.trouble, "full": self._intake.full.is_set()},
+            "journal": {
+                "trouble": self._intake.trouble,
+                "full": self._intake.full.is_set(),
+                "quota": self._deliveries.settings.spooling.quota,
+            },
             "writers": not self._intake.eof.is_set(),
             "load": load.latest if load is not None else None,
         }

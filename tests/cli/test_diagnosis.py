@@ -54,6 +54,11 @@ def test_an_app_without_trouble_is_healthy() -> None:
             DEGRADED,
             "No space left on device; 2,188 events wait",
         ),
+        (
+            app(journal_bytes=900 << 20, quota=1 << 30, backends=(BackendStatus("trakerr", left=5),)),
+            DEGRADED,
+            "The journal has 900.0 MiB of its quota of 1.0 GiB",
+        ),
         (app(dropped={"queue_full": {"DEBUG": 3}}, dropped_at={"queue_full": NOW - 5}), FAILING, "queue_full: DEBUG 3"),
         (backend(state="unauthorised", left=1, last_error="HTTP 401"), FAILING, "refuses the credentials (HTTP 401)"),
         (

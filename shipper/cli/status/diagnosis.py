@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...report import BackendStatus, Status, total
-from ..terminal import count, duration, moment, plural, wait, were
+from ..terminal import count, duration, moment, plural, size, wait, were
 
 HEALTHY, DEGRADED, FAILING, NOT_RUNNING = range(4)
 WORDS = ("healthy", "degraded", "failing", "not running")
@@ -26,6 +26,7 @@ COLOURS = ("green", "yellow", "red", "yellow")
 OLD_SECONDS = 3.0  # age of a status file that a process writes at least once a second
 RECENT_SECONDS = 600.0  # for so long a loss makes an app "failing"
 SLOW_SECONDS = 60.0  # lag of a backend that takes events
+NEAR_QUOTA = 0.8  # of the quota: from there on a journal with events that wait is worth a warning
 
 _VARIABLES = {"trakerr": ("SHIPPER_TRAKERR_API_KEY", "SHIPPER_TRAKERR_URL"),
               "jkool": ("SHIPPER_JKOOL_TOKEN", "SHIPPER_JKOOL_URL")}  # fmt: skip
@@ -47,7 +48,7 @@ class Finding:
 def diagnose(status: Status, now: float | None = None) -> list[Finding]:
     """Everything there is to know, worst first; at least one finding. ``now``: seconds since the epoch."""
     now = time.time() if now is None else now
-    found = [*_process(status, now), *_detached(status), *_disk(status, now), *_drops(status, now)]
+    found = [*_process(status, now), *_detached(status), *_disk(status), *_drops(status, now)]
     for backend in status.backends:
         found += _backend(status, backend, now)
     found.sort(key=lambda finding: WORST_FIRST.index(finding.severity))
@@ -115,12 +116,12 @@ def _not_running(status: Status, age: float | None, now: float) -> Finding:
 def _hanging(status: Status, age: float) -> Finding:
     what = f"The shipper process (pid {status.pid}) has written no status for {duration(age)}"
     if _process_state(status.pid) == "T":
-        remedy = f"Continue it with `kill -CONT {status.pid}`; nothing is lost while memory has room."
+        remedy = f"Continue it with `kill -CONT {status.pid}`; meanwhile events wait in memory."
         return Finding(DEGRADED, f"{what}: it is stopped (SIGSTOP). What follows is as old.", remedy)
     return Finding(
         DEGRADED,
         f"{what}: it hangs, or the machine is very busy. What follows is as old.",
-        f"If this stays, `kill -9 {status.pid}`: the application starts another one, and nothing is lost.",
+        f"If this stays, `kill -9 {status.pid}`: the application starts another one, which goes on from the journal.",
     )
 
 
@@ -145,7 +146,14 @@ def _detached(status: Status) -> Iterator[Finding]:
 # -- disk and drops --------------------------------------------------------------------------------------------------
 
 
-def _disk(status: Status, now: float) -> Iterator[Finding]:
+def _disk(status: Status) -> Iterator[Finding]:
+    if status.left and 0 < status.quota * NEAR_QUOTA < status.journal_bytes:
+        yield Finding(
+            DEGRADED,
+            f"The journal has {size(status.journal_bytes)} of its quota of {size(status.quota)}: at the quota, events "
+            "are given up.",
+            "Correct what keeps the backend from taking events, or raise SHIPPER_SPOOLING_QUOTA.",
+        )
     if not status.trouble:
         return
     waiting = f"; {wait(status.in_memory, 'event')} in memory" if status.in_memory else "; events wait in memory"
@@ -239,7 +247,7 @@ def _unauthorised(backend: BackendStatus, now: float) -> Finding:
         FAILING,
         f"{backend.name} refuses the credentials ({backend.last_error or 'HTTP 401'}){_since(backend, now)}. "
         f"{_waiting(backend)}",
-        f"Correct {secret} and restart the application; nothing is lost meanwhile.",
+        f"Correct {secret} and restart the application; meanwhile events wait in the journal.",
     )
 
 
@@ -250,7 +258,7 @@ def _refused(backend: BackendStatus, now: float) -> Finding:
         FAILING,
         f"{backend.name} refuses every event ({backend.last_error or 'HTTP 4xx'}){at}{_since(backend, now)}. "
         f"{_waiting(backend)}",
-        f"Check {url}, correct it and restart the application; nothing is lost meanwhile.",
+        f"Check {url}, correct it and restart the application; meanwhile events wait in the journal.",
     )
 
 

@@ -66,6 +66,10 @@ def _metrics(apps: Sequence[App], now: float) -> Iterator[tuple[str, str, str, I
         "shipper_journal_bytes", "gauge", "Bytes that the journal takes on disk.",
         [("", app, each.journal_bytes) for app, each in apps],
     )  # fmt: skip
+    yield (
+        "shipper_journal_quota_bytes", "gauge", "Bytes that the journal may take.",
+        [("", app, each.quota) for app, each in apps if each.quota > 0],
+    )  # fmt: skip
     yield from _backend_metrics([(app, backend) for app, each in apps for backend in each.backends])
 
 

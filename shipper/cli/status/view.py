@@ -76,7 +76,8 @@ def _facts(status: Status, now: float) -> Iterator[tuple[str, str]]:
         state = f"runs{began}, pid {status.pid}"
     yield "shipper process", state
     yield "came in", f"{plural(status.journaled, 'event')}{_in_memory(status)}"
-    yield "journal", f"{size(status.journal_bytes)} in {plural(status.segments, 'segment')}"
+    quota = f" of {size(status.quota)}" if status.quota > 0 else ""
+    yield "journal", f"{size(status.journal_bytes)}{quota} in {plural(status.segments, 'segment')}"
     if status.updated is not None:
         yield "status written", terminal.moment(status.updated, now)
     yield "spool", status.spool
