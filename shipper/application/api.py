@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ def start(
     loggers: Sequence[logging.Logger | str] = (),
     servers: bool = True,
     access_logs: bool = False,
+    uncaught: bool = False,
     spool: str | os.PathLike[str] | None = None,
     batching: Batching | None = None,
     retry: Retry | None = None,
@@ -63,7 +65,8 @@ def start(
     attached to (the root logger), unless ``attach`` is False. ``keep_attached``: attach it again within seconds when
     code that configures logging has removed it (False: warn on stderr). ``loggers``: further loggers, or names of them,
     that do not propagate to it. ``servers``: loggers of known servers that do not propagate are shipped too (True);
-    of their access logs WARNING and above, all with ``access_logs``. ``before_send(event) -> event | None`` gets
+    of their access logs WARNING and above, all with ``access_logs``. ``uncaught``: exceptions that no code catches, in
+    any thread, are shipped as critical (False). ``before_send(event) -> event | None`` gets
     every event before it is masked; None drops it. ``context() -> mapping`` is called for every record. ``overflow``:
     bytes that may wait in this process when the queue is full (8 MiB). ``grace``: seconds without progress after which
     the shipper process ends when no process writes any more (30). ``python``: the interpreter that it runs in.
@@ -91,7 +94,13 @@ def start(
         "exit_timeout": exit_timeout,
         "owner": owner,
     }
-    flags = {"attach": attach, "keep_attached": keep_attached, "servers": servers, "access_logs": access_logs}
+    flags = {
+        "attach": attach,
+        "keep_attached": keep_attached,
+        "servers": servers,
+        "access_logs": access_logs,
+        "uncaught": uncaught,
+    }
     for name, flag in flags.items():
         if not isinstance(flag, bool):
             raise ConfigurationError(name, flag, "must be True or False")
@@ -104,6 +113,7 @@ def start(
     settings = _settings_to_ship_with(backends, given, enabled, when_unconfigured)
     if settings is None:
         return
+    _ship_uncaught(uncaught)
     diversion = current_diversion()
     if diversion is not None:
         diversion.start(*settings.backends, callbacks=callbacks, redact=settings.redact)
@@ -133,6 +143,15 @@ def start(
             begun.attach(target, before)
         elif before is not None:
             before.detach()
+
+
+def _ship_uncaught(wanted: bool) -> None:
+    if wanted:
+        from .uncaught import hooks  # few applications want it
+
+        hooks.install()
+    elif (module := sys.modules.get("shipper.application.uncaught")) is not None:
+        module.hooks.uninstall()
 
 
 def _settings_to_ship_with(
@@ -194,6 +213,7 @@ def stop(timeout: float = 5.0) -> Report | None:
     What is left stays in the journal: the shipper process delivers it for its grace, the next start delivers the rest.
     """
     _check_timeout(timeout)
+    _ship_uncaught(False)
     with lock():
         app = take_app()
         return None if app is None else app.stop(timeout)

@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..backends import validators
 from ..event.model import Event
 from .pipeline import Pipeline, active, early_events, warn_full
 from .record import from_record
-from .stderr import warn_on_stderr
+from .stderr import warn_on_stderr, warn_once_on_stderr
 
 SHIPPED = "_shipper_sent"  # on a record: (path of the queue that has it, names of the backends it is for)
 
@@ -61,7 +62,8 @@ class QueueHandler(LocklessHandler, _Base):
     """Ships every record that reaches it. Use it with `start()`, or in `logging.config.dictConfig`:
     ``{"class": "shipper.QueueHandler"}``; records from before `start()` are kept, at most 1000.
 
-    ``level`` is a number or a name, ``route`` the names of the backends it ships to (default: all of them).
+    ``level`` is a number, or a name in any case; ``route`` the names of the backends it ships to (default: all). A
+    formatter is ignored, and a line on stderr says so: the message and the other fields are shipped apart.
     """
 
     def __init__(
@@ -73,6 +75,19 @@ class QueueHandler(LocklessHandler, _Base):
         self.route = _as_names(route)
         self.on_close: Callable[[], None] | None = None
         """Called when the handler is closed, which code that configures logging does with all handlers."""
+
+    def setLevel(self, level: int | str) -> None:
+        """Set the level: a number, or a name in any case. Raises ConfigurationError for anything else."""
+        super().setLevel(validators.level("level", level))
+
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:
+        super().setFormatter(fmt)
+        # basicConfig gives its own to handlers that have none.
+        if fmt is not None and getattr(fmt, "_fmt", None) != logging.BASIC_FORMAT:
+            warn_once_on_stderr(
+                "shipper.QueueHandler ignores its formatter: the message and the other fields are shipped apart; to "
+                "change messages, use before_send="
+            )
 
     @property
     def queue(self) -> Any:

@@ -34,6 +34,10 @@ _STANDARD = frozenset({
 })  # fmt: skip
 
 
+LEVEL = "_shipper_level"
+"""Attribute of a record: the level to ship it with, in place of its own."""
+
+
 def from_record(record: logging.LogRecord, *, context: Callable[[], Mapping[str, object]] | None = None) -> Event:
     """The record as an event of kind "log"; never raises, and reads no file.
 
@@ -63,6 +67,9 @@ def _event(record: logging.LogRecord, context: Callable[[], Mapping[str, object]
     stack = find("stack_info")
     task = values["taskName"] if "taskName" in values else task_name()
     time, level, level_name, logger, path, line, function, pid, process, tid, thread = _origin(values)
+    if LEVEL in values:
+        level = as_integer(values[LEVEL])
+        level_name = logging.getLevelName(level)
     return Event(
         "log",
         None,

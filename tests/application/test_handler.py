@@ -297,3 +297,31 @@ def test_a_handler_has_no_queue_before_start() -> None:
         assert QueueHandler().queue is None
     finally:
         set_pipeline(before)
+
+
+@pytest.mark.parametrize("level", ["info", "INFO", "Info", 20])
+def test_a_level_is_a_number_or_a_name_in_any_case(level: int | str) -> None:
+    handler = QueueHandler(level=level)
+    assert handler.level == logging.INFO
+    handler.setLevel("error")
+    assert handler.level == logging.ERROR
+
+
+def test_an_unknown_level_is_an_error_that_names_it() -> None:
+    with pytest.raises(ValueError, match="loud"):
+        QueueHandler(level="loud")
+
+
+def test_a_formatter_is_ignored_and_that_is_said(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    handler = QueueHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.handle(record("paid"))
+
+    assert [event.message for event in site.events()] == ["paid"]
+    assert "ignores its formatter" in capfd.readouterr().err
+
+
+def test_the_formatter_that_basicconfig_gives_every_handler_is_nobodys_wish(capfd: pytest.CaptureFixture[str]) -> None:
+    QueueHandler().setFormatter(logging.Formatter(logging.BASIC_FORMAT))
+
+    assert capfd.readouterr().err == ""

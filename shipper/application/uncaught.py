@@ -1,0 +1,99 @@
+"""Exceptions that no code catches, shipped as critical: `start(uncaught=True)`.
+
+Covered: the main thread, other threads (`threading.excepthook`), exceptions that Python can only print (in `__del__`,
+in callbacks of C code), and asyncio's default exception handler. The hooks that were there before run too. Not covered:
+workers of multiprocessing and greenlets of gevent, which print their exceptions themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import threading
+from types import TracebackType
+from typing import Any
+
+from .handler import QueueHandler
+from .record import LEVEL
+
+LOGGER = "shipper.uncaught"
+"""The logger's name in these events."""
+
+_NOT_ERRORS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+
+
+class UncaughtHooks:
+    """`install` and `uninstall` are idempotent. A hook that other code has wrapped stays, and ships nothing."""
+
+    def __init__(self) -> None:
+        self._is_installed = False
+        self._shipping = threading.local()  # whether this thread is in `_ship`: what fails there is not shipped
+
+    def install(self) -> None:
+        if self._is_installed:
+            return
+        self._is_installed = True
+        self._main, sys.excepthook = sys.excepthook, self._on_main
+        self._thread, threading.excepthook = threading.excepthook, self._on_thread
+        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._on_unraisable
+        logging.getLogger("asyncio").addFilter(_raise_level)
+
+    def uninstall(self) -> None:
+        if not self._is_installed:
+            return
+        self._is_installed = False
+        if sys.excepthook == self._on_main:
+            sys.excepthook = self._main
+        if threading.excepthook == self._on_thread:
+            threading.excepthook = self._thread
+        if sys.unraisablehook == self._on_unraisable:
+            sys.unraisablehook = self._unraisable
+        logging.getLogger("asyncio").removeFilter(_raise_level)
+
+    def _on_main(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        self._ship("uncaught exception", error, traceback)
+        self._main(kind, error, traceback)
+
+    def _on_thread(self, args: Any) -> None:
+        name = getattr(args.thread, "name", None)
+        self._ship(f"uncaught exception in thread {name}", args.exc_value, args.exc_traceback)
+        self._thread(args)
+
+    def _on_unraisable(self, args: Any) -> None:
+        place = type(args.object).__qualname__ if args.object is not None else ""
+        self._ship(f"{args.err_msg or 'exception ignored in'}: {place}", args.exc_value, args.exc_traceback)
+        self._unraisable(args)
+
+    def _ship(self, message: str, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if not self._is_installed or error is None or isinstance(error, _NOT_ERRORS):
+            return
+        if getattr(self._shipping, "now", False):
+            return
+        self._shipping.now = True
+        with contextlib.suppress(Exception):  # the interpreter may be ending
+            QueueHandler().handle(_record(message, error, traceback))
+        self._shipping.now = False
+
+
+def _record(message: str, error: BaseException, traceback: TracebackType | None) -> logging.LogRecord:
+    """With the place where the exception was raised."""
+    last = traceback
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    code = None if last is None else last.tb_frame.f_code
+    path, function = ("", "") if code is None else (code.co_filename, code.co_name)
+    line = 0 if last is None else last.tb_lineno
+    exc_info = (type(error), error, traceback)
+    return logging.LogRecord(LOGGER, logging.CRITICAL, path, line, message, None, exc_info, function)
+
+
+def _raise_level(record: logging.LogRecord) -> bool:
+    """Ship what asyncio's exception handler logs as critical; other handlers see the record as it is."""
+    if record.levelno >= logging.ERROR and record.exc_info:
+        record.__dict__[LEVEL] = logging.CRITICAL
+    return True
+
+
+hooks = UncaughtHooks()
+"""Of this process."""
