@@ -17,6 +17,7 @@ import importlib
 import io
 import json
 import logging
+import math
 import multiprocessing as mp
 import os
 import random
@@ -35,6 +36,7 @@ from shipper.spool.lock import read_pid
 
 OPTIONS: dict[str, Any] = json.loads(os.environ.get("FAULTS_OPTIONS", "{}"))
 LOG = logging.getLogger("faults")
+LARGEST = 250_000  # characters of a record, with which its event is not cut yet
 _files: dict[int, int] = {}
 
 
@@ -362,10 +364,16 @@ def group() -> None:
 def endless() -> None:
     number = 0
     folder = OPTIONS["ledger"]
+    chance = random.Random(os.getpid())
     while not os.path.exists(os.path.join(folder, "stop")):
-        log(f"endless-{os.getpid()}-{number}", padding=OPTIONS.get("padding", 0))
+        padding, pause = OPTIONS.get("padding", 0), OPTIONS.get("pause", 0.001)
+        if rate := OPTIONS.get("rate"):  # bytes per second, in records of all sizes
+            padding = int(10 ** chance.uniform(1, math.log10(LARGEST)))
+            pause = padding / rate
+        level = logging.ERROR if number % 3 == 0 else logging.INFO
+        log(f"endless-{os.getpid()}-{number}", level=level, padding=padding)
         number += 1
-        time.sleep(OPTIONS.get("pause", 0.001))
+        time.sleep(pause)
 
 
 def fork(run: Callable[[], None], *, hooks: bool = True) -> int:

@@ -234,6 +234,7 @@ class Case:
         """Nothing is missing, every double has the same id, nothing arrived that nobody logged, and a record flows."""
         if fresh:
             self.check_that_a_record_flows()
+        self.check_incomplete()
         for service in SERVICES:
             account = self.account(service)
             missing = account.missing
@@ -247,6 +248,14 @@ class Case:
             if doubles is not None:
                 more = sum(self.oracle.accepted(service).values()) - len(account.delivered)
                 assert more <= doubles, f"{service}: {more} doubles"
+
+    def check_incomplete(self) -> None:
+        """No event whose call has returned was given up as incomplete."""
+        emitted = self.emitted
+        unreturned = len(emitted.begun - emitted.returned)
+        for backend in self.status.backends:
+            incomplete = sum(backend.dropped.get("incomplete", {}).values())
+            assert incomplete <= unreturned, f"{backend.name}: {incomplete} incomplete, {unreturned} calls were killed"
 
     def check_that_a_record_flows(self, timeout: float = 15.0) -> None:
         """Start, log one record, stop: it is at both services. Takes what was left behind along."""

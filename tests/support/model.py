@@ -41,7 +41,7 @@ from shipper.spool.layout import Spool
 from shipper.transport import frame
 
 SEGMENT = 8192
-BACKLOG = 12_000  # bytes: so small that errors overtake often
+BACKLOG = 6000  # bytes: so small that errors overtake often
 BATCHING = Batching(max_events=4, max_bytes=30_000, max_age=0.0)
 ALL_AT_ONCE = 1 << 20
 
