@@ -16,7 +16,6 @@ process runs.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -29,22 +28,14 @@ from .checkpoint import Checkpoint, Progress
 from .dead_letters import DeadLetters
 from .dispatcher import Backend, Dispatcher
 from .failures import Failures
+from .health import Health
 from .latency import Latency
-from .refusals import Refusals, RefusesAllError
+from .refusals import Refusals
 from .retry import Retrier
 
 UNFINISHED_SECONDS = 1.0  # between two looks at an event at the journal's end that is not whole
 COLLECT_SECONDS = 0.04  # between two looks while nobody flushes: some events a look, instead of a look for each
 DISK_RETRY_SECONDS = 1.0  # before a disk that took nothing is tried again
-
-REFUSES_ALL = (
-    "%s refuses every event: %s. No event is thrown away: they wait in the journal, and one at a time is tried. "
-    "Check the URL, and whether the service still exists."
-)
-
-_HEALTHY_STATES = ("idle", "delivering")
-
-_log = logging.getLogger("shipper.process")
 
 
 class Deliverer:
@@ -72,15 +63,7 @@ class Deliverer:
     ) -> None:
         batching, retry = batching or Batching(), retry or Retry()
         self.name = backend.name
-        self.state = "idle"
-        self.since = wall_clock()
-        """When the state began, seconds since the epoch; idle and delivering are one."""
-        self.next_try: float | None = None
-        """When a backend that fails is tried again, seconds since the epoch."""
-        self.last_error = ""
-        self.last_error_at: float | None = None
-        self.retried = 0
-        self.oldest: float | None = None  # time of the oldest event of the last batch, seconds since the epoch
+        self.health = Health(backend.name, clock=wall_clock)
         self.stopping = threading.Event()
         self.wake = threading.Event()
         self.drained = threading.Event()
@@ -90,8 +73,6 @@ class Deliverer:
         self._on_settled = on_settled
         self._collect_seconds = collect_seconds
         self._clock = clock
-        self._wall_clock = wall_clock
-        self._is_failing = False
         self._looked_at = float("-inf")
         self._retrier = Retrier(retry)
         parallel_events = backend.max_in_flight * min(backend.max_events, batching.max_events)
@@ -100,7 +81,13 @@ class Deliverer:
         self._checkpoint = Checkpoint(cursor, max_unsaved=max_unsaved, on_progress=on_settled, clock=clock)
         self._batcher = Batcher(self._checkpoint, failures, batching, max_events=backend.max_events, clock=clock)
         self._dispatcher = Dispatcher(
-            backend, failures, dead_letters, self._checkpoint.settle, takes_all=takes_all, warn=self._warn, clock=clock
+            backend,
+            failures,
+            dead_letters,
+            self._checkpoint.settle,
+            takes_all=takes_all,
+            warn=self.health.warn,
+            clock=clock,
         )
 
     @property
@@ -170,7 +157,7 @@ class Deliverer:
             try:
                 failure = self.deliver_once()
             except OSError as error:  # a cursor or a dead letter could not be written
-                self._warn(f"spool: {error}")
+                self.health.warn(f"spool: {error}")
                 self.stopping.wait(DISK_RETRY_SECONDS)
                 continue
             if failure is not None:
@@ -182,7 +169,7 @@ class Deliverer:
         try:
             self._checkpoint.commit()
         except OSError as error:  # what could not be saved is sent again by the next process, under the same ids
-            self._warn(f"spool: {error}")
+            self.health.warn(f"spool: {error}")
         self._checkpoint.close()
 
     def deliver_once(self) -> RetryableError | None:
@@ -198,7 +185,7 @@ class Deliverer:
         with contextlib.suppress(OSError):  # raised after the round if it is still so: delivery goes on meanwhile
             self._checkpoint.commit(save=self._is_save_due(len(batch)))
         outcome = self._dispatcher.send(self._batcher.requests(batch), is_stopping=self.stopping.is_set)
-        self.oldest = outcome.oldest
+        self.health.oldest = outcome.oldest
         self._checkpoint.commit(save=outcome.failure is not None or self._is_save_due())
         if outcome.failure is None:
             self._recovered()
@@ -210,8 +197,7 @@ class Deliverer:
 
     def _wait_for_events(self) -> None:
         if self._batcher.is_empty:
-            self._set_state("idle")
-            self.oldest = None
+            self.health.set_idle()
         self._checkpoint.commit(save=self._is_save_due())
         if self._draining.is_set() and self._batcher.is_empty:
             self.drained.set()
@@ -233,23 +219,13 @@ class Deliverer:
     def _recovered(self) -> None:
         self._retrier.succeeded()
         self._batcher.ramp_up()
-        if self._is_failing:  # its last error is about what is over
-            self._is_failing = False
-            self.last_error, self.last_error_at = "", None
-        self._set_state("delivering")
-
-    def _set_state(self, state: str) -> None:
-        if state not in _HEALTHY_STATES or self.state not in _HEALTHY_STATES:
-            self.since = self.since if state == self.state else self._wall_clock()
-            self.next_try = None
-        self.state = state
+        self.health.set_delivering()
 
     def _failed(self, failure: RetryableError, *, settled_any: bool) -> RetryableError | None:
         some_accepted = settled_any and not self._batcher.is_probing
         self._batcher.probe()
         self._dispatcher.concurrency.failed()
-        self._is_failing = True
-        self._note_error(failure.reason)
+        self.health.note_failure(failure)
         if some_accepted and failure.retry_after is None and not isinstance(failure, UnauthorisedError):
             self._retrier.succeeded()
             return None  # the backend is up: probe it again at once
@@ -257,29 +233,9 @@ class Deliverer:
 
     def _back_off(self, failure: RetryableError) -> None:
         seconds = self._retrier.seconds_after(failure)
-        state = _state_after(failure)
-        if state == "refused" != self.state:
-            _log.error(REFUSES_ALL, self.name, failure.reason)
-        elif state != self.state:
-            _log.warning("%s: %s; trying again in %.1f s, events wait", self.name, failure.reason, seconds)
-        self._set_state(state)
-        self.next_try = self._wall_clock() + seconds
-        self.retried += 1
+        self.health.set_waiting(failure, seconds)
         self._on_settled()
         self.stopping.wait(seconds)
-
-    def _note_error(self, message: str) -> None:
-        self.last_error, self.last_error_at = message, self._wall_clock()
-
-    def _warn(self, message: str) -> None:
-        self._note_error(message)
-        _log.warning("%s: %s", self.name, message)
-
-
-def _state_after(failure: RetryableError) -> str:
-    if isinstance(failure, RefusesAllError):
-        return "refused"
-    return "unauthorised" if isinstance(failure, UnauthorisedError) else "retrying"
 
 
 def _set(event: threading.Event, value: bool) -> None:

@@ -1,4 +1,4 @@
-"""Moves what is in the queue into the journal, and what killed processes left in their overflows.
+"""Moves what is in the queue into the journal, and what processes that have ended left in memory.
 
 Invariants:
 
@@ -10,18 +10,15 @@ Invariants:
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
-import queue
 import select
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 
-from ..transport.orphans import OrphanedOverflow, orphaned_overflows
 from . import log
+from .adoption import Adoption
 from .appender import MAX_SPLICE_BYTES, Appender
 from .quota import QuotaReachedError
 from .waker import Waker
@@ -59,21 +56,16 @@ class Intake:
         self.hung_up = threading.Event()  # no process has the queue open for writing
         self.full = threading.Event()  # the journal has reached its quota
         self._space_made = threading.Event()
-        self.adopting = threading.Event()  # set once the drops in `adopted` can be accounted for
         self.restoring = threading.Event()  # set once a second, while the spool's lock is ours
         self.trouble = ""  # the disk's last error, "" when it takes events
-        self.adopted: queue.SimpleQueue[OrphanedOverflow] = queue.SimpleQueue()
-        self._late: deque[tuple[bytes, Callable[[], None]]] = deque()
-        self._known: set[str] = set()
         self._pipe = pipe
         self._coming: int | None = None  # the reading end of a FIFO that was made anew
         self._appender = appender
-        self._overflows = overflows
         self._fsync = fsync
         self._last_bytes = last_bytes
         self._on_change = on_change
         self._waker = Waker()
-        self._has_orphans = threading.Event()
+        self.adoption = Adoption(appender, overflows, wake=self._waker.wake, on_append=self._took)
         self._had_writers = False
         self._synced_at = time.monotonic()
         self._retry_seconds = 0.0
@@ -86,8 +78,8 @@ class Intake:
                 if self._take_earlier():
                     self._take()
                 self._sync()
-                self._append_late()
-                self._adopt()
+                self.adoption.append_late()
+                self.adoption.adopt_found()
             except QuotaReachedError:
                 self._wait_for_space()
             except OSError as error:
@@ -106,14 +98,6 @@ class Intake:
     def space_made(self) -> None:
         """Segments were deleted."""
         self._space_made.set()
-
-    def look_for_orphans(self) -> None:
-        """Have overflows adopted whose processes have ended, if there are any. Called once a second."""
-        for found in itertools.chain(*(orphaned_overflows(folder, self._known) for folder in self._overflows)):
-            found.close()
-            self._has_orphans.set()
-            self._waker.wake()
-            return
 
     def restore(self) -> None:
         """The spool's lock is ours: make the journal again if it was removed."""
@@ -169,7 +153,7 @@ class Intake:
         """How long to wait for the pipe: 0 when it had no writers, for then it is always ready; None is any time."""
         if self.hung_up.is_set():
             return 0.0
-        if not self._had_writers or self._appender.has_earlier or self._coming is not None or self._late:
+        if not self._had_writers or self._appender.has_earlier or self._coming is not None or self.adoption.late:
             return LOOK_SECONDS
         return self._fsync or None
 
@@ -193,53 +177,11 @@ class Intake:
         self._on_change()
 
     def _writers_are_gone(self) -> None:
-        self._adopt(now=True)  # before `eof`: an event in an overflow was accepted as much as one in the pipe
-        if self.adopting.is_set() and not self._appender.has_earlier and self._coming is None:
+        self.adoption.adopt()  # before `eof`: an event in an overflow was accepted as much as one in the pipe
+        if self.adoption.allowed.is_set() and not self._appender.has_earlier and self._coming is None:
             self.eof.set()
         self._on_change()
         self.stopping.wait(NO_WRITERS_SECONDS)
-
-    # -- other sources -----------------------------------------------------------------------------------------------
-
-    def _adopt(self, *, now: bool = False) -> None:
-        """Append the overflows of processes that have ended, and pass them on to be accounted for and removed."""
-        if not self.adopting.is_set() or not (now or self._has_orphans.is_set()):
-            return
-        if not self._appender.is_at_border():  # the rest of the frame comes with the next splice
-            return
-        self._has_orphans.clear()
-        for found in itertools.chain(*(orphaned_overflows(folder, self._known) for folder in self._overflows)):
-            try:
-                # The beginning of an event may be in the pipe, and has to come before its rest in the overflow.
-                self._appender.drain_pipe()
-                self._appender.append(found.frames, found.skip)
-            except OSError:
-                found.close()
-                self._has_orphans.set()  # again, once the journal takes it
-                raise
-            self._known.add(found.path)
-            self.adopted.put(found)
-            self._took()
-
-    def put_back_later(self, frames: bytes, on_done: Callable[[], None]) -> None:
-        """Append frames that the pipe lost as soon as the journal takes them; the thread calls `on_done` then."""
-        self._late.append((frames, on_done))
-        self._waker.wake()
-
-    @property
-    def late(self) -> int:
-        """How many of those are not in the journal yet."""
-        return len(self._late)
-
-    def _append_late(self) -> None:
-        while self._late and self._appender.is_at_border():
-            self._appender.append(self._late[0][0], self._pass_late)
-            self._late.popleft()[1]()
-            self._took()
-
-    def _pass_late(self, taken: int) -> None:
-        frames, on_done = self._late[0]
-        self._late[0] = frames[taken:], on_done
 
     # -- the disk ----------------------------------------------------------------------------------------------------
 

@@ -13,8 +13,8 @@ from functools import partial
 from ..journal.account import Account
 from ..transport.orphans import OrphanedMirror, orphaned_mirrors
 from ..transport.pipe import bytes_in_pipe
+from .adoption import Adoption
 from .appender import Appender
-from .intake import Intake
 
 _ALL = 1_000_000  # stretches of the journal: it is followed to its end
 _MAX_LATE = 8  # mirrors whose frames are in memory while the disk does not take them
@@ -23,11 +23,11 @@ _MAX_LATE = 8  # mirrors whose frames are in memory while the disk does not take
 class Recovery:
     """Used by the main thread of the shipper process, which holds the pipe."""
 
-    def __init__(self, folder: str, pipe: int, appender: Appender, intake: Intake, account: Account) -> None:
+    def __init__(self, folder: str, pipe: int, appender: Appender, adoption: Adoption, account: Account) -> None:
         self._folder = folder
         self._pipe = pipe
         self._appender = appender
-        self._intake = intake
+        self._adoption = adoption
         self._account = account
         self._has_looked = False  # for the mirrors of processes that had ended before this one held the pipe
         self._lost: list[OrphanedMirror] = []  # of these, what the pipe lost is not in the journal yet
@@ -39,7 +39,7 @@ class Recovery:
     @property
     def is_pending(self) -> bool:
         """Whether something that the pipe lost is not in the journal yet."""
-        return not self._has_looked or bool(self._lost) or self._intake.late > 0
+        return not self._has_looked or bool(self._lost) or self._adoption.late > 0
 
     def begin(self) -> None:
         """Put back what the pipe lost, before intake runs."""
@@ -87,8 +87,8 @@ class Recovery:
         if self._appender.taken < self._lost_end:
             return
         self._account.follow(_ALL)
-        while self._lost and self._account.is_at_end and self._intake.late < _MAX_LATE:
-            self._intake.put_back_later(self._lost_frames(self._lost[0]), self._lost[0].remove)
+        while self._lost and self._account.is_at_end and self._adoption.late < _MAX_LATE:
+            self._adoption.put_back_later(self._lost_frames(self._lost[0]), self._lost[0].remove)
             self._lost.pop(0)
 
     def end(self) -> None:

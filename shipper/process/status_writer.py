@@ -175,19 +175,19 @@ def _progress(deliverer: Deliverer) -> dict[str, Any]:
     progress = deliverer.progress
     requests, seconds = deliverer.latency.snapshot()
     return {
-        "state": deliverer.state,
-        "since": deliverer.since,
-        "next_try": deliverer.next_try,
+        "state": deliverer.health.state,
+        "since": deliverer.health.since,
+        "next_try": deliverer.health.next_try,
         "position": progress.position,
         "base": progress.base,
         "counts": progress.counts,
         "dropped": progress.dropped,
         "settled": progress.settled,
-        "retried": deliverer.retried,
+        "retried": deliverer.health.retried,
         "in_flight": deliverer.requests_in_flight,
-        "oldest": deliverer.oldest,
-        "last_error": deliverer.last_error,
-        "last_error_at": deliverer.last_error_at,
+        "oldest": deliverer.health.oldest,
+        "last_error": deliverer.health.last_error,
+        "last_error_at": deliverer.health.last_error_at,
         "requests": requests,
         "request_seconds": seconds,
     }

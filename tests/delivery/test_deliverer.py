@@ -170,7 +170,7 @@ def test_a_delivered_event_is_settled_and_not_sent_again(make: MakeDelivery) -> 
 
     assert delivery.sent == ["a", "b", "c"]
     assert delivery.counts == {"delivered": 3}
-    assert delivery.deliverer.state == "idle"
+    assert delivery.deliverer.health.state == "idle"
 
 
 @pytest.mark.parametrize("max_events", [1, 500])
@@ -485,7 +485,7 @@ def test_single_events_are_collected_for_a_moment_unless_a_flush_waits(make: Mak
     delivery = make(Memory(), batching=Batching(max_age=0.0), collect_seconds=3600.0)
     delivery.log("first")
     with delivery.running():
-        wait_until(lambda: delivery.counts == {"delivered": 1} and delivery.deliverer.oldest is None, 10)
+        wait_until(lambda: delivery.counts == {"delivered": 1} and delivery.deliverer.health.oldest is None, 10)
         delivery.log("second")
         delivery.log("third")
         delivery.deliverer.set_drain_mode(False, no_writers=False, flush_waiting=True)
@@ -724,7 +724,7 @@ def test_stopping_ends_a_wait_promptly(make: MakeDelivery) -> None:
     )
     delivery.log("a")
     with delivery.running() as thread:
-        wait_until(lambda: delivery.deliverer.state == "unauthorised")
+        wait_until(lambda: delivery.deliverer.health.state == "unauthorised")
         delivery.deliverer.stopping.set()
         thread.join(PATIENCE)
 
@@ -736,14 +736,14 @@ def test_the_state_follows_the_last_answer_and_an_error_goes_when_it_is_over(mak
     delivery = make(Memory(answers=answers, max_events=1), retry=Retry(initial=0, maximum=0, unauthorised=2.0))
     delivery.log("a")
     with delivery.running():
-        wait_until(lambda: delivery.deliverer.state == "unauthorised")
-        wait_until(lambda: delivery.deliverer.next_try is not None)
-        assert (delivery.deliverer.last_error, delivery.deliverer.since > 0) == ("HTTP 401", True)
-        wait_until(lambda: delivery.deliverer.state == "idle")
+        wait_until(lambda: delivery.deliverer.health.state == "unauthorised")
+        wait_until(lambda: delivery.deliverer.health.next_try is not None)
+        assert (delivery.deliverer.health.last_error, delivery.deliverer.health.since > 0) == ("HTTP 401", True)
+        wait_until(lambda: delivery.deliverer.health.state == "idle")
 
-    assert delivery.deliverer.retried == 2
-    assert (delivery.deliverer.last_error, delivery.deliverer.last_error_at) == ("", None)
-    assert delivery.deliverer.next_try is None
+    assert delivery.deliverer.health.retried == 2
+    assert (delivery.deliverer.health.last_error, delivery.deliverer.health.last_error_at) == ("", None)
+    assert delivery.deliverer.health.next_try is None
 
 
 # -- several at a time -----------------------------------------------------------------------------------------------
@@ -816,7 +816,7 @@ def test_a_dead_letter_that_the_disk_does_not_take_is_tried_again(make: MakeDeli
     delivery = make(Memory(answers=refusing("bad"), max_events=1), dead=disk)
     delivery.log("bad", "good")
     with delivery.running():
-        wait_until(lambda: "No space left" in delivery.deliverer.last_error)
+        wait_until(lambda: "No space left" in delivery.deliverer.health.last_error)
         assert delivery.counts == {}
         disk.room = True
         wait_until(lambda: delivery.counts == {"dead": 1, "delivered": 1})
@@ -862,7 +862,7 @@ def test_a_cursor_that_can_not_be_saved_is_saved_later(make: MakeDelivery, spool
     with ExitStack() as obstacle:
         obstacle.enter_context(_in_the_way(spool / "cursor.json.new"))
         with delivery.running():
-            wait_until(lambda: delivery.deliverer.last_error.startswith("spool: "))
+            wait_until(lambda: delivery.deliverer.health.last_error.startswith("spool: "))
             assert delivery.deliverer.progress.counts == {}
             obstacle.close()
             wait_until(lambda: delivery.counts == {"delivered": 1})

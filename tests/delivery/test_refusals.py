@@ -167,7 +167,7 @@ def test_the_state_is_refused_and_one_loud_line_says_so(make: MakeDelivery, capl
     delivery = make(Memory(answers=service, max_events=1), retry=retry)
     delivery.log(*names(20))
     with caplog.at_level(logging.INFO, "shipper.process"), delivery.running():
-        wait_until(lambda: delivery.deliverer.state == "refused" and delivery.deliverer.retried > 10)
+        wait_until(lambda: delivery.deliverer.health.state == "refused" and delivery.deliverer.health.retried > 10)
         service.gone = False
         wait_until(lambda: delivery.counts == {"delivered": 20})
 

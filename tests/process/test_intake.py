@@ -96,7 +96,7 @@ def start(place: Place) -> Iterator[Start]:
         writer = Writer(str(place.journal), segment_bytes=segment_bytes)
         appender = Appender(pipe, writer, quota)
         intake = Intake(pipe, appender, place.overflow, last_bytes=last_bytes, on_change=on_change)
-        intake.adopting.set()
+        intake.adoption.allowed.set()
         thread = threading.Thread(target=intake.run)
         thread.start()
         running.append((intake, thread, pipe))
@@ -107,7 +107,7 @@ def start(place: Place) -> Iterator[Start]:
         while not ended.wait(0.05):
             for intake, thread, _ in list(running):
                 if thread.is_alive():
-                    intake.look_for_orphans()
+                    intake.adoption.look_for_orphans()
 
     ended = threading.Event()
     looking = threading.Thread(target=look)
@@ -119,8 +119,8 @@ def start(place: Place) -> Iterator[Start]:
         intake.stop()
         thread.join()
         os.close(pipe)
-        while not intake.adopted.empty():
-            intake.adopted.get().remove()
+        while not intake.adoption.adopted.empty():
+            intake.adoption.adopted.get().remove()
 
 
 def test_events_from_the_queue_are_journaled_and_reported(place: Place, start: Start) -> None:
@@ -295,7 +295,7 @@ def test_an_overflow_without_an_owner_is_journaled_and_passed_on(place: Place, s
     intake = start()
 
     wait_until(lambda: Journal(place.journal).seqs == [1, 2, 3])
-    found = intake.adopted.get(timeout=PATIENCE)
+    found = intake.adoption.adopted.get(timeout=PATIENCE)
     assert found.drops == {"queue_full": {"DEBUG": 1}}
     found.remove()
     put.close()
@@ -305,9 +305,9 @@ def test_a_journaled_overflow_is_not_journaled_again_by_the_next_process(place: 
     """Its process was killed before it had accounted for the drops."""
     left_behind(place, 1, 2, 3)
     put = place.record_queue()
-    start().adopted.get(timeout=PATIENCE).close()
+    start().adoption.adopted.get(timeout=PATIENCE).close()
 
-    found = start().adopted.get(timeout=PATIENCE)
+    found = start().adoption.adopted.get(timeout=PATIENCE)
 
     assert found.drops == {"queue_full": {"DEBUG": 1}}
     assert Journal(place.journal).seqs == [1, 2, 3]
@@ -321,11 +321,11 @@ def test_no_overflow_is_adopted_before_its_drops_can_be_accounted_for(place: Pla
     pipe = place.pipe()
     intake = Intake(pipe, Appender(pipe, Writer(str(place.journal), segment_bytes=1000)), place.overflow)
 
-    intake._adopt(now=True)
-    assert intake.adopted.empty()
-    intake.adopting.set()
-    intake._adopt(now=True)
-    intake.adopted.get().remove()
+    intake.adoption.adopt()
+    assert intake.adoption.adopted.empty()
+    intake.adoption.allowed.set()
+    intake.adoption.adopt()
+    intake.adoption.adopted.get().remove()
 
     assert Journal(place.journal).seqs == [1]
     put.close()
@@ -340,12 +340,12 @@ def test_frames_in_the_pipe_are_journaled_before_the_overflow_of_their_process(p
     pipe = place.pipe()
     os.write(put._pipe.open(), framed(1))
     intake = Intake(pipe, Appender(pipe, Writer(str(place.journal), segment_bytes=1000)), place.overflow)
-    intake.adopting.set()
+    intake.adoption.allowed.set()
 
-    intake._adopt(now=True)
+    intake.adoption.adopt()
 
     assert Journal(place.journal).seqs == [1, 2, 3]
-    intake.adopted.get().remove()
+    intake.adoption.adopted.get().remove()
     put.close()
     intake._appender.close()
     os.close(pipe)
@@ -362,9 +362,9 @@ def test_an_overflow_is_not_appended_inside_a_frame(place: Place, start: Start) 
     os.write(end, whole[1000:] + framed(2))
     pipe = place.pipe()
     intake = Intake(pipe, Appender(pipe, Writer(str(place.journal), segment_bytes=1 << 20)), place.overflow)
-    intake.adopting.set()
-    intake._adopt(now=True)
-    assert intake.adopted.empty()
+    intake.adoption.allowed.set()
+    intake.adoption.adopt()
+    assert intake.adoption.adopted.empty()
     intake._appender.close()
     os.close(pipe)
 
@@ -420,7 +420,7 @@ def test_an_overflow_that_a_full_disk_took_in_part_is_journaled_once(small_disk:
     wait_until(lambda: second.trouble)
     ballast.unlink()
 
-    wait_until(lambda: not second.adopted.empty(), 10)
+    wait_until(lambda: not second.adoption.adopted.empty(), 10)
     assert Journal(small_disk.journal).seqs == list(range(800))
     put.close()
 

@@ -52,7 +52,7 @@ class Place:
         self.appender = Appender(self.pipe, self.writer)
         self.intake = Intake(self.pipe, self.appender, str(self.memory))
         self.account = Account(str(self._folder / "ledger.json"), str(self.journal), str(self._folder / "damaged"))
-        self.recovery = Recovery(str(self.memory), self.pipe, self.appender, self.intake, self.account)
+        self.recovery = Recovery(str(self.memory), self.pipe, self.appender, self.intake.adoption, self.account)
 
     def end(self) -> None:
         """As one that is killed."""

@@ -1,0 +1,83 @@
+"""The end of the process: what is under way is finished, and what came last is saved."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+
+from ..transport.orphans import count_events, write_orphan
+from . import log
+from .housekeeping import Housekeeping
+from .parts import Parts
+from .quota import QuotaReachedError
+from .threads import Threads
+
+END_SECONDS = 3.0  # that requests under way get to end
+MAX_QUOTA_ROUNDS = 1000  # of giving up segments for what is still in the pipe
+
+_log = logging.getLogger(log.NAME)
+
+
+class Ending:
+    """Ends the parts in order. Events that are not delivered by then stay in the journal."""
+
+    def __init__(self, parts: Parts, housekeeping: Housekeeping, intake_thread: Threads) -> None:
+        self._parts = parts
+        self._housekeeping = housekeeping
+        self._intake_thread = intake_thread
+
+    def end(self) -> None:
+        parts = self._parts
+        # Deliverers first: while their last requests end, intake still empties the pipe.
+        parts.deliveries.stop(time.monotonic() + END_SECONDS)
+        parts.intake.stop()
+        self._intake_thread.join(END_SECONDS)
+        with contextlib.suppress(OSError):
+            parts.account.follow(10_000)
+            self._housekeeping.account_for_adopted()
+            parts.account.save()
+            parts.retention.delete_passed()
+        parts.status.write(last=True)
+        if not self._intake_thread.are_alive:
+            self._save_last_events()
+        spool = parts.spool
+        for folder in (spool.overflow_on_disk, spool.overflow, os.path.dirname(spool.overflow)):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+        parts.crashes.clear()
+        _log.info("ended")
+
+    def _save_last_events(self) -> None:
+        """Of processes that came, and ended, since intake has ended."""
+        parts = self._parts
+        with contextlib.suppress(OSError):
+            parts.recovery.look()
+        with contextlib.suppress(OSError):
+            self._drain_pipe()
+        self._save_untaken()
+        parts.appender.close()
+        parts.recovery.end()
+
+    def _drain_pipe(self) -> None:
+        """Move what is in the pipe into the journal. OSError when disk or quota do not take all of it."""
+        for _ in range(MAX_QUOTA_ROUNDS):
+            with contextlib.suppress(QuotaReachedError):
+                self._parts.appender.drain_pipe()
+                return
+            self._parts.retention.keep_quota()
+
+    def _save_untaken(self) -> None:
+        """What the journal did not take is only in the pipe, which ends with us when no process has it open."""
+        parts = self._parts
+        if not parts.intake.hung_up.is_set() or not (untaken := parts.appender.untaken()):
+            return
+        try:
+            write_orphan(parts.spool.overflow, untaken)
+        except OSError as error:
+            parts.account.note_drops(f"{os.urandom(8).hex()}-0", os.getpid(), count_events(untaken))
+            _log.error("disk and memory are full: the events in the pipe are lost, and counted as dropped (%s)", error)
+            with contextlib.suppress(OSError):
+                parts.account.save()
+            parts.status.write(last=True)

@@ -1,0 +1,87 @@
+"""What the main thread does once a second, and what it does for intake and the account at any time."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+
+from . import log
+from .parts import Parts
+from .threads import EXIT_FAILED
+from .upkeep import SpoolLostError
+
+HOUSEKEEPING_SECONDS = 1.0
+RETENTION_SECONDS = 10.0  # between two looks at the segments while nothing happens
+
+_log = logging.getLogger(log.NAME)
+
+
+class Housekeeping:
+    """Keeps the spool, the account, the quota and what processes that have ended have left."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._done_at = self._retained_at = float("-inf")
+        self._was_active = True
+
+    def seconds_until_due(self) -> float:
+        """When to call `do_if_due` at the latest."""
+        return self._done_at + HOUSEKEEPING_SECONDS - time.monotonic()
+
+    def do_if_due(self, *, is_idle: bool) -> bool:
+        """Once a second, whether it was time; ``is_idle``: nothing has happened since the last call."""
+        self._was_active = self._was_active or not is_idle
+        now = time.monotonic()
+        if now - self._done_at < HOUSEKEEPING_SECONDS:
+            return False
+        self._done_at = now
+        parts = self._parts
+        self._keep_spool()
+        parts.crashes.clear_if_healthy()
+        with contextlib.suppress(OSError):
+            parts.account.save()
+        if self._was_active or now - self._retained_at >= RETENTION_SECONDS:
+            self._was_active, self._retained_at = False, now
+            with contextlib.suppress(OSError):
+                parts.retention.delete_passed()
+                parts.retention.keep_quota()
+        with contextlib.suppress(OSError):
+            parts.recovery.look()
+        if parts.intake.adoption.allowed.is_set():
+            parts.intake.adoption.look_for_orphans()
+        return True
+
+    def _keep_spool(self) -> None:
+        """End at once, without another write into the spool, when another process has it: a journal has one writer."""
+        parts = self._parts
+        try:
+            parts.upkeep.look()
+        except OSError as error:
+            _log.warning("a part of the spool can't be made again: %s", error)
+        except SpoolLostError as error:
+            _log.error("the process ends because %s uses the spool %s", error, parts.spool.path)
+            with contextlib.suppress(OSError):
+                parts.upkeep.relay(parts.appender.read_from(min(parts.deliveries.durable)))
+            logging.shutdown()
+            os._exit(EXIT_FAILED)
+
+    def make_space(self) -> None:
+        """Bring the journal below its quota, for intake waits. Tried again in the next round when it fails."""
+        with contextlib.suppress(OSError):
+            self._parts.retention.keep_quota()
+        self._parts.intake.space_made()
+
+    def account_for_adopted(self) -> None:
+        """Note what killed processes dropped, durably, before the overflow that says so is removed. OSError."""
+        intake, account = self._parts.intake, self._parts.account
+        while not intake.adoption.adopted.empty():
+            found = intake.adoption.adopted.get()
+            account.note_drops(found.name, found.pid, found.drops)
+            try:
+                account.save()
+            except OSError:
+                intake.adoption.adopted.put(found)
+                raise
+            found.remove()

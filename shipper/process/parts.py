@@ -1,0 +1,86 @@
+"""The parts of the shipper process, made and connected; nothing is started yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..config.limits import Spooling
+from ..config.settings import Settings
+from ..journal.account import Account
+from ..journal.writer import Writer
+from ..spool.layout import Spool
+from ..spool.progress import ProgressWriter
+from ..transport.frame import MAX_FRAME
+from .appender import Appender
+from .crashes import Crashes
+from .deliveries import Deliveries
+from .flushes import Flushes
+from .intake import Intake
+from .lock_file import LockFile
+from .quota import Quota
+from .recovery import Recovery
+from .retention import Retention
+from .status_writer import StatusWriter
+from .upkeep import Upkeep
+from .waker import Waker
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One app's shipper process. Intake and each deliverer have threads; the others are used by the main thread."""
+
+    spool: Spool
+    crashes: Crashes
+    account: Account
+    appender: Appender
+    intake: Intake
+    deliveries: Deliveries
+    flushes: Flushes
+    status: StatusWriter
+    recovery: Recovery
+    retention: Retention
+    upkeep: Upkeep
+
+
+def make_parts(settings: Settings, *, pipe: int, lock_file: LockFile, crashes: Crashes, waker: Waker) -> Parts:
+    """``pipe`` is the reading end of the queue; ``waker`` is woken when the main thread has something to do."""
+    spool = Spool(settings.spool)
+    overflows = tuple(dict.fromkeys((spool.overflow, spool.overflow_on_disk)))
+    account = Account(spool.ledger, spool.journal, spool.damaged)
+    progress = ProgressWriter(spool.progress)
+    deliveries = Deliveries(settings, spool, account, crashes, progress, waker.wake)
+    flushes = Flushes(account, progress, deliveries.positions)
+    newest = max(account.position.segment, deliveries.newest_segment)
+    writer = Writer(spool.journal, segment_bytes=settings.spooling.segment, first=newest)
+    appender = Appender(pipe, writer, Quota(spool.journal, settings.spooling.quota))
+
+    def on_change() -> None:
+        waker.wake()
+        deliveries.wake()
+
+    intake = Intake(
+        pipe,
+        appender,
+        *overflows,
+        fsync=settings.spooling.fsync,
+        last_bytes=_last_bytes(settings.spooling),
+        on_change=on_change,
+    )
+    return Parts(
+        spool=spool,
+        crashes=crashes,
+        account=account,
+        appender=appender,
+        intake=intake,
+        deliveries=deliveries,
+        flushes=flushes,
+        status=StatusWriter(spool.status, account, intake, deliveries, flushes, overflows=overflows),
+        recovery=Recovery(spool.overflow, pipe, appender, intake.adoption, account),
+        retention=Retention(spool, settings.spooling, account, intake, deliveries),
+        upkeep=Upkeep(spool, lock_file, intake, deliveries, pipe),
+    )
+
+
+def _last_bytes(spooling: Spooling) -> int:
+    """How far the last events may go above the quota when new events are refused: quota + segment is the bound."""
+    return max(0, spooling.segment - 2 * MAX_FRAME) if spooling.when_full == "newest" else 0
