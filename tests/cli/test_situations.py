@@ -19,7 +19,7 @@ import pytest
 from ..support.apps import App
 from ..support.disks import tmpfs
 from ..support.servers import Reply, Request, Server
-from ..support.waiting import holds
+from ..support.waiting import holds, wait_until
 from .conftest import Run
 
 Shows = Callable[[str, int], None]
@@ -189,14 +189,18 @@ def test_a_process_that_crashes_again_and_again_is_named_with_its_reason(app: Ap
 
 def test_what_waits_in_memory_of_a_stopped_process_is_counted(app: App, shows: Shows, run: Run) -> None:
     with logging_app(app) as process:
-        app.wait_for("event 2")
+        at = ("--spool", str(app.spool))
+
+        def number(field: str) -> int:
+            return int(json.loads(run("status", "--json", *at)[1])[0][field])
+
+        wait_until(lambda: number("journaled") == 3, 20)
         pid = app.wait_for_shipper()
         os.kill(pid, signal.SIGSTOP)
         assert process.stdin is not None
         process.stdin.write("more\n" * 100)
         process.stdin.flush()
-        at = ("--spool", str(app.spool))
-        assert holds(lambda: json.loads(run("status", "--json", *at)[1])[0]["in_memory"] == 100, 20)
+        wait_until(lambda: number("in_memory") == 100, 20)
         assert "; 100 more in memory, not in the journal yet" in run("status", *at)[1]
         os.kill(pid, signal.SIGCONT)
         shows(r"^test: healthy - Everything", 0)
