@@ -33,7 +33,7 @@ from typing import Any
 from ..errors import ShipperError
 from ..event.codec import ORIGINAL_ID
 from ..event.exceptions import ExceptionInfo, Frame
-from ..event.model import Event, EventId
+from ..event.model import Event, EventId, sanitized
 from ..event.truncate import pack
 from ..spool.files import get_dict, get_float, get_str, open_file
 from ..spool.layout import Spool
@@ -80,7 +80,14 @@ class Letter:
     @property
     def is_event(self) -> bool:
         """Whether it can be replayed."""
-        return EventId.from_text(self.id) is not None and "undecodable" not in get_dict(self.data, "event")
+        data = get_dict(self.data, "event")
+        if not data or "undecodable" in data or EventId.from_text(self.id) is None:
+            return False
+        try:
+            self.event("any")
+        except (TypeError, ValueError, AttributeError):  # a person has edited the file
+            return False
+        return True
 
     def event(self, backend: str) -> Event:
         """The event, for this backend alone."""
@@ -89,8 +96,9 @@ class Letter:
         values["exceptions"] = [_exception(each) for each in values.get("exceptions") or []]
         values["route"] = (backend,)
         values["id"] = None
-        event = Event(**values)
-        event.data = {**event.data, ORIGINAL_ID: get_str(data, "id") or self.id}
+        event = sanitized(Event(**values))
+        first = get_str(data, "id")
+        event.data = {**event.data, ORIGINAL_ID: self.id if EventId.from_text(first) is None else first}
         return event
 
 
@@ -256,15 +264,15 @@ def _sync(path: str) -> None:
 
 
 def _read(path: str) -> Iterator[Letter]:
-    """The letters in a file; lines that are not JSON objects are passed over."""
+    """The letters in a file. A line that is not a JSON object is a letter without an id, which can only be deleted."""
     with contextlib.suppress(FileNotFoundError), open(open_file(path, os.O_RDONLY), "rb") as file:
         for line in file:
             try:
                 data = json.loads(line)
             except (ValueError, RecursionError):
-                continue
-            if isinstance(data, dict):
-                yield Letter(line.rstrip(b"\n"), data)
+                data = None
+            if line.strip():
+                yield Letter(line.rstrip(b"\n"), data if isinstance(data, dict) else {})
 
 
 def _distinct(letters: Iterable[Letter]) -> list[Letter]:

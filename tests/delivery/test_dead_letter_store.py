@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -110,6 +111,33 @@ def test_bytes_that_are_not_an_event_stay(place: Spool) -> None:
 
     assert DeadLetterStore(place, "trakerr").replay(every) == 0
     assert len(DeadLetterStore(place, "trakerr").letters()) == 1
+
+
+@pytest.mark.parametrize(
+    "event",
+    [{}, {"exceptions": 7}, {"exceptions": [{"kind": "x"}]}, {"data": 5}, "text", None],
+    ids=repr,
+)
+def test_a_letter_that_a_person_has_damaged_stays_and_stops_no_other(place: Spool, event: object) -> None:
+    write(place, 1)
+    with open(f"{place.dead}/trakerr.ndjson", "a") as file:
+        file.write(json.dumps({"id": str(EventId(TOKEN, 2)), "time": 1.0, "event": event}) + "\nnoise\n")
+
+    DeadLetterStore(place, "trakerr").replay(every)
+
+    assert "event 1" in [found.message for found in handed_over(place)]
+    kept = [letter.id for letter in DeadLetterStore(place, "trakerr").letters()]
+    assert kept in ([str(EventId(TOKEN, 2)), ""], [""])
+
+
+def test_odd_values_in_a_letter_become_plain_ones(place: Spool) -> None:
+    letter = {"id": str(EventId(TOKEN, 2)), "event": {"message": 5, "level": "x", "time": "never", "id": "None"}}
+    Path(place.dead, "trakerr.ndjson").write_text(json.dumps(letter) + "\n")
+
+    assert DeadLetterStore(place, "trakerr").replay(every) == 1
+
+    (event,) = handed_over(place)
+    assert (event.id, event.message) == (EventId(TOKEN, 2), "5")
 
 
 def test_a_large_number_of_letters_is_handed_over_in_several_files(place: Spool) -> None:
