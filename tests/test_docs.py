@@ -246,6 +246,16 @@ def test_every_module_that_the_architecture_names_exists() -> None:
     assert [each for each in sorted(named) if not ((ROOT / "shipper" / each).exists() or (ROOT / each).exists())] == []
 
 
+def test_every_test_that_the_architecture_names_exists() -> None:
+    text = (ROOT / "shipper" / "ARCHITECTURE.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", text)
+
+    assert named
+    missing = [test for path, test in named if f"def {test}(" not in (ROOT / path).read_text()]
+    assert missing == []
+
+
+
 def test_the_architecture_describes_every_package() -> None:
     packages = {path.parent.name for path in (ROOT / "shipper").glob("*/__init__.py")}
     text = (ROOT / "shipper" / "ARCHITECTURE.md").read_text(encoding="utf-8")
