@@ -23,7 +23,7 @@ from ..spool.files import get_int, open_file, read_json, reclaim_file
 from ..spool.joined import read_settings, request_join
 from ..spool.kernel import boot_id, namespace
 from ..spool.layout import Spool
-from ..spool.lock import LockInfo, lock_journal, read_pid, running
+from ..spool.lock import LockInfo, open_journal, read_pid, running, try_lock
 from ..transport.pipe import bytes_in_pipe
 from .exit_watcher import ProcessExitWatcher
 from .launcher import Launcher, is_shipper_process, reap_adopted
@@ -149,9 +149,14 @@ class Supervisor:
 
         When the journal was removed too, that process makes both again: it is left some seconds to do so.
         """
-        journal = lock_journal(self._spool)
+        journal = open_journal(self._spool)
         if journal >= 0:
-            os.close(journal)
+            _open_locks.add(journal)
+            try:
+                try_lock(journal)
+            finally:
+                _open_locks.discard(journal)
+                os.close(journal)
         is_new = not LockInfo.read(lock).started
         if is_new and is_shipper_process(self._pid) and time.monotonic() - self._seen_at < RESTORE_SECONDS:
             raise BlockingIOError

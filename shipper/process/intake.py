@@ -119,6 +119,7 @@ class Intake:
                 _log.warning("the journal was removed, and made again with its last segment")
         if self._coming is not None and self._appender.follow(self._coming):
             self._coming = None
+            self._had_writers = False  # of this one poll tells only the end of writers that it has had
 
     def _take_earlier(self) -> bool:
         """Take what is in earlier FIFOs; whether the journal ends at a frame's border, so that others may be read."""

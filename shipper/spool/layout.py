@@ -19,7 +19,7 @@ import stat
 
 from .._support.hashing import sha256_hex
 from ..errors import ConfigurationError
-from .files import get_str, read_json
+from .files import get_str, open_file, read_json, reclaim_file
 from .owner import make_fifo, make_folder, make_folders, owner_uid
 
 _MAX_PATH_BYTES = 900  # names are appended to it, and 4096 is the kernel's limit for a path
@@ -89,18 +89,21 @@ class Spool:
 
         Should a cleaner have removed it, the file `host` has a copy.
         """
-        # A link that points nowhere: its text is there when its name is, and is replaced by nobody.
-        with contextlib.suppress(OSError):
-            found = os.readlink(self.id)
+        with contextlib.suppress(OSError), open(open_file(self.id, os.O_RDONLY), "rb") as file:
+            found = file.read(32).decode(errors="replace").strip()
             if _ID.fullmatch(found):
                 return found
         found = get_str(read_json(self.host) or {}, "id")
         return found if _ID.fullmatch(found) else ""
 
     def write_id(self, value: str = "") -> None:
-        """Give the spool an id, a new one by default, unless it has one."""
-        with contextlib.suppress(FileExistsError):
-            os.symlink(value or os.urandom(8).hex(), self.id)
+        """Give the spool an id, a new one by default, unless it has one. Only with a lock of the spool. OSError."""
+        if not os.path.lexists(self.id) or not self.read_id():
+            fd = reclaim_file(self.id, os.O_WRONLY | os.O_CREAT)
+            try:
+                os.write(fd, f"{value or os.urandom(8).hex()}\n".encode())
+            finally:
+                os.close(fd)
 
     def check(self) -> None:
         """Raise ConfigurationError unless the folder is this user's alone and can be written. OSError without one."""

@@ -92,19 +92,34 @@ def lock_journal(spool: Spool) -> int:
 
     BlockingIOError when a process works on the journal.
     """
+    journal = open_journal(spool)
     try:
-        journal = os.open(spool.journal, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return -1
-    try:
-        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if journal < 0 or try_lock(journal):
+            return journal
     except BlockingIOError:
         os.close(journal)
         raise
-    except OSError:  # NFS locks only what is open for writing
-        os.close(journal)
+    os.close(journal)
+    return -1
+
+
+def open_journal(spool: Spool) -> int:
+    """Open the journal's folder, to lock it; -1 when it can't be opened."""
+    try:
+        return os.open(spool.journal, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
         return -1
-    return journal
+
+
+def try_lock(journal: int) -> bool:
+    """Lock the open folder; False where folders can't be locked. BlockingIOError when another process has it."""
+    try:
+        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # NFS locks only what is open for writing
+        return False
+    return True
 
 
 def read_pid(spool: Spool) -> int:
