@@ -267,7 +267,7 @@ def _retrying(backend: BackendStatus, now: float) -> Finding:
     return Finding(
         DEGRADED,
         f"{backend.name} does not take events{_since(backend, now)}{reason}. {_waiting(backend)}",
-        "Nothing to do unless this stays: they are delivered as soon as it does.",
+        "Nothing to do unless this stays; then `shipper check` finds the reason.",
     )
 
 

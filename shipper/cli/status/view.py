@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 
@@ -101,7 +102,8 @@ def _backends(status: Status, now: float) -> Iterator[str]:
 
 def _details(backend: BackendStatus, now: float) -> Iterator[str]:
     if backend.url:
-        yield f"{backend.name}: {backend.url}, events from level {backend.level} on"
+        level = logging.getLevelName(backend.level) if backend.level else "every level"
+        yield f"{backend.name}: {backend.url}, events from {level} on"
     if backend.next_try is not None and backend.next_try > now:
         yield f"{backend.name}: the next attempt is in {duration(backend.next_try - now)}"
     if backend.last_error:
