@@ -187,7 +187,7 @@ def test_a_wrong_key_loses_nothing_and_is_repaired_by_starting_again(
     assert time.monotonic() - started < scaled(10)
     scene.a_fresh_record_flows("a", "b")
     said = capfd.readouterr().err
-    assert said.count("next try in") == 1, said
+    assert said.count("trying again in") == 1, said
     assert "key" not in said
 
 
