@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from .._support import unpatched
 from ..config.settings import Settings
@@ -222,7 +223,7 @@ class Supervisor:
             pipe = self._open_pipe()
             opened.callback(os.close, pipe)
             with Writer(self._spool.journal, first=self._newest_segment()) as writer:
-                drain_pipe(pipe, writer)
+                drain_pipe(pipe, partial(writer.splice, pipe))
             return True
         return False
 

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import sys
+from collections.abc import Callable
 
 from ..spool.files import open_file
 from ..spool.owner import make_folder
@@ -241,11 +242,12 @@ class Writer:
         self._fd = -1
 
 
-def drain_pipe(pipe: int, writer: Writer) -> int:
-    """Move what is in the pipe at this moment into the journal; how many bytes. What is written meanwhile stays there,
-    so that busy writers can't keep the caller. OSError when the disk does not take all of it: the rest stays in the
-    pipe."""
-    waiting = left = bytes_in_pipe(pipe)
-    while left > 0 and (moved := writer.splice(pipe, left)):
+def drain_pipe(pipe: int, splice: Callable[[int], int]) -> None:
+    """Move what is in the pipe at this moment into the journal, by calls of ``splice`` with the most bytes to move.
+
+    What is written meanwhile stays there, so that busy writers can't keep the caller. OSError when not all of it can be
+    taken: the rest stays in the pipe.
+    """
+    left = bytes_in_pipe(pipe)
+    while left > 0 and (moved := splice(left)) > 0:
         left -= moved
-    return waiting - left

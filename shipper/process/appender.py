@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 
 from ..journal.segments import Position
-from ..journal.writer import Writer
+from ..journal.writer import Writer, drain_pipe
 from ..transport import frame
 from ..transport.pipe import bytes_in_pipe
 from .quota import Quota, QuotaReachedError
@@ -59,9 +59,7 @@ class Appender:
 
         OSError when not all of it can be taken: the rest stays there.
         """
-        left = bytes_in_pipe(self._pipe)
-        while left > 0 and (moved := self.splice(most=left)) > 0:
-            left -= moved
+        drain_pipe(self._pipe, lambda most: self.splice(most=most))
 
     def append(self, frames: bytes, on_taken: Callable[[int], None]) -> None:
         """Append whole frames that did not come out of the pipe, at a frame's border. OSError when not all are taken.

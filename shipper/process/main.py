@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import sys
+from functools import partial
 from typing import NoReturn
 
 from ..config.settings import Settings
@@ -44,7 +45,7 @@ def main(pipe: int, lock: int, joins: int, starter: int) -> NoReturn:
     if settings is None:
         spool = Spool(_spool_path())
         with Writer(spool.journal) as writer, contextlib.suppress(OSError):
-            drain_pipe(pipe, writer)  # the pipe may end with this process
+            drain_pipe(pipe, partial(writer.splice, pipe))  # the pipe may end with this process
         os._exit(0)
     _close_stdin()
     stderr.close_if_orphaned()

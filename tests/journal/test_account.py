@@ -1,4 +1,4 @@
-"""The ledger: which ids came, which did not, and nothing counted twice."""
+"""The account: which events have come, which have not, and none counted twice."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_more_gaps_than_are_remembered_are_still_counted() -> None:
     assert len(process.ranges) <= sequences.MAX_RANGES
 
 
-def test_events_are_counted_by_level_and_doubles_apart(ledger_: Open, write: Write) -> None:
+def test_events_are_counted_by_level_and_duplicates_apart(ledger_: Open, write: Write) -> None:
     write(event(0) + event(1, level=40, size=9000) + event(2, level=10) + event(1, level=40) + mark(1))
     book = followed(ledger_())
 

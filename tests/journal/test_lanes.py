@@ -181,7 +181,7 @@ def test_a_flood_of_new_errors_takes_half_of_the_way(long_one: Journal) -> None:
 
 
 @pytest.mark.parametrize("size", [1000, 9000])
-def test_a_process_that_is_killed_meanwhile_goes_on_without_doubles(long_one: Journal, size: int) -> None:
+def test_a_process_that_is_killed_meanwhile_goes_on_without_duplicates(long_one: Journal, size: int) -> None:
     long_one.deliver(long_one.read())
     errors = list(long_one.log(7, ERROR, size))
     sent = long_one.deliver(long_one.read())
