@@ -115,7 +115,7 @@ class Trakerr(HttpSettings):
 
     def app_event(self, event: Event, context: AppContext) -> dict[str, Any]:
         """The event's JSON object, without keys that the client set to None, and with defaults for missing keys."""
-        fields = self._all_fields(event, context, context.load(event.time))
+        fields = self._all_fields(event, context, context.load(_time_of(event)))
         return {key: value for key, value in fields.items() if value is not None}
 
     def _all_fields(self, event: Event, context: AppContext, load: tuple[float, float] | None) -> dict[str, Any]:
@@ -177,6 +177,13 @@ class Trakerr(HttpSettings):
         if extras:
             fields["customProperties"] = with_extras(fields.get("customProperties"), extras)
         return fields
+
+
+def _time_of(event: Event) -> float:
+    """Seconds since the epoch: the time that a client has given its event, which may lie far from now."""
+    given = event.data.get("eventTime") if event.kind == "trakerr" else None
+    is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    return given / 1000 if is_number else event.time  # type: ignore[operator]
 
 
 @functools.lru_cache(maxsize=16)

@@ -119,7 +119,12 @@ class Settings:
 
 def identity(backend: Any) -> str:
     """Eight hex digits that are the same for backends that differ in nothing but their names."""
-    return sha256_hex(_canonical(dataclasses.replace(backend, name="x")).encode())[:8]
+    return sha256_hex(_canonical(dataclasses.replace(backend, name="x"), without=_LATER_FIELDS).encode())[:8]
+
+
+_LATER_FIELDS = ("client_cert", "initial_in_flight", "keepalive", "max_age", "max_idle")
+"""Fields of backends that are younger than names made of identities. At their defaults they do not count, so a client
+finds the events again that an earlier release has kept for it."""
 
 
 def is_path(value: object) -> bool:
@@ -133,10 +138,15 @@ def is_path(value: object) -> bool:
     return name != b"" and b"\0" not in name
 
 
-def _canonical(backend: Any) -> str:
+def _canonical(backend: Any, *, without: Sequence[str] = ()) -> str:
+    """A text that is the same for equal backends, without the fields ``without`` where they have their defaults."""
     if not dataclasses.is_dataclass(backend):
         return pickle.dumps(backend).hex()
-    values = {each.name: getattr(backend, each.name) for each in dataclasses.fields(backend)}
+    values = {
+        each.name: value
+        for each in dataclasses.fields(backend)
+        if (value := getattr(backend, each.name)) != each.default or each.name not in without
+    }
     return f"{type(backend).__module__}.{type(backend).__qualname__} {sorted(values.items())!r}"
 
 

@@ -10,15 +10,15 @@ MIN_SAMPLES = 16  # answers before that is believed; until then events go out on
 
 class Concurrency:
     """Additive increase, multiplicative decrease: one more request for every answer that came over a network, half as
-    many after a failure, never more than ``maximum``.
+    many after a failure, never more than ``maximum``. ``initial`` is the number at the start.
 
     The quickest of the last answers tells how far away the server is. A slow one may only tell that this machine is
     busy, and then more threads would slow each other down.
     """
 
-    def __init__(self, maximum: int) -> None:
+    def __init__(self, maximum: int, *, initial: int = 1) -> None:
         self._maximum = maximum
-        self._size = 1.0
+        self._size = float(min(initial, maximum))
         self._has_failed = False
         self._round_trips: deque[float] = deque(maxlen=32)
 

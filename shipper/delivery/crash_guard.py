@@ -72,6 +72,7 @@ class CrashGuard:
         self.name = backend.name
         self.max_events = backend.max_events
         self.max_in_flight = backend.max_in_flight
+        self.initial_in_flight = int(getattr(backend, "initial_in_flight", 1))
         self._backend = backend
         self._capacity = min(backend.max_events, MAX_NOTED)
         self._slot_size = _COUNT.size + _NOTED.size * self._capacity

@@ -73,7 +73,7 @@ class Dispatcher:
         warn: Callable[[str], None],
         clock: Callable[[], float],
     ) -> None:
-        self.concurrency = Concurrency(backend.max_in_flight)
+        self.concurrency = Concurrency(backend.max_in_flight, initial=getattr(backend, "initial_in_flight", 1))
         self.latency = Latency()
         self._backend = backend
         self._failures = failures

@@ -27,9 +27,9 @@ def check_count(name: str, value: object) -> None:
 
 
 def list_tags(name: str, value: object) -> list[Any]:
-    """The tags as a list; a single str is one tag. TypeError for what is not iterable."""
+    """The tags as a list; a single str is one tag. TypeError for bytes, and for what is not iterable."""
     if isinstance(value, str):
         return [value]
-    if not isinstance(value, Iterable):
+    if not isinstance(value, Iterable) or isinstance(value, (bytes, bytearray)):
         raise TypeError(f"{STRINGS} {name} is {type(value).__name__}")
     return list(value)

@@ -247,7 +247,12 @@ class TrakerrClient(ClientDefaults):
         able = key if isinstance(key, str) and key.strip() else _NO_KEY
         if able not in self._bindings:
             backend = Trakerr(
-                able, url=self._url, level=logging.NOTSET, timeout=self._timeout, max_in_flight=self._in_flight
+                able,
+                url=self._url,
+                level=logging.NOTSET,
+                timeout=self._timeout,
+                max_in_flight=self._in_flight,
+                initial_in_flight=self._in_flight,
             )
             # Other processes give an equal backend the same name, in whatever order they make their clients.
             self._bindings[able] = ClientBinding(dataclasses.replace(backend, name=f"trakerr-{identity(backend)}"))

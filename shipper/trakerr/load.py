@@ -20,8 +20,10 @@ class LoadReader:
         self._wait_seconds = FIRST_SAMPLE_SECONDS
 
     def __call__(self, now: float) -> tuple[float, float] | None:
-        """CPU and memory in percent near to ``now`` (seconds since the epoch); None without a sample."""
-        deadline = now + self._wait_seconds
+        """CPU and memory in percent near to ``now`` (seconds since the epoch), or None without a sample from then."""
+        if abs(now - time.time()) > MAX_AGE_SECONDS:
+            return None
+        deadline = time.time() + self._wait_seconds
         self._wait_seconds = 0.0
         pause = threading.Event()
         while (sample := _last_sample()) is None or abs(now - sample[0]) > MAX_AGE_SECONDS:

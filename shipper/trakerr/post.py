@@ -19,7 +19,7 @@ from .errors import ApiException
 
 MAX_RESPONSE_BYTES = 64 * 1024
 MAX_REDIRECTS = 3
-_REDIRECT_STATUSES = frozenset({301, 302, 307, 308})
+_REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], timeout: tuple[float, float]) -> int:
@@ -27,14 +27,18 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout: tuple[float
 
     ``timeout``: seconds to connect, and seconds until the whole response has arrived. Certificates are verified,
     proxies are those of the environment. Redirects are followed to the same scheme, host and port only: the key is in
-    the body.
+    the body. After a 303 the other address is asked for with GET, without the body (RFC 9110, 15.4.4).
     """
+    method = "POST"
     for _ in range(MAX_REDIRECTS):
-        answer, reason = _exchange(url, body, headers, timeout)
+        answer, reason = _exchange(method, url, body, headers, timeout)
         place = urllib.parse.urljoin(url, answer.headers.get("location", ""))
         if answer.status not in _REDIRECT_STATUSES or place == url or _origin(place) != _origin(url):
             break
         url = place
+        if answer.status == 303:
+            method, body = "GET", b""
+            headers = {name: value for name, value in headers.items() if not name.lower().startswith("content-")}
     if 200 <= answer.status < 300:
         return answer.status
     raise ApiException(answer.status, reason, answer.body, answer.headers)
@@ -46,14 +50,14 @@ def _origin(url: str) -> tuple[str, str]:
 
 
 def _exchange(
-    url: str, body: bytes, headers: Mapping[str, str], timeout: tuple[float, float]
+    method: str, url: str, body: bytes, headers: Mapping[str, str], timeout: tuple[float, float]
 ) -> tuple[HttpResponse, str]:
     try:
         route = _route(url, timeout[0])
         with contextlib.closing(route.connection) as connection:
             connection.connect()
             with _deadline(connection, timeout[1]):
-                connection.request("POST", route.target, body, {**headers, **route.headers})
+                connection.request(method, route.target, body or None, {**headers, **route.headers})
                 response = connection.getresponse()
                 text = _body(response).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException, ValueError) as error:

@@ -16,7 +16,7 @@ from shipper import Batching, ConfigurationError, JKool, Redact, Retry, Spooling
 from shipper.application.lifecycle import current
 from shipper.backends.memory import Memory
 from shipper.config.environment import resolve
-from shipper.config.settings import Settings
+from shipper.config.settings import Settings, identity
 from shipper.spool.layout import Spool
 
 KEY = {"SHIPPER_TRAKERR_API_KEY": "key"}
@@ -286,3 +286,12 @@ def test_levels_are_numbers_and_names_in_any_case() -> None:
         30,
         40,
     ]
+
+
+def test_names_that_clients_make_of_identities_are_those_of_the_first_release() -> None:
+    """A client finds the events again that an earlier release has kept for it."""
+    trakerr = shipper.Trakerr("k", url="http://a/b", level=0, max_in_flight=1, timeout=(3.05, 10))
+    jkool = shipper.JKool("t", "http://a", level=0, max_in_flight=1)
+
+    assert (identity(trakerr), identity(jkool)) == ("847ddc74", "73694e57")
+    assert identity(dataclasses.replace(trakerr, keepalive=1.0)) != identity(trakerr)

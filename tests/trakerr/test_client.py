@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import decimal
 import platform
@@ -18,12 +19,13 @@ from typing import Any, NamedTuple
 import pytest
 
 import shipper
+import shipper.application.joining
 from shipper.trakerr import AppEvent, CustomData, CustomDoubleData, CustomStringData, TrakerrClient, context
 from shipper.trakerr.models import InnerStackTrace, Stacktrace, StackTraceLine, StackTraceLines
 
 from ..support.files import contents
 from ..support.servers import Reply
-from ..support.trakerr_service import Service, running_service, script
+from ..support.trakerr_service import OK, Service, running_service, script
 from ..support.waiting import PATIENCE, scaled, wait_until
 
 ENVIRONMENT = {
@@ -824,8 +826,11 @@ def test_what_the_service_could_not_take_is_sent_again(spool: Path) -> None:
 
 def test_what_the_service_refuses_is_counted(spool: Path) -> None:
     """T14: an answer of 400 lost the event in complete silence."""
-    with running_service(spool, [Reply(400)]):
-        TrakerrClient("k").log({}, exc_info=False)
+    with running_service(spool, [OK], default=Reply(400)):
+        client = TrakerrClient("k")
+        client.log({}, exc_info=False)
+        assert TrakerrClient.shutdown(PATIENCE)  # a service that refuses everything is to blame, not its events
+        client.log({}, exc_info=False)
         assert TrakerrClient.shutdown(PATIENCE)
         status = shipper.status()
 
@@ -909,3 +914,64 @@ def test_several_requests_are_under_way_at_once(service: Service) -> None:
         shipper.stop()
 
     assert 3 <= slow.most <= 6
+
+
+def test_as_many_events_go_out_at_the_same_time_as_was_said_from_the_first_on(spool: Path) -> None:
+    """Of five events some may be read before the others are there: three of them meet, whenever that is."""
+    together = threading.Barrier(3)
+    met: list[bool] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            if not met:
+                with contextlib.suppress(threading.BrokenBarrierError):
+                    together.wait(1.0)
+                    met.append(True)
+                if together.broken:
+                    together.reset()
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            """Tests print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            client = TrakerrClient("key", threads=8, connections=8, url=f"http://127.0.0.1:{server.server_port}")
+            for number in range(5):
+                client.log({"eventmessage": str(number)}, exc_info=False)
+
+            assert TrakerrClient.shutdown(PATIENCE)
+        finally:
+            shipper.stop(PATIENCE)
+            shipper.application.joining.forget_joined()
+            server.shutdown()
+    assert met
+
+
+@pytest.mark.parametrize("away", [-10 * 365 * 86400, 10 * 365 * 86400], ids=["past", "future"])
+def test_an_event_whose_time_lies_far_from_now_gets_no_load_of_today(service: Service, away: int) -> None:
+    client = TrakerrClient("key")
+    event = client.create_new_app_event("info")
+    event.event_time = int((time.time() + away) * 1000)
+    client.send_event_async(event)
+    client.send_event(event)
+
+    for arrived in service.delivered():
+        assert arrived["eventTime"] == event.event_time
+        assert "contextCpuPercentage" not in arrived
+        assert "contextMemoryPercentage" not in arrived
+
+
+@pytest.mark.parametrize("tags", [b"ab", bytearray(b"ab")])
+def test_bytes_are_no_tags(service: Service, tags: Any) -> None:
+    with pytest.raises(TypeError, match="tags"):
+        TrakerrClient("key", tags=tags)
+    client = TrakerrClient("key")
+    with pytest.raises(TypeError, match="context_tags"):
+        client.context_tags = tags

@@ -155,6 +155,18 @@ def test_a_redirect_is_followed_at_home_and_never_elsewhere() -> None:
     assert elsewhere.requests == []
 
 
+def test_after_a_303_the_other_address_is_asked_for_without_the_body() -> None:
+    with Server([Reply(303, {"Location": "/done"}), Reply(204)]) as server:
+        assert post(f"{server.url}/events", b"{}", {"Content-Type": "application/json"}, (3, 3)) == 204
+
+    first, second = server.requests
+    assert [(each.method, each.target, each.body) for each in (first, second)] == [
+        ("POST", "/events", b"{}"),
+        ("GET", "/done", b""),
+    ]
+    assert "content-type" not in second.headers
+
+
 def test_redirects_in_a_circle_come_to_an_end() -> None:
     with Server(default=Reply(302, {"Location": "/other"})) as server, pytest.raises(ApiException) as caught:
         post(f"{server.url}/one", b"{}", {}, (3, 3))

@@ -54,6 +54,10 @@ class Sender:
     def max_in_flight(self) -> int:
         return self._backend.max_in_flight
 
+    @property
+    def initial_in_flight(self) -> int:
+        return int(getattr(self._backend, "initial_in_flight", 1))
+
     def open(self, context: AppContext) -> None:
         """Find the way to the endpoint. Connects to nothing and raises nothing: `send` returns what is wrong."""
         try:
