@@ -158,7 +158,10 @@ def _shortened_dict(values: dict[str, Any], max_bytes: int, keep: int = 0) -> di
         values = {key: value for key, value in values.items() if key != MARKER_KEY}
     sizes = {key: _size(value) for key, value in values.items()}
     keys = {key: _size(key) for key in values}
-    minimum = {key: _minimum(value, sizes[key]) for key, value in values.items()}
+    minimum = {
+        key: sizes[key] if keys[key] + sizes[key] <= keep else _minimum(value, sizes[key])
+        for key, value in values.items()
+    }
     left = max_bytes - _HEADER - MARKER_BYTES - len(MARKER_KEY) - sum(keys.values())
     excess = sum(minimum.values()) - left
     order = {key: (keys[key] + sizes[key], place) for place, key in enumerate(values)}

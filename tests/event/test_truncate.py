@@ -104,7 +104,7 @@ IDENTITY = {
     "eventSession": "2f1c",
     "contextAppVersion": "9.9",
     "deploymentStage": "production",
-    "contextTags": ["billing", "eu"],
+    "contextTags": ["billing", "eu", "a-tag-that-is-longer-than-most", "another-tag-that-is-longer-than-most"],
     "contextCrossAppCorrelationId": "11111111-2222-4333-8444-555555555555",
     "tracking-id": "66666666-2222-4333-8444-555555555555",
     "source-fqn": "APPL=shop#SERVER=web-1#NETADDR=10.0.0.1",
