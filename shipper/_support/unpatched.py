@@ -1,7 +1,6 @@
-"""Threads and locks that stay real ones when gevent or eventlet has replaced those of the standard library.
+"""Threads, locks and functions of the operating system, also when gevent or eventlet has patched the standard library.
 
-A helper that waits for a pipe or a file lock must not stop the event loop of the application, so it needs a thread of
-the operating system.
+A helper that waits for a pipe or a file lock must not block the application's event loop, so it needs a real thread.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any
 
 
 def original(module: str, name: str) -> Any:
-    """What the standard library itself put there, before anybody patched it."""
+    """The attribute of a module of the standard library as it was before gevent or eventlet replaced it."""
     for patcher in ("gevent.monkey", "eventlet.patcher"):
         known = sys.modules.get(patcher)
         if known is None:
@@ -28,11 +27,11 @@ def original(module: str, name: str) -> Any:
 
 
 write = posix.write
-"""`os.write` of the operating system. eventlet's waits for room in a pipe, and fails when two greenlets do."""
+"""`os.write` as it was before eventlet replaced it: eventlet's blocks on a full pipe, and fails in two greenlets."""
 
 
 def is_patched() -> bool:
-    """Whether waiting in this thread must be left to an event loop."""
+    """Whether `time.sleep` has been replaced, so that a wait in this thread must give way to an event loop."""
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
     if gevent is not None and gevent.is_module_patched("time"):
         return True
@@ -40,8 +39,8 @@ def is_patched() -> bool:
 
 
 def popen() -> Any:
-    """`subprocess.Popen`. gevent's works in the main thread of its event loop alone, and spoils the original."""
-    import subprocess  # who only logs has no use for it
+    """`subprocess.Popen` that works in any thread: gevent's needs its main loop's thread, and breaks the original."""
+    import subprocess  # a process that only logs does not need it
 
     gevent = sys.modules.get("gevent.monkey")
     if gevent is None or not gevent.is_module_patched("subprocess"):

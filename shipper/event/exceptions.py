@@ -22,9 +22,9 @@ RELATIONS = frozenset({"raised", "cause", "context", "group"})
 
 
 class Frame(NamedTuple):
-    """One line of a traceback: file as the interpreter knows it, line, qualified-less function name.
+    """One line of a traceback: file name as in the code object, line number, and name of the function.
 
-    Where frames were left out there is one with the line 0, no function, and a marker as its file.
+    The marker for frames that were left out is a frame with line 0, no function, and the marker as its file.
     """
 
     file: str
@@ -58,7 +58,7 @@ def capture_exceptions(exc: object) -> list[ExceptionInfo]:
     """
     try:
         return _raised(sys.exc_info() if exc is True else exc)
-    except Exception as failure:  # an exception with attributes that raise
+    except Exception as failure:  # an attribute of the exception raises
         return [ExceptionInfo("raised", *_names(type(exc)), f"<unreadable exception: {type_name(failure)}>")]
 
 
@@ -145,7 +145,7 @@ def _frames(traceback: TracebackType | None) -> list[Frame]:
             past += 1
         traceback = traceback.tb_next
     if past > len(tail):
-        tail.popleft()  # its place is the marker's
+        tail.popleft()  # the marker takes its place
         head.append(Frame(f"[... {past - len(tail)} frames left out ...]", 0, ""))
     return head + [_frame(one) for one in tail]
 
@@ -159,7 +159,7 @@ _FRAMES_LEFT_OUT = LazyPattern(r"\[\.\.\. (\d{1,9}) frames left out \.\.\.\]")
 
 
 def elide_middle(frames: list[Frame], most: int) -> list[Frame]:
-    """At most ``most`` frames, one of them the marker."""
+    """At most ``most`` frames, with a marker in place of those in the middle."""
     if len(frames) <= most:
         return list(frames)
     head = most // 2
@@ -171,7 +171,7 @@ def elide_middle(frames: list[Frame], most: int) -> list[Frame]:
 
 
 def sanitize_exceptions(exceptions: object) -> list[ExceptionInfo]:
-    """The exceptions of an event that a user has put anything into, as `capture_exceptions` would have made them."""
+    """Exceptions that a user may have changed, in the form that `capture_exceptions` gives them."""
     found: list[ExceptionInfo] = []
     for one in itertools.islice(exceptions, MAX_EXCEPTIONS) if isinstance(exceptions, Iterable) else []:
         if isinstance(one, BaseException):

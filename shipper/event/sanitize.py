@@ -14,7 +14,7 @@ from .markers import MARKER_KEY, left_out, marker_item
 from .scalars import MAX_KEY, MAX_NAME, MAX_TEXT, as_text, bounded, safe_repr, safe_str, type_name
 
 MAX_DEPTH = 8
-"""Containers in containers; what is deeper is replaced by a marker."""
+"""How deep containers may be nested; deeper ones are replaced by a marker."""
 
 MAX_ITEMS = 200
 """The most items that one container keeps; a marker says how many were left out."""
@@ -44,7 +44,7 @@ def sanitize(value: object) -> Any:
 
 
 class _Sanitizer:
-    """One walk over a value: what is left of its bounds, and the containers that it is inside of."""
+    """One walk over a value, with the nodes and characters that are left, and the ids of the containers around it."""
 
     __slots__ = ("above", "characters", "nodes")
 
@@ -182,7 +182,7 @@ class _Sanitizer:
             self.above.pop()
 
     def closed(self, value: object, size: int) -> str | None:
-        """The marker for a container that can't be entered."""
+        """The marker for a container that contains itself, or is too deep; None for any other."""
         if id(value) in self.above:
             return f"<cyclic {type_name(value)}>"
         if len(self.above) >= MAX_DEPTH:
@@ -208,7 +208,7 @@ def _key(key: object) -> str:
 
 
 def json_key(key: object) -> object:
-    """A mapping's key as ``json.dumps`` has it where that is not what Python has: true, false, null."""
+    """A mapping's key, with True, False and None as ``json.dumps`` writes them: "true", "false", "null"."""
     return _JSON_KEYS[key] if key is None or isinstance(key, bool) else key
 
 
@@ -231,7 +231,7 @@ def sanitize_mapping(values: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _is_short(value: Any) -> bool:
-    """A value that needs no second look."""
+    """Whether it is a number, a flag, None or a short ASCII text: plain data within all bounds."""
     kind = type(value)
     if kind is str:
         return bool(len(value) <= MAX_NAME and value.isascii())
@@ -241,7 +241,7 @@ def _is_short(value: Any) -> bool:
 
 
 def is_flat(values: dict[Any, Any]) -> bool:
-    """Whether it is plain, small, and without containers: then that is seen at once."""
+    """Whether it holds scalars only, at most `MAX_ITEMS`; a fast check for what `is_plain` checks."""
     for key, value in values.items():
         if type(key) is not str or type(value) not in _SCALARS:
             return False
@@ -249,7 +249,7 @@ def is_flat(values: dict[Any, Any]) -> bool:
 
 
 def is_plain(value: object) -> bool:
-    """Nothing in it is anything but plain data, no deeper and no larger than `sanitize` makes it (roughly)."""
+    """Whether a container holds plain data only, about as deep and as large as `sanitize` makes it."""
     depth, visited = 0, 0
     level: list[Any] = [value]
     while level:

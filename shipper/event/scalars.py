@@ -1,4 +1,4 @@
-"""One text, number or time of an event, of a type that packs, whatever it was made of; never raises."""
+"""Any value as one text, number or time of an event; nothing here raises."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def as_text(value: object, most: int = MAX_TEXT) -> str:
 
 
 def as_name(value: object) -> str:
-    """A short text; nothing for None."""
+    """The value as text of at most `MAX_NAME` characters; "" for None."""
     if type(value) is str and len(value) <= MAX_NAME and value.isascii():
         return value
     return "" if value is None else as_text(value, MAX_NAME)
 
 
 def as_integer(value: Any) -> int:
-    """A 64-bit integer; 0 for what is none."""
+    """The value as a signed 64-bit integer; 0 if it is no number."""
     try:
         return min(max(int(value), -(2**63)), 2**63 - 1)
     except Exception:
@@ -75,7 +75,7 @@ def as_integer(value: Any) -> int:
 
 
 def as_seconds(value: Any) -> float:
-    """A time that a calendar has; now, for what is none."""
+    """The value in seconds since the epoch, within the years 1 to 9999; the time now if it is no such time."""
     try:
         seconds = float(value)
     except Exception:

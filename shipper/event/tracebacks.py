@@ -20,7 +20,7 @@ _HEADER = "Traceback (most recent call last):\n"
 
 # Exceptions → text ----------------------------------------------------------------------------------------------------
 
-_REPEATS = 3  # so many equal lines does Python print
+_REPEATS = 3  # equal lines that Python prints before it counts the others
 
 
 def traceback_text(exceptions: Sequence[ExceptionInfo], *, source: Callable[[str, int], str] | None = None) -> str:
@@ -34,7 +34,7 @@ def traceback_text(exceptions: Sequence[ExceptionInfo], *, source: Callable[[str
 
 
 class _Printer:
-    """Follows `traceback.TracebackException.format` of Python 3.11."""
+    """Formats like `traceback.TracebackException.format` of Python 3.11."""
 
     def __init__(self, exceptions: Sequence[ExceptionInfo], source: Callable[[str, int], str] | None) -> None:
         self.exceptions = exceptions
@@ -114,7 +114,10 @@ _LAST_LINE = LazyPattern(r"^([A-Za-z_][\w.<>]*)(?:: (.*))?\Z", re.MULTILINE | re
 
 
 def from_text(text: str) -> list[ExceptionInfo]:
-    """What can be read out of a formatted traceback: a record that was pickled has nothing else."""
+    """Exceptions parsed from a formatted traceback, which is all that a pickled record has.
+
+    A text of another form becomes the message of one exception.
+    """
     parts = re.split("({}|{})".format(*map(re.escape, _CHAINED.values())), text)
     blocks = [_block(part.strip("\n")) for part in parts[::2]][::-1][:MAX_EXCEPTIONS]
     if not all(blocks):

@@ -31,7 +31,7 @@ def patched(request: pytest.FixtureRequest) -> Iterator[None]:
         sys.modules[request.param] = before
 
 
-def test_a_lock_may_be_taken_again_by_its_thread() -> None:
+def test_the_lock_is_reentrant() -> None:
     lock = new_rlock()
 
     with lock, lock:

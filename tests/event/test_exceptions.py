@@ -65,14 +65,14 @@ def test_a_suppressed_context_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("nothing", [None, False, (None, None, None), (), (ValueError,), 17, "text", []])
-def test_nothing_was_raised(nothing: object) -> None:
+def test_what_is_no_exc_info_gives_no_exceptions(nothing: object) -> None:
     found = [one.type for one in capture_exceptions(nothing)]
 
     assert found == (["builtins.ValueError"] if nothing == (ValueError,) else [])
     assert unpack(pack(from_record(a_record("hi", exc_info=nothing)))).message == "hi"
 
 
-def test_true_is_the_exception_that_is_being_handled() -> None:
+def test_true_means_the_exception_that_is_being_handled() -> None:
     assert capture_exceptions(True) == []
 
     try:
@@ -93,7 +93,7 @@ def test_an_exc_info_triple_may_lack_its_traceback() -> None:
     assert capture_exceptions((ValueError, never_raised, None)) == [only]
 
 
-def test_notes_travel() -> None:
+def test_notes_are_kept() -> None:
     exc = ValueError("bad")
     exc.__notes__ = ["first", 2, *map(str, range(100))]  # type: ignore[attr-defined]
 
@@ -126,7 +126,7 @@ def test_the_middle_of_a_long_traceback_is_cut() -> None:
     assert frames[-1].function == "dive"
 
 
-def test_an_exception_that_can_not_be_said_still_travels() -> None:
+def test_an_exception_whose_str_raises_gets_a_marker() -> None:
     class Hostile(Exception):
         def __str__(self) -> str:
             raise KeyError
@@ -145,7 +145,7 @@ def test_an_exception_that_can_not_be_said_still_travels() -> None:
     assert (found.name, found.notes) == ("Hostile", [])
 
 
-def test_an_exception_whose_cause_can_not_be_asked_for_leaves_a_marker() -> None:
+def test_an_exception_whose_cause_raises_gets_a_marker() -> None:
     class Hostile(Exception):
         @property
         def __cause__(self) -> Any:  # type: ignore[override]

@@ -92,7 +92,7 @@ def test_a_subclass_of_a_plain_type_becomes_the_plain_type(kind: type, value: ob
     assert type(sanitize(odd)) is (list if kind is tuple else kind)
 
 
-def test_cycles_end() -> None:
+def test_a_container_inside_itself_becomes_a_marker() -> None:
     cyclic: list[Any] = [1]
     cyclic.append(cyclic)
     me = Account("me", "1")
@@ -136,8 +136,8 @@ def test_long_text_and_bytes_say_what_was_left_out() -> None:
     assert sanitize(b"x" * (MAX_EVENT + 5)).endswith(b"x[... 5 bytes left out ...]")
 
 
-def test_values_that_lie_about_themselves_do_no_harm() -> None:
-    class Lies:
+def test_an_object_whose_special_methods_raise_is_shown_by_its_repr() -> None:
+    class Raising:
         @property  # type: ignore[misc]
         def __class__(self) -> Any:
             raise RuntimeError("outside of a request")
@@ -152,9 +152,9 @@ def test_values_that_lie_about_themselves_do_no_harm() -> None:
             raise RuntimeError
 
         def __repr__(self) -> str:
-            return "a liar"
+            return "a repr"
 
-    assert sanitize({"a": Lies()}) == {"a": "a liar"}
+    assert sanitize({"a": Raising()}) == {"a": "a repr"}
 
 
 def test_a_generator_is_not_consumed() -> None:
@@ -165,7 +165,7 @@ def test_a_generator_is_not_consumed() -> None:
 
 
 @given(VALUES)
-def test_what_was_made_plain_is_plain(value: object) -> None:
+def test_sanitizing_twice_changes_nothing(value: object) -> None:
     once = sanitize(value)
 
     assert sanitize(once) == once
