@@ -190,3 +190,42 @@ def test_events_that_the_quota_gives_up_while_they_are_refused_are_counted_once(
 
     assert delivery.delivered == ["new"]
     assert delivery.counts == {"quota": 20, "delivered": 1}
+
+
+def test_a_process_that_starts_while_everything_is_refused_loses_nothing_either(make: MakeDelivery) -> None:
+    """What the last process accepted says nothing about a setting that may have been changed since."""
+    service = Service(gone=True)
+    delivery = make(Memory(answers=service, max_events=1))
+    delivery.log(*names(3))
+    for _ in range(20):
+        delivery.round()
+    assert delivery.letters == []
+    delivery.deliverer.stop()
+    delivery.deliverer.run()
+
+    again = make(delivery.backend)
+    for _ in range(20):
+        again.round()
+    assert again.letters == []
+
+    service.gone = False
+    again.rounds()
+    assert sorted(again.delivered) == names(3)
+
+
+def test_events_that_come_one_by_one_to_a_retired_service_cost_a_few_dead_letters_at_most(make: MakeDelivery) -> None:
+    service = Service()
+    delivery = make(Memory(answers=service, max_events=1))
+    delivery.log("early")
+    delivery.rounds()
+
+    service.gone = True
+    for name in names(30):
+        delivery.log(name)
+        for _ in range(3):
+            delivery.round()
+
+    assert len(delivery.letters) < MAX_IN_ROW
+    service.gone = False
+    delivery.rounds()
+    assert len(delivery.delivered) + len(delivery.letters) == 31
