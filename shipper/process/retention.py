@@ -87,7 +87,7 @@ class Retention:
     def _rest_is_refused(self, floor: int) -> bool:
         """Whether nothing but events whose rest is refused keeps the journal at its quota: none would ever be taken."""
         holding = [each for each in self._deliveries if each.progress.position.segment < floor]
-        return all(each.waits_for_rest for each in holding)
+        return bool(holding) and all(each.waits_for_rest for each in holding)
 
     def _first_to_keep(self) -> int:
         """The number of the first segment that can stay below the quota; 0 when all can. The last one always stays."""
