@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
 import itertools
 import os
@@ -90,9 +91,9 @@ class _Sanitizer:
             return float.__float__(value)
         if issubclass(kind, bytes | bytearray | memoryview):
             return self.octets(value)
-        if _inherits(kind, "datetime", "date", "time"):
+        if issubclass(kind, datetime.date | datetime.time):
             return value.isoformat()
-        if issubclass(kind, enum.Enum) or _inherits(kind, "datetime", "timedelta"):
+        if issubclass(kind, datetime.timedelta | enum.Enum):
             return self.text(safe_str(value))
         if issubclass(kind, BaseException):
             return self.text(f"{kind.__name__}: {safe_str(value, MAX_TEXT)}")
@@ -187,11 +188,6 @@ class _Sanitizer:
         if len(self.above) >= MAX_DEPTH:
             return f"<{type_name(value)} of {size} items, too deep>"
         return None
-
-
-def _inherits(kind: type, module: str, *names: str) -> bool:
-    """Whether a type is one of the module's, or derived from one: the module is large, and is not imported for that."""
-    return any(base.__module__ == module and base.__name__ in names for base in kind.__mro__)
 
 
 def _whole(value: int) -> int | str:
