@@ -146,7 +146,7 @@ def _lazy_object(value: Any) -> Any:
     attributes = object.__getattribute__(value, "__dict__")
     functional = sys.modules.get("django.utils.functional")
     wrapped = attributes.get("_wrapped")
-    if "_wrapped" not in attributes or wrapped is getattr(functional, "empty", None):
+    if "_wrapped" not in attributes or (functional is not None and wrapped is functional.empty):
         setup = attributes.get("_setupfunc")
         return named(value) if setup is None else f"<{type(value).__name__}: {setup!r}>"
     return wrapped

@@ -74,7 +74,7 @@ def test_a_program_unpacked_by_a_parent_stays_its_child(app: App) -> None:
     done = run_frozen(app, "sys._MEIPASS = '/unpacked'; shipper.run_if_shipper()", """
 begin()
 log.error("x")
-assert shipper.flush(30)
+assert shipper.flush(60)
 pid = shipper.status().pid
 print(int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1]) == os.getpid())
 print(shipper.stop(30).flushed)
@@ -86,7 +86,7 @@ print(shipper.stop(30).flushed)
 
 @pytest.mark.parametrize("executable", ["/usr/sbin/uwsgi", "", None])
 def test_a_program_that_embeds_python_uses_the_interpreter_beside_it(app: App, executable: str | None) -> None:
-    app.run(f"sys.executable = {executable!r}; begin(); log.error('x'); assert shipper.stop(30).flushed")
+    app.run(f"sys.executable = {executable!r}; begin(); log.error('x'); assert shipper.stop(60).flushed")
 
     assert app.messages() == ["x"]
 
@@ -106,7 +106,7 @@ def test_without_any_interpreter_the_program_itself_is_not_started(app: App) -> 
 
 def test_without_psutil_events_are_delivered_and_have_no_load_figures(app: App) -> None:
     (app.folder / "psutil.py").write_text("raise ImportError('not for this machine')\n")
-    app.run("begin(); log.error('x'); assert shipper.stop(30).flushed")
+    app.run("begin(); log.error('x'); assert shipper.stop(60).flushed")
 
     assert app.messages() == ["x"]
     assert b"contextCpuPercentage" not in app.server.bodies[0]

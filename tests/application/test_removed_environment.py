@@ -25,7 +25,7 @@ DEPENDENCIES = ("msgpack", "psutil", "requests", "urllib3", "tenacity", "certifi
 def app(spool: Path, tmp_path: Path) -> Iterator[App]:
     with Server() as server:
         made = App(server, spool, tmp_path)
-        del made.environment["PYTHONPATH"]
+        made.environment.pop("PYTHONPATH", None)
         yield made
         made.wait_for_end()
 
@@ -89,7 +89,7 @@ def test_a_process_that_can_not_be_started_again_is_named_and_the_next_release_d
         import shutil
         begin()
         log.error("before")
-        assert shipper.flush(30)
+        assert shipper.flush(60)
         shutil.rmtree(sys.argv[1])
         os.kill(shipper.status().pid, signal.SIGKILL)
         while shipper.status().running:
@@ -102,7 +102,7 @@ def test_a_process_that_can_not_be_started_again_is_named_and_the_next_release_d
     assert "can't be started" in errors
     assert "Traceback" not in errors
     app.environment["PYTHONPATH"] = str(Path(shipper.__file__).parent.parent)
-    app.run("begin(); assert shipper.stop(30).flushed")
+    app.run("begin(); assert shipper.stop(60).flushed")
     assert app.messages() == ["before", "after"]
 
 
@@ -110,7 +110,7 @@ def test_the_supervisor_survives_what_can_not_be_imported_any_more(app: App, env
     """All of Python is gone, the standard library too."""
     output, errors = run(app, environment, """
         begin()
-        assert shipper.flush(30)
+        assert shipper.flush(60)
         class Gone:
             def find_spec(self, name, path=None, target=None):
                 raise ModuleNotFoundError(f"No module named {name!r}")
@@ -132,5 +132,5 @@ def test_the_supervisor_survives_what_can_not_be_imported_any_more(app: App, env
     assert "supervising the shipper process failed" in errors
     assert "Traceback" not in errors
     app.environment["PYTHONPATH"] = str(Path(shipper.__file__).parent.parent)
-    app.run("begin(); assert shipper.stop(30).flushed")
+    app.run("begin(); assert shipper.stop(60).flushed")
     assert app.messages() == ["after"]

@@ -57,6 +57,6 @@ def test_while_a_backend_refuses_everything_nothing_is_flushed_or_dead(spool: Pa
 
     with Server() as server:
         app = App(server, spool, tmp_path)
-        app.run("begin(); assert shipper.stop(20).delivered")
+        app.run("begin(); assert shipper.stop(60).delivered")
         app.wait_for(*(f"event {n}" for n in range(20)))
         app.wait_for_end()

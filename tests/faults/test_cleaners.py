@@ -120,7 +120,7 @@ def test_a_dead_letter_finds_its_folder_again(spool: Path, tmp_path: Path) -> No
                 app.write("""
 begin()
 log.info("first")
-assert shipper.flush(30)
+assert shipper.flush(60)
 while os.path.exists(os.path.join(os.environ["TEST_SPOOL"], "ready")):
     time.sleep(0.01)
 log.info("refused")

@@ -94,7 +94,7 @@ def test_a_daemon_that_logs_nothing_keeps_one_shipper_process(app: App) -> None:
         f"""exec "$0" {app.write('''
 begin()
 log.info("before")
-assert shipper.flush(20)
+assert shipper.flush(60)
 os.closerange(3, 4096)
 time.sleep(60)
 ''')}""",

@@ -33,7 +33,7 @@ def wake_ups(pid: int) -> int:
 
 
 def test_an_idle_process_wakes_about_once_a_second(app: App) -> None:
-    script = app.write("begin(); log.info('x'); assert shipper.flush(20); print('idle', flush=True); sys.stdin.read()")
+    script = app.write("begin(); log.info('x'); assert shipper.flush(60); print('idle', flush=True); sys.stdin.read()")
     with app.running(sys.executable, str(script), stdin=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "idle\n"
@@ -49,7 +49,7 @@ def test_an_idle_process_wakes_about_once_a_second(app: App) -> None:
 
 def test_while_nothing_happens_the_status_stays_young(app: App) -> None:
     app.run("""
-        begin(); log.info('x'); assert shipper.flush(20)
+        begin(); log.info('x'); assert shipper.flush(60)
         for _ in range(10):
             time.sleep(0.5)
             age = time.time() - shipper.status().updated
@@ -60,7 +60,7 @@ def test_while_nothing_happens_the_status_stays_young(app: App) -> None:
 
 def test_an_idle_process_delivers_a_new_event_at_once(app: App) -> None:
     done = app.run("""
-        begin(); log.info('first'); assert shipper.flush(20)
+        begin(); log.info('first'); assert shipper.flush(60)
         took = []
         for n in range(5):
             time.sleep(1.2)
@@ -79,7 +79,7 @@ def test_an_idle_process_delivers_a_new_event_at_once(app: App) -> None:
 def test_a_flush_needs_no_file_of_progress(app: App, damage: str) -> None:
     """`status.json` says the same, a moment later."""
     done = app.run(f"""
-        begin(); log.info('first'); assert shipper.flush(20)
+        begin(); log.info('first'); assert shipper.flush(60)
         path = os.path.join(os.environ["TEST_SPOOL"], "progress")
         {damage}
         for n in range(3):
@@ -96,7 +96,7 @@ def test_after_a_flush_the_status_has_what_was_flushed(app: App) -> None:
         begin()
         for n in range(40):
             log.info("event %d", n)
-            assert shipper.flush(20)
+            assert shipper.flush(60)
             status = shipper.status()
             if (status.journaled, status.backends[0].delivered, status.left) != (n + 1, n + 1, 0): print(n, status)
         print(shipper.stop(5).left)
@@ -112,7 +112,7 @@ def test_a_flush_is_true_only_after_delivery_also_when_the_process_is_replaced(a
         for n in range(6):
             log.info("event %d", n)
             if n % 2: os.kill(shipper.status().pid or 0, signal.SIGKILL) if shipper.status().pid else None
-            assert shipper.flush(30)
+            assert shipper.flush(60)
             print(n)
         shipper.stop(5)
     """,
@@ -146,7 +146,7 @@ def test_many_processes_flush_at_the_same_time(app: App) -> None:
 
 
 def test_a_signal_ends_an_idle_process_at_once(app: App) -> None:
-    script = app.write("begin(grace=0.1); log.info('x'); assert shipper.flush(20); sys.stdin.read()")
+    script = app.write("begin(grace=0.1); log.info('x'); assert shipper.flush(60); sys.stdin.read()")
     with app.running(sys.executable, str(script), stdin=True):
         pid = app.wait_for_shipper()
         app.wait_for("x")

@@ -184,7 +184,7 @@ def test_a_segment_of_an_older_release_that_is_above_the_quota_is_given_up(spool
         app = App(server, spool, tmp_path)
         app.run("""
             begin(spooling=shipper.Spooling(quota=32768, segment=8192))
-            log.info("new"); assert shipper.stop(10).flushed
+            log.info("new"); assert shipper.stop(60).flushed
         """)
         app.wait_for("new")
         app.wait_for_end()

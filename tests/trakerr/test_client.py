@@ -720,7 +720,7 @@ def test_a_key_is_put_in_at_sending_and_is_in_no_file(service: Service, spool: P
     client.log({}, exc_info=False)
     client.send_event_async(other)
 
-    assert [event["apiKey"] for event in service.delivered()] == ["very-secret-key", "other-secret-key"]
+    assert {event["apiKey"] for event in service.delivered()} == {"very-secret-key", "other-secret-key"}
     files = list(contents(spool))
     assert files
     assert not [content for content in files if b"secret-key" in content]
@@ -732,7 +732,7 @@ def test_a_client_s_key_can_be_changed(service: Service) -> None:
     client.api_key = "two"
     client.log({}, exc_info=False)
 
-    assert [event["apiKey"] for event in service.delivered()] == ["one", "two"]
+    assert {event["apiKey"] for event in service.delivered()} == {"one", "two"}
 
 
 def test_an_empty_key_is_sent_as_it_is(service: Service) -> None:

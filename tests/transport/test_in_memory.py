@@ -23,7 +23,7 @@ def app(spool: Path, tmp_path: Path) -> Iterator[App]:
 
 STOPPED = """
 begin(overflow=1 << 20)
-log.info("first"); assert shipper.flush(10)
+log.info("first"); assert shipper.flush(60)
 pid = shipper.status().pid
 os.kill(pid, signal.SIGSTOP)
 while open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "T":
@@ -38,7 +38,7 @@ def test_events_in_the_pipe_are_counted(app: App) -> None:
         for n in range(100): log.info("event %d", n)
         print(shipper.status().in_memory)
         os.kill(pid, signal.SIGCONT)
-        assert shipper.flush(20)
+        assert shipper.flush(60)
         print(shipper.status().in_memory)
         shipper.stop(5)
     """)
@@ -56,7 +56,7 @@ def test_events_in_an_overflow_are_counted_and_those_that_were_dropped_are_not(a
         dropped = sum(sum(levels.values()) for levels in shipper.application.api.current().queue.drops.values())
         print(status.in_memory + dropped, dropped > 0)
         os.kill(pid, signal.SIGCONT)
-        assert shipper.flush(20)
+        assert shipper.flush(60)
         print(shipper.status().in_memory)
         shipper.stop(5)
     """)
@@ -76,7 +76,7 @@ def test_events_of_several_processes_are_counted_and_those_of_killed_ones_too(ap
             os.wait()
         print(shipper.status().in_memory)
         os.kill(pid, signal.SIGCONT)
-        assert shipper.flush(20)
+        assert shipper.flush(60)
         deadline = time.monotonic() + 20
         while shipper.status().in_memory and time.monotonic() < deadline: time.sleep(0.05)
         status = shipper.status()
