@@ -4,10 +4,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
-from .application import interpreter
 from .application.api import flush, running, start, status, stop
-from .application.handler import QueueHandler
-from .application.surroundings import bind, bound, unbind
+from .application.capture.handler import QueueHandler
+from .application.capture.surroundings import bind, bound, unbind
+from .application.supervision import interpreter
 from .backends.jkool import JKool
 from .backends.protocol import AppContext, Backend, HttpBackend
 from .backends.trakerr import Trakerr

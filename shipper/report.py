@@ -1,7 +1,7 @@
 """How an app's shipper does: read from its spool by any process of the same user, also when no shipper process runs.
 
-The source is `status.json`, which the shipper process writes (`process/status_writer.py`), then the lock file, the
-cursors' files and the sizes of the segments. A file that is missing or damaged, or was written by another release,
+The source is `status.json`, which the shipper process writes (`process/status/status_writer.py`), then the lock file,
+the cursors' files and the sizes of the segments. A file that is missing or damaged, or was written by another release,
 leaves zeros; nothing here raises because of what is in a file.
 """
 

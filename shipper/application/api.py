@@ -14,10 +14,10 @@ from ..config.environment import UnconfiguredError, names_variables, resolve, re
 from ..config.limits import Batching, Retry, Spooling
 from ..errors import ConfigurationError, suggest_keywords
 from ..event.redact import Redact
+from .capture.pipeline import BeforeSend, Callbacks, Context
 from .diversion import current_diversion, end_diversion, switch_off
 from .joining import with_joined
 from .lifecycle import current, lock, replace_app, take_app
-from .pipeline import BeforeSend, Callbacks, Context
 from .stderr import warn_on_stderr
 
 if TYPE_CHECKING:
@@ -147,10 +147,10 @@ def start(
 
 def _ship_uncaught(wanted: bool) -> None:
     if wanted:
-        from .uncaught import hooks  # few applications want it
+        from .capture.uncaught import hooks  # few applications want it
 
         hooks.install()
-    elif (module := sys.modules.get("shipper.application.uncaught")) is not None:
+    elif (module := sys.modules.get("shipper.application.capture.uncaught")) is not None:
         module.hooks.uninstall()
 
 

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 
-from .handler import LocklessHandler, QueueHandler
+from .capture.handler import LocklessHandler, QueueHandler
 from .stderr import warn_on_stderr
 
 

@@ -7,10 +7,10 @@ import logging
 from ..backends.jkool import JKool
 from ..backends.trakerr import Trakerr
 from ..event.model import Event
-from .handler import QueueHandler, claim
+from .capture.handler import QueueHandler, claim
+from .capture.pipeline import Pipeline, active
 from .joining import join
 from .lifecycle import current
-from .pipeline import Pipeline, active
 
 
 class ClientBinding:

@@ -16,7 +16,7 @@ from ..event.model import EventId
 from ..event.redact import Redact
 from ..transport.drops import Drops, level_name
 from .attachment import Attachment
-from .pipeline import Callbacks, Pipeline, set_pipeline
+from .capture.pipeline import Callbacks, Pipeline, set_pipeline
 
 Keep = Callable[[EventId, bytes], None]
 NAME = "diverted"

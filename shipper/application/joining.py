@@ -10,9 +10,9 @@ from .._support.hashing import sha256_hex
 from ..config.environment import resolve, resolve_enabled
 from ..config.settings import Settings, identity
 from ..config.state_folder import default_folder
+from .capture.pipeline import Callbacks
 from .diversion import current_diversion, switch_off
 from .lifecycle import current, lock, replace_app
-from .pipeline import Callbacks
 
 _joined: list[Any] = []  # in this process, also before an app ran, and after it was stopped
 

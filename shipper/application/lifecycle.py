@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from .._support import unpatched
 from ..config.settings import Settings
 from ..spool.owner import set_owner
-from .exit import ExitFlush
-from .interpreter import find_interpreter
-from .pipeline import Callbacks, Pipeline, set_pipeline
-from .uwsgi import call_in_first_worker
+from .capture.pipeline import Callbacks, Pipeline, set_pipeline
+from .supervision.exit import ExitFlush
+from .supervision.interpreter import find_interpreter
+from .supervision.uwsgi import call_in_first_worker
 
 if TYPE_CHECKING:
     from .runtime import App

@@ -25,11 +25,11 @@ from ..spool.layout import Spool
 from ..spool.lock import claim
 from ..transport.producer import Producer
 from .attachment import Attachment
-from .flush_wait import FlushWait
-from .pipeline import Pipeline
+from .capture.pipeline import Pipeline
 from .server_loggers import ServerLoggers
 from .stderr import warn_once_on_stderr
-from .supervisor import Supervisor
+from .supervision.flush_wait import FlushWait
+from .supervision.supervisor import Supervisor
 
 NO_PYTHON_SECONDS = 1.5  # that a flush waits for a missing interpreter to come back: the start is retried meanwhile
 

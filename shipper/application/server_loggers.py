@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from .attachment import is_reached
-from .handler import QueueHandler
+from .capture.handler import QueueHandler
 
 SERVERS = (
     "gunicorn.error", "uvicorn", "uvicorn.error", "hypercorn.error", "_granian", "daphne", "waitress",

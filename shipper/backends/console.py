@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from ..errors import ConfigurationError, DeliveryError, RetryableError
 from ..event.model import Event
 from . import validators
-from .json_body import readable
 from .protocol import AppContext
-from .source_lines import exception_text
+from .wire.json_body import readable
+from .wire.source_lines import exception_text
 
 
 @dataclass

@@ -14,9 +14,11 @@ from .._support.lazy_pattern import LazyPattern
 from .._version import __version__
 from ..errors import ConfigurationError, DeliveryError, UnauthorisedError, suggest_keywords
 from ..event.model import TRACE_ID, Event
-from . import json_body, validators
+from . import validators
 from .http_settings import HttpSettings
-from .jkool_event import (
+from .protocol import AppContext, HttpResponse
+from .wire import json_body
+from .wire.jkool_event import (  # fmt: skip
     DATE,
     EVENT_FIELDS,
     FIELDS,
@@ -27,9 +29,8 @@ from .jkool_event import (
     renamed,
     severity,
     tagged,
-)  # fmt: skip
-from .protocol import AppContext, HttpResponse
-from .source_lines import exception_text
+)
+from .wire.source_lines import exception_text
 
 _ACCESS_RESPONSE = LazyPattern(r"\s*(<\?xml[^>]*>\s*)?<access-resp\b", re.IGNORECASE)
 _SUCCESS = LazyPattern(r"<success>([^<]*)</success>", re.IGNORECASE)

@@ -11,10 +11,11 @@ from typing import Any
 from .._version import __version__
 from ..errors import ConfigurationError, DeliveryError, suggest_keywords
 from ..event.model import TRACE_ID, Event
-from . import json_body, validators
+from . import validators
 from .http_settings import HttpSettings
 from .protocol import AppContext, HttpResponse
-from .trakerr_event import (
+from .wire import json_body
+from .wire.trakerr_event import (  # fmt: skip
     FIELDS,
     SLOT_NAMES,
     SLOTS,
@@ -26,7 +27,7 @@ from .trakerr_event import (
     spelled,
     stacktrace,
     with_extras,
-)  # fmt: skip
+)
 
 _NO_VALUES: dict[str, Any] = dict.fromkeys(FIELDS)
 

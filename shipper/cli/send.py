@@ -96,7 +96,7 @@ def _event(given: argparse.Namespace) -> Event:
     """OSError when the traceback cannot be read."""
     import logging
 
-    from ..application.record import from_record
+    from ..application.capture.record import from_record
     from ..event.sanitize import sanitize
     from .starting import level_from
 

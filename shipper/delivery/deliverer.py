@@ -25,7 +25,7 @@ from ..errors import RetryableError, UnauthorisedError
 from ..journal.cursor import Cursor
 from .batcher import Batcher
 from .checkpoint import Checkpoint, Progress
-from .dead_letters import DeadLetters
+from .dead.letters import DeadLetters
 from .dispatcher import Backend, Dispatcher
 from .failures import Failures
 from .health import Health

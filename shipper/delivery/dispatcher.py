@@ -24,7 +24,7 @@ from ..event.model import Event
 from ..event.truncate import cut
 from ..journal.entry import DEAD, DELIVERED, FILTERED, REFUSED_BY_RECEIVER, Entry
 from .concurrency import Concurrency
-from .dead_letters import DeadLetters
+from .dead.letters import DeadLetters
 from .failures import Failures, dominant_failure
 from .latency import Latency
 from .refusals import BadEventError, Blame, RefusesAllError

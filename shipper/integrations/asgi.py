@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ..application.surroundings import bound
+from ..application.capture.surroundings import bound
 from .request import request_id, route_of, was_logged
 
 Message = MutableMapping[str, Any]

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import start
-from ..application.surroundings import bind, unbind
+from ..application.capture.surroundings import bind, unbind
 
 FIELDS = ("task_name", "task_id", "task_retries")
 

@@ -22,7 +22,7 @@ from django.apps import AppConfig
 from django.conf import settings
 
 from .. import start
-from ..application.surroundings import bind, bound
+from ..application.capture.surroundings import bind, bound
 from .request import request_id
 
 

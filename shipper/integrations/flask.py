@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..application.surroundings import bind, unbind
+from ..application.capture.surroundings import bind, unbind
 from .request import request_id
 
 FIELDS = ("request_id", "method", "path", "endpoint")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from ..application.handler import QueueHandler
+from ..application.capture.handler import QueueHandler
 
 _handler = QueueHandler()
 

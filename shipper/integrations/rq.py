@@ -12,7 +12,7 @@ from typing import Any
 from rq import Worker
 
 from .. import start
-from ..application.surroundings import bound
+from ..application.capture.surroundings import bound
 
 
 class ShipperWorker(Worker):  # type: ignore[misc] # RQ has no types

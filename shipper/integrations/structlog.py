@@ -13,7 +13,7 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any
 
-from ..application.handler import QueueHandler
+from ..application.capture.handler import QueueHandler
 
 _LEVELS = {
     "critical": 50, "fatal": 50, "exception": 40, "error": 40, "warning": 30, "warn": 30, "info": 20, "debug": 10,

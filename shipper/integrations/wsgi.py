@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from ..application.surroundings import bound
+from ..application.capture.surroundings import bound
 from .request import request_id, was_logged
 
 Environ = dict[str, Any]

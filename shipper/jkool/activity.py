@@ -11,7 +11,7 @@ from contextvars import Token
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from ..application.handler import QueueHandler
+from ..application.capture.handler import QueueHandler
 from ..backends import validators
 from .log import Logger, log
 from .metrics import now, spelled

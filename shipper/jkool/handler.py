@@ -7,8 +7,8 @@ import logging
 import os
 from typing import Any
 
+from ..application.capture.handler import LocklessHandler
 from ..application.client import ClientBinding, ClientHandler
-from ..application.handler import LocklessHandler
 from ..backends import validators
 from ..backends.jkool import JKool
 from ..config.settings import identity

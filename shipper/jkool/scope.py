@@ -7,7 +7,7 @@ import threading
 import uuid
 from contextvars import ContextVar, Token
 
-from ..application.handler import add_enricher
+from ..application.capture.handler import add_enricher
 from ..event.model import Event
 from ..event.sanitize import sanitize
 from .metrics import spelled

@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 
-from ..backends.jkool_event import fqn_problem
+from ..backends.wire.jkool_event import fqn_problem
 
 MAX_WARNINGS = 1000
 """Different ones, per process."""

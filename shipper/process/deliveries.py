@@ -21,12 +21,12 @@ from ..spool.joined import pending_joins
 from ..spool.layout import Spool
 from ..spool.progress import ProgressWriter
 from ..transport.orphans import is_writer_gone
-from .crashes import Crashes
+from .status.crashes import Crashes
 from .threads import Threads
 
 if TYPE_CHECKING:
     from ..delivery.deliverer import Deliverer
-    from .host import LoadSampler
+    from .system.host import LoadSampler
 
 _ALL = 1_000_000  # stretches of the journal: it is followed to its end
 
@@ -113,7 +113,7 @@ class Deliveries:
         """Open the backends and start delivering."""
         # Only now: intake is at work while requests is imported, the largest of our imports.
         from ..backends.protocol import AppContext
-        from .host import LoadSampler, host_address, host_name
+        from .system.host import LoadSampler, host_address, host_name
 
         settings = self.settings
         self.load = LoadSampler()
@@ -127,7 +127,7 @@ class Deliveries:
         from ..backends.exporter import described
         from ..backends.http.sender import Sender
         from ..delivery.crash_guard import CrashGuard, Encoder
-        from ..delivery.dead_letters import DeadLetters
+        from ..delivery.dead.letters import DeadLetters
         from ..delivery.deliverer import Deliverer
 
         settings, spool = self.settings, self._spool

@@ -8,10 +8,10 @@ import os
 import time
 
 from ..transport.orphans import count_events, write_orphan
-from . import log
 from .housekeeping import Housekeeping
+from .ingest.quota import QuotaReachedError
 from .parts import Parts
-from .quota import QuotaReachedError
+from .system import log
 from .threads import Threads
 
 END_SECONDS = 3.0  # that requests under way get to end

@@ -7,10 +7,10 @@ import logging
 import os
 import time
 
-from . import log
+from .ingest.upkeep import SpoolLostError
 from .parts import Parts
+from .system import log
 from .threads import EXIT_FAILED
-from .upkeep import SpoolLostError
 
 HOUSEKEEPING_SECONDS = 1.0
 RETENTION_SECONDS = 10.0  # between two looks at the segments while nothing happens

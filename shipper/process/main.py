@@ -18,13 +18,13 @@ from ..config.settings import Settings
 from ..journal.writer import Writer, drain_pipe
 from ..spool.layout import Spool
 from ..transport.pipe import grow_pipe
-from . import log
-from .crashes import Crashes
-from .inherited_stderr import InheritedStderr
-from .lock_file import LockFile
 from .service import Service
+from .status.crashes import Crashes
+from .system import log
+from .system.inherited_stderr import InheritedStderr
+from .system.lock_file import LockFile
+from .system.title import set_title
 from .threads import EXIT_FAILED
-from .title import set_title
 
 SWITCH_SECONDS = 0.001  # intake must not wait long for its turn: the pipe holds 1 MiB
 

@@ -11,17 +11,17 @@ from ..journal.writer import Writer
 from ..spool.layout import Spool
 from ..spool.progress import ProgressWriter
 from ..transport.frame import MAX_FRAME
-from .appender import Appender
-from .crashes import Crashes
 from .deliveries import Deliveries
-from .flushes import Flushes
-from .intake import Intake
-from .lock_file import LockFile
-from .quota import Quota
-from .recovery import Recovery
-from .retention import Retention
-from .status_writer import StatusWriter
-from .upkeep import Upkeep
+from .ingest.appender import Appender
+from .ingest.intake import Intake
+from .ingest.quota import Quota
+from .ingest.recovery import Recovery
+from .ingest.retention import Retention
+from .ingest.upkeep import Upkeep
+from .status.crashes import Crashes
+from .status.flushes import Flushes
+from .status.status_writer import StatusWriter
+from .system.lock_file import LockFile
 from .waker import Waker
 
 

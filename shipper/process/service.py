@@ -15,14 +15,14 @@ import time
 from types import FrameType
 
 from ..config.settings import Settings
-from . import log
-from .crashes import Crashes
 from .drain import Drain
 from .ending import Ending
 from .housekeeping import Housekeeping
-from .inherited_stderr import InheritedStderr
-from .lock_file import LockFile
 from .parts import make_parts
+from .status.crashes import Crashes
+from .system import log
+from .system.inherited_stderr import InheritedStderr
+from .system.lock_file import LockFile
 from .threads import Threads, block_fatal_signals
 from .waker import Waker, poll
 

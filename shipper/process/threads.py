@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from .crashes import Crashes
+from .status.crashes import Crashes
 
 EXIT_FAILED = 70  # status of a process that ends because of an unexpected error
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..application import api, lifecycle
+from ..application.capture.pipeline import active
 from ..application.client import ClientBinding
-from ..application.pipeline import active
 from ..application.stderr import warn_on_stderr
 from ..backends.protocol import AppContext
 from ..backends.trakerr import Trakerr
-from ..backends.trakerr_event import FIELDS, level_word
 from ..backends.validators import MOST_IN_FLIGHT
+from ..backends.wire.trakerr_event import FIELDS, level_word
 from ..config.settings import identity
 from ..event.codec import unpack
 from ..event.model import Event, EventId

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterable
 from typing import Any, overload
 
-from ..backends.trakerr_event import environment
+from ..backends.wire.trakerr_event import environment
 from .arguments import list_tags
 
 

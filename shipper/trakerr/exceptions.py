@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Union
 
-from ..backends.trakerr_event import relative
+from ..backends.wire.trakerr_event import relative
 from ..event.exceptions import ExceptionInfo, capture_exceptions
 from .models import InnerStackTrace, Stacktrace, StackTraceLine, StackTraceLines
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from ..application.capture.handler import LocklessHandler
 from ..application.client import ClientBinding, ClientHandler
-from ..application.handler import LocklessHandler
 from .client import TrakerrClient
 
 

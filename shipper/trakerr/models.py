@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, overload
 
-from ..backends.trakerr_event import FIELDS, LEVELS, level_word
+from ..backends.wire.trakerr_event import FIELDS, LEVELS, level_word
 from ..event.library_types import is_a
 from ..event.sanitize import json_key
 

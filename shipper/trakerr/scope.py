@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 
-from ..application.handler import add_enricher
+from ..application.capture.handler import add_enricher
 from ..event.model import Event
 
 _current: ContextVar[Mapping[str, str]] = ContextVar("shipper_trakerr_context")

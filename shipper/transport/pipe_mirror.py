@@ -6,8 +6,8 @@ what the shipper process had not read is gone. The next start finds it here.
 How likely: as likely as such a kill, at each of which some milliseconds of events are in the pipe; many more when the
 shipper process is slow or stopped. It does not help when /dev/shm ends together with the container.
 Costs: 0.1 µs a frame; 68 KiB of shared memory a process, up to 2 MiB while the pipe is full; this module,
-`orphans.OrphanedMirror` and `process/recovery.py`. It meets the overflow (what is drained from there is noted here) and
-the account (which knows what is in the journal already).
+`orphans.OrphanedMirror` and `process/ingest/recovery.py`. It meets the overflow (what is drained from there is noted
+here) and the account (which knows what is in the journal already).
 
 Invariants
 * Whatever this process wrote and the pipe still holds is here, unless memory is short.

@@ -16,7 +16,7 @@ import pytest
 
 import shipper
 from shipper import ConfigurationError, Event, Trakerr
-from shipper.application.handler import QueueHandler
+from shipper.application.capture.handler import QueueHandler
 from shipper.application.lifecycle import current
 from shipper.spool.layout import Spool
 

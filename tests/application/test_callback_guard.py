@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from shipper.application.callback_guard import CallbackGuard, CircuitOpen
+from shipper.application.capture.callback_guard import CallbackGuard, CircuitOpen
 
 from ..support.waiting import PATIENCE
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from shipper.application.container import ends_with_this_process
+from shipper.application.supervision.container import ends_with_this_process
 
 from ..support.apps import App
 from ..support.needs import need

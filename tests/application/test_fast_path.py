@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shipper.application.fast_path import FastPathUnavailable, build_fast_packer
-from shipper.application.record import from_record
+from shipper.application.capture.fast_path import FastPathUnavailable, build_fast_packer
+from shipper.application.capture.record import from_record
 from shipper.event.codec import unpack
 from shipper.event.model import MAX_EVENT
 from shipper.event.redact import Redact, Redactor
@@ -163,7 +163,7 @@ plain = logging.LogRecord.getMessage
 logging.LogRecord.getMessage = functools.wraps(plain)(lambda record: record.msg.format(*record.args))
 from shipper.event.codec import unpack
 from shipper.event.redact import Redact, Redactor
-from shipper.application.fast_path import build_fast_packer
+from shipper.application.capture.fast_path import build_fast_packer
 record = logging.LogRecord("shop", 20, "/a.py", 1, "order {}", (17,), None, "f")
 print(unpack(build_fast_packer(Redactor(Redact()))(record)).message)
 """

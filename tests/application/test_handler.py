@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from shipper.application.handler import SHIPPED, QueueHandler
-from shipper.application.pipeline import Callbacks, Pipeline, active, set_pipeline
+from shipper.application.capture.handler import SHIPPED, QueueHandler
+from shipper.application.capture.pipeline import Callbacks, Pipeline, active, set_pipeline
 from shipper.event.codec import unpack
 from shipper.event.model import Event, EventId
 from shipper.event.redact import Redact

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.application.record import from_record
+from shipper.application.capture.record import from_record
 from shipper.event.codec import unpack
 from shipper.event.model import MAX_EVENT, Event
 from shipper.event.truncate import pack

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shipper.application.handler import QueueHandler
+from shipper.application.capture.handler import QueueHandler
 from shipper.application.server_loggers import ServerLoggers
 
 

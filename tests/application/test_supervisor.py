@@ -14,10 +14,10 @@ from time import monotonic
 import pytest
 
 from shipper import Trakerr
-from shipper.application.exit_watcher import CHECK_SECONDS, ProcessExitWatcher
-from shipper.application.interpreter import find_interpreter
-from shipper.application.launcher import is_shipper_process
-from shipper.application.supervisor import (
+from shipper.application.supervision.exit_watcher import CHECK_SECONDS, ProcessExitWatcher
+from shipper.application.supervision.interpreter import find_interpreter
+from shipper.application.supervision.launcher import is_shipper_process
+from shipper.application.supervision.supervisor import (
     CRASH_LOOP_PAUSE_SECONDS,
     CRASH_LOOP_STARTS,
     QUICK_EXIT_SECONDS,
@@ -123,7 +123,7 @@ def test_nobody_is_started_while_somebody_holds_the_lock(place: Spool, lock: int
 
 
 def test_a_forked_child_does_not_keep_the_lock_of_a_process_that_is_gone(place: Spool) -> None:
-    from shipper.application import supervisor
+    from shipper.application.supervision import supervisor
 
     descriptor = open_file(place.lock, os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)

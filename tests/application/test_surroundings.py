@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import shipper
-from shipper.application.fast_path import build_fast_packer
-from shipper.application.record import from_record
-from shipper.application.surroundings import bound_fields, current_span, surroundings
+from shipper.application.capture.fast_path import build_fast_packer
+from shipper.application.capture.record import from_record
+from shipper.application.capture.surroundings import bound_fields, current_span, surroundings
 from shipper.backends.jkool import JKool
 from shipper.backends.protocol import AppContext
 from shipper.backends.trakerr import Trakerr

@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipper._version import __version__
-from shipper.application.record import from_record
+from shipper.application.capture.record import from_record
 from shipper.backends.http.sender import Sender
 from shipper.backends.jkool import JKool
-from shipper.backends.jkool_event import FIELDS, as_property, fqn_problem, severity
 from shipper.backends.protocol import AppContext, HttpBackend, HttpResponse
+from shipper.backends.wire.jkool_event import FIELDS, as_property, fqn_problem, severity
 from shipper.errors import ConfigurationError, UnauthorisedError
 from shipper.event.exceptions import ExceptionInfo, Frame
 from shipper.event.model import Event, EventId

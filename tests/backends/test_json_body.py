@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shipper.backends import jkool, jkool_event, trakerr, trakerr_event
+from shipper.backends import jkool, trakerr
 from shipper.backends.jkool import JKool
-from shipper.backends.json_body import ENQUOTE, json_text, split_at
 from shipper.backends.protocol import AppContext
 from shipper.backends.trakerr import Trakerr
+from shipper.backends.wire import jkool_event, trakerr_event
+from shipper.backends.wire.json_body import ENQUOTE, json_text, split_at
 from shipper.event.codec import unpack
 from shipper.event.exceptions import ExceptionInfo, Frame
 from shipper.event.model import Event, EventId

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipper._version import __version__
-from shipper.application.record import from_record
+from shipper.application.capture.record import from_record
 from shipper.backends.http.sender import Sender
 from shipper.backends.protocol import AppContext, HttpBackend, HttpResponse
 from shipper.backends.trakerr import Trakerr
-from shipper.backends.trakerr_event import FIELDS, SLOTS, custom_data, level_word, log_level, relative, with_extras
+from shipper.backends.wire.trakerr_event import FIELDS, SLOTS, custom_data, level_word, log_level, relative, with_extras
 from shipper.errors import ConfigurationError
 from shipper.event.exceptions import ExceptionInfo, Frame
 from shipper.event.model import Event, EventId

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from shipper.application.record import from_record
+from shipper.application.capture.record import from_record
 from shipper.event.truncate import pack
 from shipper.journal.segments import segment_path
 from shipper.spool.layout import Spool

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from shipper.delivery.dead_letter_store import DeadLettersError, DeadLetterStore, backends_with_letters
-from shipper.delivery.dead_letters import DeadLetters
+from shipper.delivery.dead.letters import DeadLetters
+from shipper.delivery.dead.store import DeadLettersError, DeadLetterStore, backends_with_letters
 from shipper.errors import RejectedError
 from shipper.event.codec import unpack
 from shipper.event.exceptions import capture_exceptions

@@ -18,7 +18,7 @@ from shipper.backends.memory import Memory
 from shipper.config.limits import Batching, Retry
 from shipper.delivery.checkpoint import MAX_UNSAVED_SECONDS
 from shipper.delivery.concurrency import Concurrency
-from shipper.delivery.dead_letters import DeadLetters
+from shipper.delivery.dead.letters import DeadLetters
 from shipper.delivery.deliverer import Deliverer
 from shipper.delivery.failures import POISON_ACCEPTED, POISON_ATTEMPTS
 from shipper.errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.application.record import from_record
+from shipper.application.capture.record import from_record
 from shipper.errors import UndecodableError
 from shipper.event.codec import ORIGINAL_ID, sanitize_event, unpack
 from shipper.event.model import MAX_EVENT, Event, EventId

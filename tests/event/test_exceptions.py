@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shipper.application.record import from_record
+from shipper.application.capture.record import from_record
 from shipper.event.codec import unpack
 from shipper.event.exceptions import MAX_EXCEPTIONS, MAX_FRAMES, ExceptionInfo, Frame, capture_exceptions
 from shipper.event.truncate import pack

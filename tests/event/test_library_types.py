@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from shipper.application.record import from_record
+from shipper.application.capture.record import from_record
 from shipper.event.library_types import find_adapter
 from shipper.event.sanitize import sanitize
 from shipper.jkool.metrics import spelled

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shipper.application.record import from_record
+from shipper.application.capture.record import from_record
 from shipper.event.codec import unpack
 from shipper.event.exceptions import ExceptionInfo
 from shipper.event.model import MAX_EVENT, Event

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.application.record import from_record
+from shipper.application.capture.record import from_record
 from shipper.event.model import MAX_EVENT
 from shipper.event.sanitize import MAX_DEPTH, MAX_ITEMS, is_flat, is_plain, sanitize
 

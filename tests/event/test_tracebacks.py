@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from shipper.application.record import from_record
+from shipper.application.capture.record import from_record
 from shipper.event.exceptions import ExceptionInfo, Frame, capture_exceptions
 from shipper.event.tracebacks import traceback_text
 

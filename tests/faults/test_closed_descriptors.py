@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shipper.application.exit_watcher import ProcessExitWatcher
+from shipper.application.supervision.exit_watcher import ProcessExitWatcher
 
 from ..support.apps import App, shippers_of
 from ..support.forks import in_a_child

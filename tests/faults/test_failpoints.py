@@ -38,8 +38,8 @@ POINTS = [
     Failpoint("before a cursor is written", "shipper.journal.cursor_files:write_atomically", where="trakerr.json"),
     Failpoint("before a cursor is replaced", "os:replace", where="trakerr.json"),
     Failpoint("after a cursor was replaced", "os:replace", "after", where="trakerr.json"),
-    Failpoint("before a dead letter", "shipper.delivery.dead_letters:DeadLetters.write"),
-    Failpoint("after a dead letter", "shipper.delivery.dead_letters:DeadLetters.write", "after"),
+    Failpoint("before a dead letter", "shipper.delivery.dead.letters:DeadLetters.write"),
+    Failpoint("after a dead letter", "shipper.delivery.dead.letters:DeadLetters.write", "after"),
     Failpoint("before a segment is deleted", "os:unlink", where=".seg"),
     Failpoint("after a segment was deleted", "os:unlink", "after", where=".seg"),
     Failpoint("before the ledger is replaced", "os:replace", where="ledger.json"),
@@ -63,7 +63,7 @@ ADOPTING = [
     Failpoint("after an overflow was removed", "shipper.transport.orphans:OrphanedOverflow.remove", "after"),
 ]
 RECOVERING = [
-    Failpoint("before trails are looked for", "shipper.process.recovery:Recovery.begin"),
+    Failpoint("before trails are looked for", "shipper.process.ingest.recovery:Recovery.begin"),
     Failpoint("before what the pipe lost is put back", "shipper.journal.writer:Writer.append"),
     Failpoint("after what the pipe lost was put back", "shipper.journal.writer:Writer.append", "after"),
     Failpoint("before a trail is removed", "shipper.transport.orphans:OrphanedMirror.remove"),

@@ -56,9 +56,9 @@ def test_a_hook_that_sleeps_holds_up_its_own_thread_alone(scene: Scene) -> None:
 
 SLOW_HOOK = """
     import json, logging, os, sys, threading, time
-    import shipper.application.callback_guard
+    import shipper.application.capture.callback_guard
 
-    shipper.application.callback_guard.PAUSE_FACTOR = 3.0  # times 1.2 s, and not ten times
+    shipper.application.capture.callback_guard.PAUSE_FACTOR = 3.0  # times 1.2 s, and not ten times
     url, spool = sys.argv[1:]
     log = logging.getLogger("slow")
     log.propagate = False

@@ -262,4 +262,4 @@ def test_loguru_s_bound_values_stay_typed_and_the_exception_structured(shipped: 
 
 def test_the_pipeline_is_the_tests_own() -> None:
     assert current() is None
-    assert shipper.application.pipeline.active.pipeline is None
+    assert shipper.application.capture.pipeline.active.pipeline is None

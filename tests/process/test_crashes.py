@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shipper.process import log
-from shipper.process.crashes import LOOP, QUICK_SECONDS, Crashes
+from shipper.process.status.crashes import LOOP, QUICK_SECONDS, Crashes
+from shipper.process.system import log
 from shipper.report import read_status
 from shipper.spool.files import write_atomically
 from shipper.spool.layout import Spool

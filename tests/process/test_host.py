@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-from shipper.process.host import MAX_DISTANCE_SECONDS, MAX_SAMPLES, LoadSampler, host_address, host_name
+from shipper.process.system.host import MAX_DISTANCE_SECONDS, MAX_SAMPLES, LoadSampler, host_address, host_name
 
 
 def test_an_event_gets_the_sample_nearest_to_its_time() -> None:

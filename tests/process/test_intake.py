@@ -17,9 +17,9 @@ import pytest
 from shipper.journal.reader import Reader
 from shipper.journal.segments import Position, segment_path, segments
 from shipper.journal.writer import Writer
-from shipper.process.appender import Appender
-from shipper.process.intake import Intake
-from shipper.process.quota import Quota
+from shipper.process.ingest.appender import Appender
+from shipper.process.ingest.intake import Intake
+from shipper.process.ingest.quota import Quota
 from shipper.transport import frame
 from shipper.transport.overflow import Overflow
 from shipper.transport.pipe import grow_pipe
@@ -217,8 +217,8 @@ def test_segments_begin_at_frame_borders_under_the_load_of_several_processes(pla
 
 INTAKE = """
 import os, sys
-from shipper.process.appender import Appender
-from shipper.process.intake import Intake
+from shipper.process.ingest.appender import Appender
+from shipper.process.ingest.intake import Intake
 from shipper.journal.writer import Writer
 from shipper.transport.pipe import grow_pipe
 queue, journal, overflow = sys.argv[1:]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from shipper.process import log
+from shipper.process.system import log
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shipper.process.loss_times import LossTimes
+from shipper.process.status.loss_times import LossTimes
 
 
 def test_a_loss_has_the_time_at_which_its_counter_grew() -> None:

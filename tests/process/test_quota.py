@@ -11,8 +11,8 @@ import pytest
 
 from shipper.journal.segments import segment_size, segments, size_on_disk
 from shipper.journal.writer import Writer
-from shipper.process.appender import Appender
-from shipper.process.quota import Quota, QuotaReachedError
+from shipper.process.ingest.appender import Appender
+from shipper.process.ingest.quota import Quota, QuotaReachedError
 from shipper.transport import frame
 from shipper.transport.pipe import grow_pipe
 

@@ -16,9 +16,9 @@ from shipper.journal.account import Account
 from shipper.journal.reader import Reader
 from shipper.journal.segments import Position
 from shipper.journal.writer import Writer
-from shipper.process.appender import Appender
-from shipper.process.intake import Intake
-from shipper.process.recovery import Recovery
+from shipper.process.ingest.appender import Appender
+from shipper.process.ingest.intake import Intake
+from shipper.process.ingest.recovery import Recovery
 from shipper.transport import frame
 from shipper.transport.pipe import grow_pipe
 from shipper.transport.queue import RecordQueue

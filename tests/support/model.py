@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from shipper.config.limits import Batching, Retry, Spooling
-from shipper.delivery.dead_letters import DeadLetters
+from shipper.delivery.dead.letters import DeadLetters
 from shipper.delivery.deliverer import Deliverer
 from shipper.errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError
 from shipper.event.model import Event, EventId
@@ -34,9 +34,9 @@ from shipper.journal.cursor_files import begin_cursor
 from shipper.journal.entry import DELIVERED, INCOMPLETE, QUOTA
 from shipper.journal.segments import Position, segment_path, segments
 from shipper.journal.writer import Writer
-from shipper.process.appender import Appender
-from shipper.process.quota import Quota, QuotaReachedError
-from shipper.process.retention import Retention
+from shipper.process.ingest.appender import Appender
+from shipper.process.ingest.quota import Quota, QuotaReachedError
+from shipper.process.ingest.retention import Retention
 from shipper.spool.layout import Spool
 from shipper.transport import frame
 

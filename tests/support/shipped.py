@@ -8,8 +8,8 @@ import shutil
 import tempfile
 from types import TracebackType
 
-from shipper.application.handler import QueueHandler
-from shipper.application.pipeline import Pipeline, set_pipeline
+from shipper.application.capture.handler import QueueHandler
+from shipper.application.capture.pipeline import Pipeline, set_pipeline
 from shipper.event.codec import unpack
 from shipper.event.model import Event
 from shipper.transport import frame

@@ -10,8 +10,8 @@ from ...errors import DeliveryError, RejectedError
 from ...event.model import Event
 from ..exporter import Requests
 from ..http_settings import HttpSettings
-from ..json_body import json_text
 from ..protocol import AppContext, HttpResponse
+from ..wire.json_body import json_text
 from .template import compile_template
 
 

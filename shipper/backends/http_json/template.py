@@ -14,9 +14,9 @@ from typing import Any
 
 from ...errors import ConfigurationError
 from ...event.model import Event
-from ..json_body import json_text
 from ..protocol import AppContext
-from ..source_lines import exception_text
+from ..wire.json_body import json_text
+from ..wire.source_lines import exception_text
 
 Render = Callable[[Event, AppContext], Any]
 

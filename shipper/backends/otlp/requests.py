@@ -17,7 +17,7 @@ from ...event.model import Event
 from ..exporter import Requests
 from ..http_settings import HttpSettings
 from ..protocol import AppContext, HttpResponse
-from ..source_lines import exception_text
+from ..wire.source_lines import exception_text
 from . import logs, protobuf
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...application.attachment import Attachment
-from ...application.handler import LocklessHandler
-from ...application.pipeline import early_events
+from ...application.capture.handler import LocklessHandler
+from ...application.capture.pipeline import early_events
 from ...config.environment import resolve
 from ...config.settings import Settings
 from .result import Result, error, ok, warning

@@ -13,7 +13,7 @@ from ..status.command import add_selection
 from .selection import add_options, chooser, is_everything
 
 if TYPE_CHECKING:
-    from ...delivery.dead_letter_store import DeadLetterStore, Letter
+    from ...delivery.dead.store import DeadLetterStore, Letter
     from ..status.find import Found
 
 WIDTH = 60  # characters of a message and of a reason in a list
@@ -56,7 +56,7 @@ def _add(
 
 
 def _run(given: argparse.Namespace, action: Callable[[argparse.Namespace, Found], int]) -> int:
-    from ...delivery.dead_letter_store import DeadLettersError
+    from ...delivery.dead.store import DeadLettersError
     from ..status.find import NoSuchApp, as_user, find
 
     try:
@@ -71,7 +71,7 @@ def _run(given: argparse.Namespace, action: Callable[[argparse.Namespace, Found]
 
 
 def _stores(given: argparse.Namespace, app: Found) -> Iterator[tuple[str, DeadLetterStore]]:
-    from ...delivery.dead_letter_store import DeadLetterStore, backends_with_letters
+    from ...delivery.dead.store import DeadLetterStore, backends_with_letters
 
     for name in backends_with_letters(app.spool):
         if given.backend in (None, name):

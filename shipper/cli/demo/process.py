@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import IO
 
-from ...application.launcher import TITLE
+from ...application.supervision.launcher import TITLE
 from ...report import read_status
 from ...spool.layout import Spool
 from .application import Task

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ...application.record import from_record
+from ...application.capture.record import from_record
 from ...event.exceptions import ExceptionInfo
 from ...event.model import Event
 from ...event.sanitize import sanitize

@@ -1,0 +1,165 @@
+"""Starts the shipper process: a fresh Python interpreter that inherits two descriptors and reads its settings on stdin.
+
+The descriptors are the lock file, locked, and the reading end of the queue: at no moment is either of them held by no
+process. Settings and secrets are on no disk, in no argument and in no environment variable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..._support import unpatched
+from ...config.settings import Settings
+from ...spool.joined import close_joins, open_joins
+from ...spool.layout import Spool
+from ...spool.owner import future_owner
+from .interpreter import ENTRY, find_interpreter, is_frozen, is_one_file, runs_itself
+
+if TYPE_CHECKING:
+    import subprocess
+
+TITLE = "shipper: "  # the last argument of the process: this, the app's name and its spool
+REAP_SECONDS = 2.0  # that the process we started has to fork and end
+
+_NO_PROGRAM = (errno.ENOENT, errno.ENOEXEC, errno.EACCES, errno.ENOTDIR)  # another attempt will not help
+
+# Fork once and let the parent end: the shipper process is nobody's child, so no application has a zombie to reap.
+BOOTSTRAP = (
+    "import os,sys\n"
+    "os.fork() and os._exit(0)\n"
+    "sys.path[:]={path}\n"
+    "from shipper.process.main import main\n"
+    "main({pipe},{lock},{joins},{starter})"
+)
+
+
+def is_shipper_process(pid: int) -> bool:
+    """Whether a process has our title; True where the system does not show command lines."""
+    if pid <= 1:
+        return False
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return TITLE.encode() in file.read()
+    except FileNotFoundError:
+        return not os.path.isdir("/proc/self")
+
+
+class Launcher:
+    """Starts shipper processes of one spool, and collects the exit statuses of their parents."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._children: list[subprocess.Popen[bytes]] = []
+        self.has_no_python = False
+        """Whether the last attempt failed because there was no interpreter that could be run."""
+
+    def launch(self, settings: Settings, payload: bytes, pipe: int, lock: int) -> None:
+        """Start a process with the pickled settings `payload`. OSError when it can't be started."""
+        with contextlib.ExitStack() as opened:
+            joins = open_joins(self._spool.joins)
+            opened.callback(close_joins, joins)
+            title = f"{TITLE}{settings.app} {self._spool.path}"
+            command = [*_program(settings.python, pipe, lock, joins), title]
+            child = self._run(command, [each for each in (pipe, lock, joins) if each >= 0])
+        assert child.stdin is not None
+        self._children.append(child)
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.write(payload)
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.close()
+
+    def _run(self, command: list[str], inherited: list[int]) -> subprocess.Popen[bytes]:
+        import subprocess  # most workers find a running process
+
+        try:
+            child: subprocess.Popen[bytes] = unpatched.popen()(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=inherited,
+                start_new_session=True,
+                env=_environment(),
+                **_user(),
+            )
+        except OSError as error:
+            self.has_no_python = error.errno in _NO_PROGRAM
+            raise
+        self.has_no_python = False
+        return child
+
+    def reap(self, *, wait: bool = False) -> None:
+        """Collect the exit statuses of the children, which end as soon as they have forked.
+
+        A program that unpacks itself (PyInstaller's one-file mode) does not fork: there it ends with the process.
+        """
+        wait = wait and not is_one_file()
+        for child in list(self._children):
+            deadline = time.monotonic() + REAP_SECONDS
+            while wait and child.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.001)  # not Popen.wait: an event loop may have replaced what it waits with
+            if child.poll() is not None:
+                self._children.remove(child)
+
+
+_adopted: set[int] = set()  # shipper processes whose parent this process is, because it is PID 1
+
+
+def reap_adopted(pid: int) -> None:
+    """As PID 1 of a container, collect the exit status of this shipper process, and of earlier ones, once they end.
+
+    Their own parent has ended, so they are children of PID 1: elsewhere of an init that collects it.
+    """
+    if os.getpid() != 1:
+        return
+    if pid > 1:
+        _adopted.add(pid)
+    for each in list(_adopted):
+        try:
+            has_ended = os.waitpid(each, os.WNOHANG)[0] == each
+        except ChildProcessError:  # collected by the application's own code, or not a child
+            has_ended = each != pid
+        if has_ended:
+            _adopted.discard(each)
+
+
+def _program(python: str, pipe: int, lock: int, joins: int) -> list[str]:
+    """The program of the shipper process and its first arguments."""
+    program = find_interpreter(python)
+    if runs_itself(python):
+        return [program, ENTRY, f"{pipe},{lock},{joins},{os.getpid()}"]
+    # A frozen application's modules are of no use to an interpreter: it has to have its own.
+    path = "sys.path" if is_frozen() else repr(_import_path())
+    return [program, "-c", BOOTSTRAP.format(path=path, pipe=pipe, lock=lock, joins=joins, starter=os.getpid())]
+
+
+def _user() -> dict[str, Any]:
+    """The arguments of Popen that make the process run as the user that the spool belongs to."""
+    owner = future_owner()
+    return {} if owner is None else {"user": owner[0], "group": owner[1], "extra_groups": []}
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment without our settings, and without what PyInstaller has put there for itself."""
+    found = {name: value for name, value in os.environ.items() if not name.startswith("SHIPPER_")}
+    if is_frozen():
+        found.pop("_MEIPASS2", None)
+        found["PYINSTALLER_RESET_ENVIRONMENT"] = "1"  # it needs unpacked files of its own: this process may end first
+        original = found.pop("LD_LIBRARY_PATH_ORIG", None)
+        found.pop("LD_LIBRARY_PATH", None)
+        if original is not None:
+            found["LD_LIBRARY_PATH"] = original
+    return found
+
+
+def _import_path() -> list[str]:
+    """sys.path in absolute terms, without entries relative to a working directory that no longer exists."""
+    found = []
+    for entry in sys.path:
+        with contextlib.suppress(OSError):
+            found.append(os.path.abspath(entry))
+    return found

@@ -1,0 +1,33 @@
+"""An event's exceptions as text, with the lines of the program that they went through."""
+
+from __future__ import annotations
+
+import linecache
+import os
+
+from ...event.model import Event
+from ...event.tracebacks import traceback_text
+from ..protocol import AppContext
+
+
+def exception_text(event: Event, context: AppContext) -> str | None:
+    """The traceback as text, with source lines from files that have not changed since; None without an exception."""
+    if not event.exceptions:
+        return None
+
+    def source(file: str, line: int) -> str:
+        return context.mask(_source_line(file, line, event.time))
+
+    return traceback_text(event.exceptions, source=source).rstrip("\n")
+
+
+def _source_line(file: str, line: int, time: float) -> str:
+    """A line of a source file; "" when there is none, or when the file was changed after ``time``."""
+    try:
+        changed = os.stat(file).st_mtime
+    except (OSError, ValueError):
+        return ""
+    if changed > time:
+        return ""
+    linecache.checkcache(file)
+    return linecache.getline(file, line)

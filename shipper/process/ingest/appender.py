@@ -1,0 +1,189 @@
+"""Appends to the journal: out of the pipe, or frames that came another way, within segments and the quota.
+
+A splice may end anywhere, also inside a frame; the rest of that frame comes next. A new segment, and frames that came
+another way, begin at a frame's border only. So a segment is at most one frame larger than its bound, and so is the
+journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+
+from ...journal.segments import Position
+from ...journal.writer import Writer, drain_pipe
+from ...transport import frame
+from ...transport.pipe import bytes_in_pipe
+from .quota import Quota, QuotaReachedError
+
+MAX_SPLICE_BYTES = 4 * 1024 * 1024  # more than a pipe holds: one splice takes all of it
+
+
+class Appender:
+    """Used by one thread at a time: intake's while it runs, the main thread before and after.
+
+    ``pipe`` is the reading end of the queue. Without a ``quota`` the journal takes everything.
+    """
+
+    def __init__(self, pipe: int, writer: Writer, quota: Quota | None = None) -> None:
+        self._pipe = pipe
+        self._earlier: list[int] = []  # FIFOs that were removed, until their writers have left them
+        self._writer = writer
+        self._quota = quota
+
+    @property
+    def taken(self) -> int:
+        """Bytes that have come out of the pipe."""
+        return self._writer.spliced
+
+    def splice(self, *, extra: int = 0, most: int = MAX_SPLICE_BYTES) -> int:
+        """Move bytes from the pipe into the journal; how many: 0 at the end of the pipe, -1 when it is empty.
+
+        ``extra`` bytes above the quota are allowed. QuotaReachedError when the journal may take none, another OSError
+        when the disk takes none.
+        """
+        size = min(most, self._space(extra))
+        try:
+            moved = self._writer.splice(self._pipe, size)
+        except BlockingIOError:  # a writer came and has not written yet
+            return -1
+        self._grew(moved)
+        if self._writer.is_full and self.is_at_border():
+            self._writer.rotate_if_due()
+        return moved
+
+    def drain_pipe(self) -> None:
+        """Take what is in the pipe at this moment, up to a frame's border.
+
+        OSError when not all of it can be taken: the rest stays there.
+        """
+        drain_pipe(self._pipe, lambda most: self.splice(most=most))
+
+    def append(self, frames: bytes, on_taken: Callable[[int], None]) -> None:
+        """Append whole frames that did not come out of the pipe, at a frame's border. OSError when not all are taken.
+
+        ``on_taken`` is told, after each step, how many more bytes are in the journal and must not be appended again.
+        """
+        while frames:
+            size = max(self._space(), frame.MAX_FRAME)
+            whole = frame.scan(frames[:size], growing=True).consumed or len(frames)
+            taken = self._writer.append(frames[:whole])
+            self._grew(taken)
+            on_taken(taken)
+            frames = frames[taken:]
+
+    def is_at_border(self) -> bool:
+        """Whether the journal ends with a whole frame, or its rest can't be in the pipe.
+
+        It may end inside one after a splice, after the disk took a part, or after an intake was killed.
+        """
+        is_empty = not self._earlier and not self._writer.unwritten and bytes_in_pipe(self._pipe) == 0
+        return is_empty or self._writer.ends_whole()
+
+    # -- after a cleaner ---------------------------------------------------------------------------------------------
+
+    def follow(self, pipe: int) -> bool:
+        """Read this FIFO, and the earlier one until its writers have left it; False while the border is inside a frame.
+
+        The number of the earlier one becomes that of the new one: others have it too.
+        """
+        if not self._writer.ends_whole():
+            return False
+        self._earlier.append(os.dup(self._pipe))
+        os.dup2(pipe, self._pipe, inheritable=False)
+        os.close(pipe)
+        return True
+
+    @property
+    def has_earlier(self) -> bool:
+        """Whether a FIFO that was removed has writers."""
+        return bool(self._earlier)
+
+    def splice_earlier(self) -> int:
+        """Move what is in earlier FIFOs into the journal; how many bytes. Raises what `splice` raises."""
+        taken = 0
+        for pipe in list(self._earlier):
+            with contextlib.suppress(BlockingIOError):
+                moved = self._writer.splice(pipe, self._space())
+                self._grew(moved)
+                taken += moved
+                if not moved:
+                    self._earlier.remove(pipe)
+                    os.close(pipe)
+        return taken
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether the journal's last segment is not at its path any more. Any thread may ask."""
+        return self._writer.is_removed
+
+    def restore(self) -> bool:
+        """Make the journal's last segment again when it was removed; whether it was. OSError when that fails."""
+        return self._writer.restore()
+
+    def read_from(self, position: Position) -> bytes:
+        """What is in the last segment from a position on; while intake runs it may end inside a frame."""
+        return self._writer.read_from(position)
+
+    def _space(self, extra: int = 0) -> int:
+        """Bytes to append now: up to the end of the segment and to the quota, or the rest of a frame beyond them."""
+        self._writer.open()
+        if self._writer.is_full:
+            if rest := self._rest_of_frame():
+                return rest
+            self._writer.rotate_if_due()
+        space = self._writer.space
+        if space <= 0:  # no new segment can be made now: rather a large one than none
+            space = MAX_SPLICE_BYTES
+        if self._quota is None:
+            return space
+        remaining = self._quota.remaining() + extra
+        if remaining <= 0:
+            if rest := self._rest_of_frame():
+                return rest
+            raise QuotaReachedError
+        return min(space, remaining)
+
+    def _rest_of_frame(self) -> int:
+        """How many bytes are missing from the frame with which the journal ends; 0 when it ends at a border.
+
+        0 also when its rest can't come: it must be in the pipe.
+        """
+        beginning = self._writer.unfinished()
+        waiting = bytes_in_pipe(self._pipe)
+        if not beginning or not waiting:
+            return 0
+        size = frame.length(beginning)
+        return max(1, (frame.HEADER.size if size is None else size) - len(beginning))
+
+    def _grew(self, appended: int) -> None:
+        if self._quota is not None:
+            self._quota.grew(appended)
+
+    def begin_new_segment(self, error: OSError) -> bool:
+        """Begin the next segment if the last is as large as a file may be here (`ulimit -f`); whether it was that."""
+        if error.errno != errno.EFBIG:
+            return False
+        try:
+            self._writer.move_on()
+        except OSError:
+            return False
+        return True
+
+    def untaken(self) -> bytes:
+        """What the journal did not take, from the unfinished frame at its end on. It is taken out of the pipe."""
+        pieces = []
+        with contextlib.suppress(OSError):
+            pieces.append(self._writer.unfinished() + self._writer.unwritten)
+        with contextlib.suppress(BlockingIOError):
+            while piece := os.read(self._pipe, MAX_SPLICE_BYTES):
+                pieces.append(piece)
+        return b"".join(pieces)
+
+    def sync(self) -> None:
+        self._writer.sync()
+
+    def close(self) -> None:
+        self._writer.close()

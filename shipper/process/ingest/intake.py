@@ -1,0 +1,207 @@
+"""Moves what is in the queue into the journal, and what processes that have ended left in memory.
+
+Invariants:
+
+* Intake is the only writer of the journal while it runs, and takes bytes out of the pipe only by `splice`: at every
+  moment a byte is in the pipe or in the journal, whatever is killed.
+* Frames that come another way (overflows, pipe mirrors) are appended at the border of a frame, never inside one.
+* What the disk or the quota does not take stays where it is. It is tried again until it is taken.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+
+from ..system import log
+from ..waker import Waker
+from .adoption import Adoption
+from .appender import MAX_SPLICE_BYTES, Appender
+from .quota import QuotaReachedError
+
+BUSY_BYTES = 64 * 1024  # in one splice, from which on intake does not rest
+REST_SECONDS = 0.004  # after a smaller one: some events a splice, instead of a wake-up for each
+LOOK_SECONDS = 0.2  # between two looks at what no descriptor tells: a FIFO without writers so far, a removed FIFO
+FULL_SECONDS = 1.0  # between two looks at a full journal when nobody has made space
+NO_WRITERS_SECONDS = 0.05  # between two looks while there are no writers
+MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.05, 2.0  # before a disk that took nothing is tried again
+
+_log = logging.getLogger(log.NAME)
+
+
+class Intake:
+    """`run` is its thread, which sleeps until something comes through the pipe, or another thread calls a method.
+
+    ``overflows`` are the folders of overflows; ``fsync`` seconds are between two fsyncs of the journal, 0 for none.
+    ``on_change`` is called by the thread after every append, and when the journal has reached its quota: then call
+    `space_made` once segments were deleted. ``last_bytes`` above the quota are taken when no writers are left: what is
+    in the pipe then is nowhere else.
+    """
+
+    def __init__(
+        self,
+        pipe: int,
+        appender: Appender,
+        *overflows: str,
+        fsync: float = 0.0,
+        last_bytes: int = 0,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.stopping = threading.Event()
+        self.eof = threading.Event()  # no process has the queue open for writing, and everything in it is journaled
+        self.hung_up = threading.Event()  # no process has the queue open for writing
+        self.full = threading.Event()  # the journal has reached its quota
+        self._space_made = threading.Event()
+        self.restoring = threading.Event()  # set once a second, while the spool's lock is ours
+        self.trouble = ""  # the disk's last error, "" when it takes events
+        self._pipe = pipe
+        self._coming: int | None = None  # the reading end of a FIFO that was made anew
+        self._appender = appender
+        self._fsync = fsync
+        self._last_bytes = last_bytes
+        self._on_change = on_change
+        self._waker = Waker()
+        self.adoption = Adoption(appender, overflows, wake=self._waker.wake, on_append=self._took)
+        self._had_writers = False
+        self._synced_at = time.monotonic()
+        self._retry_seconds = 0.0
+
+    def run(self) -> None:
+        """Fill the journal until `stopping` is set."""
+        while not self.stopping.is_set():
+            try:
+                self._restore()
+                if self._take_earlier():
+                    self._take()
+                self._sync()
+                self.adoption.append_late()
+                self.adoption.adopt_found()
+            except QuotaReachedError:
+                self._wait_for_space()
+            except OSError as error:
+                if not self._appender.begin_new_segment(error):
+                    self._wait_for_disk(error)
+        self._appender.close()
+
+    # -- called by the main thread -----------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End `run` after the append that is under way."""
+        self.stopping.set()
+        self._space_made.set()
+        self._waker.wake()
+
+    def space_made(self) -> None:
+        """Segments were deleted."""
+        self._space_made.set()
+
+    def restore(self) -> None:
+        """The spool's lock is ours: make the journal again if it was removed."""
+        self.restoring.set()
+        if self._appender.is_removed:
+            self._waker.wake()
+
+    # -- after a cleaner ---------------------------------------------------------------------------------------------
+
+    def follow(self, pipe: int) -> None:
+        """Read this FIFO instead, which is at the queue's path by now; the earlier one until its writers are gone."""
+        self._coming = pipe
+        self._waker.wake()
+
+    def _restore(self) -> None:
+        if self.restoring.is_set():
+            self.restoring.clear()
+            if self._appender.restore():
+                _log.warning("the journal was removed, and made again with its last segment")
+        if self._coming is not None and self._appender.follow(self._coming):
+            self._coming = None
+            self._had_writers = False  # of this one poll tells only the end of writers that it has had
+
+    def _take_earlier(self) -> bool:
+        """Take what is in earlier FIFOs; whether the journal ends at a frame's border, so that others may be read."""
+        if not self._appender.has_earlier:
+            return True
+        if self._appender.splice_earlier():
+            self._took()
+        return self._appender.is_at_border()
+
+    # -- the pipe ----------------------------------------------------------------------------------------------------
+
+    def _take(self) -> None:
+        ready = self._waker.wait(self._patience(), self._pipe).get(self._pipe, 0)
+        hung_up = bool(ready & select.POLLHUP)
+        (self.hung_up.set if hung_up else self.hung_up.clear)()
+        self._had_writers = self._had_writers or bool(ready)
+        if not ready and (self._had_writers or not self._never_had_writers()):
+            self.eof.clear()
+            return
+        moved = self._appender.splice(extra=self._last_bytes if hung_up else 0)
+        if moved == 0:
+            self._writers_are_gone()
+            return
+        self.eof.clear()
+        if moved < 0:
+            return
+        self._took()
+        if moved < BUSY_BYTES:
+            self.stopping.wait(REST_SECONDS)
+
+    def _patience(self) -> float | None:
+        """How long to wait for the pipe: 0 when it had no writers, for then it is always ready; None is any time."""
+        if self.hung_up.is_set():
+            return 0.0
+        if not self._had_writers or self._appender.has_earlier or self._coming is not None or self.adoption.late:
+            return LOOK_SECONDS
+        return self._fsync or None
+
+    def _never_had_writers(self) -> bool:
+        """Whether no process has had the queue open for writing since this one opened it: then poll reports nothing."""
+        moved = self._appender.splice(most=1, extra=MAX_SPLICE_BYTES)
+        self._had_writers = moved != 0
+        if moved > 0:
+            self._took()
+        elif moved == 0:
+            self.hung_up.set()
+        return moved == 0
+
+    def _took(self) -> None:
+        """The journal has grown."""
+        if self.trouble:
+            _log.warning("journal: the disk takes events again")
+        self.trouble = ""
+        self._retry_seconds = 0.0
+        self.full.clear()
+        self._on_change()
+
+    def _writers_are_gone(self) -> None:
+        self.adoption.adopt()  # before `eof`: an event in an overflow was accepted as much as one in the pipe
+        if self.adoption.allowed.is_set() and not self._appender.has_earlier and self._coming is None:
+            self.eof.set()
+        self._on_change()
+        self.stopping.wait(NO_WRITERS_SECONDS)
+
+    # -- the disk ----------------------------------------------------------------------------------------------------
+
+    def _sync(self) -> None:
+        if self._fsync and time.monotonic() - self._synced_at >= self._fsync:
+            self._appender.sync()
+            self._synced_at = time.monotonic()
+
+    def _wait_for_space(self) -> None:
+        """Events wait in the pipe, then in the overflows, until the main thread has deleted a segment."""
+        self._space_made.clear()
+        self.full.set()
+        self._on_change()
+        self._space_made.wait(FULL_SECONDS)
+
+    def _wait_for_disk(self, error: OSError) -> None:
+        """Events wait in the pipe, then in the overflows of their processes; what they have no space for is counted."""
+        if not self.trouble:
+            _log.warning("journal: %s; events wait in memory, trying again", error.strerror)
+        self.trouble = os.strerror(error.errno) if error.errno else str(error)
+        self._retry_seconds = min(max(self._retry_seconds * 2, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS)
+        self.stopping.wait(self._retry_seconds)

@@ -1,0 +1,105 @@
+"""Pipe mirrors of processes that have ended: what the pipe lost is put back into the journal, and the files go.
+
+The pipe loses its content when all processes that hold it are killed at once. The frames that each process wrote last
+are in its pipe mirror. A frame that is in the journal or in the pipe must not be put back, so a mirror is compared with
+the account once intake has read everything that was in the pipe when the mirror was found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+
+from ...journal.account import Account
+from ...transport.orphans import OrphanedMirror, orphaned_mirrors
+from ...transport.pipe import bytes_in_pipe
+from .adoption import Adoption
+from .appender import Appender
+
+_ALL = 1_000_000  # stretches of the journal: it is followed to its end
+_MAX_LATE = 8  # mirrors whose frames are in memory while the disk does not take them
+
+
+class Recovery:
+    """Used by the main thread of the shipper process, which holds the pipe."""
+
+    def __init__(self, folder: str, pipe: int, appender: Appender, adoption: Adoption, account: Account) -> None:
+        self._folder = folder
+        self._pipe = pipe
+        self._appender = appender
+        self._adoption = adoption
+        self._account = account
+        self._has_looked = False  # for the mirrors of processes that had ended before this one held the pipe
+        self._lost: list[OrphanedMirror] = []  # of these, what the pipe lost is not in the journal yet
+        self._lost_end = 0  # bytes that intake has taken when it has passed their last frame
+        self._kept: set[str] = set()  # paths of these: each goes once what it lost is in the journal
+        self._ended: list[OrphanedMirror] = []  # of processes that ended later; removed behind their last frame
+        self._ended_end = 0
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether something that the pipe lost is not in the journal yet."""
+        return not self._has_looked or bool(self._lost) or self._adoption.late > 0
+
+    def begin(self) -> None:
+        """Put back what the pipe lost, before intake runs."""
+        try:
+            self._find_lost()
+            if self._lost:
+                self._appender.drain_pipe()
+                self._account.follow(_ALL, ended=True)  # of half a frame there, the rest is not in the pipe any more
+            while self._lost:
+                self._appender.append(self._lost_frames(self._lost[0]), lambda taken: None)
+                self._lost.pop(0).remove()
+        except OSError:  # no descriptor left, a full disk, or the quota: `look` tries again
+            pass
+        self._kept = {mirror.path for mirror in self._lost}
+
+    def _find_lost(self) -> None:
+        """Before anything else: what these processes wrote is now in the journal, in the pipe, or lost."""
+        self._lost = list(orphaned_mirrors(self._folder))
+        self._lost_end = self._end_of_pipe()
+        self._has_looked = True
+
+    def _end_of_pipe(self) -> int:
+        return bytes_in_pipe(self._pipe) + self._appender.taken  # in this order: never too low
+
+    def _lost_frames(self, mirror: OrphanedMirror) -> bytes:
+        return mirror.lost(partial(self._account.has, mirror.token))
+
+    def look(self) -> None:
+        """Remove the mirrors of processes that have ended since, and try again what `begin` could not put back.
+
+        While this process holds the pipe nothing in it is lost: a mirror goes once its frames are in the journal.
+        """
+        if not self._has_looked:
+            self._find_lost()
+            self._kept = {mirror.path for mirror in self._lost}
+        if self._lost:
+            self._try_again()
+        if self._ended and self._appender.taken < self._ended_end:
+            return
+        self._remove_ended()
+        self._ended = [mirror for mirror in orphaned_mirrors(self._folder) if mirror.path not in self._kept]
+        self._ended_end = self._end_of_pipe()
+
+    def _try_again(self) -> None:
+        if self._appender.taken < self._lost_end:
+            return
+        self._account.follow(_ALL)
+        while self._lost and self._account.is_at_end and self._adoption.late < _MAX_LATE:
+            self._adoption.put_back_later(self._lost_frames(self._lost[0]), self._lost[0].remove)
+            self._lost.pop(0)
+
+    def end(self) -> None:
+        """Remove the mirrors of all processes that have ended, once intake has ended and the pipe is empty."""
+        with contextlib.suppress(OSError):
+            # In this order: what a process that is in the list wrote is not in the pipe any more.
+            self._ended = [mirror for mirror in orphaned_mirrors(self._folder) if mirror.path not in self._kept]
+            if not bytes_in_pipe(self._pipe):
+                self._remove_ended()
+
+    def _remove_ended(self) -> None:
+        for mirror in self._ended:
+            mirror.remove()
+        self._ended = []

@@ -1,0 +1,144 @@
+"""Keeps the spool from cleaners, which remove what looks old, and makes again what was removed.
+
+Once a second what the process needs is compared with what is at its path, by inode: another file of the same name is
+not trusted. What is there is touched, so that it does not look old. While the lock file or the journal's folder is
+another process's, this one has lost the spool: it hands its events on and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import stat
+import time
+from collections.abc import Iterator
+
+from ...errors import ConfigurationError
+from ...spool import host
+from ...spool.joined import close_joins, open_joins
+from ...spool.layout import Spool
+from ...spool.lock import claim
+from ...transport import frame
+from ...transport.orphans import remove_foreign
+from ...transport.pipe import Pipe, grow_pipe
+from ..deliveries import Deliveries
+from ..system import log
+from ..system.lock_file import LockFile
+from .intake import Intake
+
+TOUCH_SECONDS = 3.0
+CLEAN_SECONDS = 600.0  # between two rounds through the memory files of other apps
+LOST_ROUNDS = 3  # in a row in which another process has the lock: a supervisor has it for a moment
+RELAY_SECONDS = 10.0  # that a process which has lost the spool has to hand its events on
+
+_log = logging.getLogger(log.NAME)
+
+
+class SpoolLostError(Exception):
+    """Another process has the spool; the message says which."""
+
+
+class Upkeep:
+    """Used by the main thread. ``pipe`` is the reading end of the queue, which intake replaces when it is told to."""
+
+    def __init__(self, spool: Spool, lock_file: LockFile, intake: Intake, deliveries: Deliveries, pipe: int) -> None:
+        self._spool = spool
+        self._lock_file = lock_file
+        self._intake = intake
+        self._deliveries = deliveries
+        self._pipe = pipe
+        self._id = spool.read_id()
+        self._lost_rounds = 0
+        self._touched_at = self._cleaned_at = float("-inf")
+
+    def look(self) -> None:
+        """Make again what is missing. SpoolLostError when another process has the spool. OSError: tried again."""
+        if self._intake.hung_up.is_set() and not os.path.lexists(self._spool.path):
+            return  # the application has ended, and the folder was deleted
+        try:
+            self._spool.prepare()
+            if self._id:
+                self._spool.write_id(self._id)
+            if not os.path.lexists(self._spool.app):
+                claim(self._spool, self._deliveries.settings.app)
+        except ConfigurationError as error:
+            _log.warning("the spool can't be used: %s", error)
+            return
+        if not host.keep(self._spool):
+            raise SpoolLostError("another host")
+        if not self._lock_file.restore():
+            self._lost_rounds += 1
+            if self._lost_rounds >= LOST_ROUNDS:
+                raise SpoolLostError("another process, which was started after the folder had been removed,")
+            return
+        self._lost_rounds = 0
+        log.reopen_if_removed()
+        self._intake.restore()
+        self._follow_queue()
+        if time.monotonic() - self._cleaned_at >= CLEAN_SECONDS:
+            self._cleaned_at = time.monotonic()
+            self._remove_foreign()
+        if time.monotonic() - self._touched_at >= TOUCH_SECONDS:
+            self._touched_at = time.monotonic()
+            self._touch()
+
+    def has_other_queue(self) -> bool:
+        """Whether the FIFO at the path is another one than intake reads: then its writers only seem to be gone."""
+        with contextlib.suppress(FileNotFoundError):
+            return not os.path.samestat(os.fstat(self._pipe), os.lstat(self._spool.queue))
+        return False
+
+    def _follow_queue(self) -> None:
+        """Read the FIFO that is at the path by now; the earlier one too, until its writers have left it."""
+        if not self.has_other_queue():
+            return
+        pipe = os.open(self._spool.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        if not stat.S_ISFIFO(os.fstat(pipe).st_mode):
+            os.close(pipe)
+            return
+        _log.warning("the queue of the spool was removed, and made again")
+        grow_pipe(pipe)
+        self._intake.follow(pipe)
+
+    def open_joins(self, joins: int) -> int:
+        """The descriptor of the FIFO for joined backends: the given one, or another when a cleaner has removed it."""
+        with contextlib.suppress(OSError):
+            if joins < 0 or not os.path.samestat(os.fstat(joins), os.lstat(self._spool.joins)):
+                opened = open_joins(self._spool.joins)
+                if opened >= 0:
+                    close_joins(joins)
+                    return opened
+        return joins
+
+    def _remove_foreign(self) -> None:
+        """Memory is one for all apps of the user: what no process comes back for would fill it."""
+        removed = remove_foreign(self._spool.overflow)
+        if removed:
+            _log.warning("%d files of other apps' processes that are gone were removed from memory", len(removed))
+
+    def _touch(self) -> None:
+        for path in self._paths():
+            with contextlib.suppress(OSError):
+                os.utime(path, follow_symlinks=False)
+
+    def _paths(self) -> Iterator[str]:
+        """Everything in the spool but the cursors of removed backends, whose age tells when to forget them, and the
+        status, whose age tells how the process does."""
+        spool = self._spool
+        yield spool.path
+        for folder in (spool.path, spool.journal, spool.dead, spool.damaged, spool.overflow_on_disk):
+            with contextlib.suppress(OSError):
+                yield from [entry.path for entry in os.scandir(folder) if entry.path != spool.status]
+        for name in self._deliveries.names:
+            for suffix in (".json", ".encoding"):
+                yield os.path.join(spool.cursors, name + suffix)
+
+    def relay(self, events: bytes) -> None:
+        """Put what is not delivered yet into the queue of the process that has the spool now."""
+        pipe, deadline = Pipe(self._spool.queue), time.monotonic() + RELAY_SECONDS
+        found = frame.scan(events, complete=True).frames
+        for view in found:
+            while not pipe.write(events[view.start : view.end]) and time.monotonic() < deadline:
+                pipe.wait_writable(50)
+        _log.warning("%d frames were handed on to the process that has the spool", len(found))

@@ -1,0 +1,193 @@
+"""Writes `status.json`: how the process does. Nothing else flows back to the application.
+
+Read by `shipper.report`. It also says what `flush` of the application waits for, for when `spool/progress.py` does not:
+the marks that processes put into the queue are in ``marks``, each as [number, segment, offset], and every backend's
+``position`` passes them. While nothing changes the file is only touched: its time is the process's last sign of life.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ...config.settings import Settings
+from ...journal.account import Account
+from ...spool.files import get_dict, get_drops, get_times, read_json, write_atomically
+from ...transport.drops import Drops
+from ...transport.orphans import living_drops
+from ..deliveries import Deliveries
+from ..ingest.intake import Intake
+from .flushes import Flushes
+from .loss_times import LossTimes
+
+if TYPE_CHECKING:
+    from ...delivery.deliverer import Deliverer
+
+FLUSH_SECONDS = 0.02  # between two files while a process waits for one
+CHANGE_SECONDS = 0.2  # when something has changed
+HEARTBEAT_SECONDS = 0.9  # when nothing has: at the next call of the main thread, which makes one each second
+
+
+class StatusWriter:
+    """Used by the main thread of the shipper process."""
+
+    def __init__(
+        self,
+        path: str,
+        account: Account,
+        intake: Intake,
+        deliveries: Deliveries,
+        flushes: Flushes,
+        *,
+        overflows: Sequence[str],
+    ) -> None:
+        self._path = path
+        self._flushes = flushes
+        self._account = account
+        self._intake = intake
+        self._deliveries = deliveries
+        self._overflows = overflows
+        self._started = time.time()
+        self._losses = _loss_times(path)
+        self._backend_losses: dict[str, LossTimes] = {}
+        self._digest_of: tuple[Settings | None, str] = (None, "")
+        self._written: dict[str, Any] = {}
+        self._written_at = float("-inf")
+        self._identity: object = None
+        self._is_pending = False  # something may have changed since
+
+    def write_if_due(self) -> None:
+        """Write the file when it is time to. Called whenever something may have changed."""
+        now = time.monotonic()
+        if now - self._written_at < self._pause():
+            self._is_pending = True
+            return
+        self._is_pending = False
+        state = self._state()
+        is_heartbeat_due = now - self._written_at >= HEARTBEAT_SECONDS
+        if state != self._written or (is_heartbeat_due and not self._touch(now)):
+            self._write(state, last=False)
+
+    def seconds_until_due(self) -> float:
+        """When to call `write_if_due` at the latest because something may have changed; never is infinite."""
+        return max(0.0, self._written_at + self._pause() - time.monotonic()) if self._is_pending else math.inf
+
+    def _pause(self) -> float:
+        return FLUSH_SECONDS if self._flushes.is_status_due else CHANGE_SECONDS
+
+    def write(self, *, last: bool) -> None:
+        """Write the file now. ``last``: the process ends."""
+        self._write(self._state(), last=last)
+
+    def _touch(self, now: float) -> bool:
+        """Renew the time of the file; False when it is not the one that was written, or can't be touched."""
+        try:
+            if _identity(self._path) != self._identity:
+                return False
+            os.utime(self._path)
+            self._identity = _identity(self._path)
+        except OSError:
+            return False
+        self._written_at = now
+        return True
+
+    def _write(self, state: dict[str, Any], *, last: bool) -> None:
+        self._written, self._written_at = state, time.monotonic()
+        with contextlib.suppress(OSError):
+            write_atomically(self._path, {**state, "updated": time.time(), "ended": last})
+            self._identity = _identity(self._path)
+            self._flushes.status_written(state["marks"], [each["position"] for each in state["backends"].values()])
+
+    def _state(self) -> dict[str, Any]:
+        account = self._account
+        load = self._deliveries.load
+        return {
+            "app": self._deliveries.settings.app,
+            "pid": os.getpid(),
+            "started": self._started,
+            "digest": self._digest(),
+            "ledger": {
+                **account.summary(),
+                "position": account.position,
+                "missing": account.missing,
+                "seen": account.seen(),
+                "reached": account.reached(),
+            },
+            "dropped": (dropped := self._dropped()),
+            "dropped_at": self._losses.update(dropped),
+            "marks": account.marks(),
+            "backends": {each.name: self._backend_state(each) for each in self._deliveries},
+            "journal": {
+                "trouble": self._intake.trouble,
+                "full": self._intake.full.is_set(),
+                "quota": self._deliveries.settings.spooling.quota,
+            },
+            "writers": not self._intake.eof.is_set(),
+            "load": load.latest if load is not None else None,
+        }
+
+    def _digest(self) -> str:
+        settings, digest = self._digest_of
+        if settings is not self._deliveries.settings:  # only then: it was a tenth of the work of an idle process
+            settings = self._deliveries.settings
+            digest = settings.digest
+            self._digest_of = settings, digest
+        return digest
+
+    def _dropped(self) -> Drops:
+        for folder in self._overflows:
+            for name, drops in living_drops(folder).items():
+                self._account.note_drops(name, 0, drops)
+        return self._account.drops
+
+    def _backend_state(self, deliverer: Deliverer) -> dict[str, Any]:
+        url, level = self._deliveries.address(deliverer.name)
+        losses = self._backend_losses.get(deliverer.name)
+        if losses is None:
+            losses = self._backend_losses[deliverer.name] = _loss_times(self._path, deliverer.name)
+        return {
+            **_progress(deliverer),
+            "url": url,
+            "level": level,
+            "dropped_at": losses.update(deliverer.progress.dropped),
+        }
+
+
+def _identity(path: str) -> object:
+    """What changes when another process writes the file. OSError when there is none."""
+    found = os.stat(path, follow_symlinks=False)
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _loss_times(path: str, backend: str = "") -> LossTimes:
+    """What the last process wrote about losses, before the journal or of one backend."""
+    said = read_json(path) or {}
+    if backend:
+        said = dict(get_dict(get_dict(said, "backends"), backend))
+    return LossTimes(get_drops(said), get_times(said, "dropped_at"))
+
+
+def _progress(deliverer: Deliverer) -> dict[str, Any]:
+    progress = deliverer.progress
+    requests, seconds = deliverer.latency.snapshot()
+    return {
+        "state": deliverer.health.state,
+        "since": deliverer.health.since,
+        "next_try": deliverer.health.next_try,
+        "position": progress.position,
+        "base": progress.base,
+        "counts": progress.counts,
+        "dropped": progress.dropped,
+        "settled": progress.settled,
+        "retried": deliverer.health.retried,
+        "in_flight": deliverer.requests_in_flight,
+        "oldest": deliverer.health.oldest,
+        "last_error": deliverer.health.last_error,
+        "last_error_at": deliverer.health.last_error_at,
+        "requests": requests,
+        "request_seconds": seconds,
+    }
