@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from .numbers import close_high, open_high
 from .owner import give, owner_uid
 
 BLOCK_BYTES = 4096
@@ -30,12 +31,12 @@ def open_file(path: str, flags: int) -> int:
     """
     # O_NONBLOCK: a FIFO in its place must not block. It is truncated only once it is known to be ours.
     wanted = flags & ~os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    fd = os.open(path, wanted, 0o600)
+    fd = open_high(path, wanted)
     if flags & os.O_CREAT:
         give(fd)
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode) or found.st_uid != owner_uid() or found.st_nlink > 1:
-        os.close(fd)
+        close_high(fd)
         raise PermissionError(f"{path} is not a regular file owned by this user with exactly one name")
     if flags & os.O_TRUNC:
         os.ftruncate(fd, 0)
@@ -56,7 +57,7 @@ def reclaim_file(path: str, flags: int) -> int:
 def move_aside(path: str) -> None:
     """Rename a folder, link or foreign file at this path, so that a file of ours can be made. Nothing is deleted."""
     try:
-        os.close(open_file(path, os.O_WRONLY))
+        close_high(open_file(path, os.O_WRONLY))
     except FileNotFoundError:
         return
     except OSError:
@@ -103,7 +104,7 @@ def _replace(path: str, temporary: str, text: bytes) -> None:
     try:
         _write_all(fd, text, temporary)
     finally:
-        os.close(fd)
+        close_high(fd)
     os.replace(temporary, path)
 
 
@@ -115,7 +116,7 @@ def _overwrite(path: str, text: bytes) -> None:
         _write_all(fd, text, path)
         os.ftruncate(fd, len(text))
     finally:
-        os.close(fd)
+        close_high(fd)
 
 
 def _write_all(fd: int, text: bytes, path: str) -> None:

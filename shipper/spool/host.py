@@ -27,6 +27,7 @@ from .files import get_int, get_str, move_aside, open_file, read_json, seal, wri
 from .kernel import boot_id, namespace
 from .layout import Spool
 from .lock import running
+from .numbers import close_high
 
 FRESH_SECONDS = 15.0
 """A spool of another host is in use when its status is younger than that: it is written every second."""
@@ -141,7 +142,7 @@ def _claim(spool: Spool, ours: Host) -> bool:
             raise
         write_atomically(spool.host, _content(spool, ours))  # a file system without links
     finally:
-        os.close(fd)
+        close_high(fd)
         with contextlib.suppress(OSError):
             os.unlink(temporary)
     return True

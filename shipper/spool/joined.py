@@ -17,6 +17,7 @@ from typing import Any
 
 from ..config.settings import Settings
 from .lock import LockInfo
+from .numbers import close_high, open_high
 
 _SIZE = struct.Struct("<I")
 _READ_BYTES = 65536
@@ -25,18 +26,18 @@ _READ_BYTES = 65536
 def open_joins(path: str) -> int:
     """Open the FIFO for reading and writing, so that it keeps its content; the descriptor, -1 when that fails."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = open_high(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError:
         return -1
     if stat.S_ISFIFO(os.fstat(fd).st_mode):
         return fd
-    os.close(fd)
+    close_high(fd)
     return -1
 
 
 def close_joins(joins: int) -> None:
     if joins >= 0:
-        os.close(joins)
+        close_high(joins)
 
 
 def request_join(path: str, backends: Iterable[Any]) -> None:

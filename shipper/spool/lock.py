@@ -16,6 +16,7 @@ from ..errors import ConfigurationError
 from .files import get_float, get_int, get_str, open_file, reclaim_file
 from .kernel import boot_id, namespace
 from .layout import Spool
+from .numbers import close_high, open_high
 
 _INFO_BYTES = 512
 
@@ -83,7 +84,7 @@ def running(spool: Spool) -> LockInfo | None:
     except OSError:
         return None
     finally:
-        os.close(lock)
+        close_high(lock)
     return None
 
 
@@ -97,16 +98,16 @@ def lock_journal(spool: Spool) -> int:
         if journal < 0 or try_lock(journal):
             return journal
     except BlockingIOError:
-        os.close(journal)
+        close_high(journal)
         raise
-    os.close(journal)
+    close_high(journal)
     return -1
 
 
 def open_journal(spool: Spool) -> int:
     """Open the journal's folder, to lock it; -1 when it can't be opened."""
     try:
-        return os.open(spool.journal, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        return open_high(spool.journal, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
         return -1
 
@@ -132,7 +133,7 @@ def read_pid(spool: Spool) -> int:
         info = LockInfo.read(lock)
         return info.pid if info.is_visible() or not info.pid else -1
     finally:
-        os.close(lock)
+        close_high(lock)
 
 
 def claim(spool: Spool, app: str) -> None:
@@ -154,4 +155,4 @@ def claim(spool: Spool, app: str) -> None:
     except OSError as error:
         raise ConfigurationError("spool", spool.path, f"a folder that this user can write to ({error})") from error
     finally:
-        os.close(fd)
+        close_high(fd)

@@ -27,11 +27,11 @@ import copy
 import fcntl
 import os
 
-_MAX_BASE = 768  # numbers from there on; higher ones would make the kernel's table of descriptors larger
+from ..spool.numbers import close_high, move_up
+
 _TAGS = range(34, 64)  # real-time signals
 _F_SETSIG = getattr(fcntl, "F_SETSIG", None)
 _F_GETSIG: int = getattr(fcntl, "F_GETSIG", 0)
-_F_DUPFD_CLOEXEC = fcntl.F_DUPFD_CLOEXEC
 _ask = fcntl.fcntl
 
 _tags: dict[int, int] = {}  # number → its last tag: two descriptors of ours that had one number had different tags
@@ -42,7 +42,7 @@ class OwnDescriptor:
 
     def __init__(self, fd: int) -> None:
         """Take over an open descriptor, which gets another number."""
-        self.number = _moved_up(fd)
+        self.number = move_up(fd)
         self._mark()
 
     def _mark(self) -> None:
@@ -63,7 +63,7 @@ class OwnDescriptor:
     def close(self) -> None:
         """Close it unless the number is something else by now. Idempotent."""
         if self.is_own():
-            os.close(self.number)
+            close_high(self.number)
 
     def duplicate(self, lowest: int) -> OwnDescriptor | None:
         """The duplicate of this descriptor that other code has made, at a number from `lowest` on; None without one."""
@@ -83,17 +83,8 @@ class OwnDescriptor:
         with contextlib.suppress(OSError):  # no descriptor is free: the file stays open
             null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             os.dup2(null, self.number, inheritable=False)
-            os.close(null)
+            close_high(null)
             self._mark()
-
-
-def _moved_up(fd: int) -> int:
-    base = min(_MAX_BASE, max(3, os.sysconf("SC_OPEN_MAX") * 3 // 4))
-    with contextlib.suppress(OSError):  # no such number is free
-        moved: int = fcntl.fcntl(fd, _F_DUPFD_CLOEXEC, base)
-        os.close(fd)
-        return moved
-    return fd
 
 
 def _set_tag(number: int) -> int:

@@ -14,6 +14,7 @@ import time
 import weakref
 
 from .._support import unpatched
+from ..spool.numbers import close_high, open_high
 from ..spool.owner import make_fifo, make_folders, owner_uid
 from .descriptors import OwnDescriptor
 
@@ -145,10 +146,10 @@ class Pipe:
 
 def _open_fifo(path: str) -> int:
     # For reading too: then opening never waits for a reader, and a dead reader raises no SIGPIPE.
-    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    fd = open_high(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
     found = os.fstat(fd)
     if not stat.S_ISFIFO(found.st_mode) or found.st_uid != owner_uid() or found.st_mode & 0o077:
-        os.close(fd)
+        close_high(fd)
         raise OSError(errno.EBADF, "not a FIFO of this user", path)
     grow_pipe(fd)
     return fd

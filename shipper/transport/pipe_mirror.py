@@ -32,6 +32,7 @@ from collections import deque
 from collections.abc import Callable
 
 from .._support.unpatched import new_rlock
+from ..spool.numbers import close_high, open_high
 from . import frame, shared_file
 from .shared_file import CLOSED_MEMORY, HEAD_BYTES, Owner
 
@@ -145,13 +146,13 @@ class PipeMirror:
     def _allocate(self) -> int:
         """One more block, with its memory: without it, touching the block would kill the process."""
         block = len(self._filled)
-        fd = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = open_high(self._path, os.O_RDWR | os.O_NOFOLLOW)
         try:
             if block >= KEPT_BLOCKS and _is_scarce(fd):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
             os.posix_fallocate(fd, HEAD_BYTES + block * BLOCK_BYTES, BLOCK_BYTES)
         finally:
-            os.close(fd)
+            close_high(fd)
         self._filled.append(0)
         return block
 

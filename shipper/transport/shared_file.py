@@ -33,6 +33,7 @@ from typing import NamedTuple
 from ..spool import kernel
 from ..spool.files import get_int, get_str, open_file
 from ..spool.kernel import namespace
+from ..spool.numbers import close_high, open_high
 from ..spool.owner import give, make_folder, owner_uid
 from .descriptors import OwnDescriptor
 
@@ -95,7 +96,7 @@ def create(
         os.pwrite(fd, json.dumps(Origin(spool, namespace("mnt"))._asdict()).encode() + b"\0", ORIGIN_AT)
         os.pwrite(fd, HEAD.pack(magic, *owner), 0)
     except OSError:
-        os.close(fd)
+        close_high(fd)
         os.unlink(path)
         raise
     return OwnDescriptor(fd), path
@@ -105,7 +106,7 @@ def _new_file(folder: str, names: Iterable[str]) -> tuple[int, str]:
     for name in names:
         path = os.path.join(folder, name)
         with contextlib.suppress(FileExistsError):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fd = open_high(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
             give(fd)
             return fd, path
     raise FileExistsError(folder)
@@ -132,7 +133,7 @@ def reopen(path: str, identity: tuple[int, int]) -> OwnDescriptor | None:
         return None
     finally:
         if fd >= 0:
-            os.close(fd)
+            close_high(fd)
     return None
 
 
@@ -147,7 +148,7 @@ def take_over(path: str, magic: bytes) -> tuple[int, Owner] | None:
         owner = _locked(fd, magic)
     finally:
         if owner is None:
-            os.close(fd)
+            close_high(fd)
     return None if owner is None else (fd, owner)
 
 
@@ -191,7 +192,7 @@ def living_pids(folder: str) -> Iterator[int]:
             except BlockingIOError:
                 yield HEAD.unpack(os.pread(fd, HEAD.size, 0))[1]
             finally:
-                os.close(fd)
+                close_high(fd)
 
 
 CLOSED_MEMORY = mmap.mmap(-1, 1)
@@ -211,7 +212,7 @@ class Mapping:
             return
         # mmap keeps a duplicate for itself, and closes its number in the end, whatever that is by then.
         lowest = os.dup(own.number)
-        os.close(lowest)
+        close_high(lowest)
         self.memory = mmap.mmap(own.number, size)
         self._duplicate = own.duplicate(lowest)
 

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from shipper.spool.files import open_file, read_json, write_atomically
+from shipper.spool.lock import LockInfo
+from shipper.spool.numbers import close_high
 from shipper.transport import descriptors, frame
 from shipper.transport.channel import Channel
 from shipper.transport.descriptors import OwnDescriptor
@@ -163,6 +166,39 @@ def test_threads_that_log_while_descriptors_are_closed_again_and_again(pipe: Rec
 
     assert in_a_child(work) == 0
     assert sorted(events(pipe)) == sorted(b"%d %d" % (thread, count) for thread in range(3) for count in range(300))
+    assert sizes(files) == 0
+
+
+def test_short_uses_of_files_by_our_threads_touch_no_file_of_the_application(spool: Path, files: Path) -> None:
+    """The supervisor writes the lock file, and reads others."""
+    write_atomically(str(spool / "x.json"), {"a": 1})
+
+    def work() -> None:
+        stopping = threading.Event()
+
+        def use() -> None:
+            while not stopping.is_set():
+                with contextlib.suppress(OSError):
+                    lock = open_file(str(spool / "lock"), os.O_RDWR | os.O_CREAT)
+                    LockInfo(pid=7, digest="x" * 64).write(lock)
+                    close_high(lock)
+                read_json(str(spool / "x.json"))
+                with contextlib.suppress(OSError):
+                    write_atomically(str(spool / "y.json"), {"a": 1})
+
+        threads = [threading.Thread(target=use) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(300):
+            close_all()
+            opened = open_files(files)
+            for each in opened:
+                os.fstat(each)
+        stopping.set()
+        for thread in threads:
+            thread.join()
+
+    assert in_a_child(work) == 0
     assert sizes(files) == 0
 
 

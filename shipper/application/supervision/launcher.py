@@ -18,6 +18,7 @@ from ...config.settings import Settings
 from ...spool.joined import close_joins, open_joins
 from ...spool.layout import Spool
 from ...spool.owner import future_owner
+from ...transport.descriptors import OwnDescriptor
 from .interpreter import ENTRY, find_interpreter, is_frozen, is_one_file, runs_itself
 
 if TYPE_CHECKING:
@@ -49,6 +50,13 @@ def is_shipper_process(pid: int) -> bool:
         return not os.path.isdir("/proc/self")
 
 
+def _write(stdin: OwnDescriptor, payload: bytes) -> None:
+    """Write the settings, with their keys, to the process, and to nothing else."""
+    with contextlib.suppress(OSError):
+        while payload and stdin.is_own():
+            payload = payload[unpatched.write(stdin.number, payload) :]
+
+
 class Launcher:
     """Starts shipper processes of one spool, and collects the exit statuses of their parents."""
 
@@ -65,21 +73,21 @@ class Launcher:
             opened.callback(close_joins, joins)
             title = f"{TITLE}{settings.app} {self._spool.path}"
             command = [*_program(settings.python, pipe, lock, joins), title]
-            child = self._run(command, [each for each in (pipe, lock, joins) if each >= 0])
-        assert child.stdin is not None
+            reading, writing = map(OwnDescriptor, os.pipe())
+            opened.callback(reading.close)
+            opened.callback(writing.close)
+            child = self._run(command, reading.number, [each for each in (pipe, lock, joins) if each >= 0])
+            reading.close()  # else a write would wait for a process that has ended
+            _write(writing, payload)
         self._children.append(child)
-        with contextlib.suppress(BrokenPipeError):
-            child.stdin.write(payload)
-        with contextlib.suppress(BrokenPipeError):
-            child.stdin.close()
 
-    def _run(self, command: list[str], inherited: list[int]) -> subprocess.Popen[bytes]:
+    def _run(self, command: list[str], stdin: int, inherited: list[int]) -> subprocess.Popen[bytes]:
         import subprocess  # most workers find a running process
 
         try:
             child: subprocess.Popen[bytes] = unpatched.popen()(
                 command,
-                stdin=subprocess.PIPE,
+                stdin=stdin,
                 stdout=subprocess.DEVNULL,
                 pass_fds=inherited,
                 start_new_session=True,

@@ -25,6 +25,7 @@ from ...spool.joined import read_settings, request_join
 from ...spool.kernel import boot_id, namespace
 from ...spool.layout import Spool
 from ...spool.lock import LockInfo, open_journal, read_pid, running, try_lock
+from ...spool.numbers import close_high, open_high
 from ...transport.pipe import bytes_in_pipe
 from ..stderr import warn_on_stderr
 from .exit_watcher import ProcessExitWatcher
@@ -143,7 +144,7 @@ class Supervisor:
             _warn_not_started(error)
         finally:
             _open_locks.discard(lock)
-            os.close(lock)
+            close_high(lock)
 
     def _refuse_second_process(self, lock: int) -> None:
         """BlockingIOError when a process works on the journal whose lock file a cleaner has removed.
@@ -157,7 +158,7 @@ class Supervisor:
                 try_lock(journal)
             finally:
                 _open_locks.discard(journal)
-                os.close(journal)
+                close_high(journal)
         is_new = not LockInfo.read(lock).started
         if is_new and is_shipper_process(self._pid) and time.monotonic() - self._seen_at < RESTORE_SECONDS:
             raise BlockingIOError
@@ -190,11 +191,11 @@ class Supervisor:
             self._retry_at = time.monotonic() + restart_pause(self._failed_starts)
             raise
         finally:
-            os.close(pipe)
+            close_high(pipe)
         self._failed_starts = 0
 
     def _open_pipe(self) -> int:
-        return os.open(self._spool.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        return open_high(self._spool.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
 
     # -- the pipe's content --------------------------------------------------------------------------------------------
 
@@ -215,13 +216,13 @@ class Supervisor:
         """
         with contextlib.ExitStack() as opened, contextlib.suppress(OSError):
             lock = open_file(self._spool.lock, os.O_RDWR | os.O_CREAT)
-            opened.callback(os.close, lock)
+            opened.callback(close_high, lock)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._refuse_second_process(lock)
             if not host.keep(self._spool):
                 return False
             pipe = self._open_pipe()
-            opened.callback(os.close, pipe)
+            opened.callback(close_high, pipe)
             with Writer(self._spool.journal, first=self._newest_segment()) as writer:
                 drain_pipe(pipe, partial(writer.splice, pipe))
             return True
@@ -278,7 +279,7 @@ def _after_fork_in_child() -> None:
     # A copy would keep the lock although the process that took it is gone.
     for lock in list(_open_locks):
         with contextlib.suppress(OSError):
-            os.close(lock)
+            close_high(lock)
     _open_locks.clear()
 
 

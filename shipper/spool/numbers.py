@@ -1,0 +1,54 @@
+"""Descriptors of short use, at numbers that the application's files do not get.
+
+Another thread of the application may close all descriptors, as code does that daemonises a process, and open files of
+its own while this one has a file open. A file with a high number can then be gone, but it is no other one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+
+MAX_BASE = 768  # numbers from there on; higher ones would make the kernel's table of descriptors larger
+
+_ATTEMPTS = 5
+
+
+def move_up(fd: int) -> int:
+    """Give an open descriptor a high number, and close the other one; itself where none is free."""
+    base = min(MAX_BASE, max(3, os.sysconf("SC_OPEN_MAX") * 3 // 4))
+    try:
+        moved: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, base)
+    except OSError:
+        return fd
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.fstat(moved), os.fstat(fd)):  # else the number is another file's by now
+            os.close(fd)
+    return moved
+
+
+def open_high(path: str, flags: int, mode: int = 0o600) -> int:
+    """`os.open`, at a high number and without inheritance. OSError, also when other code closes numbers right now."""
+    for _ in range(_ATTEMPTS):
+        fd = move_up(os.open(path, flags | os.O_CLOEXEC, mode))
+        if _is_at(fd, path):
+            return fd
+        close_high(fd)  # another file was put at the path meanwhile, or the number was given to another file
+        if flags & os.O_EXCL:
+            break
+    raise OSError(errno.EBADF, os.strerror(errno.EBADF), path)
+
+
+def _is_at(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:  # removed meanwhile
+        return True
+
+
+def close_high(fd: int) -> None:
+    """Close a descriptor, which other code may have closed already."""
+    with contextlib.suppress(OSError):
+        os.close(fd)
