@@ -18,34 +18,54 @@ _ATTEMPTS = 5
 
 def move_up(fd: int) -> int:
     """Give an open descriptor a high number, and close the other one; itself where none is free."""
-    base = min(MAX_BASE, max(3, os.sysconf("SC_OPEN_MAX") * 3 // 4))
-    try:
-        moved: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, base)
-    except OSError:
-        return fd
-    with contextlib.suppress(OSError):
-        if os.path.samestat(os.fstat(moved), os.fstat(fd)):  # else the number is another file's by now
-            os.close(fd)
+    moved = _duplicate(fd)
+    if moved != fd:
+        _close_twin(fd, moved)
     return moved
 
 
 def open_high(path: str, flags: int, mode: int = 0o600) -> int:
     """`os.open`, at a high number and without inheritance. OSError, also when other code closes numbers right now."""
     for _ in range(_ATTEMPTS):
-        fd = move_up(os.open(path, flags | os.O_CLOEXEC, mode))
-        if _is_at(fd, path):
-            return fd
-        close_high(fd)  # another file was put at the path meanwhile, or the number was given to another file
+        fd = os.open(path, flags | os.O_CLOEXEC, mode)
+        moved = _duplicate(fd)
+        is_ours, is_current = _compare(moved, path)
+        if moved != fd and is_ours:
+            _close_twin(fd, moved)
+        if is_current:
+            return moved
+        if moved != fd or is_ours:
+            close_high(moved)
         if flags & os.O_EXCL:
             break
     raise OSError(errno.EBADF, os.strerror(errno.EBADF), path)
 
 
-def _is_at(fd: int, path: str) -> bool:
+def _duplicate(fd: int) -> int:
+    base = min(MAX_BASE, max(3, os.sysconf("SC_OPEN_MAX") * 3 // 4))
     try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
+        moved: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, base)
+    except OSError:
+        return fd
+    return moved
+
+
+def _close_twin(fd: int, moved: int) -> None:
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.fstat(moved), os.fstat(fd)):  # else the number is another file's by now
+            os.close(fd)
+
+
+def _compare(fd: int, path: str) -> tuple[bool, bool]:
+    """Whether this is the file that was opened, and not one that has got its number, and whether it is at the path."""
+    try:
+        found = os.fstat(fd)
+        is_current = os.path.samestat(found, os.stat(path))
     except FileNotFoundError:  # removed meanwhile
-        return True
+        return found.st_nlink == 0, found.st_nlink == 0
+    except OSError:
+        return False, False
+    return is_current or found.st_nlink == 0, is_current  # without a name: another was put at the path
 
 
 def close_high(fd: int) -> None:
