@@ -19,7 +19,7 @@ import os
 import queue
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from .._support.unpatched import new_rlock
 from ..config.limits import OVERFLOW_SIZE
@@ -123,11 +123,9 @@ class Producer:
         channel = self._channel
         if channel.pid != os.getpid() or self._is_new_process:
             channel = self._current()
-        if self.closed and self._successor is not None:
-            return self._successor.put_sequence(obj, level)
+        if self.closed:  # looked at once: when it is closed later, nothing can be written, and this is called again
+            return self._put_after_close(obj, level)
         seq = next(channel.sequence)
-        if self.closed:
-            self._drop("after_stop", level)
         # What `encode` and `offer` come to for a usual event, with fewer calls.
         if len(obj) <= frame.MAX_PAYLOAD and 0 <= level <= frame.MAX_LEVEL and not channel.overflow.busy:
             piece = frame.single(obj, frame.EVENT, level, 0, 1, channel.token, seq, channel.pid)
@@ -135,13 +133,21 @@ class Producer:
                 channel.note(piece)
                 return seq
         frames = frame.encode(obj, token=channel.token, seq=seq, pid=channel.pid, level=level)
-        if not channel.offer(frames, level):
-            if self.closed:  # meanwhile, by another thread
-                return self.put_sequence(obj, level)
-            self._drop("queue_full", level)
-        return seq
+        return seq if channel.offer(frames, level) else self._put_refused(obj, level)
 
-    def _drop(self, reason: str, level: int) -> None:
+    def _put_refused(self, obj: bytes, level: int) -> int:
+        """The pipe and the overflow took nothing: they are full, or another thread has closed them meanwhile."""
+        if self.closed:
+            return self._put_after_close(obj, level)
+        self._drop("queue_full", level)
+
+    def _put_after_close(self, obj: bytes, level: int) -> int:
+        if self._successor is not None:
+            return self._successor.put_sequence(obj, level)
+        next(self._channel.sequence)
+        self._drop("after_stop", level)
+
+    def _drop(self, reason: str, level: int) -> NoReturn:
         self._channel.overflow.count(reason, level)
         raise queue.Full(reason)
 

@@ -35,7 +35,8 @@ def can_run_as_nobody() -> bool:
 def app(tmp_path: Path) -> Iterator[App]:
     """Its spool lies where another user may get to."""
     need(os.geteuid() == 0, "root")
-    need(can_run_as_nobody(), "a Python that other users can run")
+    if not can_run_as_nobody():  # no program that could be installed: this Python lies in a folder closed to others
+        pytest.skip("needs a Python that other users can run")
     folder = Path(tempfile.mkdtemp(prefix="o-", dir="/tmp"))
     folder.chmod(0o755)
     with Server() as server:

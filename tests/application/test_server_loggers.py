@@ -16,7 +16,7 @@ def server() -> Iterator[logging.Logger]:
     """A server's logger, as gunicorn leaves it: it exists and does not propagate."""
     logger = logging.getLogger("gunicorn.error")
     before = logger.propagate, logger.handlers[:], logger.disabled
-    logger.propagate = False
+    logger.propagate, logger.handlers[:], logger.disabled = False, [], False
     yield logger
     logger.propagate, logger.handlers[:], logger.disabled = before
 
@@ -25,7 +25,7 @@ def server() -> Iterator[logging.Logger]:
 def access() -> Iterator[logging.Logger]:
     logger = logging.getLogger("gunicorn.access")
     before = logger.propagate, logger.handlers[:]
-    logger.propagate = False
+    logger.propagate, logger.handlers[:] = False, []
     yield logger
     logger.propagate, logger.handlers[:] = before
 
