@@ -146,6 +146,7 @@ def test_events_go_on_after_all_descriptors_were_closed(pipe: RecordQueue, files
     assert sizes(files) == 0
 
 
+@pytest.mark.long
 def test_threads_that_log_while_descriptors_are_closed_again_and_again(pipe: RecordQueue, files: Path) -> None:
     """What daemonises closes numbers in a loop; files are opened in between."""
 
