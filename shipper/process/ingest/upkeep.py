@@ -115,7 +115,7 @@ class Upkeep:
         """Memory is one for all apps of the user: what no process comes back for would fill it."""
         removed = remove_foreign(self._spool.overflow)
         if removed:
-            _log.warning("%d files of other apps' processes that are gone were removed from memory", len(removed))
+            _log.info("%d files of other apps' processes that are gone were removed from memory", len(removed))
 
     def _touch(self) -> None:
         for path in self._paths():
