@@ -42,7 +42,7 @@ class ShipperMiddleware:
             request.status = status.partition(" ")[0]
             return start_response(status, *arguments, **named)
 
-        with bound(**request.fields), request.logged_if_unhandled():
+        with bound(**request.fields), _Unhandled():
             body = self.app(environ, noting)
         return _Body(body, request)
 
@@ -57,9 +57,6 @@ class _Request:
         self.status = ""
         self._begun = time.perf_counter()
         self._log_requests = log_requests
-
-    def logged_if_unhandled(self) -> _Unhandled:
-        return _Unhandled()
 
     def end(self) -> None:
         if not self._log_requests:
@@ -90,7 +87,7 @@ class _Body:
     def __iter__(self) -> Iterator[bytes]:
         pieces = iter(self._body)
         while True:
-            with bound(**self._request.fields), self._request.logged_if_unhandled():
+            with bound(**self._request.fields), _Unhandled():
                 try:
                     piece = next(pieces)
                 except StopIteration:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import subprocess
 import sys
 import textwrap
@@ -17,6 +16,7 @@ import pytest
 import shipper
 from shipper.jkool import streaming
 
+from ..support.http_backends import free_port
 from ..support.jkool_service import FQN, Service, an_application, is_event, running_service
 from ..support.servers import HANG, Reply, Request
 from ..support.waiting import PATIENCE, scaled, wait_until
@@ -30,12 +30,6 @@ def silent(request: pytest.FixtureRequest) -> Iterator[logging.Logger]:
     made.setLevel(logging.INFO)
     yield made
     made.handlers.clear()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def test_a_server_that_is_down_is_no_error_and_gets_the_events_later(spool: Path, silent: logging.Logger) -> None:

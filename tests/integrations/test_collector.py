@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ..support.apps import App
+from ..support.http_backends import free_port
 from ..support.needs import need
 from ..support.servers import Server
 from ..support.waiting import PATIENCE, holds, wait_until
@@ -92,11 +93,6 @@ class Collector:
     @property
     def text(self) -> str:
         return self._output.read_text(errors="replace")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 @pytest.fixture

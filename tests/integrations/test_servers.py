@@ -16,10 +16,11 @@ import pytest
 
 from ..support.apps import App, shippers_of
 from ..support.events import events_at
+from ..support.http_backends import free_port
 from ..support.needs import need
 from ..support.servers import Server
 from ..support.waiting import PATIENCE, holds, scaled, wait_until
-from .test_starts import fetched, free_port
+from .test_starts import fetched
 
 START = 'shipper.start(shipper.Trakerr("key", url=os.environ["TEST_URL"], level=0), spool=os.environ["TEST_SPOOL"]'
 

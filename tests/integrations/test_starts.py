@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import psutil
 import pytest
 
 from ..support.apps import App, shippers_of
+from ..support.http_backends import free_port
 from ..support.needs import need
 from ..support.servers import Server
 from ..support.waiting import PATIENCE, holds
@@ -46,11 +46,6 @@ def app(spool: Path, tmp_path: Path) -> Iterator[App]:
         made = App(server, spool, tmp_path)
         yield made
         made.wait_for_end()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 def fetched(url: str) -> bool:
