@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from shipper.spool.layout import Spool
+from shipper.transport.shared_file import prepare_folder
 
 from .support.leftovers import Scene
 from .support.turns import Turns
@@ -60,7 +61,7 @@ def test_the_shared_memory_of_a_spool_is_left_over_where_it_is_the_tests_own(spo
     others.mkdir()
     mine.mkdir(parents=True)
     memory = Path(Spool(str(mine)).overflow)
-    memory.mkdir(mode=0o700, parents=True)
+    prepare_folder(str(memory))
     (memory / "overflow").touch()
 
     try:

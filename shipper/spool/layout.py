@@ -33,6 +33,23 @@ def memory_folder() -> str:
     return f"/dev/shm/shipper-{owner_uid()}"
 
 
+def memory_obstacle() -> str:
+    """Why no memory files can be in /dev/shm, for an operator; "" where they can.
+
+    Others may see the names in the folder (the folders in it have mode 0700); they must not be able to make any there.
+    """
+    if not os.access("/dev/shm", os.W_OK | os.X_OK):
+        return "/dev/shm is missing or cannot be written"
+    path = memory_folder()
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return ""
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == owner_uid() and not found.st_mode & 0o022:
+        return ""
+    return f"{path} is not a folder that this user alone owns and writes to"
+
+
 class Spool:
     """Paths in the folder `path`, in which ~ is the user's home. Nothing is made or read before `prepare`."""
 
@@ -75,14 +92,13 @@ class Spool:
     def overflow(self) -> str:
         """The folder of the processes' overflows and pipe mirrors, which its first user makes: in /dev/shm.
 
-        It is `overflow_on_disk` where there is no /dev/shm, or where another user owns our name there. Its name is the
-        spool's id, so that a new spool at the path of one that was deleted finds nothing of that one. For a spool that
-        an earlier version has made it is a digest of the path.
+        It is `overflow_on_disk` while `memory_obstacle` has something to say. Its name is the spool's id, so that a
+        new spool at the path of one that was deleted finds nothing of that one. For a spool that an earlier version
+        has made it is a digest of the path.
         """
-        ours = memory_folder()
-        if not os.access("/dev/shm", os.W_OK | os.X_OK) or not _is_ours_or_free(ours):
+        if memory_obstacle():
             return self.overflow_on_disk
-        return os.path.join(ours, self.read_id() or sha256_hex(os.path.realpath(self.path).encode())[:16])
+        return os.path.join(memory_folder(), self.read_id() or sha256_hex(os.path.realpath(self.path).encode())[:16])
 
     def read_id(self) -> str:
         """The random id that the spool got when an app claimed it; "" when it has none.
@@ -145,11 +161,3 @@ def _prepare_fifo(path: str) -> None:
     found = os.lstat(path)
     if not stat.S_ISFIFO(found.st_mode) or found.st_uid != owner_uid() or found.st_mode & 0o077:
         raise ConfigurationError("spool", path, "a FIFO of this user with mode 0600")
-
-
-def _is_ours_or_free(path: str) -> bool:
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        return True
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == owner_uid() and not found.st_mode & 0o077

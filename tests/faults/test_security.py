@@ -91,7 +91,7 @@ def test_other_users_can_neither_read_nor_write_anything(open_folder: Path, orac
         wait_until(lambda: not scene.missing("a"), 20)
 
 
-@pytest.mark.parametrize("what", ["a folder of another user", "a folder that others may enter", "a link", "a file"])
+@pytest.mark.parametrize("what", ["a folder of another user", "a folder that others may write to", "a link", "a file"])
 def test_a_folder_in_the_shared_memory_that_is_not_ours_is_not_used(open_folder: Path, what: str) -> None:
     need(os.geteuid() == 0, "root, to become another user")
     planted = Path(f"/dev/shm/shipper-{STRANGER}")
@@ -102,9 +102,9 @@ def test_a_folder_in_the_shared_memory_that_is_not_ours_is_not_used(open_folder:
         planted.touch(0o600)
     else:
         planted.mkdir(0o700)
-    if what == "a folder that others may enter":
+    if what == "a folder that others may write to":
         os.chown(planted, STRANGER, STRANGER)
-        planted.chmod(0o755)
+        planted.chmod(0o775)
 
     def look() -> None:
         assert Spool(str(open_folder / "spool")).overflow == str(open_folder / "spool" / "overflow")

@@ -133,6 +133,17 @@ def test_without_a_home_the_default_place_is_in_the_temporary_folder(monkeypatch
     ids=["read-only", "another's", "open to others", "a link"],
 )
 def test_without_a_place_in_memory_overflows_are_in_the_spool(spool: Path, arrange: str) -> None:
+    assert overflow_after(arrange, spool) == str(spool / "overflow")
+
+
+def test_a_folder_in_memory_that_others_may_only_look_at_is_used(spool: Path) -> None:
+    found = overflow_after("mount -t tmpfs tmpfs /dev/shm && mkdir -m 755 /dev/shm/shipper-0", spool)
+
+    assert os.path.dirname(found) == "/dev/shm/shipper-0"
+
+
+def overflow_after(arrange: str, spool: Path) -> str:
+    """Where overflows are for a process in a mount namespace of its own, in which `arrange` ran."""
     ask = f"from shipper.spool.layout import Spool; print(Spool({str(spool)!r}).overflow)"
     script = f'{arrange} && exec "$0" -c "$1"'
     command = ["unshare", "-m", "sh", "-c", script, sys.executable, ask]
@@ -142,4 +153,4 @@ def test_without_a_place_in_memory_overflows_are_in_the_spool(spool: Path, arran
 
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
 
-    assert done.stdout.strip() == str(spool / "overflow")
+    return done.stdout.strip()

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 
 from ..._version import DISTRIBUTION, __version__
-from ...spool.layout import memory_folder
+from ...spool.layout import memory_folder, memory_obstacle
 from ...transport.orphans import foreign_orphans
 from ...transport.pipe import PIPE_BYTES
 from ..terminal import size
@@ -88,11 +88,12 @@ def _pipe() -> Result:
 
 
 def _memory_files() -> Iterator[Result]:
-    if not os.access("/dev/shm", os.W_OK | os.X_OK):
+    obstacle = memory_obstacle()
+    if obstacle:
         yield warning(
             "/dev/shm",
-            "is missing or cannot be written: overflows go to the disk, and nothing mirrors the pipe",
-            "Mount a tmpfs there; otherwise up to 1 MiB is lost when all processes are killed at once.",
+            f"{obstacle}: overflows go to the disk, and nothing mirrors the pipe",
+            "Mend that; until then up to 1 MiB is lost when all processes are killed at once.",
         )
         return
     room = os.statvfs("/dev/shm")
