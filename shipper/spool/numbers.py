@@ -1,7 +1,8 @@
 """Descriptors of short use, at numbers that the application's files do not get.
 
 Another thread of the application may close all descriptors, as code does that daemonises a process, and open files of
-its own while this one has a file open. A file with a high number can then be gone, but it is no other one.
+its own while this one has a file open. A file with a high number can then be gone, but it is no other one: a number is
+given again only after all the others were.
 """
 
 from __future__ import annotations
@@ -9,15 +10,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 
-MAX_BASE = 768  # numbers from there on; higher ones would make the kernel's table of descriptors larger
+MAX_BASE = 768  # numbers from there to 1023; higher ones would make the kernel's table of descriptors larger
+_COUNT = 256
 
 _ATTEMPTS = 5
+_given = itertools.count()
 
 
 def move_up(fd: int) -> int:
-    """Give an open descriptor a high number, and close the other one; itself where none is free."""
+    """Give an open descriptor a high number, and close the other one; itself where it has one, or none is free."""
+    if fd >= _base():
+        return fd
     moved = _duplicate(fd)
     if moved != fd:
         _close_twin(fd, moved)
@@ -30,8 +36,8 @@ def open_high(path: str, flags: int, mode: int = 0o600) -> int:
         fd = os.open(path, flags | os.O_CLOEXEC, mode)
         moved = _duplicate(fd)
         is_ours, is_current = _compare(moved, path)
-        if moved != fd and is_ours:
-            _close_twin(fd, moved)
+        if moved != fd:
+            _close_twin(fd, moved if is_ours else path)
         if is_current:
             return moved
         if moved != fd or is_ours:
@@ -41,18 +47,23 @@ def open_high(path: str, flags: int, mode: int = 0o600) -> int:
     raise OSError(errno.EBADF, os.strerror(errno.EBADF), path)
 
 
+def _base() -> int:
+    return min(MAX_BASE, max(3, os.sysconf("SC_OPEN_MAX") * 3 // 4))
+
+
 def _duplicate(fd: int) -> int:
-    base = min(MAX_BASE, max(3, os.sysconf("SC_OPEN_MAX") * 3 // 4))
-    try:
-        moved: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, base)
-    except OSError:
-        return fd
-    return moved
+    base, limit = _base(), os.sysconf("SC_OPEN_MAX")
+    # Not always the lowest one: a thread that just writes to a number must not find what another one has opened since.
+    for lowest in (base + next(_given) % max(1, min(_COUNT, limit - base)), base):
+        with contextlib.suppress(OSError):
+            moved: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
+            return moved
+    return fd
 
 
-def _close_twin(fd: int, moved: int) -> None:
+def _close_twin(fd: int, twin: int | str) -> None:
     with contextlib.suppress(OSError):
-        if os.path.samestat(os.fstat(moved), os.fstat(fd)):  # else the number is another file's by now
+        if os.path.samestat(os.stat(twin), os.fstat(fd)):  # else the number is another file's by now
             os.close(fd)
 
 

@@ -8,7 +8,7 @@ Invariants
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import itertools
 import os
 import time
@@ -95,16 +95,18 @@ class Channel:
             if self.note == self._begin_mirror:
                 self.note = _ignore  # of a signal handler that logs right now
                 if self._mirror_folder:
-                    with contextlib.suppress(OSError, ValueError):
-                        self._mirror = PipeMirror(
-                            self._mirror_folder,
-                            self._pipe.waiting,
-                            token=self.token,
-                            pid=self.pid,
-                            spool=self._spool,
-                        )
-                        self.note = self._mirror.note
-        self.note(piece)
+                    self.note = self._make_mirror()
+        if self.note != self._begin_mirror:
+            self.note(piece)
+
+    def _make_mirror(self) -> Callable[[bytes], None]:
+        waiting = self._pipe.waiting
+        try:
+            self._mirror = PipeMirror(self._mirror_folder, waiting, token=self.token, pid=self.pid, spool=self._spool)
+        except (OSError, ValueError) as error:
+            # Other code closes descriptors right now: the next frame begins it.
+            return self._begin_mirror if isinstance(error, OSError) and error.errno == errno.EBADF else _ignore
+        return self._mirror.note
 
     # -- the overflow ------------------------------------------------------------------------------------------------
 

@@ -16,17 +16,19 @@ Its process writes it. The shipper process reads the drops of living processes, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import mmap
 import os
 from collections import deque
 from collections.abc import Callable
+from typing import TypeVar
 
 from .._support.unpatched import new_rlock
 from . import drops, frame, shared_file
 from .descriptors import OwnDescriptor
 from .drops import Drops
-from .shared_file import HEAD_BYTES, NUMBER_AT, Owner
+from .shared_file import HEAD_BYTES, NUMBER_AT, Mapping, Owner
 
 MAGIC = b"shpover1"
 DROPS_AT = 64
@@ -34,14 +36,15 @@ RESERVED_FROM = 30  # the last quarter is kept for WARNING and above
 
 _FIRST_HOLE = max(HEAD_BYTES, mmap.ALLOCATIONGRANULARITY)
 _PUNCH_BYTES = 1024 * 1024  # a hole is made after so many bytes were read
+_ATTEMPTS = 100  # while other code closes all descriptors again and again; some milliseconds
+
+T = TypeVar("T")
 
 
 class Overflow:
     """The overflow of one process. Its threads share it; no other process writes to it."""
 
-    def __init__(
-        self, folder: str, *, token: bytes, pid: int, limit: int, second: str = "", spool: str = ""
-    ) -> None:
+    def __init__(self, folder: str, *, token: bytes, pid: int, limit: int, second: str = "", spool: str = "") -> None:
         """`limit` is in bytes; `second` is the folder to use when `folder` has no space for a file.
 
         `spool` is the path of the spool.
@@ -100,10 +103,9 @@ class Overflow:
         if not begun and self.waiting + size > limit:
             return False
         try:
-            fd = self._open()
-            written = os.pwrite(fd, b"".join(frames), self._end)
+            written = self._with_file(lambda fd: os.pwrite(fd, b"".join(frames), self._end))
             if written != size:  # space for a part: the file must go on to end with a whole frame
-                os.ftruncate(fd, self._end)
+                self._with_file(lambda fd: os.ftruncate(fd, self._end))
                 return False
         except OSError:  # no space in memory: the same as a full overflow
             return False
@@ -130,10 +132,10 @@ class Overflow:
             return not self.busy
 
     def _hand_over(self, write: Callable[[bytes], bool], most: int) -> None:
-        fd = self._open() if self.busy else -1
+        if self.busy:
+            chunk = self._with_file(lambda fd: os.pread(fd, min(most * frame.MAX_FRAME, self.waiting), self._read))
         if not self.busy:  # or the shipper process has it all
             return
-        chunk = os.pread(fd, min(most * frame.MAX_FRAME, self.waiting), self._read)
         at = 0
         for _ in range(most):
             size = frame.length(chunk, at)
@@ -141,26 +143,34 @@ class Overflow:
                 break
             at += size
             self._read += size
-            os.pwrite(fd, self._read.to_bytes(8, "little"), NUMBER_AT)
+            self._with_file(lambda fd: os.pwrite(fd, self._read.to_bytes(8, "little"), NUMBER_AT))
+            if not self.waiting:  # also when it was taken over in between
+                break
         if self._read >= self._end:
-            os.ftruncate(fd, HEAD_BYTES)
-            os.pwrite(fd, HEAD_BYTES.to_bytes(8, "little"), NUMBER_AT)
-            self._reset()
+            self._with_file(self._empty)
         elif self._read - self._punched >= _PUNCH_BYTES:
-            self._punch(fd)
+            self._punch()
+
+    def _empty(self, fd: int) -> None:
+        os.ftruncate(fd, HEAD_BYTES)
+        os.pwrite(fd, HEAD_BYTES.to_bytes(8, "little"), NUMBER_AT)
+        self._reset()
 
     def _reset(self) -> None:
         self._read = self._end = HEAD_BYTES
         self._punched = _FIRST_HOLE
         self.busy = False
 
-    def _punch(self, fd: int) -> None:
+    def _punch(self) -> None:
         """Free the memory of what was read: a file that is never quite empty must not grow for ever."""
         stop = self._read - self._read % mmap.ALLOCATIONGRANULARITY
         # Where that can't be done the memory is freed when all is read.
-        can_fail = contextlib.suppress(OSError, ValueError, AttributeError)
-        with can_fail, mmap.mmap(fd, stop - self._punched, offset=self._punched) as read:
-            read.madvise(mmap.MADV_REMOVE)
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._open()
+            assert self._own is not None
+            read = Mapping(self._own, stop - self._punched, offset=self._punched)
+            read.memory.madvise(mmap.MADV_REMOVE)
+            read.close()
         self._punched = stop
 
     # -- counting ----------------------------------------------------------------------------------------------------
@@ -172,12 +182,23 @@ class Overflow:
 
     def _count(self, reason: str, level: int) -> None:
         cell = drops.cell(reason, level)
+        with contextlib.suppress(OSError):
+            self._open()  # before: the shipper process may have taken over the file, with its table
         self._table[cell] += 1
         with contextlib.suppress(OSError):  # then only this process knows it, and has it in its own report
-            fd = self._open()
-            os.pwrite(fd, self._table[cell].to_bytes(8, "little"), DROPS_AT + 8 * cell)
+            self._with_file(lambda fd: os.pwrite(fd, self._table[cell].to_bytes(8, "little"), DROPS_AT + 8 * cell))
 
     # -- the file ----------------------------------------------------------------------------------------------------
+
+    def _with_file(self, operation: Callable[[int], T]) -> T:
+        """The result of an operation on the open file, tried again when other code closes its descriptor meanwhile."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return operation(self._open())
+            except OSError as error:
+                if error.errno != errno.EBADF:
+                    raise
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), self._path)
 
     def _open(self) -> int:
         """The descriptor of the file, which is made at its first use."""
@@ -194,9 +215,12 @@ class Overflow:
     def _create(self) -> None:
         *others, last = self._folders
         for folder in others:
-            with contextlib.suppress(OSError):
+            try:
                 self._create_in(folder)
                 return
+            except OSError as error:
+                if error.errno == errno.EBADF:  # other code closes descriptors right now; the folder has space
+                    raise
         self._create_in(last)
 
     def _create_in(self, folder: str) -> None:

@@ -105,10 +105,16 @@ def create(
 def _new_file(folder: str, names: Iterable[str]) -> tuple[int, str]:
     for name in names:
         path = os.path.join(folder, name)
-        with contextlib.suppress(FileExistsError):
+        try:
             fd = open_high(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
             give(fd)
-            return fd, path
+        except FileExistsError:
+            continue
+        except OSError:
+            with contextlib.suppress(OSError):  # it may have been made, and its descriptor closed by other code
+                os.unlink(path)
+            raise
+        return fd, path
     raise FileExistsError(folder)
 
 
@@ -204,16 +210,16 @@ class Mapping:
 
     memory = CLOSED_MEMORY
 
-    def __init__(self, own: OwnDescriptor, size: int) -> None:
-        """Map the first `size` bytes; `own` may be closed then. OSError or ValueError when that can't be done."""
+    def __init__(self, own: OwnDescriptor, size: int, *, offset: int = 0) -> None:
+        """Map `size` bytes from `offset` on; `own` may be closed then. OSError or ValueError when that fails."""
         self._duplicate: OwnDescriptor | None = None
         if sys.version_info >= (3, 13):
-            self.memory = mmap.mmap(own.number, size, trackfd=False)
+            self.memory = mmap.mmap(own.number, size, offset=offset, trackfd=False)
             return
         # mmap keeps a duplicate for itself, and closes its number in the end, whatever that is by then.
         lowest = os.dup(own.number)
         close_high(lowest)
-        self.memory = mmap.mmap(own.number, size)
+        self.memory = mmap.mmap(own.number, size, offset=offset)
         self._duplicate = own.duplicate(lowest)
 
     def close(self) -> None:

@@ -116,12 +116,29 @@ class TestOwnDescriptor:
             os.fstat(own.number)
 
 
+def next_at(number: int, files: Path) -> OwnDescriptor:
+    """A later descriptor of ours that gets the number."""
+    while (own := OwnDescriptor(os.open(files / "a", os.O_RDWR | os.O_CREAT))).number != number:
+        own.close()
+    return own
+
+
+def test_a_number_is_given_again_only_after_many_others(files: Path) -> None:
+    """A thread that is about to write to it must not write to what another thread of ours opens meanwhile."""
+    numbers = []
+    for _ in range(100):
+        own = OwnDescriptor(os.open(files / "a", os.O_RDWR | os.O_CREAT))
+        numbers.append(own.number)
+        own.close()
+
+    assert len(set(numbers)) == len(numbers)
+
+
 def test_two_of_ours_that_had_one_number_are_told_apart(files: Path) -> None:
     first = OwnDescriptor(os.open(files / "a", os.O_RDWR | os.O_CREAT))
     os.close(first.number)
-    second = OwnDescriptor(os.open(files / "a", os.O_RDWR | os.O_CREAT))
+    second = next_at(first.number, files)
 
-    assert second.number == first.number
     assert second.is_own()
     assert not first.is_own()
     second.close()
@@ -146,7 +163,6 @@ def test_events_go_on_after_all_descriptors_were_closed(pipe: RecordQueue, files
     assert sizes(files) == 0
 
 
-@pytest.mark.long
 def test_threads_that_log_while_descriptors_are_closed_again_and_again(pipe: RecordQueue, files: Path) -> None:
     """What daemonises closes numbers in a loop; files are opened in between."""
 
@@ -303,6 +319,34 @@ def test_an_overflow_whose_descriptor_was_closed_goes_on_where_it_was(spool: Pat
 
     assert in_a_child(work) == 0
     assert sizes(files) == 0
+
+
+class ClosedAfterTheLook(OwnDescriptor):
+    """Another thread closes all descriptors between the look at it and its use."""
+
+    def is_own(self) -> bool:
+        found = super().is_own()
+        if found:
+            os.close(self.number)
+        return found
+
+
+def test_an_append_whose_descriptor_is_closed_meanwhile_is_tried_again(spool: Path, files: Path) -> None:
+    def work() -> None:
+        overflow = Overflow(str(spool / "o"), token=b"tokentok", pid=os.getpid(), limit=10**6)
+        assert overflow.append(frames(0), 20)
+        assert overflow._own is not None
+        overflow._own.__class__ = ClosedAfterTheLook
+        assert overflow.append(frames(1), 20)
+        assert overflow._own is not None
+        overflow._own.__class__ = ClosedAfterTheLook
+        overflow.count("queue_full", 20)
+
+        assert overflow.drops == {"queue_full": {"INFO": 1}}
+        assert drained(overflow) == [0, 1]
+        assert len(os.listdir(spool / "o")) == 1
+
+    assert in_a_child(work) == 0
 
 
 def test_what_the_shipper_process_took_over_meanwhile_is_not_sent_again(spool: Path) -> None:
