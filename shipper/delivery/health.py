@@ -11,7 +11,7 @@ from .refusals import RefusesAllError
 
 REFUSES_ALL = (
     "%s refuses every event: %s. No event is thrown away: they wait in the journal, and one at a time is tried. "
-    "Check the URL, and whether the service still exists."
+    "Check the URL, whether the service still exists, and whether it takes gzip (if not: compress=False)."
 )
 
 _HEALTHY_STATES = ("idle", "delivering")

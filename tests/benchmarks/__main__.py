@@ -10,8 +10,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from . import calls, delivery, growth, machine, memory, plots, rows, startstop, wire
+from . import calls, delivery, growth, machine, memory, otlp, plots, rows, startstop, wire
 from .rows import Plan, Row
 from .servers import Nginx, nginx
 
@@ -23,6 +24,7 @@ QUESTIONS: dict[str, Callable[[Plan, Nginx], Iterator[Row]]] = {
     "far": delivery.far,
     "round-trips": delivery.round_trips,
     "batches": delivery.batches,
+    "otlp": otlp.otlp,
     "memory": memory.memory,
     "growth": growth.growth,
     "start": startstop.start_and_stop,
@@ -46,15 +48,19 @@ def main() -> int:
     facts = machine.facts()
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
     found: list[Row] = []
-    for answer in _measured(plan, options.only):
+    whole = set(options.only) == set(QUESTIONS)
+    for name, answer in _measured(plan, options.only):
         found += answer
-        _save(options.output / "bench.json", facts, plan, found)  # after each question: the whole takes a while
+        if whole:  # after each question: the whole takes a while
+            _save(options.output / "bench.json", _results(facts, plan, "", found))
+        else:
+            _save_one(options.output / "bench.json", name, _results(facts, plan, f"--only {name} ", answer))
     for path in plots.draw(found, options.output):
         print(f"drawn: {path}")
     return 0
 
 
-def _measured(plan: Plan, names: list[str]) -> Iterator[list[Row]]:
+def _measured(plan: Plan, names: list[str]) -> Iterator[tuple[str, list[Row]]]:
     # The last core is nginx's, so that the first is free for what is measured on one core.
     with nginx(core=max(os.sched_getaffinity(0))) as server:
         for name in names:
@@ -62,7 +68,7 @@ def _measured(plan: Plan, names: list[str]) -> Iterator[list[Row]]:
             answer = list(QUESTIONS[name](plan, server))
             print(rows.table(answer), flush=True)
             print(f"  [{name}: {time.monotonic() - begun:.0f} s]", flush=True)
-            yield answer
+            yield name, answer
 
 
 def _compile_once() -> None:
@@ -71,16 +77,26 @@ def _compile_once() -> None:
     os.environ["PYTHONPYCACHEPREFIX"] = os.path.join(tempfile.gettempdir(), f"bench-bytecode-{os.geteuid()}")
 
 
-def _save(path: Path, facts: dict[str, object], plan: Plan, found: list[Row]) -> None:
-    data = {
+def _results(facts: dict[str, object], plan: Plan, only: str, found: list[Row]) -> dict[str, Any]:
+    return {
         "machine": facts,
         "rounds": plan.rounds,
         "scale": plan.scale,
-        "command": f"tests/benchmarks/run --rounds {plan.rounds} --scale {plan.scale:g}",
+        "command": f"tests/benchmarks/run {only}--rounds {plan.rounds} --scale {plan.scale:g}",
         "rows": [row.as_dict() for row in found],
     }
+
+
+def _save(path: Path, data: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+
+
+def _save_one(path: Path, name: str, results: dict[str, Any]) -> None:
+    """Beside the results of the whole run, which may be of another machine: a question that was asked alone."""
+    data = json.loads(path.read_text()) if path.exists() else {**results, "rows": []}
+    data.setdefault("alone", {})[name] = results
+    _save(path, data)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import otlp
 from .children import percentile, shipper_pid
 
 Options = dict[str, Any]
@@ -188,10 +189,13 @@ def bare(options: Options) -> Numbers:
 def _backends(options: Options) -> list[Any]:
     import shipper
 
-    kinds = {"trakerr": shipper.Trakerr, "jkool": shipper.JKool}
-    suffix = {"trakerr": "/api/v1", "jkool": ""}
+    kinds: dict[str, Callable[..., Any]] = {
+        "trakerr": lambda url, **more: shipper.Trakerr("key", url=f"{url}/api/v1", **more),
+        "jkool": lambda url, **more: shipper.JKool("key", url=url, **more),
+        "otlp": shipper.Otlp,
+    }
     return [
-        kinds[name]("key", url=f"{url}{suffix[name]}", level=logging.INFO, **options.get("settings", {}).get(name, {}))
+        kinds[name](url, level=logging.INFO, **options.get("settings", {}).get(name, {}))
         for name, url in options["urls"].items()
     ]
 
@@ -351,7 +355,7 @@ QUESTIONS: dict[str, Callable[[Options], Numbers]] = {
     function.__name__: function
     for function in (
         paced, burst, trouble, deliver, bare, bare_batches, worker_memory, importing, importing_others, start_and_stop,
-        workers,
+        workers, *otlp.CHILDREN,
     )
 }
 

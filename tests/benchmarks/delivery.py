@@ -26,7 +26,7 @@ def singles(plan: Plan, nginx: Nginx) -> Iterator[Row]:
         asked = nginx.requests()
         told = ask("deliver", urls=urls, events=events, seconds=120.0, one_core=True)
         asked = nginx.requests() - asked
-        speed = _speed(told, events)
+        speed = speed_of(told, events)
         if speed is not None:
             rates.append(speed["rate"])
             costs.append(speed["cpu"] / 2 * 1e6)
@@ -113,7 +113,7 @@ def batches(plan: Plan, nginx: Nginx) -> Iterator[Row]:
             told = ask(
                 "deliver", urls=dict.fromkeys(settings, nginx.good), events=events, seconds=150.0, settings=settings
             )
-            speed = _speed(told, events)
+            speed = speed_of(told, events)
             if speed is not None:
                 seen[name].append(speed)
         count = events // 5
@@ -137,7 +137,7 @@ def batches(plan: Plan, nginx: Nginx) -> Iterator[Row]:
     yield Row(question, "OpenTelemetry's exporter, in the application", rival, "/s", 1.0 if rival else None)
 
 
-def _speed(told: dict[str, Any], events: int) -> dict[str, float] | None:
+def speed_of(told: dict[str, Any], events: int) -> dict[str, float] | None:
     """Events a second, and CPU seconds per event, from the first that was seen delivered to the last."""
     samples: Sequence[Sequence[float]] = told.get("samples", [])
     moving = [sample for sample in samples if max(sample[3:]) > 0]

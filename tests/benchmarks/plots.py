@@ -10,11 +10,15 @@ from typing import Any
 from .calls import FLOORS
 from .rows import Row
 
+_COST, _ROUND_TRIP = "CPU of the application per record", "Events/s against round trip"
+
 OURS, THEIRS, FLOOR = "#0b6e4f", "#9aa5b1", "#d5dae0"
 
 
 def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """PNG files of what was measured; none where matplotlib is missing or nothing was."""
+    """PNG files of what was measured; none where no picture is made of it."""
+    if not any(row.question.startswith((_COST, _ROUND_TRIP)) for row in rows):
+        return []
     matplotlib: Any = importlib.import_module("matplotlib")
     matplotlib.use("Agg")
     pyplot: Any = importlib.import_module("matplotlib.pyplot")
@@ -24,7 +28,7 @@ def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
 
 
 def _call_cost(pyplot: Any, rows: Sequence[Row], path: Path) -> Path | None:
-    found = [row for row in rows if row.question.startswith("CPU of the application per record") and row.value]
+    found = [row for row in rows if row.question.startswith(_COST) and row.value]
     if not found:
         return None
     found.sort(key=lambda row: row.value or 0.0, reverse=True)
@@ -46,7 +50,7 @@ def _called(name: str) -> str:
 
 
 def _round_trip(pyplot: Any, rows: Sequence[Row], path: Path) -> Path | None:
-    found = [row for row in rows if row.question.startswith("Events/s against round trip") and row.value]
+    found = [row for row in rows if row.question.startswith(_ROUND_TRIP) and row.value]
     if not found:
         return None
     figure, axes = pyplot.subplots(figsize=(7.0, 3.6))

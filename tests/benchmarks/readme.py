@@ -14,7 +14,8 @@ HERE = Path(__file__).parent
 
 
 def document(bench: dict[str, Any], storm: dict[str, Any] | None) -> str:
-    return "\n".join([*_head(bench), *_table(bench["rows"]), "", *_pictures(), *_storm(storm), QUIET])
+    parts = [*_head(bench), *_table(bench["rows"]), "", *_pictures(), *_alone(bench), *_storm(storm), QUIET]
+    return "\n".join(parts)
 
 
 def _head(bench: dict[str, Any]) -> Iterator[str]:
@@ -70,12 +71,12 @@ _BESIDE = (
 """Rows without a target that are shown all the same: lower bounds, and the best known alternatives."""
 
 
-def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
+def _table(rows: list[dict[str, Any]], *, everything: bool = False) -> Iterator[str]:
     yield "| | measured | ratio | target | |"
     yield "|---|---:|---:|---|---|"
     question = ""
     for row in rows:
-        if row["met"] is None and row["name"] not in _BESIDE:
+        if not everything and row["met"] is None and row["name"] not in _BESIDE:
             continue
         if row["question"] != question:
             question = row["question"]
@@ -96,6 +97,15 @@ def _pictures() -> Iterator[str]:
     yield ""
     yield "![Events a second against the round trip](round-trip.png)"
     yield ""
+
+
+def _alone(bench: dict[str, Any]) -> Iterator[str]:
+    for results in bench.get("alone", {}).values():
+        machine = results["machine"]
+        yield f"`{results['command']}`, {machine['cpu']}, {machine['cores']} cores, load {machine['load at start']}:"
+        yield ""
+        yield from _table(results["rows"], everything=True)
+        yield ""
 
 
 def _storm(storm: dict[str, Any] | None) -> Iterator[str]:

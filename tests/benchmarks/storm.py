@@ -32,6 +32,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from .children import shipper_pid
+
 CONTENDERS = ("stdlib", "loguru", "shipper")
 WORKERS = 4
 BURST = 20  # records that a worker logs without a pause, as a busy one does
@@ -155,8 +157,7 @@ class Shipper:
         self._logger.info("%s", text)
 
     def consumer(self) -> int | None:
-        lock, spool = (importlib.import_module(f"shipper.{name}") for name in ("lock", "spool"))
-        return int(lock.read_pid(spool.Spool(self._spool))) or None
+        return shipper_pid(self._spool) or None
 
     def revive(self) -> None:
         """The supervisor's thread does it."""

@@ -16,7 +16,7 @@ import trustme
 from shipper.receiver import Receiver
 
 from ..support.disks import tmpfs
-from ..support.servers import Reply, Server
+from ..support.servers import Reply, Request, Server
 from ..support.waiting import PATIENCE
 
 
@@ -122,6 +122,18 @@ def test_an_answer_is_judged(reply: Reply, level: str, words: str, spool: Path) 
     assert words in line.text
     assert bool(line.remedy) is (level != "ok")
     assert done.code == (1 if level == "error" else 0)
+
+
+def test_a_collector_that_takes_no_gzip_is_an_error_with_the_remedy(spool: Path) -> None:
+    def answer(request: Request) -> Reply:
+        return Reply(400 if "content-encoding" in request.headers else 200)
+
+    with Server(answer) as server:
+        done = check(SHIPPER_OTLP_ENDPOINT=server.url, SHIPPER_SPOOL=str(spool))
+
+    (line,) = done.errors
+    assert (line.name, line.text) == ("otlp", "takes no gzip: HTTP 400")
+    assert "compress=False" in line.remedy
 
 
 @pytest.mark.parametrize(

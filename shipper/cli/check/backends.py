@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import ssl
@@ -11,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...backends.deprecated import is_http_backend
-from ...backends.exporter import HttpExporter
+from ...backends.exporter import described
 from ...backends.proxies import find_proxy, without_credentials
 from ...errors import DeliveryError, RejectedError, UnauthorisedError
 from ...event.model import Event
@@ -25,14 +26,14 @@ CERTIFICATE_DAYS = 14  # before its end a certificate is worth a warning
 
 def check_backends(backends: Sequence[Any]) -> Iterator[Result]:
     for backend in backends:
-        description = backend.describe() if isinstance(backend, HttpExporter) else backend
+        description = described(backend)
         if is_http_backend(description):
-            yield from _probe(description)
+            yield from _probe(description, backend)
         else:
             yield ok(backend.name, "it does not speak HTTP, so it is not probed")
 
 
-def _probe(description: Any) -> Iterator[Result]:
+def _probe(description: Any, backend: Any) -> Iterator[Result]:
     url = without_credentials(description.endpoint)
     try:
         proxy = find_proxy(url, os.environ)
@@ -52,7 +53,8 @@ def _probe(description: Any) -> Iterator[Result]:
     yield ok(description.name, f"{found}, {way}")
     if url.startswith("https:") and not proxy:
         yield from _certificate(description, target.hostname or "", port)
-    yield _request(description)
+    answer, took = _answer(description)
+    yield _no_gzip(backend, answer) or _result(description.name, answer, took)
 
 
 def _connect(host: str, port: int, timeout: float) -> str:
@@ -121,8 +123,8 @@ def _encoded(description: Any, text: str) -> bytes:
     return gzip.compress(text.encode()) if description.compress else text.encode()
 
 
-def _request(description: Any) -> Result:
-    """Send a request without an event, after the handshake that the backend has."""
+def _answer(description: Any) -> tuple[DeliveryError | None, str]:
+    """Send a request without an event, after the handshake that the backend has; the answer, and how long it took."""
     from ...backends.http.sender import Sender
     from ...backends.protocol import AppContext
 
@@ -131,7 +133,17 @@ def _request(description: Any) -> Result:
     began = time.monotonic()
     (answer,) = sender.send([Event()])
     sender.close()
-    return _result(description.name, answer, f"in {(time.monotonic() - began) * 1000:.0f} ms")
+    return answer, f"in {(time.monotonic() - began) * 1000:.0f} ms"
+
+
+def _no_gzip(backend: Any, answer: DeliveryError | None) -> Result | None:
+    """An error when the same request, but for the gzip, is accepted."""
+    if not isinstance(answer, RejectedError) or not getattr(backend, "compress", False):
+        return None
+    plain, _ = _answer(described(dataclasses.replace(backend, compress=False)))
+    if plain is not None:
+        return None
+    return error(backend.name, f"takes no gzip: {answer.reason}", "Set compress=False for it.")
 
 
 def _result(name: str, answer: DeliveryError | None, took: str) -> Result:

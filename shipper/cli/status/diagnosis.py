@@ -30,6 +30,7 @@ NEAR_QUOTA = 0.8  # of the quota: from there on a journal with events that wait 
 
 _VARIABLES = {"trakerr": ("SHIPPER_TRAKERR_API_KEY", "SHIPPER_TRAKERR_URL"),
               "jkool": ("SHIPPER_JKOOL_TOKEN", "SHIPPER_JKOOL_URL")}  # fmt: skip
+_PERHAPS_GZIP = ("HTTP 400", "HTTP 415")  # a service that takes no gzip answers so
 _REDIRECT = re.compile(r"HTTP 3\d\d.*?'([^']*)'")  # what `backends.http.status` says of a redirect
 
 
@@ -254,11 +255,13 @@ def _unauthorised(backend: BackendStatus, now: float) -> Finding:
 def _refused(backend: BackendStatus, now: float) -> Finding:
     _, url = _VARIABLES.get(backend.name, ("", "its url"))
     at = f" at {backend.url}" if backend.url else ""
+    gzip = ", and whether the service takes gzip (if not: compress=False)"
+    cause = url + gzip if backend.last_error.startswith(_PERHAPS_GZIP) else url
     return Finding(
         FAILING,
         f"{backend.name} refuses every event ({backend.last_error or 'HTTP 4xx'}){at}{_since(backend, now)}. "
         f"{_waiting(backend)}",
-        f"Check {url}, correct it and restart the application; meanwhile events wait in the journal.",
+        f"Check {cause}; correct it and restart the application; meanwhile events wait in the journal.",
     )
 
 
