@@ -8,6 +8,7 @@ leaves zeros; nothing here raises because of what is in a file.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from .config.state_folder import default_folder, usual_folder
 from .journal.cursor_files import saved_positions
 from .journal.segments import segments, size_on_disk
 from .journal.sequences import MAX_REPORTED
+from .spool.controls import Controls, read_controls
 from .spool.detached import detached_processes
 from .spool.files import (
     get_counts,
@@ -32,7 +34,7 @@ from .spool.files import (
     read_json,
 )
 from .spool.layout import Spool
-from .spool.lock import running
+from .spool.lock import LockInfo, running
 from .transport.drops import Drops
 from .transport.in_memory import count_in_memory
 
@@ -45,9 +47,9 @@ class BackendStatus:
 
     name: str
     state: str = "unknown"
-    """idle, delivering, retrying, unauthorised, refused, starting, or "not configured".
+    """idle, delivering, retrying, unauthorised, refused, paused, starting, or "not configured".
 
-    When no process runs: "stopped", but unauthorised and refused stay, because only a person can end them.
+    When no process runs: "stopped", but unauthorised, refused and paused stay, because only a person can end them.
     """
     delivered: int = 0
     filtered: int = 0
@@ -130,6 +132,8 @@ class Status:
     """Bytes that the journal may take, 0 when that is not known."""
     attached: bool | None = None
     """In the process that asks: whether records still reach the handler that `start()` attached; None: not known."""
+    levels_set: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    """Logger's name ("" is the handler) → the level that `shipper level` has set, and until when it is in force."""
     detached: Mapping[int, str] = field(default_factory=dict)
     """Pid → name of the logger, of processes that ship nothing because other code has removed their handler."""
 
@@ -180,7 +184,7 @@ def total(drops: Drops) -> int:
 def read_status(spool: Spool, app: str, data: Mapping[str, Any] | None = None) -> Status:
     """The status of a spool. ``data`` is the content of its `status.json`; None reads it."""
     data = (read_json(spool.status) or {}) if data is None else data
-    holder = running(spool)
+    holder, controls = running(spool), read_controls(spool)
     ledger = get_dict(data, "ledger")
     journaled, doubles = get_int(ledger, "journaled"), get_int(ledger, "doubles")
     return Status(
@@ -199,7 +203,8 @@ def read_status(spool: Spool, app: str, data: Mapping[str, Any] | None = None) -
         journal_bytes=_journal_bytes(spool),
         segments=_segments(spool),
         trouble=get_str(get_dict(data, "journal"), "trouble"),
-        backends=tuple(_backends(spool, data, journaled + doubles, holder is not None)),
+        backends=tuple(_backends(spool, _with_pauses(data, controls, holder), journaled + doubles, holder is not None)),
+        levels_set=_levels_set(controls),
         ended=data.get("ended") is True,
         quota=get_int(get_dict(data, "journal"), "quota"),
         in_memory=_in_memory(spool, get_counts(ledger, "reached")),
@@ -207,6 +212,25 @@ def read_status(spool: Spool, app: str, data: Mapping[str, Any] | None = None) -
         detached=detached_processes(spool),
         **_crashes(spool),
     )
+
+
+def _with_pauses(data: Mapping[str, Any], controls: Controls, holder: LockInfo | None) -> Mapping[str, Any]:
+    """The content of `status.json`, with the backends that were paused or resumed since its process has ended."""
+    if holder is not None:
+        return data
+    backends = {name: dict(get_dict(get_dict(data, "backends"), name)) for name in get_dict(data, "backends")}
+    for name, backend in backends.items():
+        if name in controls.paused:
+            backend.update(state="paused", since=controls.paused[name])
+        elif backend.get("state") == "paused":
+            backend["state"] = "stopped"
+    return {**data, "backends": backends}
+
+
+def _levels_set(controls: Controls) -> dict[str, tuple[str, float]]:
+    now = time.time()
+    in_force = controls.levels_at(now)
+    return {name: (logging.getLevelName(level), controls.levels[name][1]) for name, level in in_force.items()}
 
 
 def _updated(spool: Spool, written: float | None) -> float | None:
@@ -231,19 +255,22 @@ def _crashes(spool: Spool) -> dict[str, Any]:
 
 def _backends(spool: Spool, data: Mapping[str, Any], journaled: int, is_running: bool) -> list[BackendStatus]:
     known = {name: get_dict(get_dict(data, "backends"), name) for name in get_dict(data, "backends")}
+    # A process that is starting has not written yet which backends it has.
+    state = "starting" if is_running and not known else "not configured"
     with contextlib.suppress(OSError):
         for name, saved in saved_positions(spool.cursors).items():
-            # A process that is starting has not written yet which backends it has.
-            known.setdefault(name, {**saved, "state": "starting" if is_running and not data else "not configured"})
+            known.setdefault(name, {**saved, "state": state})
     return [_backend(spool, name, each, journaled, is_running) for name, each in sorted(known.items())]
 
 
 def _backend(spool: Spool, name: str, data: Mapping[str, Any], journaled: int, is_running: bool) -> BackendStatus:
     counts = get_counts(data, "counts")
-    oldest = get_time(data, "oldest")
+    oldest, since = get_time(data, "oldest"), get_time(data, "since")
     base = get_int(data, "base")
     left = max(0, journaled - base - sum(counts.values())) if base >= 0 else 0
     state = get_str(data, "state") or "unknown"
+    if state == "paused" and oldest is None:  # nothing was left when the pause began
+        oldest = since
     return BackendStatus(
         name=name,
         state=state if is_running or state in _LASTING_STATES else "stopped",
@@ -257,7 +284,7 @@ def _backend(spool: Spool, name: str, data: Mapping[str, Any], journaled: int, i
         lag=max(0.0, time.time() - oldest) if left and oldest else 0.0,
         last_error=get_str(data, "last_error"),
         last_error_at=get_time(data, "last_error_at"),
-        since=get_time(data, "since"),
+        since=since,
         next_try=get_time(data, "next_try"),
         url=get_str(data, "url"),
         level=get_int(data, "level"),
@@ -268,7 +295,7 @@ def _backend(spool: Spool, name: str, data: Mapping[str, Any], journaled: int, i
     )
 
 
-_LASTING_STATES = ("not configured", "unauthorised", "refused")
+_LASTING_STATES = ("not configured", "unauthorised", "refused", "paused")
 
 
 def _requests(data: Mapping[str, Any]) -> tuple[int, ...]:

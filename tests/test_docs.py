@@ -341,7 +341,7 @@ def test_the_commands_in_the_documents_exist() -> None:
     wrong = []
     for document in DOCUMENTS:
         for code in re.findall(r"`shipper ([a-z]+[^`]*)`", prose(document)):
-            name, *options = re.findall(r"^[a-z]+|--[a-z][a-z-]*", code)
+            name, *options = re.findall(r"^[a-z-]+|--[a-z][a-z-]*", code)
             if name not in COMMANDS or set(options) - options_of(name):
                 wrong.append(f"{relative(document)}: shipper {code}")
 

@@ -69,7 +69,13 @@ def replace_app(
         queue = Producer(spool.queue, overflow=spool.overflow, overflow_size=settings.overflow)
     pipeline = Pipeline(queue, own, redact=settings.redact, callbacks=callbacks)
     app = App(
-        settings, pipeline, spool, request, keep_attached=keep_attached, server_loggers=server_loggers
+        settings,
+        pipeline,
+        spool,
+        request,
+        keep_attached=keep_attached,
+        server_loggers=server_loggers,
+        levels=before.levels if before is not None and before.spool.path == spool.path else None,
     )
 
     def begin_in_child() -> None:
@@ -85,6 +91,8 @@ def replace_app(
     _watch_in_uwsgi_worker()
     if before is not None:
         before.supervisor.stop()
+        if before.levels is not app.levels:
+            before.levels.end()
         if before.queue is not queue:
             before.queue.close(queue)
     return app

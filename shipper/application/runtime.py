@@ -9,7 +9,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..config.settings import Settings
@@ -26,8 +26,9 @@ from ..spool.lock import claim
 from ..transport.producer import Producer
 from .attachment import Attachment
 from .capture.pipeline import Pipeline
+from .levels import Levels
 from .server_loggers import ServerLoggers
-from .stderr import warn_once_on_stderr
+from .stderr import warn_on_stderr, warn_once_on_stderr
 from .supervision.flush_wait import FlushWait
 from .supervision.supervisor import Supervisor
 
@@ -49,6 +50,7 @@ class App:
         *,
         keep_attached: bool = False,
         server_loggers: ServerLoggers | None = None,
+        levels: Levels | None = None,
     ) -> None:
         self.settings = settings
         self.pipeline = pipeline
@@ -57,6 +59,7 @@ class App:
         self._since = time.time()
         self.keep_attached = keep_attached
         self.server_loggers = server_loggers
+        self.levels = levels or Levels(spool)
         self._attachment: Attachment | None = None
         self._is_noted = False
         self._dead_before = _dead_letters(read_json(spool.status) or {})
@@ -92,6 +95,7 @@ class App:
         self._can_use_spool()
         self.queue.maintain()
         self.check_attachment()
+        self.levels.look()
 
     def attach(self, logger: logging.Logger, before: App | None = None) -> None:
         """Ship what reaches `logger`, in place of what the app `before` has attached."""
@@ -166,8 +170,8 @@ class App:
     def flush(self, deadline: float, *, delivered: bool = True) -> bool:
         """Wait until what was queued so far is settled at every backend, or only journaled if not ``delivered``.
 
-        False at the deadline (time.monotonic()), soon when there is no Python to run the process with, and at once when
-        this process may not use the spool any more.
+        False at the deadline (time.monotonic()), soon when there is no Python to run the process with, at once when
+        this process may not use the spool any more, and when all is settled but at backends that are paused.
         """
         no_python_deadline = time.monotonic() + NO_PYTHON_SECONDS
         if not self._can_use_spool() or not self.queue.drain(deadline):
@@ -182,7 +186,7 @@ class App:
                 if left <= 0 or (self.supervisor.has_no_python and time.monotonic() >= no_python_deadline):
                     return False
                 threading.Event().wait(min(pause, left))
-        return True
+            return not _warn_paused(waiting.paused)
 
     def _names(self) -> list[str]:
         return [backend.name for backend in self.settings.backends]
@@ -222,6 +226,7 @@ class App:
         deadline = time.monotonic() + timeout
         self.check_attachment()
         attached = self.is_attached
+        self.levels.end()
         self.detach()
         flushed = self.flush(deadline)
         if not flushed:
@@ -230,6 +235,13 @@ class App:
         self.supervisor.stop()
         self.queue.close()
         return report
+
+
+def _warn_paused(names: Sequence[str]) -> bool:
+    """Warn that a flush has not waited for these backends; whether there are any."""
+    for name in names:
+        warn_on_stderr(f"{name} is paused: its events wait in the journal until `shipper resume {name}`")
+    return bool(names)
 
 
 def _dead_letters(status: Mapping[str, Any]) -> dict[str, int]:

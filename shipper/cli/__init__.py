@@ -25,6 +25,12 @@ COMMANDS = {
     "status": ".status.command",
     "check": ".check.command",
     "dead": ".dead.command",
+    "drain": ".control.drain",
+    "pause": ".control.pausing",
+    "resume": ".control.pausing",
+    "retry-now": ".control.pausing",
+    "level": ".control.level",
+    "forget": ".control.forget",
     "metrics": ".metrics",
     "send": ".send",
     "pipe": ".pipe.command",
@@ -75,8 +81,9 @@ def make_parser(names: Sequence[str] = ()) -> argparse.ArgumentParser:
     made.add_argument("-V", "--version", action="version", version=f"shipper {__version__}")
     commands = made.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     is_known = bool(names) and all(name in COMMANDS for name in names)
-    for name in names if is_known else COMMANDS:  # importing all of them takes longer than some of them run
-        importlib.import_module(COMMANDS[name], __name__).register(commands)
+    chosen = names if is_known else COMMANDS  # importing all of them takes longer than some of them run
+    for module in dict.fromkeys(COMMANDS[name] for name in chosen):
+        importlib.import_module(module, __name__).register(commands)
     return made
 
 

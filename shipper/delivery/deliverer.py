@@ -29,7 +29,7 @@ from .dead.letters import DeadLetters
 from .dispatcher import Backend, Dispatcher
 from .failures import Failures
 from .health import Health
-from .latency import Latency
+from .pause import Pause
 from .refusals import Refusals
 from .retry import Retrier
 
@@ -44,7 +44,7 @@ class Deliverer:
     ``on_settled`` is called when events were settled and when a wait begins. Unless it ``takes_all``, only events that
     name the backend in their route are sent; all others are filtered. ``collect_seconds`` see `COLLECT_SECONDS`.
 
-    Set `wake` after every append to the journal. `drained` is set while draining, once nothing is left to read.
+    Set `wake` after every append to the journal. `drained` is set while draining, once nothing is left to send now.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Deliverer:
         self.drained = threading.Event()
         self._mode = (False, False, False, False, False)
         self._draining = threading.Event()
+        self.pause = Pause(self.wake, self.stopping, self._draining, self.drained)
         self._flush_waiting = threading.Event()
         self._on_settled = on_settled
         self._collect_seconds = collect_seconds
@@ -89,6 +90,7 @@ class Deliverer:
             warn=self.health.warn,
             clock=clock,
         )
+        self.latency = self._dispatcher.latency
 
     @property
     def progress(self) -> Progress:
@@ -99,11 +101,6 @@ class Deliverer:
     def requests_in_flight(self) -> int:
         """The most requests that are sent at the same time now."""
         return self._dispatcher.concurrency.size
-
-    @property
-    def latency(self) -> Latency:
-        """How long requests take."""
-        return self._dispatcher.latency
 
     # -- set by the main thread --------------------------------------------------------------------------------------
 
@@ -133,7 +130,7 @@ class Deliverer:
         _set(self._draining, draining)
         if not draining:
             self.drained.clear()
-        self.wake.set()
+        self.pause.note_drain()
 
     @property
     def waits_for_rest(self) -> bool:
@@ -147,7 +144,7 @@ class Deliverer:
     def stop(self) -> None:
         """End `run` after the requests under way. What is not settled by then stays in the journal."""
         self.stopping.set()
-        self.wake.set()
+        self.pause.interrupt()
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -175,8 +172,12 @@ class Deliverer:
     def deliver_once(self) -> RetryableError | None:
         """Send what is due, settle and commit; the failure when the backend has to be left alone for a while.
 
-        Waits for events when none is due. OSError when the disk did not take a cursor or a dead letter.
+        Waits when none is due, or while it is paused. OSError when the disk did not take a cursor or a dead letter.
         """
+        if self.pause.is_on:
+            self._checkpoint.commit()
+            self.pause.hold()
+            return None
         batch = self._batcher.take(at_once=self._draining.is_set())
         if not batch:
             self._wait_for_events()
@@ -184,7 +185,7 @@ class Deliverer:
         self.drained.clear()
         with contextlib.suppress(OSError):  # raised after the round if it is still so: delivery goes on meanwhile
             self._checkpoint.commit(save=self._is_save_due(len(batch)))
-        outcome = self._dispatcher.send(self._batcher.requests(batch), is_stopping=self.stopping.is_set)
+        outcome = self._dispatcher.send(self._batcher.requests(batch), is_stopping=self.pause.forbids_sending)
         self.health.oldest = outcome.oldest
         self._checkpoint.commit(save=outcome.failure is not None or self._is_save_due())
         if outcome.failure is None:
@@ -235,7 +236,8 @@ class Deliverer:
         seconds = self._retrier.seconds_after(failure)
         self.health.set_waiting(failure, seconds)
         self._on_settled()
-        self.stopping.wait(seconds)
+        if self.pause.wait(seconds):
+            self._retrier.succeeded()  # a person ended it, and the next waits are short again
 
 
 def _set(event: threading.Event, value: bool) -> None:

@@ -7,7 +7,7 @@ import copy
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -56,6 +56,7 @@ class Deliveries:
         self._deliverers: dict[str, Deliverer] = {}
         self._threads = Threads(crashes, encode=True)
         self._addresses: dict[str, tuple[str, int]] = {}
+        self._paused: Mapping[str, float] = {}
         self._cursors = {backend.name: self._open_cursor(backend) for backend in settings.backends}
 
     def __iter__(self) -> Iterator[Deliverer]:
@@ -86,8 +87,8 @@ class Deliveries:
         return name in self._cursors
 
     def positions(self) -> list[Position]:
-        """How far each backend has come: every event before it is settled."""
-        return [deliverer.progress.position for deliverer in self]
+        """How far each backend that is not paused has come: every event before it is settled."""
+        return [deliverer.progress.position for deliverer in self if not deliverer.pause.is_on]
 
     @property
     def durable(self) -> list[Position]:
@@ -148,6 +149,7 @@ class Deliveries:
             # A client of another process may have joined it, and its key is not for the records of this app.
             takes_all=backend.name not in settings.joined,
         )
+        deliverer.pause.since = self._paused.get(backend.name)
         self._addresses[backend.name] = address_of(requests), backend.level
         self._deliverers[backend.name] = deliverer
         self._progress.write_backend(backend.name, deliverer.progress.position)
@@ -176,6 +178,19 @@ class Deliveries:
         """The journal has grown. May be called by any thread."""
         for deliverer in self:
             deliverer.wake.set()
+
+    def set_paused(self, paused: Mapping[str, float]) -> None:
+        """Backend's name → since when it is paused; all others are not. Also for backends that are opened later."""
+        self._paused = paused
+        for deliverer in self:
+            since = paused.get(deliverer.name)
+            if since != deliverer.pause.since:
+                deliverer.pause.set(since)
+
+    def retry_now(self, name: str) -> None:
+        """End the wait before the next attempt of this backend, if there is one."""
+        if name in self._deliverers:
+            self._deliverers[name].pause.interrupt()
 
     def set_drain_mode(
         self, draining: bool, *, no_writers: bool, disk_blocked: bool, quota_reached: bool, flush_waiting: bool

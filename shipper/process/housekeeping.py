@@ -39,6 +39,7 @@ class Housekeeping:
         self._done_at = now
         parts = self._parts
         self._keep_spool()
+        parts.control.look()
         parts.crashes.clear_if_healthy()
         with contextlib.suppress(OSError):
             parts.account.save()

@@ -11,6 +11,7 @@ from ..journal.writer import Writer
 from ..spool.layout import Spool
 from ..spool.progress import ProgressWriter
 from ..transport.frame import MAX_FRAME
+from .control import Control
 from .deliveries import Deliveries
 from .ingest.appender import Appender
 from .ingest.intake import Intake
@@ -35,6 +36,7 @@ class Parts:
     appender: Appender
     intake: Intake
     deliveries: Deliveries
+    control: Control
     flushes: Flushes
     status: StatusWriter
     recovery: Recovery
@@ -73,6 +75,7 @@ def make_parts(settings: Settings, *, pipe: int, lock_file: LockFile, crashes: C
         appender=appender,
         intake=intake,
         deliveries=deliveries,
+        control=Control(spool, deliveries),
         flushes=flushes,
         status=StatusWriter(spool.status, account, intake, deliveries, flushes, overflows=overflows),
         recovery=Recovery(spool.overflow, pipe, appender, intake.adoption, account),

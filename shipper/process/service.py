@@ -112,6 +112,7 @@ class Service:
             woken.update(poll(self._round_at + MIN_PAUSE_SECONDS - time.monotonic(), self._joins))
         if self._joins in woken:
             self._parts.flushes.announce()
+            self._parts.control.look()
         self._is_idle = not woken and not self._waker.was_woken
         self._round_at = time.monotonic()
 

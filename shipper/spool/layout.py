@@ -6,6 +6,7 @@
     journal/  cursors/  account (ledger.json)      events, and how far each backend and the account have read
     dead/  damaged/  overflow/                     rejected events, damaged bytes, overflows without a place in memory
     status.json  shipper.log                       for people
+    controls.json                                  what people have asked for (see `controls.py`)
 
 The folder and everything in it is readable and writable by its user only (0700, 0600).
 """
@@ -70,6 +71,7 @@ class Spool:
         self.status = os.path.join(self.path, "status.json")
         self.progress = os.path.join(self.path, "progress")
         self.crash = os.path.join(self.path, "crash.json")
+        self.controls = os.path.join(self.path, "controls.json")
         self.log = os.path.join(self.path, "shipper.log")
 
     @property

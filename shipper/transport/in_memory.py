@@ -34,6 +34,18 @@ def count_in_memory(folders: Iterable[str], reached: Mapping[str, int], *, is_co
     return len(found)
 
 
+def last_accepted(folders: Iterable[str]) -> dict[str, int]:
+    """Token of a process → the number behind the last event that it has put into memory files in these folders."""
+    last: dict[str, int] = {}
+    for folder in dict.fromkeys(folders):
+        for path in list_files(folder):
+            for view in frame.scan(_content(path), complete=True).frames:
+                if not view.flags:
+                    token = view.token.hex()
+                    last[token] = max(last.get(token, 0), view.seq + 1)
+    return last
+
+
 def _content(path: str) -> bytes:
     """The frames in a file: those of an overflow that are not in the pipe yet, or all of a mirror."""
     with contextlib.suppress(OSError):

@@ -123,7 +123,7 @@ class Delivery:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def close(self) -> None:
-        self.deliverer.stopping.set()
+        self.deliverer.stop()
         self.deliverer.run()
         self._writer.close()
 
@@ -135,7 +135,7 @@ class Delivery:
         try:
             yield thread
         finally:
-            self.deliverer.stopping.set()
+            self.deliverer.stop()
             self.deliverer.wake.set()
             thread.join(PATIENCE)
 
@@ -725,10 +725,53 @@ def test_stopping_ends_a_wait_promptly(make: MakeDelivery) -> None:
     delivery.log("a")
     with delivery.running() as thread:
         wait_until(lambda: delivery.deliverer.health.state == "unauthorised")
-        delivery.deliverer.stopping.set()
+        delivery.deliverer.stop()
         thread.join(PATIENCE)
 
     assert not thread.is_alive()
+
+
+def test_a_pause_ends_a_round_after_the_requests_under_way(make: MakeDelivery) -> None:
+    delivery = make(Memory(answers=lambda event: delivery.deliverer.pause.set(1000.0), max_events=1))
+    delivery.log("a", "b")
+    with delivery.running():
+        for number in (1, 2):
+            wait_until(lambda number=number: delivery.counts.get("delivered") == number)  # type: ignore[misc]
+            assert delivery.deliverer.pause.is_on
+            assert len(delivery.sent) == number
+            delivery.deliverer.pause.set(None)
+
+
+def test_a_pause_ends_a_wait_before_a_retry_and_counts_as_drained(make: MakeDelivery) -> None:
+    delivery = make(
+        Memory(answers=lambda event: UnauthorisedError("HTTP 401", status=401), max_events=1),
+        retry=Retry(unauthorised=86_400.0),
+    )
+    delivery.log("a")
+    with delivery.running():
+        wait_until(lambda: delivery.deliverer.health.next_try is not None)
+        delivery.deliverer.pause.set(1000.0)
+        delivery.deliverer.set_drain_mode(True, no_writers=True)
+
+        wait_until(delivery.deliverer.drained.is_set)
+
+    assert delivery.sent == ["a"]
+
+
+def test_somebody_may_end_a_wait_before_a_retry(make: MakeDelivery) -> None:
+    delivery = make(
+        Memory(answers=[UnauthorisedError("HTTP 401", status=401)], max_events=1),
+        retry=Retry(unauthorised=86_400.0),
+    )
+    delivery.log("a")
+    with delivery.running():
+        wait_until(lambda: delivery.deliverer.health.next_try is not None)
+
+        def is_delivered() -> bool:
+            delivery.deliverer.pause.interrupt()  # the wait may begin after the first one
+            return delivery.delivered == ["a"]
+
+        wait_until(is_delivered)
 
 
 def test_the_state_follows_the_last_answer_and_an_error_goes_when_it_is_over(make: MakeDelivery) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 
+from ...spool.controls import ControlsReader
 from ...spool.files import get_dict, read_json
 from ...spool.layout import Spool
 from ...spool.progress import STATUS_FILE, Place, ProgressReader
@@ -22,7 +23,7 @@ GRACE_SECONDS = 0.25  # that the status file has to say what the progress says: 
 class FlushWait:
     """One flush: the mark ``number`` of the process ``token``, and the backends that have to pass it.
 
-    Unless ``delivered``, the mark has to be in the journal only.
+    Unless ``delivered``, the mark has to be in the journal only. Backends that are paused are left out: `paused`.
     """
 
     def __init__(self, spool: Spool, backends: Sequence[str], token: bytes, number: int, delivered: bool) -> None:
@@ -31,10 +32,17 @@ class FlushWait:
         self._token = token
         self._number = number
         self._delivered = delivered
+        self._controls = ControlsReader(spool)
+        self._controls.look()
         self._progress = ProgressReader(spool.progress)
         self._path = spool.progress
         self._read_at = time.monotonic()
         self._passed_at: float | None = None
+
+    @property
+    def paused(self) -> list[str]:
+        """The backends that are not waited for, because they are paused."""
+        return [name for name in self._backends if name in self._controls.controls.paused] if self._delivered else []
 
     def pauses(self) -> Iterator[float]:
         """Seconds to wait before the next look, until the flush is done."""
@@ -51,13 +59,18 @@ class FlushWait:
         if now - self._read_at < STATUS_SECONDS:
             return False
         self._read_at = now
+        self._controls.look()
         self._reopen()
         return self._status_says_so()
+
+    @property
+    def _awaited(self) -> list[str]:
+        return [name for name in self._backends if name not in self._controls.controls.paused]
 
     def _has_passed(self, place: Place, now: float) -> bool:
         if not self._delivered:
             return True
-        if not self._progress.have_passed(self._backends, place):
+        if not self._progress.have_passed(self._awaited, place):
             return False
         if self._passed_at is None:
             self._passed_at = now
@@ -75,7 +88,7 @@ class FlushWait:
             if reached < self._number:
                 return False
             backends = get_dict(status, "backends")
-            return not self._delivered or all(backends[name]["position"] >= place for name in self._backends)
+            return not self._delivered or all(backends[name]["position"] >= place for name in self._awaited)
         return False
 
     def close(self) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .. import BAD_NEWS, NOT_TRIED, OK, complain, terminal
+from ..control.one_app import Action, with_app
 from ..status.command import add_selection
 from .selection import add_options, chooser, is_everything
 
@@ -45,29 +46,12 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     purge.add_argument("--all", action="store_true", help="delete all of them")
 
 
-def _add(
-    actions: argparse._SubParsersAction[Any], name: str, run: Callable[[argparse.Namespace, Found], int], text: str
-) -> argparse.ArgumentParser:
+def _add(actions: argparse._SubParsersAction[Any], name: str, run: Action, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"Dead letters: {text}.")
     add_selection(parser)
     add_options(parser)
-    parser.set_defaults(run=lambda given: _run(given, run))
+    parser.set_defaults(run=with_app(run))
     return parser
-
-
-def _run(given: argparse.Namespace, action: Callable[[argparse.Namespace, Found], int]) -> int:
-    from ...delivery.dead.store import DeadLettersError
-    from ..status.find import NoSuchApp, as_user, find
-
-    try:
-        found = find(given.app, given.spool)
-        if len(found) > 1:
-            names = ", ".join(dict.fromkeys(each.app for each in found))
-            return complain(f"there are several apps, choose one with --app: {names}", code=NOT_TRIED)
-        (app,) = found
-        return as_user(app.uid, lambda: action(given, app))
-    except (NoSuchApp, DeadLettersError) as error:
-        return complain(str(error), code=BAD_NEWS)
 
 
 def _stores(given: argparse.Namespace, app: Found) -> Iterator[tuple[str, DeadLetterStore]]:

@@ -201,7 +201,7 @@ def by_level(levels: Mapping[str, int]) -> str:
 def _backend(status: Status, backend: BackendStatus, now: float) -> Iterator[Finding]:
     explain = _STATES.get(backend.state)
     if explain is not None:
-        yield explain(backend, now)
+        yield explain(status, backend, now)
     elif status.running and backend.left and backend.lag > SLOW_SECONDS:
         yield Finding(
             DEGRADED,
@@ -234,7 +234,7 @@ def _since(backend: BackendStatus, now: float) -> str:
     return "" if backend.since is None else f" since {moment(backend.since, now)}"
 
 
-def _unauthorised(backend: BackendStatus, now: float) -> Finding:
+def _unauthorised(status: Status, backend: BackendStatus, now: float) -> Finding:
     secret, url = _VARIABLES.get(backend.name, ("its key or token", "its url"))
     redirect = _REDIRECT.search(backend.last_error)
     if redirect is not None:
@@ -252,7 +252,7 @@ def _unauthorised(backend: BackendStatus, now: float) -> Finding:
     )
 
 
-def _refused(backend: BackendStatus, now: float) -> Finding:
+def _refused(status: Status, backend: BackendStatus, now: float) -> Finding:
     _, url = _VARIABLES.get(backend.name, ("", "its url"))
     at = f" at {backend.url}" if backend.url else ""
     gzip = ", and whether the service takes gzip (if not: compress=False)"
@@ -265,7 +265,7 @@ def _refused(backend: BackendStatus, now: float) -> Finding:
     )
 
 
-def _retrying(backend: BackendStatus, now: float) -> Finding:
+def _retrying(status: Status, backend: BackendStatus, now: float) -> Finding:
     reason = f": {backend.last_error}" if backend.last_error else ""
     return Finding(
         DEGRADED,
@@ -274,7 +274,7 @@ def _retrying(backend: BackendStatus, now: float) -> Finding:
     )
 
 
-def _not_configured(backend: BackendStatus, now: float) -> Finding:
+def _not_configured(status: Status, backend: BackendStatus, now: float) -> Finding:
     if not backend.left:
         return Finding(HEALTHY, f"{backend.name} is no longer configured; nothing waits for it.")
     return Finding(
@@ -284,7 +284,19 @@ def _not_configured(backend: BackendStatus, now: float) -> Finding:
     )
 
 
-_STATES: Mapping[str, Callable[[BackendStatus, float], Finding]] = {
+def _paused(status: Status, backend: BackendStatus, now: float) -> Finding:
+    quota = f" of its quota of {size(status.quota)}, at which events are given up" if status.quota > 0 else ""
+    held = f" The journal has {size(status.journal_bytes)}{quota}." if backend.left else ""
+    return Finding(
+        DEGRADED,
+        f"{backend.name} is paused{_since(backend, now)}, by `shipper pause`: it is sent nothing. "
+        f"{_waiting(backend)}{held}",
+        f"When it may be sent to again: `shipper resume {backend.name} --app {status.app}`.",
+    )
+
+
+_STATES: Mapping[str, Callable[[Status, BackendStatus, float], Finding]] = {
+    "paused": _paused,
     "unauthorised": _unauthorised,
     "refused": _refused,
     "retrying": _retrying,
@@ -296,7 +308,10 @@ _STATES: Mapping[str, Callable[[BackendStatus, float], Finding]] = {
 
 
 def notes(status: Status, now: float) -> Iterator[str]:
-    """Counters that are worth a sentence although nothing is to be done about them."""
+    """What is worth a sentence although nothing is to be done about it."""
+    for name, (level, until) in status.levels_set.items():
+        what = f"the logger {name!r}" if name else "the handler"
+        yield f"The level of {what} is {level} for {duration(until - now)} more, by `shipper level`."
     if status.dropped:
         reasons = "; ".join(f"{reason}: {by_level(levels)}" for reason, levels in sorted(status.dropped.items()))
         yield f"Since the spool was made, {were(total(status.dropped), 'event')} dropped ({reasons})."

@@ -9,7 +9,9 @@ from ...delivery.latency import BUCKETS_SECONDS
 from ...report import BackendStatus, Status
 from .diagnosis import diagnose, severity
 
-STATES = ("idle", "delivering", "retrying", "unauthorised", "refused", "starting", "stopped", "not configured")
+STATES = (
+    "idle", "delivering", "retrying", "unauthorised", "refused", "paused", "starting", "stopped", "not configured",
+)  # fmt: skip
 
 Sample = tuple[str, Mapping[str, str], float]
 """Suffix of the metric's name, labels, value."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 0.02  # between two files while a process waits for one
 CHANGE_SECONDS = 0.2  # when something has changed
+PAUSED = "paused"  # the state of a backend, in place of its health
 HEARTBEAT_SECONDS = 0.9  # when nothing has: at the next call of the main thread, which makes one each second
 
 
@@ -100,7 +101,8 @@ class StatusWriter:
         with contextlib.suppress(OSError):
             write_atomically(self._path, {**state, "updated": time.time(), "ended": last})
             self._identity = _identity(self._path)
-            self._flushes.status_written(state["marks"], [each["position"] for each in state["backends"].values()])
+            backends = [each for each in state["backends"].values() if each["state"] != PAUSED]
+            self._flushes.status_written(state["marks"], [each["position"] for each in backends])
 
     def _state(self) -> dict[str, Any]:
         account = self._account
@@ -174,20 +176,21 @@ def _loss_times(path: str, backend: str = "") -> LossTimes:
 def _progress(deliverer: Deliverer) -> dict[str, Any]:
     progress = deliverer.progress
     requests, seconds = deliverer.latency.snapshot()
+    health, paused_since = deliverer.health, deliverer.pause.since
     return {
-        "state": deliverer.health.state,
-        "since": deliverer.health.since,
-        "next_try": deliverer.health.next_try,
+        "state": health.state if paused_since is None else PAUSED,
+        "since": health.since if paused_since is None else paused_since,
+        "next_try": health.next_try if paused_since is None else None,
         "position": progress.position,
         "base": progress.base,
         "counts": progress.counts,
         "dropped": progress.dropped,
         "settled": progress.settled,
-        "retried": deliverer.health.retried,
+        "retried": health.retried,
         "in_flight": deliverer.requests_in_flight,
-        "oldest": deliverer.health.oldest,
-        "last_error": deliverer.health.last_error,
-        "last_error_at": deliverer.health.last_error_at,
+        "oldest": health.oldest,
+        "last_error": health.last_error,
+        "last_error_at": health.last_error_at,
         "requests": requests,
         "request_seconds": seconds,
     }
