@@ -251,3 +251,14 @@ def drain_pipe(pipe: int, splice: Callable[[int], int]) -> None:
     left = bytes_in_pipe(pipe)
     while left > 0 and (moved := splice(left)) > 0:
         left -= moved
+
+
+def untaken(writer: Writer, pipe: int) -> tuple[bytes, bytes]:
+    """What the journal did not take: the unfinished frame at its end, and the rest, which is taken out of the pipe."""
+    beginning, pieces = b"", []
+    with contextlib.suppress(OSError):
+        beginning, pieces = writer.unfinished(), [writer.unwritten]
+    with contextlib.suppress(BlockingIOError):
+        while piece := os.read(pipe, _CHUNK):
+            pieces.append(piece)
+    return beginning, b"".join(pieces)

@@ -11,11 +11,10 @@ import logging
 import os
 import pickle
 import sys
-from functools import partial
 from typing import NoReturn
 
 from ..config.settings import Settings
-from ..journal.writer import Writer, drain_pipe
+from ..journal.pipe_content import has_writers, save_all
 from ..spool.layout import Spool
 from ..transport.pipe import grow_pipe
 from .service import Service
@@ -43,9 +42,9 @@ def main(pipe: int, lock: int, joins: int, starter: int) -> NoReturn:
     os.chdir("/")
     settings = _read_settings()
     if settings is None:
-        spool = Spool(_spool_path())
-        with Writer(spool.journal) as writer, contextlib.suppress(OSError):
-            drain_pipe(pipe, partial(writer.splice, pipe))  # the pipe may end with this process
+        with contextlib.suppress(OSError):
+            if not has_writers(pipe):  # its content would end with this process
+                save_all(Spool(_spool_path()), pipe)
         os._exit(0)
     _close_stdin()
     stderr.close_if_orphaned()

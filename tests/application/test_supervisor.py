@@ -13,7 +13,7 @@ from time import monotonic
 
 import pytest
 
-from shipper import Trakerr
+from shipper import Spooling, Trakerr
 from shipper.application.supervision.exit_watcher import CHECK_SECONDS, ProcessExitWatcher
 from shipper.application.supervision.interpreter import find_interpreter
 from shipper.application.supervision.launcher import is_shipper_process
@@ -25,9 +25,11 @@ from shipper.application.supervision.supervisor import (
     restart_pause,
 )
 from shipper.config.settings import Settings
+from shipper.journal.segments import size_on_disk
 from shipper.spool.files import open_file, write_atomically
 from shipper.spool.layout import Spool
 from shipper.spool.lock import LockInfo, running
+from shipper.transport.pipe_mirror import SUFFIX
 from shipper.transport.queue import RecordQueue
 
 from ..support.waiting import wait_until
@@ -51,7 +53,7 @@ def lock(place: Spool) -> Iterator[int]:
     os.close(descriptor)
 
 
-def settings(place: Spool, **more: float) -> Settings:
+def settings(place: Spool, **more: object) -> Settings:
     return Settings((Trakerr("key", url="http://127.0.0.1:1"),), "test", place.path, python="/nonexistent", **more)  # type: ignore[arg-type]
 
 
@@ -151,6 +153,25 @@ def test_what_is_in_the_pipe_is_rescued_when_no_process_can_be_had(place: Spool)
 
     queue.close()
     assert b"precious" in b"".join(path.read_bytes() for path in Path(place.journal).iterdir())
+
+
+def test_what_the_quota_leaves_no_space_for_is_kept_in_memory_each_time_an_application_ends(place: Spool) -> None:
+    spooling = Spooling(quota=65536, segment=16384)
+    payloads = [f"precious {number:03} ".encode() * 200 for number in range(200)]
+
+    for turn in range(4):
+        queue = RecordQueue(place.queue, overflow=place.overflow)
+        for payload in payloads[turn * 50 : turn * 50 + 50]:
+            queue.put_nowait(payload)
+        assert Supervisor(settings(place, spooling=spooling)).drain_pipe()
+        queue.close()
+
+    assert size_on_disk(place.journal) <= spooling.quota + spooling.segment
+    files = [path for folder in (place.journal, place.overflow) for path in Path(folder).iterdir()]
+    kept = b"".join(path.read_bytes() for path in files if not path.name.endswith(SUFFIX))
+    assert [payload for payload in payloads if payload not in kept] == []
+    for path in Path(place.overflow).iterdir():
+        path.unlink()
 
 
 def test_a_process_that_is_killed_before_it_begins_takes_nothing_with_it(place: Spool, tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ _files: dict[int, int] = {}
 
 def begin(**settings: Any) -> None:
     """`shipper.start` as the options say."""
+    if "spooling" in OPTIONS:
+        settings["spooling"] = shipper.Spooling(**OPTIONS["spooling"])
     shipper.start(
         shipper.Trakerr("key", url=OPTIONS["trakerr"], level=0),
         shipper.JKool("token", url=OPTIONS["jkool"], level=0),

@@ -257,12 +257,13 @@ class Case:
             incomplete = sum(backend.dropped.get("incomplete", {}).values())
             assert incomplete <= unreturned, f"{backend.name}: {incomplete} incomplete, {unreturned} calls were killed"
 
-    def check_that_a_record_flows(self, timeout: float = 15.0) -> None:
+    def check_that_a_record_flows(self, timeout: float = 15.0, **settings: Any) -> None:
         """Start, log one record, stop: it is at both services. Takes what was left behind along."""
         self._fresh += 1
         name = f"fresh-{self._fresh}"
         logger = logging.Logger("fresh")
-        with shipper.running(*self.backends(), app=APP, spool=self.path, logger=logger, timeout=scaled(timeout)):
+        place: dict[str, Any] = {"app": APP, "spool": self.path, "logger": logger}
+        with shipper.running(*self.backends(), timeout=scaled(timeout), **place, **settings):
             logger.info("id:%s", name)
             flushed = shipper.flush(scaled(timeout))
             assert flushed, f"a fresh record does not flow\n{self.story()}"

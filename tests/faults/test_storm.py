@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -10,10 +11,12 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from shipper import Spooling
 from shipper.journal.cursor import BACKLOG
 from shipper.journal.cursor_files import saved_positions
 from shipper.journal.segments import size_on_disk
@@ -31,19 +34,30 @@ TROUBLES = [
     Step(delay=0.2, seconds=2.0),
     Step(503, headers={"Retry-After": "1"}, times=2),
     Step(404, times=2),
+    Step(404, seconds=1.0),
+    Step(413, times=1),
+    Step(500, seconds=1.0),
     Step(how="close", times=5),
+    Step(how="close", seconds=1.0),
+    Step(how="drip", delay=0.01, times=3),
+    Step(how="hang", times=2),
 ]
+LARGEST = 20_000  # bytes of an event with the longest padding
 BYTES_PER_SECOND = 2_000_000  # of each process, in records of 10 to 250,000 characters
 
 
 class Storm:
     """Up to two applications, each a main process and its workers, and what befalls them."""
 
-    def __init__(self, case: Case, chance: random.Random, *, all_sizes: bool) -> None:
+    def __init__(
+        self, case: Case, chance: random.Random, *, all_sizes: bool = False, spooling: Spooling | None = None
+    ) -> None:
         self._case = case
+        self._spooling = spooling
         self._chance = chance
         self._all_sizes = all_sizes
         self.lanes = 0  # how often an express lane was seen
+        self.largest_journal = 0  # bytes
         self._apps: list[App] = []
         self._processes: set[psutil.Process] = set()  # each with its start time: a pid may be another's by now
 
@@ -66,10 +80,15 @@ class Storm:
         cursors = saved_positions(self._case.spool.cursors)
         self.lanes += sum("lane" in saved for saved in cursors.values())
         pass_time(self._chance.random() * (1.6 if self._all_sizes else 0.4))
+        self.largest_journal = max(self.largest_journal, size_on_disk(self._case.spool.journal))
 
     def _start(self) -> None:
         padding = self._chance.choice([0, 0, 100, 3000, 9000])
-        options = {"rate": BYTES_PER_SECOND} if self._all_sizes else {"pause": 0.005, "padding": padding}
+        options: dict[str, Any] = {"pause": 0.005, "padding": padding}
+        if self._all_sizes:
+            options = {"rate": BYTES_PER_SECOND}
+        if self._spooling is not None:
+            options["spooling"] = dataclasses.asdict(self._spooling)
         app = self._case.app("group", workers=self._chance.randrange(1, 4), **options)
         self._apps.append(app)
         self._processes.update(map(psutil.Process, json.loads(app.line())))
@@ -128,3 +147,25 @@ def test_nothing_is_missing_whatever_is_killed_in_whatever_order(
     case.check(fresh=False)
     assert case.status.missing == 0
     assert case.status.dropped == {}
+
+
+@pytest.mark.parametrize("seconds", [8.0, pytest.param(300.0, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
+def test_a_small_quota_holds_and_what_is_given_up_is_counted(case: Case, seconds: float) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    spooling = Spooling(quota=2_000_000, segment=131_072)
+    storm = Storm(case, random.Random(seed), spooling=spooling)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        storm.turn()
+    storm.end()
+
+    case.check_that_a_record_flows(60 + seconds, spooling=spooling)
+
+    assert storm.largest_journal <= spooling.quota + spooling.segment + LARGEST
+    case.check_incomplete()
+    assert case.status.missing == 0
+    for backend in case.status.backends:
+        missing = case.account(backend.name).missing
+        given_up = sum(sum(levels.values()) for levels in backend.dropped.values())
+        assert len(missing) <= given_up, f"{backend.name}: {len(missing)} missing, dropped {backend.dropped}"

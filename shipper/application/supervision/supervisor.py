@@ -12,21 +12,18 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 
 from ..._support import unpatched
 from ...config.settings import Settings
-from ...journal.cursor_files import saved_positions
-from ...journal.segments import size_on_disk
-from ...journal.writer import Writer, drain_pipe
+from ...journal.pipe_content import move_to_journal, save_all
 from ...spool import host
-from ...spool.files import get_int, open_file, read_json, reclaim_file
+from ...spool.files import open_file, reclaim_file
 from ...spool.joined import read_settings, request_join
 from ...spool.kernel import boot_id, namespace
 from ...spool.layout import Spool
 from ...spool.lock import LockInfo, open_journal, read_pid, running, try_lock
 from ...spool.numbers import close_high, open_high
-from ...transport.pipe import bytes_in_pipe
+from ...transport.frame import MAX_FRAME
 from ..stderr import warn_on_stderr
 from .exit_watcher import ProcessExitWatcher
 from .launcher import Launcher, is_shipper_process, reap_adopted
@@ -183,7 +180,8 @@ class Supervisor:
     def _launch(self, lock: int) -> None:
         pipe = self._open_pipe()
         try:
-            self._journal_pending(pipe)
+            # If the new process and the whole application are killed before it opens the pipe, no process holds it.
+            move_to_journal(self._spool, pipe, limit=self._settings.spooling.quota)
             self._launcher.launch(self._settings, self._payload, pipe, lock)
         except OSError:  # no process was started, so none has crashed
             LockInfo.read(lock)._replace(quick=0).write(lock)
@@ -199,16 +197,6 @@ class Supervisor:
 
     # -- the pipe's content --------------------------------------------------------------------------------------------
 
-    def _journal_pending(self, pipe: int) -> None:
-        """Move what is in the pipe to the journal: if the new process and the whole application are killed before it
-        opens the pipe, no process holds it, and the kernel drops its content."""
-        waiting = bytes_in_pipe(pipe)
-        space = self._settings.spooling.quota - size_on_disk(self._spool.journal) if waiting else 0
-        if space <= 0:
-            return
-        with Writer(self._spool.journal, first=self._newest_segment()) as writer, contextlib.suppress(OSError):
-            writer.splice(pipe, min(waiting, space))  # what a full disk does not take stays in the pipe
-
     def drain_pipe(self) -> bool:
         """When no process runs, move what is in the pipe to the journal: after us no other process may hold it.
 
@@ -223,15 +211,10 @@ class Supervisor:
                 return False
             pipe = self._open_pipe()
             opened.callback(close_high, pipe)
-            with Writer(self._spool.journal, first=self._newest_segment()) as writer:
-                drain_pipe(pipe, partial(writer.splice, pipe))
+            spooling = self._settings.spooling
+            save_all(self._spool, pipe, limit=spooling.quota + spooling.segment - MAX_FRAME)
             return True
         return False
-
-    def _newest_segment(self) -> int:
-        """The highest segment that a cursor or the account has reached; readers never look below it."""
-        known = [*saved_positions(self._spool.cursors).values(), read_json(self._spool.ledger) or {}]
-        return max(1, *(get_int(each, "segment") for each in known))
 
     # -- settings ------------------------------------------------------------------------------------------------------
 

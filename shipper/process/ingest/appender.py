@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 
 from ...journal.segments import Position
-from ...journal.writer import Writer, drain_pipe
+from ...journal.writer import Writer, drain_pipe, untaken
 from ...transport import frame
 from ...transport.pipe import bytes_in_pipe
 from .quota import Quota, QuotaReachedError
@@ -174,13 +174,7 @@ class Appender:
 
     def untaken(self) -> bytes:
         """What the journal did not take, from the unfinished frame at its end on. It is taken out of the pipe."""
-        pieces = []
-        with contextlib.suppress(OSError):
-            pieces.append(self._writer.unfinished() + self._writer.unwritten)
-        with contextlib.suppress(BlockingIOError):
-            while piece := os.read(self._pipe, MAX_SPLICE_BYTES):
-                pieces.append(piece)
-        return b"".join(pieces)
+        return b"".join(untaken(self._writer, self._pipe))
 
     def sync(self) -> None:
         self._writer.sync()
