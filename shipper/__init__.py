@@ -29,6 +29,7 @@ from .event.redact import Redact
 if TYPE_CHECKING:
     from .backends.console import Console
     from .backends.http_json.settings import Http
+    from .backends.jetstream import JetStream
     from .backends.otlp.settings import Otlp
     from .report import BackendStatus, Report, Status
 
@@ -44,6 +45,7 @@ __all__ = [
     "Http",
     "HttpBackend",
     "JKool",
+    "JetStream",
     "Otlp",
     "PartlyRejectedError",
     "QueueHandler",
@@ -90,6 +92,7 @@ _LOADED_WHEN_USED = {
     "BackendStatus": "report",
     "Console": "backends.console",
     "Http": "backends.http_json.settings",
+    "JetStream": "backends.jetstream",
     "Otlp": "backends.otlp.settings",
     "Report": "report",
     "Status": "report",

@@ -75,6 +75,14 @@ class Backend(Protocol):
         ...
 
 
+class Described:
+    """Settings that the shipper process makes a `Backend` of; they describe no HTTP requests."""
+
+    name: str
+    level: int
+    max_in_flight: int
+
+
 @dataclass(frozen=True)
 class HttpResponse:
     """The response to one request: at most 64 KiB of its body, decoded as UTF-8 with replacement characters.

@@ -13,6 +13,7 @@ GROUP = "shipper.backends"
 OURS = {
     "console": "shipper.backends.console:Console",
     "http": "shipper.backends.http_json.settings:Http",
+    "jetstream": "shipper.backends.jetstream:JetStream",
     "jkool": "shipper.backends.jkool:JKool",
     "otlp": "shipper.backends.otlp.settings:Otlp",
     "trakerr": "shipper.backends.trakerr:Trakerr",

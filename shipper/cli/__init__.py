@@ -34,11 +34,13 @@ COMMANDS = {
     "metrics": ".metrics",
     "send": ".send",
     "pipe": ".pipe.command",
+    "relay": ".relay",
+    "stream": ".stream",
     "receiver": ".receiver",
 }
 """Each subcommand's name, and the module in this package that registers it."""
 
-EXTRAS = ("rich", "starlette", "uvicorn")
+EXTRAS = ("nats", "rich", "starlette", "uvicorn")
 """Third-party modules that only an extra installs."""
 
 OK = 0

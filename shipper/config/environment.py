@@ -175,6 +175,11 @@ def _backends(variables: Mapping[str, str]) -> list[Any]:
     ]
 
 
+def backend_from(name: str, environ: Mapping[str, str]) -> Any:
+    """The backend of that name with the settings of its variables. ConfigurationError."""
+    return _instance(_kind(name), _prefix(name), _set_variables(environ))
+
+
 def _kind(name: str) -> Callable[..., Any]:
     with names_variables({"backend": f"{PREFIX}BACKENDS"}):
         return registry.find(name)

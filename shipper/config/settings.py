@@ -15,7 +15,7 @@ from .._support.hashing import sha256_hex
 from .._version import __version__
 from ..backends.deprecated import is_http_backend, warn_of_old_methods
 from ..backends.http_settings import HttpSettings
-from ..backends.protocol import Backend
+from ..backends.protocol import Backend, Described
 from ..errors import ConfigurationError
 from ..event.redact import Redact
 from .limits import OVERFLOW_SIZE, Batching, Retry, Size, Spooling, check_seconds, check_whole, size
@@ -176,6 +176,6 @@ def _check_backend(backend: Any) -> None:
 
 
 def _is_backend(value: object) -> bool:
-    if isinstance(value, HttpSettings):  # to check against a protocol, Python 3.12 imports inspect
+    if isinstance(value, (HttpSettings, Described)):  # to check against a protocol, Python 3.12 imports inspect
         return True
     return not isinstance(value, type) and (isinstance(value, Backend) or is_http_backend(value))

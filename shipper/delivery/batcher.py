@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from ..config.limits import Batching
+from ..event.model import Origin
 from ..journal.entry import Entry
 from .failures import Failures
 
@@ -119,7 +120,11 @@ class Batcher:
         return min((each.not_before if each.attempts else waiting for each in self._unsettled), default=None)
 
     def requests(self, batch: Sequence[Entry]) -> Iterator[list[Entry]]:
-        """The batch in pieces that one request takes."""
+        """The batch in pieces that one request takes: events of one origin, up to its limits."""
+        for together in _by_origin(batch):
+            yield from self._pieces(together)
+
+    def _pieces(self, batch: Sequence[Entry]) -> Iterator[list[Entry]]:
         piece: list[Entry] = []
         size, limit = 0, self.per_request
         for entry in batch:
@@ -133,6 +138,16 @@ class Batcher:
             size += length
         if piece:
             yield piece
+
+
+def _by_origin(batch: Sequence[Entry]) -> Iterable[Sequence[Entry]]:
+    """The events of each origin, in order: a request says once where its events were logged."""
+    if all(entry.origin is None for entry in batch):
+        return [batch]
+    found: dict[Origin | None, list[Entry]] = {}
+    for entry in batch:
+        found.setdefault(entry.origin, []).append(entry)
+    return found.values()
 
 
 def _size_of(batch: Sequence[Entry]) -> int:

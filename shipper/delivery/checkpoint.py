@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ..journal.cursor import Cursor
 from ..journal.entry import Entry
 from ..journal.segments import Position
+from .cursor import Cursor
 
 MAX_UNSAVED_SECONDS = 0.05  # that a few single events may be settled and not saved yet
 

@@ -22,11 +22,10 @@ from collections.abc import Callable
 
 from ..config.limits import Batching, Retry
 from ..errors import RetryableError, UnauthorisedError
-from ..journal.cursor import Cursor
 from .batcher import Batcher
 from .checkpoint import Checkpoint, Progress
-from .dead.letters import DeadLetters
-from .dispatcher import Backend, Dispatcher
+from .cursor import Cursor
+from .dispatcher import Backend, DeadLetters, Dispatcher
 from .failures import Failures
 from .health import Health
 from .pause import Pause

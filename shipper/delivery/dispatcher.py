@@ -20,11 +20,10 @@ from ..errors import (
     UndecodableError,
 )
 from ..event.codec import unpack
-from ..event.model import Event
+from ..event.model import Event, EventId
 from ..event.truncate import cut
 from ..journal.entry import DEAD, DELIVERED, FILTERED, REFUSED_BY_RECEIVER, Entry
 from .concurrency import Concurrency
-from .dead.letters import DeadLetters
 from .failures import Failures, dominant_failure
 from .latency import Latency
 from .refusals import BadEventError, Blame, RefusesAllError
@@ -45,6 +44,14 @@ class Backend(Protocol):
     @property
     def max_in_flight(self) -> int: ...
     def send(self, events: Sequence[Event]) -> Answers: ...
+
+
+class DeadLetters(Protocol):
+    """Where rejected events are kept: `dead.letters` in the spool, `relay.dead_letters` in a stream."""
+
+    def write(self, id: EventId, event: Event | bytes, error: DeliveryError, /) -> None:
+        """Keep one. OSError when that is not possible now."""
+        ...
 
 
 class Outcome(NamedTuple):
@@ -133,6 +140,7 @@ class Dispatcher:
         except UndecodableError as error:
             self._dead_letter(entry, payload, BadEventError(f"undecodable: {error}"))
             return None
+        event.origin = entry.origin
         if self._is_routed_elsewhere(event.route):
             self._settle(entry, FILTERED)
             return None

@@ -65,6 +65,20 @@ def _uuid_start(token: bytes, high: int) -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:]}-{high & 0x3FFF | 0x8000:04x}-"
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The app and the machine that logged an event which another machine delivers.
+
+    ``load``: CPU and memory of that machine in percent, at about that time; origins that differ in it are equal.
+    """
+
+    app: str
+    host: str
+    address: str
+    cwd: str
+    load: tuple[float, float] | None = field(default=None, compare=False)
+
+
 @dataclass(slots=True)
 class Event:
     """What travels. Everything in it is plain data: str, int, float, bool, None, bytes, list, dict with str keys."""
@@ -90,6 +104,7 @@ class Event:
     context: dict[str, Any] = field(default_factory=dict)  # what the `context=` callable gave
     data: dict[str, Any] = field(default_factory=dict)  # kinds "trakerr" and "jkool": the fields their client set
     id: EventId | None = None  # set by whoever took it out of a queue or journal
+    origin: Origin | None = None  # where it was logged, when that is not this app and machine: set by who read it
 
 
 def sanitized(event: Event) -> Event:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from ..event.model import EventId
+from ..event.model import EventId, Origin
 from .segments import Position
 
 DELIVERED, FILTERED, DEAD = "delivered", "filtered", "dead"
@@ -16,8 +16,9 @@ LOST = (INCOMPLETE, QUOTA, REFUSED_BY_RECEIVER)
 class Entry:
     """One event of the journal. ``outcome`` is None until it is settled, ``payload`` None until all frames are there.
 
-    ``weight`` is the number of events that it stands for: settled neighbours are kept as one entry. The deliverer keeps
-    its own notes here: ``attempts``, ``not_before``, ``failing_since``, ``passed_then``.
+    ``weight`` is the number of events that it stands for: settled neighbours are kept as one entry. ``origin`` is where
+    it was logged, None for this machine and app. The deliverer keeps its own notes here: ``attempts``, ``not_before``,
+    ``failing_since``, ``passed_then``.
     """
 
     __slots__ = (
@@ -26,6 +27,7 @@ class Entry:
         "id",
         "level",
         "not_before",
+        "origin",
         "outcome",
         "passed_then",
         "payload",
@@ -40,6 +42,7 @@ class Entry:
         self.level = level
         self.pid = pid
         self.payload = payload
+        self.origin: Origin | None = None
         self.outcome: str | None = None
         self.weight = 1
         self.attempts = 0

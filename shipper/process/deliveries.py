@@ -124,9 +124,7 @@ class Deliveries:
             self._open_backend(description)
 
     def _open_backend(self, description: Any) -> None:
-        from ..backends.deprecated import is_http_backend
         from ..backends.exporter import described
-        from ..backends.http.sender import Sender
         from ..delivery.crash_guard import CrashGuard, Encoder
         from ..delivery.dead.letters import DeadLetters
         from ..delivery.deliverer import Deliverer
@@ -135,8 +133,7 @@ class Deliveries:
         if self.load is not None:
             self.load.sample_if_due()  # the first sample covers the time of these imports
         requests = described(description)
-        # A copy is opened: the settings are pickled and hashed at any time, which an open file would not survive.
-        backend = Sender(requests) if is_http_backend(requests) else copy.deepcopy(requests)
+        backend = _backend_of(requests)
         backend.open(self._context)
         notes = os.path.join(spool.cursors, f"{backend.name}.encoding")
         deliverer = Deliverer(
@@ -209,6 +206,22 @@ class Deliveries:
         for deliverer in self:
             deliverer.stop()
         self._threads.join(max(0.0, deadline - time.monotonic()))
+
+
+def _backend_of(requests: Any) -> Any:
+    """The backend, not opened yet, that a description stands for."""
+    from ..backends.deprecated import is_http_backend
+    from ..backends.http.sender import Sender
+    from ..backends.protocol import Described
+
+    if isinstance(requests, Described):
+        from ..backends.jetstream import JetStream
+        from ..stream.publisher import Publisher
+
+        assert isinstance(requests, JetStream)
+        return Publisher(requests)
+    # A copy is opened: the settings are pickled and hashed at any time, which an open file would not survive.
+    return Sender(requests) if is_http_backend(requests) else copy.deepcopy(requests)
 
 
 def address_of(description: Any) -> str:

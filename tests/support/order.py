@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-SLOW = ("cli", "application", "process", "receiver", "trakerr", "jkool", "browser", "integrations", "faults")
+SLOW = ("relay", "cli", "application", "process", "receiver", "trakerr", "jkool", "browser", "integrations", "faults")
 """Folders whose tests start processes, from the fastest to the slowest; all others come before them."""
 
 NEAREST = 10

@@ -11,12 +11,15 @@ from ..protocol import AppContext
 
 
 def exception_text(event: Event, context: AppContext) -> str | None:
-    """The traceback as text, with source lines from files that have not changed since; None without an exception."""
+    """The traceback as text, with source lines from files that have not changed since; None without an exception.
+
+    Of an event from another machine the files are not here, or are others: it has no source lines.
+    """
     if not event.exceptions:
         return None
 
     def source(file: str, line: int) -> str:
-        return context.mask(_source_line(file, line, event.time))
+        return context.mask(_source_line(file, line, event.time)) if event.origin is None else ""
 
     return traceback_text(event.exceptions, source=source).rstrip("\n")
 

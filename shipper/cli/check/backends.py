@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from ...backends.deprecated import is_http_backend
 from ...backends.exporter import described
+from ...backends.protocol import Described
 from ...backends.proxies import find_proxy, without_credentials
 from ...errors import DeliveryError, RejectedError, UnauthorisedError
 from ...event.model import Event
@@ -29,6 +30,10 @@ def check_backends(backends: Sequence[Any]) -> Iterator[Result]:
         description = described(backend)
         if is_http_backend(description):
             yield from _probe(description, backend)
+        elif isinstance(description, Described):
+            from .stream import check_stream
+
+            yield from check_stream(description)
         else:
             yield ok(backend.name, "it does not speak HTTP, so it is not probed")
 

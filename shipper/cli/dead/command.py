@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import BAD_NEWS, NOT_TRIED, OK, complain, terminal
-from ..control.one_app import Action, with_app
+from ..control.one_app import with_app
 from ..status.command import add_selection
+from .places import Place, SpoolPlace, StreamPlace
 from .selection import add_options, chooser, is_everything
 
 if TYPE_CHECKING:
-    from ...delivery.dead.store import DeadLetterStore, Letter
-    from ..status.find import Found
+    from ...delivery.dead.store import Letter
+
+Run = Callable[[argparse.Namespace, Place], int]
 
 WIDTH = 60  # characters of a message and of a reason in a list
 
@@ -46,25 +48,37 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     purge.add_argument("--all", action="store_true", help="delete all of them")
 
 
-def _add(actions: argparse._SubParsersAction[Any], name: str, run: Action, text: str) -> argparse.ArgumentParser:
+def _add(actions: argparse._SubParsersAction[Any], name: str, run: Run, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"Dead letters: {text}.")
     add_selection(parser)
+    parser.add_argument("--servers", metavar="URLS", help="the letters of relays, in the stream on these NATS servers")
     add_options(parser)
-    parser.set_defaults(run=with_app(run))
+    parser.set_defaults(run=_run_in(run))
     return parser
 
 
-def _stores(given: argparse.Namespace, app: Found) -> Iterator[tuple[str, DeadLetterStore]]:
-    from ...delivery.dead.store import DeadLetterStore, backends_with_letters
-
-    for name in backends_with_letters(app.spool):
-        if given.backend in (None, name):
-            yield name, DeadLetterStore(app.spool, name)
+def _run_in(run: Run) -> Callable[[argparse.Namespace], int]:
+    """Run an action on the letters of a stream, or of the one app that the options name."""
+    in_spool = with_app(lambda given, app: run(given, SpoolPlace(app)))
+    return lambda given: in_spool(given) if given.servers is None else _run_on_stream(given, run)
 
 
-def _chosen(given: argparse.Namespace, app: Found) -> list[tuple[str, Letter]]:
+def _run_on_stream(given: argparse.Namespace, run: Run) -> int:
+    from ...delivery.dead.store import DeadLettersError
+    from ..servers import connected, stream_settings
+
+    settings = stream_settings(given)
+    try:
+        with connected(settings, "dead") as client:
+            return run(given, StreamPlace(client, settings))
+    except DeadLettersError as error:
+        return complain(str(error), code=BAD_NEWS)
+
+
+def _chosen(given: argparse.Namespace, place: Place) -> list[tuple[str, Letter]]:
     is_chosen = chooser(given)
-    return [(name, letter) for name, store in _stores(given, app) for letter in store.letters() if is_chosen(letter)]
+    stores = place.stores(given.backend)
+    return [(name, letter) for name, store in stores for letter in store.letters() if is_chosen(letter)]
 
 
 def _none(given: argparse.Namespace) -> int:
@@ -72,8 +86,8 @@ def _none(given: argparse.Namespace) -> int:
     return complain(what, code=OK if is_everything(given) else BAD_NEWS)
 
 
-def _list(given: argparse.Namespace, app: Found) -> int:
-    letters = _chosen(given, app)
+def _list(given: argparse.Namespace, place: Place) -> int:
+    letters = _chosen(given, place)
     if not letters:
         return _none(given)
     header = ("id", "backend", "rejected", "reason", "message")
@@ -94,8 +108,8 @@ def _short(text: str) -> str:
     return printable if len(printable) <= WIDTH else f"{printable[: WIDTH - 1]}…"
 
 
-def _show(given: argparse.Namespace, app: Found) -> int:
-    letters = _chosen(given, app)
+def _show(given: argparse.Namespace, place: Place) -> int:
+    letters = _chosen(given, place)
     if not letters:
         return _none(given)
     for _, letter in letters:
@@ -103,31 +117,29 @@ def _show(given: argparse.Namespace, app: Found) -> int:
     return OK
 
 
-def _replay(given: argparse.Namespace, app: Found) -> int:
-    status = app.read()
-    known = {backend.name for backend in status.backends if backend.state != "not configured"}
+def _replay(given: argparse.Namespace, place: Place) -> int:
     is_chosen, total, left_out = chooser(given), 0, 0
-    for name, store in _stores(given, app):
+    for name, store in place.stores(given.backend):
         letters = [letter for letter in store.letters() if is_chosen(letter)]
-        if letters and name not in known:
-            what = f"{name} is not configured: start the application with it first, or its events would be filtered"
-            return complain(what, code=BAD_NEWS)
+        if letters and (obstacle := place.obstacle(name)):
+            return complain(obstacle, code=BAD_NEWS)
         left_out += sum(not letter.is_event for letter in letters)
         replayed = store.replay(is_chosen)
         total += replayed
         if replayed:
-            when = "now" if status.running else "when the application is started again"
-            print(f"{terminal.plural(replayed, 'event')} for {name}: delivered {when}, with the same id as before.")
+            print(
+                f"{terminal.plural(replayed, 'event')} for {name}: delivered {place.when}, with the same id as before."
+            )
     if left_out:
         complain(f"{terminal.plural(left_out, 'letter')} cannot be replayed: not an event", code=OK)
     return OK if total else _none(given) if not left_out else BAD_NEWS
 
 
-def _purge(given: argparse.Namespace, app: Found) -> int:
+def _purge(given: argparse.Namespace, place: Place) -> int:
     if is_everything(given) and not given.all:
         return complain("say which letters to delete: ids, --backend, --since, --match, or --all", code=NOT_TRIED)
     is_chosen = chooser(given)
-    total = sum(store.purge(is_chosen) for _, store in _stores(given, app))
+    total = sum(store.purge(is_chosen) for _, store in place.stores(given.backend))
     if not total:
         return _none(given)
     print(f"{terminal.plural(total, 'letter')} deleted.")

@@ -39,6 +39,11 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     how.add_argument("--json", action="store_true", help="print a JSON list with an object for each app")
     how.add_argument("--prometheus", action="store_true", help="print metrics, as OpenMetrics text")
     how.add_argument("--check", action="store_true", help="print one line for each app; the exit code is its health")
+    parser.add_argument(
+        "--servers",
+        metavar="URLS",
+        help="the stream on these NATS servers: what waits for each backend, and relays",
+    )
     parser.add_argument("--watch", action="store_true", help="repeat it every second, until Ctrl-C")
     parser.set_defaults(run=run)
 
@@ -59,6 +64,10 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
+    if given.servers is not None:
+        from .relays import run_for_stream
+
+        return run_for_stream(given)
     try:
         found = find(given.app, given.spool)
         show = _show(given)

@@ -34,21 +34,10 @@ class DeadLetters:
 
     def write(self, id: EventId, event: Event | bytes, error: DeliveryError) -> None:
         """Append one dead letter. OSError when the disk does not take it."""
-        line = json.dumps(
-            {
-                "id": str(id),
-                "backend": self._backend,
-                "time": time.time(),
-                "reason": error.reason,
-                "status": error.status,
-                "body": error.body,
-                "event": _as_json_object(event),
-            },
-            default=_as_text,
-        )
+        line = as_json(self._backend, id, event, error)
         with self._writing:
             self._make_room_for(len(line))
-            self._append(line.encode() + b"\n")
+            self._append(line + b"\n")
 
     def _append(self, line: bytes) -> None:
         fd = self._open()
@@ -77,6 +66,20 @@ class DeadLetters:
                 os.replace(self.path, f"{self.path}.1")
 
 
+def as_json(backend: str, id: EventId, event: Event | bytes, error: DeliveryError) -> bytes:
+    """One dead letter as a JSON object in one line."""
+    letter = {
+        "id": str(id),
+        "backend": backend,
+        "time": time.time(),
+        "reason": error.reason,
+        "status": error.status,
+        "body": error.body,
+        "event": _as_json_object(event),
+    }
+    return json.dumps(letter, default=_as_text).encode()
+
+
 def _lock_shared(fd: int) -> bool:
     """False when a command has it; without waiting."""
     try:
@@ -101,6 +104,8 @@ def _as_json_object(event: Event | bytes) -> dict[str, Any]:
         return {"undecodable": base64.b64encode(event).decode()}
     fields = dataclasses.asdict(event)
     fields["id"] = str(event.id)
+    if event.origin is None:
+        del fields["origin"]
     return fields
 
 

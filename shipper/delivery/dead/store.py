@@ -96,6 +96,7 @@ class Letter:
         values["exceptions"] = [_exception(each) for each in values.get("exceptions") or []]
         values["route"] = (backend,)
         values["id"] = None
+        values.pop("origin", None)
         event = sanitized(Event(**values))
         first = get_str(data, "id")
         event.data = {**event.data, ORIGINAL_ID: self.id if EventId.from_text(first) is None else first}
@@ -267,12 +268,17 @@ def _read(path: str) -> Iterator[Letter]:
     """The letters in a file. A line that is not a JSON object is a letter without an id, which can only be deleted."""
     with contextlib.suppress(FileNotFoundError), open(open_file(path, os.O_RDONLY), "rb") as file:
         for line in file:
-            try:
-                data = json.loads(line)
-            except (ValueError, RecursionError):
-                data = None
             if line.strip():
-                yield Letter(line.rstrip(b"\n"), data if isinstance(data, dict) else {})
+                yield letter_of(line.rstrip(b"\n"))
+
+
+def letter_of(line: bytes) -> Letter:
+    """The letter of a line; what is not a JSON object has no id, and can only be deleted."""
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError):
+        data = None
+    return Letter(line, data if isinstance(data, dict) else {})
 
 
 def _distinct(letters: Iterable[Letter]) -> list[Letter]:

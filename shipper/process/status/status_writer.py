@@ -152,7 +152,7 @@ class StatusWriter:
         if losses is None:
             losses = self._backend_losses[deliverer.name] = _loss_times(self._path, deliverer.name)
         return {
-            **_progress(deliverer),
+            **progress_of(deliverer),
             "url": url,
             "level": level,
             "dropped_at": losses.update(deliverer.progress.dropped),
@@ -173,7 +173,8 @@ def _loss_times(path: str, backend: str = "") -> LossTimes:
     return LossTimes(get_drops(said), get_times(said, "dropped_at"))
 
 
-def _progress(deliverer: Deliverer) -> dict[str, Any]:
+def progress_of(deliverer: Deliverer) -> dict[str, Any]:
+    """How a backend does, as `status.json` has it."""
     progress = deliverer.progress
     requests, seconds = deliverer.latency.snapshot()
     health, paused_since = deliverer.health, deliverer.pause.since

@@ -1,0 +1,89 @@
+"""What a deliverer reads from: a backend's place in a log.
+
+The journal's cursor (`journal/cursor.py`) is one, and a durable consumer of a stream (`stream/cursor.py`) is another.
+
+Invariants of both: an event is returned by `read` once; the place never passes an event that is not settled; what is
+settled counts once, with the `commit` that follows. What was not saved when the process ends is read again later, under
+the same ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from ..journal.entry import Entry
+from ..journal.segments import Position
+
+
+class Cursor(Protocol):
+    """One thread reads and commits; entries may be settled in others."""
+
+    urgent: bool
+    """Whether what was read is to be sent without waiting for more; the deliverer sets it to False."""
+
+    @property
+    def position(self) -> Position:
+        """Everything before it is settled."""
+        ...
+
+    @property
+    def base(self) -> int:
+        """How many events came before this cursor was made; -1: not known yet."""
+        ...
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Outcome → how many events."""
+        ...
+
+    @property
+    def dropped(self) -> Mapping[str, Mapping[str, int]]:
+        """Outcome → level → how many events, for the outcomes that are losses."""
+        ...
+
+    @property
+    def settled(self) -> int:
+        """How many events are settled, and counted."""
+        ...
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether nothing that is counted would be read again after a crash."""
+        ...
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether time decides about an event that is not whole."""
+        ...
+
+    @property
+    def waits_for_rest(self) -> bool:
+        """Whether there are events of which not all frames have come, and everything else is settled."""
+        ...
+
+    def read(self, most: int, max_bytes: int, /) -> list[Entry]:
+        """The next events, at most so many and about so many bytes. OSError when the log can't be read now."""
+        ...
+
+    def settle(self, entry: Entry, outcome: str, /) -> None:
+        """Say what became of an event; see `journal.entry` for the outcomes."""
+        ...
+
+    def commit(self, *, save: bool = True) -> None:
+        """Count what is settled, and save it unless that is left to a later commit. OSError when that fails now."""
+        ...
+
+    def set_drain_mode(
+        self, no_writers: bool, /, *, disk_blocked: bool = False, quota_reached: bool = False
+    ) -> None:
+        """Say whether no process is left that could finish an event, and whether disk or quota keep its rest out."""
+        ...
+
+    def skip_to(self, segment: int, /) -> None:
+        """Give up what stands before a segment because of the quota."""
+        ...
+
+    def close(self) -> None:
+        """Release what is held. What is not settled is read again by the next cursor."""
+        ...

@@ -1,0 +1,79 @@
+"""What a relay says of itself: in `status.json` of its folder, as an app's shipper process does, and on a subject.
+
+Whoever asks on the subject `<subject>-relays.status` gets an answer of every relay: `shipper status --servers`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from typing import Any
+
+from ..process.status.status_writer import progress_of
+from ..spool.files import write_atomically
+from ..spool.layout import Spool
+from ..stream.client import Client, Reply
+from .deliveries import Deliveries, Delivery
+
+WRITE_SECONDS = 0.5  # between two files
+
+
+class RelayStatus:
+    """Used by the main thread; `answer` by the client's."""
+
+    def __init__(self, spool: Spool, deliveries: Deliveries, client: Client, about: dict[str, Any]) -> None:
+        """``about``: app, host, durable, digest and other facts that do not change."""
+        self._spool = spool
+        self._deliveries = deliveries
+        self._client = client
+        self._about = {"pid": os.getpid(), "started": time.time(), **about}
+        self._written_at = float("-inf")
+
+    def write_if_due(self) -> None:
+        """Write the file when the last one is old enough."""
+        if time.monotonic() - self._written_at >= WRITE_SECONDS:
+            self.write()
+
+    def write(self, *, last: bool = False) -> None:
+        """Write the file now. ``last``: the relay ends."""
+        self._written_at = time.monotonic()
+        with contextlib.suppress(OSError):
+            write_atomically(self._spool.status, {**self.state(), "updated": time.time(), "ended": last})
+
+    def answer(self, question: Reply) -> None:
+        """Say how the relay does to whoever asks."""
+        if question.reply:
+            self._client.post([(question.reply, json.dumps(self.state()).encode())])
+
+    def state(self) -> dict[str, Any]:
+        """The status as JSON."""
+        came_to = {each.name: each.deliverer.progress.settled + each.left for each in self._deliveries}
+        came = max(came_to.values(), default=0)
+        trouble = self._deliveries.trouble
+        if not trouble and not self._client.is_up:
+            trouble = self._client.trouble.reason if self._client.trouble else "there is no connection to the servers"
+        return {
+            **self._about,
+            "ledger": {"journaled": came},
+            "dropped": {},
+            "marks": [],
+            "journal": {"trouble": trouble, "full": False, "quota": 0},
+            "writers": True,
+            "backends": {each.name: _backend(each, came - came_to[each.name]) for each in self._deliveries},
+        }
+
+
+def _backend(delivery: Delivery, base: int) -> dict[str, Any]:
+    said = progress_of(delivery.deliverer)
+    return {
+        **said,
+        "base": base,  # so that what is left is what waits in the stream for this backend
+        "url": delivery.url,
+        "level": delivery.backend.level,
+        "dropped_at": {},
+        "last_error": said["last_error"] or delivery.feed.trouble,
+        "held": delivery.cursor.left,
+        "pending_messages": delivery.feed.pending,
+    }

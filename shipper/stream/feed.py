@@ -1,0 +1,159 @@
+"""Gets the messages of a durable consumer for one cursor, and tells the consumer what became of them.
+
+Invariants: no more messages are asked for than the cursor has room for. Of every message in hand the consumer hears at
+least three times in its `ack_wait` that it is worked on, also while the backend makes us wait for longer than that.
+
+There is one request at a time. When it is answered, has run out, or was lost with a server, the next one is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from ..errors import DeliveryError
+from .client import Client, Reply
+from .cursor import StreamCursor
+from .delivery import delivery_of
+
+EXPIRES_SECONDS = 3.0  # after which a request that is not answered in full is made again
+LOST_SECONDS = 1.0  # after that: the server that had it is gone
+PAUSE_SECONDS = 0.5  # before the next request when the consumer has no leader, or does not exist
+SIGNS_OF_LIFE = 3  # in the time after which the consumer would give a message to another relay
+ACK, IN_PROGRESS, GIVE_BACK = b"+ACK", b"+WPI", b"-NAK"
+
+_log = logging.getLogger("shipper.process")
+
+
+class Feed:
+    """Of the consumer ``durable`` of ``stream``. Set ``cursor`` before `start`."""
+
+    cursor: StreamCursor
+
+    def __init__(self, client: Client, stream: str, durable: str, *, ack_wait: float) -> None:
+        self.pending = 0
+        """How many messages the consumer had left when it was last heard of."""
+        self.trouble = ""
+        """Why no messages come; "" when they do."""
+        self._client = client
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
+        self._durable = durable
+        self._ack_wait = ack_wait
+        self._wanted = 0  # messages that the request under way may still bring
+        self._changed = asyncio.Event()
+        self._is_stopping = False
+        self._pause = 0.0
+
+    # -- for any thread ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to ask for messages."""
+
+        async def begin() -> None:
+            self._client.start(self._run())
+            self._client.start(self._keep_alive())
+
+        self._client.wait(begin(), self._client.timeout)
+
+    def stop(self) -> None:
+        """Ask for no more."""
+        self._is_stopping = True
+        self._notify()
+
+    def acknowledge(self, replies: Sequence[str]) -> None:
+        self._client.post([(reply, ACK) for reply in replies])
+        self._notify()
+
+    def give_back(self, replies: Sequence[str]) -> None:
+        self._client.post([(reply, GIVE_BACK) for reply in replies])
+
+    def _notify(self) -> None:
+        async def notify() -> None:
+            self._changed.set()
+
+        with contextlib.suppress(RuntimeError):  # closed
+            self._client.submit(notify())
+
+    # -- in the loop ---------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while not self._is_stopping:
+            unsubscribe: Callable[[], Awaitable[None]] | None = None
+            try:
+                connection = await self._client.connected(self._client.timeout)
+                inbox = connection.new_inbox()
+                unsubscribe = await self._client.subscribe(inbox, self._on_message)
+                while not self._is_stopping and self._client.is_current(connection):
+                    await self._ask(inbox)
+            except DeliveryError as error:
+                self._note(error.reason)
+            except Exception as error:  # of the connection: the next one is waited for
+                self._note(str(error) or type(error).__name__)
+            finally:
+                if unsubscribe is not None:
+                    with contextlib.suppress(Exception):
+                        await unsubscribe()
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _ask(self, inbox: str) -> None:
+        """Make one request, and wait until it has ended and there is room for the next one."""
+        room = self.cursor.room
+        if not room:
+            await self._wait(EXPIRES_SECONDS)
+            return
+        self._wanted, self._pause = room, 0.0
+        request = {"batch": room, "expires": int(EXPIRES_SECONDS * 1e9)}
+        connection = await self._client.connected(self._client.timeout)
+        await connection.publish(self._subject, json.dumps(request).encode(), reply=inbox)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + EXPIRES_SECONDS + LOST_SECONDS
+        while self._wanted > 0 and not self._is_stopping and (left := deadline - loop.time()) > 0:
+            await self._wait(left)
+        if self._pause:
+            await asyncio.sleep(self._pause)
+
+    async def _wait(self, seconds: float) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), seconds)
+        self._changed.clear()
+
+    def _on_message(self, message: Reply) -> None:
+        found = delivery_of(message.reply, message.headers, message.data)
+        if found is None:
+            self._on_status(message)
+            return
+        self._wanted -= 1
+        self.trouble = ""
+        self.pending = found.pending
+        self.cursor.offer(found)
+        if self._wanted <= 0:
+            self._changed.set()
+
+    def _on_status(self, message: Reply) -> None:
+        """The request has ended: it has run out (408, 404), was lost (409), or nobody took it (503)."""
+        status = message.headers.get("Status", "")
+        if status in ("404", "408"):
+            self.trouble, self.pending = "", 0
+        elif status == "503":
+            self._note(f"the consumer {self._durable} does not exist, or has no leader")
+            self._pause = PAUSE_SECONDS
+        elif status == "409":
+            self._pause = PAUSE_SECONDS
+            self._note(f"the consumer {self._durable}: {message.headers.get('Description', 'the request was lost')}")
+        elif status == "100":
+            return
+        self._wanted = 0
+        self._changed.set()
+
+    def _note(self, text: str) -> None:
+        if text != self.trouble:
+            _log.warning("%s: %s", self._durable, text)
+        self.trouble = text
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(self._ack_wait / SIGNS_OF_LIFE)
+            self._client.post([(reply, IN_PROGRESS) for reply in self.cursor.replies()])

@@ -1,0 +1,138 @@
+"""The streams and the consumers: what they have to be, making them, and what is wrong with those that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..backends.jetstream import JetStream
+from .api import NO_CONSUMER, NO_STREAM, ApiError, call
+from .client import Client
+
+ACK_WAIT = 30.0  # seconds without a sign of life after which another relay gets a message
+MAX_ACK_PENDING = 64  # messages that all relays of a backend may have in hand together
+MAX_DEAD_BYTES = 1024**3
+CREATE_SECONDS = 10.0  # a cluster elects leaders first
+_NANOSECONDS = 1_000_000_000
+
+Config = dict[str, Any]
+
+
+def events_stream(settings: JetStream) -> Config:
+    """The stream of events: it keeps a message until every consumer has acknowledged it; full, it refuses new ones."""
+    return {
+        "name": settings.stream,
+        "description": "events of applications, published by shipper",
+        "subjects": [f"{settings.subject}.>"],
+        "retention": "interest",
+        "storage": "file",
+        "discard": "new",
+        "max_bytes": settings.max_bytes,
+        "num_replicas": settings.replicas,
+        "duplicate_window": int(settings.window * _NANOSECONDS),
+    }
+
+
+def dead_stream(settings: JetStream) -> Config:
+    """The stream of dead letters: of each event and backend it keeps one, by its subject."""
+    return {
+        "name": settings.dead_stream,
+        "description": "events that a backend has rejected, see `shipper dead --servers`",
+        "subjects": [f"{settings.dead_subject}.>"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "max_bytes": min(MAX_DEAD_BYTES, settings.max_bytes),
+        "max_msgs_per_subject": 1,
+        "num_replicas": settings.replicas,
+    }
+
+
+def consumer(durable: str, *, ack_wait: float = ACK_WAIT, max_ack_pending: int = MAX_ACK_PENDING) -> Config:
+    """The durable consumer that all relays of one backend share."""
+    return {
+        "durable_name": durable,
+        "description": "shared by all relays of one backend",
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": int(ack_wait * _NANOSECONDS),
+        "max_deliver": -1,
+        "max_ack_pending": max_ack_pending,
+    }
+
+
+def durable_name(durable: str, backend: str) -> str:
+    """The name of the consumer of one backend."""
+    return f"{durable}-{backend}"
+
+
+def create_streams(client: Client, settings: JetStream) -> dict[str, Any]:
+    """Make the streams that are missing, that of dead letters first; the state of the stream of events."""
+    found: dict[str, Any] = {}
+    for config in (dead_stream(settings), events_stream(settings)):
+        found = stream_info(client, config["name"]) or call(
+            client, f"STREAM.CREATE.{config['name']}", config, timeout=CREATE_SECONDS
+        )
+    return found
+
+
+def stream_info(client: Client, name: str) -> dict[str, Any] | None:
+    """The state of a stream, None when there is none."""
+    try:
+        return call(client, f"STREAM.INFO.{name}")
+    except ApiError as error:
+        if error.code == NO_STREAM:
+            return None
+        raise
+
+
+def consumer_info(client: Client, stream: str, durable: str) -> dict[str, Any] | None:
+    """The state of a consumer, None when there is none."""
+    try:
+        return call(client, f"CONSUMER.INFO.{stream}.{durable}")
+    except ApiError as error:
+        if error.code in (NO_CONSUMER, NO_STREAM):
+            return None
+        raise
+
+
+def create_consumer(client: Client, stream: str, config: Config) -> dict[str, Any]:
+    """Make a consumer, or change the limits of the one that is there."""
+    request = {"stream_name": stream, "config": config}
+    return call(client, f"CONSUMER.DURABLE.CREATE.{stream}.{config['durable_name']}", request, timeout=CREATE_SECONDS)
+
+
+def consumers(client: Client, stream: str) -> list[dict[str, Any]]:
+    """The states of all consumers of a stream, by name."""
+    found: list[dict[str, Any]] = []
+    while True:
+        answer = call(client, f"CONSUMER.LIST.{stream}", {"offset": len(found)})
+        page = answer.get("consumers") or []
+        found += page
+        if not page or len(found) >= answer.get("total", 0):
+            return sorted(found, key=lambda each: str(each.get("name")))
+
+
+def faults(config: Config, wanted: Config, settings: JetStream) -> Iterator[str]:
+    """What a stream is not that it should be, as ends of the sentence "The stream …"."""
+    replicas = config.get("num_replicas", 1)
+    if replicas < settings.replicas:
+        yield f"has {replicas} {'replica' if replicas == 1 else 'replicas'} instead of {settings.replicas}"
+    if config.get("discard") != "new":
+        yield "discards old messages when it is full: what was not delivered is lost"
+    if config.get("max_age"):
+        yield f"discards messages after {config['max_age'] / _NANOSECONDS:g} s, delivered or not"
+    if config.get("storage") != "file":
+        yield "is in memory only"
+    if config.get("retention") != wanted["retention"]:
+        yield f"has {config.get('retention')} retention instead of {wanted['retention']}"
+    if set(wanted["subjects"]) - set(config.get("subjects") or ()):
+        yield f"does not take {', '.join(wanted['subjects'])}"
+    window = config.get("duplicate_window", 0) / _NANOSECONDS
+    if "duplicate_window" in wanted and window < settings.window:
+        yield f"recognises a message that comes again for {window:g} s only"
+
+
+def missing_durables(there: Sequence[str], settings: JetStream) -> list[str]:
+    """The consumers that the settings name and that do not exist."""
+    return sorted(set(settings.durables) - set(there))

