@@ -83,7 +83,7 @@ class Relay:
         log.set_up(self._spool.log, self._settings.app)
         self._crashes.note_start()
         self._install_signal_handlers()
-        self._client.submit(self._client.keep_subscribed(self._relays_subject, self._status.answer))
+        self._client.keep_subscribed(self._relays_subject, self._status.answer)
         _log.info("relay started, pid %d", os.getpid())
         while not self._is_over():
             self._do_round()

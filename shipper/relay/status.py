@@ -14,7 +14,8 @@ from typing import Any
 from ..process.status.status_writer import progress_of
 from ..spool.files import write_atomically
 from ..spool.layout import Spool
-from ..stream.client import Client, Reply
+from ..stream.client import Client
+from ..stream.connection import Reply
 from .deliveries import Deliveries, Delivery
 
 WRITE_SECONDS = 0.5  # between two files

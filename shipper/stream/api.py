@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from ..errors import DeliveryError, RetryableError, TooLargeError, UnauthorisedError
-from .client import UNAVAILABLE, Client, Reply
+from .client import Client
+from .connection import UNAVAILABLE, Reply
 
 PREFIX = "$JS.API."
 NO_MESSAGE, NO_CONSUMER, NO_STREAM = 10037, 10014, 10059

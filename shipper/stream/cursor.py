@@ -117,6 +117,11 @@ class StreamCursor:
         with self._lock:
             return [held.reply for held in self._held.values()]
 
+    def numbers(self) -> set[int]:
+        """Of the messages in hand."""
+        with self._lock:
+            return set(self._held)
+
     @property
     def left(self) -> int:
         """How many events are in hand and not counted yet."""

@@ -15,7 +15,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from ..errors import DeliveryError
-from .client import Client, Reply
+from .client import Client
+from .connection import Reply
 from .cursor import StreamCursor
 from .delivery import delivery_of
 
@@ -52,9 +53,11 @@ class Feed:
     def start(self) -> None:
         """Begin to ask for messages."""
 
+        connection = self._client.connection
+
         async def begin() -> None:
-            self._client.start(self._run())
-            self._client.start(self._keep_alive())
+            connection.start(self._run())
+            connection.start(self._keep_alive())
 
         self._client.wait(begin(), self._client.timeout)
 
@@ -83,10 +86,10 @@ class Feed:
         while not self._is_stopping:
             unsubscribe: Callable[[], Awaitable[None]] | None = None
             try:
-                connection = await self._client.connected(self._client.timeout)
+                connection = await self._client.connection.connected(self._client.timeout)
                 inbox = connection.new_inbox()
-                unsubscribe = await self._client.subscribe(inbox, self._on_message)
-                while not self._is_stopping and self._client.is_current(connection):
+                unsubscribe = await self._client.connection.subscribe(inbox, self._on_message)
+                while not self._is_stopping and self._client.connection.is_current(connection):
                     await self._ask(inbox)
             except DeliveryError as error:
                 self._note(error.reason)
@@ -106,7 +109,7 @@ class Feed:
             return
         self._wanted, self._pause = room, 0.0
         request = {"batch": room, "expires": int(EXPIRES_SECONDS * 1e9)}
-        connection = await self._client.connected(self._client.timeout)
+        connection = await self._client.connection.connected(self._client.timeout)
         await connection.publish(self._subject, json.dumps(request).encode(), reply=inbox)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + EXPIRES_SECONDS + LOST_SECONDS
