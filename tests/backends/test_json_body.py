@@ -13,11 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shipper.backends import jkool, trakerr
 from shipper.backends.jkool import JKool
 from shipper.backends.protocol import AppContext
 from shipper.backends.trakerr import Trakerr
-from shipper.backends.wire import jkool_event, trakerr_event
+from shipper.backends.wire import jkool_body, jkool_event, trakerr_body, trakerr_event
 from shipper.backends.wire.json_body import ENQUOTE, json_text, split_at
 from shipper.event.codec import unpack
 from shipper.event.exceptions import ExceptionInfo, Frame
@@ -47,8 +46,8 @@ def general_text(backend: JKool | Trakerr, event: Event) -> str:
 
 def fast_encoder(backend: JKool | Trakerr) -> Callable[[Event], str | None]:
     if isinstance(backend, JKool):
-        return jkool.build_fast_encoder(backend, CONTEXT)
-    return trakerr.build_fast_encoder(backend, CONTEXT)
+        return jkool_body.build_fast_encoder(backend, CONTEXT)
+    return trakerr_body.build_fast_encoder(backend, CONTEXT)
 
 
 texts = st.text(max_size=30) | st.sampled_from([
