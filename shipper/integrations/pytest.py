@@ -4,6 +4,8 @@
 this process, and nothing is started or sent. `shipper.start` and the clients may be called as ever.
 
 ``shipper_receiver``: a running `shipper.receiver.Receiver`, for tests of the whole way; needs the extra ``receiver``.
+With ``pytest --shipper-receiver http://localhost:8787``, one that runs already, in a container for example; it is
+cleared before each test.
 """
 
 from __future__ import annotations
@@ -22,7 +24,12 @@ from ..event.codec import unpack
 from ..event.model import Event, EventId
 
 if TYPE_CHECKING:
-    from ..receiver import Receiver
+    from ..receiver import Receiver, RemoteReceiver
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "the page of a running shipper receiver, which the fixture shipper_receiver uses instead of its own"
+    parser.getgroup("shipper").addoption("--shipper-receiver", metavar="URL", help=text)
 
 
 class ShippedEvents:
@@ -85,9 +92,17 @@ def shipper_events() -> Iterator[ShippedEvents]:
 
 
 @pytest.fixture
-def shipper_receiver() -> Iterator[Receiver]:
+def shipper_receiver(pytestconfig: pytest.Config) -> Iterator[Receiver | RemoteReceiver]:
     """A local stand-in for the services, on a free port; ``.trakerr_url``, ``.jkool_url`` and ``.otlp_url``."""
-    from ..receiver import Receiver
+    from ..receiver import Receiver, RemoteReceiver
 
-    with Receiver() as receiver:
-        yield receiver
+    page = pytestconfig.getoption("--shipper-receiver")
+    if page is None:
+        with Receiver() as receiver:
+            yield receiver
+        return
+    remote = RemoteReceiver(page)
+    remote.recover()
+    remote.clear()
+    yield remote
+    remote.recover()

@@ -1,4 +1,4 @@
-"""A local stand-in for both services, with a page that shows what arrived.
+"""A local stand-in for the services, with a page that shows what arrived.
 
 It needs the extra ``receiver``: ``pip install 'shipper-logs[receiver]'``.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from .._version import DISTRIBUTION
 
 try:
+    from .remote import RemoteReceiver
     from .server import MAX_BODY, Receiver, serve
 except ModuleNotFoundError as exc:
     missing = (exc.name or "").partition(".")[0]
@@ -16,4 +17,4 @@ except ModuleNotFoundError as exc:
     hint = f"the receiver needs {missing}: pip install '{DISTRIBUTION}[receiver]'"
     raise ModuleNotFoundError(hint, name=missing) from exc
 
-__all__ = ["MAX_BODY", "Receiver", "serve"]
+__all__ = ["MAX_BODY", "Receiver", "RemoteReceiver", "serve"]

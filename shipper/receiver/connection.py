@@ -7,13 +7,14 @@ import socket
 import struct
 from dataclasses import dataclass, field
 
+from .services.service import Session
 
-@dataclass(eq=False, slots=True)
-class Connection:
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Connection(Session):
     """One TCP connection. A request finds its own in ``scope["state"]["connection"]``."""
 
     transport: asyncio.Transport
-    authorised: bool = False  # an access-request on this connection was granted
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     def reset(self) -> None:

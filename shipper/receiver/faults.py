@@ -43,6 +43,13 @@ class Fault:
         if self.count is None and self.seconds is None:
             self.count = 1
 
+    @property
+    def name(self) -> str:
+        """What the log of requests calls it."""
+        if self.status is not None:
+            return str(self.status)
+        return "hang" if self.hang else "reset" if self.reset else "half an answer" if self.half else "late"
+
     def begin(self, now: float) -> None:
         if self._begun:
             return
@@ -60,10 +67,11 @@ class Fault:
             self.count -= 1
 
     def as_json(self, now: float) -> dict[str, Any]:
-        """The fields that were set, with what is left of ``count`` and ``seconds``."""
+        """The fields that were set, with what is left of ``count`` and ``seconds``; ``begun`` once the time runs."""
         given = {name: value for name, value in asdict(self).items() if value and not name.startswith("_")}
         if self._until is not None:
             given["seconds"] = round(max(self._until - now, 0.0), 3)
+            given["begun"] = True
         return given
 
 
@@ -134,7 +142,7 @@ class Faults:
 
 def _check(fault: Fault) -> None:
     if fault.service is not None and fault.service not in SERVICES:
-        raise ConfigurationError("service", fault.service, f"one of {', '.join(SERVICES)}, or null for both")
+        raise ConfigurationError("service", fault.service, f"one of {', '.join(SERVICES)}, or null for all")
     if fault.status is not None and (not _is_int(fault.status) or not 200 <= fault.status <= 599):
         raise ConfigurationError("status", fault.status, "a whole number from 200 to 599")
     _check_retry_after(fault.retry_after)

@@ -1,57 +1,38 @@
-"""The running receiver: a socket, a thread that serves it with uvicorn's protocol, and the store."""
+"""The running receiver: its services, its store, and the thread that serves them."""
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import json
 import os
+import secrets
 import signal
-import socket
 import threading
 from collections.abc import Callable, Collection
 from typing import Any
-
-from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.server import ServerState
+from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError
-from .connection import Connection
+from .control.access import Access
 from .faults import Fault, Faults
-from .jkool import JKool
-from .otlp import Otlp
-from .store import Store
-from .trakerr import Trakerr
+from .services.jkool import JKool
+from .services.otlp import Otlp
+from .services.trakerr import Trakerr
+from .serving import ServerThread, listen
+from .store.events import MAX_BYTES, Store
 from .web import Web
 
 MAX_BODY = 16 * 1024 * 1024
 """The most bytes that one request's body has, packed and unpacked; more is answered with 413."""
 
 
-class _Protocol(H11Protocol):
-    """uvicorn's protocol; it puts the connection into the state that every request's scope has a copy of."""
-
-    connection: Connection
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        # A head and a body are two writes: without this the second one waits 40 ms for an ACK.
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        super().connection_made(transport)
-        self.connection = Connection(transport)
-        self.app_state = {**self.app_state, "connection": self.connection}
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.connection.gone.set()
-        super().connection_lost(exc)
-
-
 class Receiver:
     """A local stand-in for Trakerr, jKool and an OpenTelemetry collector, with a page that shows what arrived.
 
     Without ``trakerr_keys`` or ``jkool_tokens`` every key or token that is not empty is accepted. ``port`` 0 takes any
-    free one. ``keep_alive`` is how many seconds an idle connection is kept. The page and the control endpoints answer
-    only to this machine, whatever ``host`` is; a host that others can reach needs ``allow_remote``.
+    free one. ``keep_alive`` is how many seconds an idle connection is kept, ``max_bytes`` about how much of what
+    arrived: the oldest records go. A host that others can reach needs ``allow_remote``; the page and the control
+    endpoints answer to others only with the ``token`` that `page_url` has.
 
     It runs from `start` until `close`, or inside ``with``. Raises ConfigurationError when the port is taken, the host
     is not this machine, or the database can't be opened.
@@ -66,6 +47,7 @@ class Receiver:
         trakerr_keys: Collection[str] = (),
         jkool_tokens: Collection[str] = (),
         max_body: int = MAX_BODY,
+        max_bytes: int = MAX_BYTES,
         keep_alive: float = 300.0,
         allow_remote: bool = False,
     ) -> None:
@@ -76,12 +58,11 @@ class Receiver:
         self._services = (Trakerr(trakerr_keys, max_body), JKool(jkool_tokens, max_body), Otlp(max_body))
         self._max_body = max_body
         self._keep_alive = keep_alive
+        self._max_bytes = max_bytes
         self._faults = Faults()
         self._store: Store | None = None
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._broken: BaseException | None = None
+        self._server: ServerThread | None = None
+        self.token = secrets.token_urlsafe(16) if allow_remote else None
 
     def __enter__(self) -> Receiver:
         self.start()
@@ -92,31 +73,30 @@ class Receiver:
 
     def start(self) -> None:
         """Return when it answers. Starting it again has no effect; once closed, it stays closed."""
-        if self._thread is not None:
+        if self._server is not None:
             return
         # The port first: a second receiver must not touch the first one's database.
-        listening = _listen(self._host, self._port)
+        listening = listen(self._host, self._port)
         try:
-            self._store = Store(self._database)
+            self._store = Store(self._database, self._max_bytes)
         except BaseException:
             listening.close()
             raise
         self._port = listening.getsockname()[1]
-        ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(listening, ready), name="shipper-receiver", daemon=True)
-        self._thread.start()
-        ready.wait()
-        if self._broken is not None:
-            self.close()
-            raise self._broken
+        access = Access(self.token, self._port)
+        web = Web(self._services, self._store, self._faults, max_body=self._max_body, access=access)
+        self._server = ServerThread(web, listening, self._keep_alive)
+        try:
+            self._server.start()
+        except BaseException:
+            self._store.close()
+            raise
 
     def close(self) -> None:
         """Stop answering, close the connections and the database. Idempotent."""
-        if self._thread is None or self._store is None:
+        if self._server is None or self._store is None:
             return
-        if self._thread.is_alive() and self._loop is not None and self._stop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
+        self._server.close()
         self._store.close()
 
     @property
@@ -124,6 +104,14 @@ class Receiver:
         """The address of the page."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
+
+    @property
+    def page_url(self) -> str:
+        """The address of the page for a browser: of any address, localhost; with the token when there is one."""
+        if self.token is None:
+            return self.url
+        host = "localhost" if _is_any(self._host) else urlsplit(self.url).netloc.rpartition(":")[0]
+        return f"http://{host}:{self._port}/?token={self.token}"
 
     @property
     def trakerr_url(self) -> str:
@@ -190,44 +178,27 @@ class Receiver:
                 )
             ]
         )
+        if self._store is not None:
+            self._store.changes.tell()
 
     def recover(self) -> None:
         """Remove all faults that are left."""
         self._faults.clear()
+        self._kept.changes.tell()
+
+    def clear(self) -> None:
+        """Forget everything that arrived; faults stay."""
+        self._kept.clear()
+
+    def requests(self, service: str | None = None, *, failed: bool = False, limit: int = 100) -> list[dict[str, Any]]:
+        """The requests of the services, newest first: when, how long, what was answered and why."""
+        return self._kept.records.requests(service, failed=failed, limit=limit)
 
     @property
     def _kept(self) -> Store:
         if self._store is None:
             raise RuntimeError("the receiver was not started")
         return self._store
-
-    def _run(self, listening: socket.socket, ready: threading.Event) -> None:
-        try:
-            asyncio.run(self._serve(listening, ready))
-        except BaseException as exc:
-            self._broken = exc
-        finally:
-            listening.close()
-            ready.set()
-
-    async def _serve(self, listening: socket.socket, ready: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        web = Web(self._services, self._kept, self._faults, max_body=self._max_body)
-        # Not uvicorn's Server: it installs signal handlers and configures logging.
-        config = Config(web, http="h11", ws="none", lifespan="off", log_config=None, proxy_headers=False)
-        config.timeout_keep_alive = self._keep_alive  # type: ignore[assignment]  # annotated as int, accepts a float
-        config.load()
-        state = ServerState()
-        server = await self._loop.create_server(lambda: _Protocol(config, state, {}), sock=listening, backlog=1024)
-        ready.set()
-        await self._stop.wait()
-        server.close()
-        for protocol in list(state.connections):
-            protocol.transport.abort()
-        # Each request notices that its connection is closed, a hanging one too.
-        if state.tasks:
-            await asyncio.wait(list(state.tasks), timeout=5)
 
 
 def serve(
@@ -237,6 +208,7 @@ def serve(
     *,
     trakerr_keys: Collection[str] = (),
     jkool_tokens: Collection[str] = (),
+    max_bytes: int = MAX_BYTES,
     allow_remote: bool = False,
     ready: Callable[[Receiver], None] | None = None,
 ) -> None:
@@ -248,6 +220,7 @@ def serve(
         database=database,
         trakerr_keys=trakerr_keys,
         jkool_tokens=jkool_tokens,
+        max_bytes=max_bytes,
         allow_remote=allow_remote,
     )
     with receiver:
@@ -274,9 +247,6 @@ def _check_host(host: str, allow_remote: bool) -> None:
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=1024)
-    except (OSError, OverflowError) as exc:
-        raise ConfigurationError("port", port, f"a free port of {host}, or 0 for any ({exc})") from exc
+def _is_any(host: str) -> bool:
+    """Whether it stands for every address of the machine."""
+    return host in ("", "0.0.0.0", "::")

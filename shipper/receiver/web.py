@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from starlette.types import Receive, Scope, Send
 
 from .connection import Connection
-from .control import Control, is_local
+from .control.access import Access
+from .control.routes import Control
 from .faults import Fault, Faults
-from .otlp import LOGS_PATH
-from .service import JSON_TYPE, Arrival, Refused, Reply, Request, Service
-from .store import Store
+from .services.otlp import LOGS_PATH
+from .services.service import JSON_TYPE, Arrival, Refused, Reply, Request, Service, Session
+from .store.events import Store
+from .store.exchange import Exchange
 
 _SERVICES = {"/api/v1/events": "trakerr", LOGS_PATH: "otlp"}
 """Path → service; jKool takes events at every other path."""
@@ -20,11 +22,14 @@ _SERVICES = {"/api/v1/events": "trakerr", LOGS_PATH: "otlp"}
 class Web:
     """The ASGI application. Requests with events do not go through Starlette: it would take longer than the rest."""
 
-    def __init__(self, services: Sequence[Service], store: Store, faults: Faults, *, max_body: int) -> None:
+    def __init__(
+        self, services: Sequence[Service], store: Store, faults: Faults, *, max_body: int, access: Access | None = None
+    ) -> None:
         self._services = {service.name: service for service in services}
         self._store = store
         self._faults = faults
         self._max_body = max_body
+        self._access = access or Access()
         self._control = Control(store, faults).application()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,59 +44,101 @@ class Web:
         await self._serve(service, scope, receive, send)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        if not is_local(scope["client"], headers):
-            await _send(send, Reply(403, b'{"error": "only for a browser or program on this machine"}'))
-            return
-        await self._control(scope, receive, send)
+        entry = self._access.entry(scope)
+        if entry is not None:
+            # The token does not stay in the address, which is copied and kept.
+            headers = [(b"location", entry[0].encode()), (b"set-cookie", entry[1].encode())]
+            await _send(send, Reply(303, b""), headers)
+        elif self._access.allows(scope):
+            await self._control(scope, receive, send)
+        else:
+            await _send(send, Reply(403, _FOREIGN))
 
     async def _serve(self, service: Service, scope: Scope, receive: Receive, send: Send) -> None:
         connection: Connection = scope["state"]["connection"]
+        exchange = Exchange()
         try:
-            request = Request(dict(scope["headers"]), await _body(receive, self._max_body))
+            body = await _body(receive, self._max_body)
         except Refused as refused:
-            self._store.count(service.name, failed=True)
-            await _send(send, service.refusal(refused))
+            await self._refuse(service, exchange, refused, send)
             return
         except _Gone:
-            self._store.count(service.name, failed=True)
+            self._log(service, exchange, None, "the sender left")
             return
+        exchange.size = len(body)
+        request = Request(dict(scope["headers"]), body)
         fault = self._faults.take(service.name)
         if fault is None:
-            await self._answer(service, connection, request, send)
+            await self._answer(service, exchange, connection, request, send)
             return
-        await self._suffer(fault, service, connection, request, send)
+        await self._suffer(fault, service, exchange, connection, request, send)
 
-    async def _answer(self, service: Service, connection: Connection, request: Request, send: Send) -> None:
-        reply = self._take(service, connection, request)
-        self._store.count(service.name, failed=reply.status >= 300)
+    async def _answer(
+        self, service: Service, exchange: Exchange, session: Session, request: Request, send: Send
+    ) -> None:
+        try:
+            arrivals, reply = service.take(request, session)
+        except Refused as refused:
+            await self._refuse(service, exchange, refused, send)
+            return
+        if not arrivals:
+            exchange.reason = "a handshake, without events"
+        self._log(service, exchange, reply.status, arrivals=arrivals)
         await _send(send, reply)
 
-    def _take(self, service: Service, connection: Connection, request: Request) -> Reply:
-        try:
-            arrivals, reply = service.take(request, connection)
-        except Refused as refused:
-            return service.refusal(refused)
-        self._keep(service, arrivals)
-        return reply
+    async def _refuse(self, service: Service, exchange: Exchange, refused: Refused, send: Send) -> None:
+        exchange.reason = refused.reason
+        reply = service.refusal(refused)
+        self._log(service, exchange, reply.status)
+        await _send(send, reply)
 
-    def _keep(self, service: Service, arrivals: list[Arrival]) -> None:
-        if arrivals:
-            self._store.keep(service.name, arrivals)
+    def _log(
+        self,
+        service: Service,
+        exchange: Exchange,
+        status: int | None,
+        outcome: str = "",
+        arrivals: Sequence[Arrival] = (),
+    ) -> int:
+        exchange.status = status
+        exchange.outcome = outcome or str(status)
+        exchange.failed = status is None or status >= 300
+        return self._store.add(service.name, exchange, arrivals)
 
     async def _suffer(
-        self, fault: Fault, service: Service, connection: Connection, request: Request, send: Send
+        self,
+        fault: Fault,
+        service: Service,
+        exchange: Exchange,
+        connection: Connection,
+        request: Request,
+        send: Send,
     ) -> None:
         if fault.delay and await connection.is_gone_within(fault.delay):
-            self._store.count(service.name, failed=True)
+            exchange.stored, exchange.wanted = False, True
+            self._log(service, exchange, None, "the sender left", _arrivals(service, request, connection))
             return
         if fault.status is None and not (fault.hang or fault.reset or fault.half):
-            await self._answer(service, connection, request, send)
+            await self._answer(service, exchange, connection, request, send)
             return
-        if fault.accept:
-            self._take(service, connection, request)
-        self._store.count(service.name, failed=fault.status is None or fault.status >= 300)
+        exchange.stored, exchange.wanted = fault.accept, True
+        # What was not accepted opens no connection either.
+        session = connection if fault.accept else Session(connection.authorised)
+        number = self._log(service, exchange, fault.status, fault.name, _arrivals(service, request, session))
         await _fail(fault, connection, send)
+        if fault.status is None:
+            self._store.ended(number, exchange.took)
+
+
+_FOREIGN = b'{"error": "only for this machine; others need shipper receiver --allow-remote, and the link it prints"}'
+
+
+def _arrivals(service: Service, request: Request, session: Session) -> list[Arrival]:
+    """What is in a request that fails anyway."""
+    try:
+        return service.take(request, session)[0]
+    except Refused:
+        return []
 
 
 def _is_ours(path: str) -> bool:

@@ -1,65 +1,30 @@
-"""The receiver's page in a real browser: headless Chromium says what it made of it."""
+"""The receiver's page in a real browser: what a developer sees and does."""
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from html import unescape
-from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
 
 from shipper.receiver import Receiver
 
-from ..support.needs import need
-from ..support.waiting import PATIENCE
+from ..support.waiting import PATIENCE, wait_until
+from .browsing import PHONE, Window, chromium
+from .scene import BEGIN, GROUP, TRACE, Shop, jkool_event, orders, uuid
 
 SCRIPT = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-breakpad",
-    "--enable-logging=stderr",
-    # Its clock jumps ahead whenever nothing is under way: three looks of the page take no time.
-    "--virtual-time-budget=3000",
-    "--dump-dom",
-)
-
-
-class Browser:
-    """Shows a page once and returns its document as text; what went wrong on the page fails the test."""
-
-    def __init__(self, chromium: str, profile: Path) -> None:
-        self._command = [chromium, *FLAGS, f"--user-data-dir={profile}"]
-
-    def show(self, url: str) -> str:
-        ran = subprocess.run([*self._command, url], capture_output=True, text=True, timeout=PATIENCE)
-        assert ran.returncode == 0, ran.stderr
-        # A refusal of the content security policy and an exception of the script are both console messages.
-        assert "CONSOLE" not in ran.stderr, ran.stderr
-        return ran.stdout
+expect.set_options(timeout=PATIENCE * 1000)
 
 
 @pytest.fixture
 def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    need(chromium, "Chromium (Debian package chromium)")
-    assert chromium is not None
-    profile = Path(tempfile.mkdtemp(prefix="b-"))
-    yield Browser(chromium, profile)
-    shutil.rmtree(profile, ignore_errors=True)
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture
@@ -68,106 +33,395 @@ def receiver() -> Iterator[Receiver]:
         yield running
 
 
-def post(receiver: Receiver, path: str, body: object, **headers: str) -> None:
-    connection = http.client.HTTPConnection(urlsplit(receiver.url).netloc, timeout=10)
-    sent = {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    connection.request("POST", path, json.dumps(body), sent)
-    assert connection.getresponse().status in (200, 202)
-    connection.close()
+@pytest.fixture
+def shop(receiver: Receiver) -> Shop:
+    return Shop(receiver)
 
 
-def post_trakerr(receiver: Receiver, message: str, **more: object) -> None:
-    event = {"apiKey": "key", "logLevel": "error", "eventType": "orders", "eventMessage": message, **more}
-    post(receiver, "/api/v1/events", event, Idempotency_Key=f"key of {message}")
+@pytest.fixture
+def window(browser: Browser) -> Iterator[Window]:
+    opened = Window(browser)
+    yield opened
+    assert opened.problems == []
 
 
-def jkool_event(number: int, message: str, **more: object) -> dict[str, object]:
-    required = {"source-fqn": "APPL=shop", "tracking-id": f"t{number}", "time-usec": 1_700_000_000_000_000 + number}
-    return {**required, "operation": "orders", "severity": "INFO", "msg-text": message, **more}
+@pytest.fixture
+def page(window: Window) -> Page:
+    return window.page
 
 
-def post_jkool(receiver: Receiver, *events: dict[str, object]) -> None:
-    post(receiver, "/", list(events), X_API_Key="token")
+def show(page: Page, receiver: Receiver, address: str = "") -> None:
+    page.goto(f"{receiver.url}/{address}")
+    expect(page.locator("#live")).to_have_text("live")
 
 
-def text_of(markup: str) -> str:
-    return unescape(re.sub(r"<[^>]*>", "", markup))
+def rows(page: Page) -> list[str]:
+    """The messages in the list, top to bottom."""
+    return page.locator(".row .message").all_inner_texts()
 
 
-def rows(document: str) -> list[str]:
-    """The list's lines as text, top to bottom."""
-    return [text_of(row) for row in re.findall(r"<tr [^>]*data-id.*?</tr>", document, re.DOTALL)]
+def search(page: Page, query: str, total: str) -> None:
+    page.fill("#search", query)
+    expect(page.locator("#list")).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator("#total")).to_have_text(total)
 
 
-def part(document: str, name: str) -> str:
-    """The text of the element with this id, which has no element of its own kind in it."""
-    found = re.search(rf'<(\w+) id="{name}"[^>]*>(.*?)</\1>', document, re.DOTALL)
-    assert found is not None
-    return text_of(found[2])
+def open_first(page: Page) -> None:
+    page.locator(".row").first.click()
+    expect(page.locator("#detail .headline")).to_be_visible()
 
 
-def test_the_page_lists_the_events_of_both_services_with_their_counts(browser: Browser, receiver: Receiver) -> None:
-    post_jkool(receiver, jkool_event(1, "order 17 paid for Grüße"))
-    post_trakerr(receiver, "card refused")
-    post_trakerr(receiver, "card refused")
-
-    document = browser.show(receiver.url)
-
-    first, second = rows(document)
-    assert first.endswith("Trakerrerrororderscard refused\N{MULTIPLICATION SIGN}2")
-    assert second.endswith("jKoolINFOordersorder 17 paid for Grüße")
-    assert re.findall(r'data-count="events">(\d+)<', document) == ["2", "1", "0"]
-    assert re.findall(r'data-count="duplicates">(\d+)<', document) == ["1", "0", "0"]
-    assert part(document, "live") == "live"
+def overflow(page: Page) -> int:
+    """How many pixels the page is wider than the window."""
+    width: int = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    return width
 
 
-def test_what_arrived_is_shown_as_text_and_never_run(browser: Browser, receiver: Receiver) -> None:
+# One record, and how it is read
+
+
+def test_one_record_has_a_badge_and_a_payload_for_each_service(page: Page, receiver: Receiver, shop: Shop) -> None:
+    receiver.fail("trakerr", status=503)
+    receiver.fail("trakerr", half=True, accept=True)
+    for _ in range(3):
+        shop.everywhere(1, "card refused")
+    shop.jkool(jkool_event(2, "group", severity="ERROR", exception=GROUP))
+    show(page, receiver)
+
+    search(page, '"card refused"', "1 match")
+    assert page.locator(".row .badge").all_inner_texts() == ["jKool×3", "OTLP×3", "Trakerr×2↻2"]
+    open_first(page)
+
+    attempts = page.locator(".delivery").first.locator("tbody .outcome").all_inner_texts()
+    assert attempts == ["503 asked for", "half an answer asked for", "200"]
+    expect(page.locator(".delivery").first).to_contain_text("at attempt 2 · 2 copies arrived")
+    assert page.locator(".payload .badge").all_inner_texts() == ["Trakerr", "jKool", "OTLP"]
+    assert "secret-0815" not in page.content()
+    assert page.locator(".exception .relation").all_inner_texts() == ["raised", "caused by"]
+    expect(page.locator(".notes")).to_have_text("while the basket was priced")
+    expect(page.locator(".frames code").first).to_have_text('raise ValueError("no price") from exc')
+    table = page.locator(".values tbody tr").all_inner_texts()
+    assert [row.split("\t") for row in table] == [["order", "int", str(2**60)], ["vip", "bool", "true"]]
+    expect(page.locator("#detail-content")).to_contain_text("Stack (most recent ...)")
+
+    search(page, "group", "1 match")
+    open_first(page)
+    expect(page.locator("#detail .headline")).to_have_text("group")
+    raised = page.locator(".exception p.raised").all_inner_texts()
+    assert raised == [
+        "raisedExceptionGroup: two checks failed (2 sub-exceptions)",
+        "memberKeyError: 'A-17'",
+        "memberExceptionGroup: address (1 sub-exception)",
+        "memberTypeError: no country",
+    ]
+
+
+def test_what_arrived_is_shown_as_text_and_never_run(
+    window: Window, page: Page, receiver: Receiver, shop: Shop
+) -> None:
     raised = {"type": SCRIPT, "message": SCRIPT, "traceLines": [{"function": SCRIPT, "line": 1, "file": SCRIPT}]}
-    post_trakerr(receiver, SCRIPT, eventType=SCRIPT, eventStacktrace=[raised], eventUser={SCRIPT: SCRIPT})
-    post_jkool(receiver, jkool_event(1, SCRIPT, operation=SCRIPT, exception=SCRIPT))
+    shop.trakerr(1, SCRIPT, eventType=SCRIPT, eventStacktrace=[raised], eventUser={SCRIPT: SCRIPT})
+    snapshot = {"name": SCRIPT, "time-usec": 1, "properties": [{"name": SCRIPT, "type": "string", "value": SCRIPT}]}
+    properties = [{"name": SCRIPT, "type": SCRIPT, "value": SCRIPT}]
+    shop.jkool(
+        jkool_event(1, SCRIPT, operation=SCRIPT, exception=SCRIPT, snapshots=[snapshot], properties=properties),
+        jkool_event(2, "a\u202etxt.exe\x07", corr_id=SCRIPT, type="ACTIVITY", status=SCRIPT),
+        jkool_event(3, SCRIPT, corr_id=SCRIPT, parent_tracking_id=uuid(2)),
+    )
+    show(page, receiver)
 
-    for number in (1, 2):
-        document = browser.show(f"{receiver.url}/#{number}")
+    assert rows(page)[2] == SCRIPT
+    assert rows(page)[1] == "activityaU+202Etxt.exeU+0007"
+    for number in (1, 2, 3):
+        page.goto(f"{receiver.url}/?record={uuid(number)}&q={SCRIPT}")
+        expect(page.locator("#detail .headline")).to_be_visible()
+        expect(page.locator("#detail-content")).to_contain_text(SCRIPT)
+    page.goto(f"{receiver.url}/?record={SCRIPT}")
+    expect(page.locator(".unknown")).to_contain_text(SCRIPT)
 
-        assert len(rows(document)) == 2
-        assert SCRIPT in rows(document)[0]
-        assert SCRIPT in part(document, "detail-trace-section")
-        assert "<title>shipper receiver</title>" in document
-        assert "<img src=x" not in document
-        assert document.count("<script") == 1
-
-
-def test_an_opened_event_shows_its_body_and_its_stack_trace(browser: Browser, receiver: Receiver) -> None:
-    lines = [{"function": "<module>", "line": 12, "file": "app.py"}, {"function": "pay", "line": 8, "file": "pay.py"}]
-    raised = {"type": "builtins.IndexError", "message": "out of bounds", "traceLines": lines}
-    post_trakerr(receiver, "card refused", eventStacktrace=[raised], eventTime=1_700_000_000_000, eventSession=2**60)
-
-    document = browser.show(f"{receiver.url}/#1")
-
-    assert part(document, "detail-message") == "card refused"
-    trace = part(document, "detail-trace-section")
-    assert "builtins.IndexError: out of bounds" in trace
-    assert trace.index("<module>  app.py:12") < trace.index("pay  pay.py:8")
-    body = part(document, "detail-body")
-    assert '\n  "eventMessage": "card refused",\n' in body
-    assert json.loads(body)["eventSession"] == 2**60
-
-
-def test_ten_thousand_events_are_shown_a_page_at_a_time(browser: Browser, receiver: Receiver) -> None:
-    post_jkool(receiver, *(jkool_event(number, f"order {number}") for number in range(10_000)))
-
-    document = browser.show(receiver.url)
-
-    assert len(rows(document)) == 100
-    assert rows(document)[0].endswith("order 9999")
-    assert 'data-count="events">10,000<' in document
-    assert re.search(r'<button type="button" id="older">', document)
+    assert page.title() == "shipper receiver"
+    assert page.locator("script").count() == 1
+    assert page.locator("img").count() == 1
+    assert [url for url in window.requests if not url.startswith(receiver.url)] == []
+    # The record that is not there may be asked for again, since it may still come.
+    page.goto("about:blank")
+    assert [each for each in window.problems if "404 (Not Found)" not in each] == []
+    window.problems.clear()
 
 
-def test_the_page_says_that_the_receiver_fails_on_purpose(browser: Browser, receiver: Receiver) -> None:
-    receiver.fail("jkool", status=503, count=3)
+def test_traces_and_activities_lead_to_their_records(page: Page, receiver: Receiver, shop: Shop) -> None:
+    activity: dict[str, Any] = {"type": "ACTIVITY", "status": "END", "elapsed_time_usec": 2_500_000, "msg_text": ""}
+    snapshot = {"name": "load", "time-usec": 1, "properties": [{"name": "cpu", "type": "float", "value": 12.5}]}
+    shop.jkool(
+        jkool_event(1, "inside", corr_id=TRACE, parent_tracking_id="checkout-1"),
+        jkool_event(2, "elsewhere", corr_id=TRACE, snapshots=[snapshot]),
+        jkool_event(3, "", operation="checkout", tracking_id="checkout-1", **activity),
+    )
+    show(page, receiver, f"?record={uuid(1)}")
 
-    document = browser.show(receiver.url)
+    page.locator("#detail-tree .node", has_text="checkout").click()
+    expect(page.locator("#detail .headline")).to_have_text("checkout · 2.50 s")
+    assert [text.split("\n") for text in page.locator("#detail-tree .node").all_inner_texts()] == [
+        ["activity", "checkout", "2.50 s"],
+        ["info", "inside"],
+    ]
+    page.locator("#detail-tree .node", has_text="inside").click()
+    page.locator("#detail-trace .node", has_text="elsewhere").click()
+    expect(page.locator("#detail .headline")).to_have_text("elsewhere")
+    expect(page.locator(".snapshot")).to_contain_text("cpu")
+    page.get_by_title("filter by this trace").click()
+    expect(page.locator("#total")).to_have_text("2 matches")
+    assert f"trace%3A{TRACE}" in page.url
 
-    assert part(document, "faults") == "Failing on purpose - jKool: status 503, 3 more"
-    assert part(document, "empty") == "Nothing has arrived yet."
+
+def test_a_payload_is_copied_as_json_and_as_a_command_without_its_key(
+    page: Page, receiver: Receiver, shop: Shop
+) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    shop.trakerr(1, "it's refused", big=2**60)
+    show(page, receiver, f"?record={uuid(1)}")
+
+    page.get_by_role("button", name="Copy JSON").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    copied = json.loads(page.evaluate("navigator.clipboard.readText()"))
+    page.get_by_role("button", name="Copy curl").click()
+    wait_until(lambda: page.evaluate("navigator.clipboard.readText()").startswith("curl"))
+    command = page.evaluate("navigator.clipboard.readText()")
+
+    assert (copied["big"], copied["eventMessage"]) == (2**60, "it's refused")
+    assert command.startswith(f"curl '{receiver.url}/api/v1/events' -H 'Content-Type: application/json'")
+    assert "it'\\''s refused" in command
+    assert "secret-0815" not in command
+
+
+# The list
+
+
+def test_the_list_stands_still_while_somebody_reads(page: Page, receiver: Receiver, shop: Shop) -> None:
+    shop.jkool(*orders(300))
+    show(page, receiver)
+    shop.jkool(jkool_event(1000, "comes in by itself"))
+    expect(page.locator(".row .message").first).to_have_text("comes in by itself")
+
+    page.locator(".row").nth(1).click()
+    shop.jkool(*orders(5, 2000))
+
+    expect(page.locator("#new")).to_have_text("5 new")
+    assert rows(page)[:2] == ["comes in by itself", "order 299 paid"]
+    at = page.evaluate("at => new Date(at * 1000).toTimeString().slice(0, 8) + '.000'", BEGIN + 299)
+    expect(page.locator(".row time").nth(1)).to_have_text(at)
+    # What a record gets later is shown in place.
+    shop.trakerr(299, "order 299 paid")
+    expect(page.locator(".row").nth(1).locator(".badge")).to_have_count(2)
+    page.locator("#close").click()
+    page.locator("#new").click()
+    expect(page.locator(".row .message").first).to_have_text("order 2004 paid")
+
+
+def test_fifty_thousand_records_are_scrolled_and_searched(page: Page, receiver: Receiver, shop: Shop) -> None:
+    for begin in range(0, 50_000, 5000):
+        shop.jkool(*orders(5000, begin))
+    show(page, receiver)
+
+    expect(page.locator("#total")).to_have_text("50,000 records")
+    assert len(rows(page)) < 60
+    page.locator("#list").focus()
+    page.keyboard.press("End")
+    expect(page.locator(".row[aria-selected=true] .message")).to_have_text("order 0 paid")
+    page.locator("#list").evaluate("list => list.scrollTop = list.scrollHeight / 2")
+    expect(page.locator(".row .message", has_text=re.compile(r"order 2\d{4} paid")).first).to_be_visible()
+    search(page, "extra.order:4711", "1 match")
+    search(page, "level:error logger:shop.pay* -4927", "829 matches")
+    assert page.evaluate("performance.getEntriesByType('resource').length") < 60
+
+
+def test_the_oldest_go_when_there_is_too_much_and_clear_forgets_the_rest(window: Window) -> None:
+    with Receiver(max_bytes=200_000) as receiver:
+        shop = Shop(receiver)
+        shop.jkool(*orders(300))
+        shop.jkool(*orders(200, 300))
+        show(window.page, receiver)
+        expect(window.page.locator("#removed")).to_contain_text("removed to make room")
+
+        window.page.locator("#clear").click()
+        window.page.locator("#clear-dialog .danger").click()
+
+        expect(window.page.locator("#start")).to_be_visible()
+        expect(window.page.locator("[data-service=jkool] [data-count=events]")).to_have_text("0")
+
+
+# Finding
+
+
+def test_a_search_and_a_range_of_time_stand_in_the_address(page: Page, receiver: Receiver, shop: Shop) -> None:
+    shop.jkool(*orders(200))
+    show(page, receiver)
+
+    page.select_option("#level", "level:error")
+    expect(page.locator("#total")).to_have_text("5 matches")
+    box = page.locator("#histogram").bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.3, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.7, middle, steps=3)
+    page.mouse.up()
+    expect(page.locator("#total")).to_have_text("1 match")
+    open_first(page)
+    page.get_by_role("button", name="17", exact=True).or_(page.locator(".values .value").first).first.click()
+    expect(page.locator("#search")).to_have_value("level:error extra.order:87")
+
+    page.reload()
+    expect(page.locator("#total")).to_have_text("1 match")
+    expect(page.locator("#detail .headline")).to_have_text("order 87 paid")
+    assert "since=" in page.url
+    page.locator("#range-clear").click()
+    page.fill("#search", "loger:shop")
+    expect(page.locator("#problem")).to_contain_text("loger is no field")
+    page.locator("#nothing-clear").click()
+    expect(page.locator("#total")).to_have_text("200 records")
+
+
+# Faults and requests
+
+
+def test_faults_come_at_a_click_and_are_told_from_real_failures(page: Page, receiver: Receiver, shop: Shop) -> None:
+    show(page, receiver)
+    # An empty page says how to send here.
+    expect(page.locator("#start-python")).to_contain_text(f'url="{receiver.trakerr_url}"')
+    expect(page.locator("#start-environment")).to_contain_text(f"SHIPPER_JKOOL_URL={receiver.jkool_url}")
+    expect(page.locator("#start-curl")).to_contain_text(f"curl {receiver.url}/api/v1/events")
+    page.locator("#show-faults").click()
+    page.select_option("#fault-amount", "seconds 60")
+    page.get_by_role("button", name="Trakerr: 429 Too Many Requests, with Retry-After").click()
+    expect(page.locator("#faults-banner")).to_contain_text(re.compile(r"Trakerr: 429, Retry-After 5, (60|5\d) s left"))
+    shop.trakerr(1, "refused on purpose")
+    expect(page.locator("#faults-banner")).to_contain_text(re.compile(r"5\d s left"))
+    page.locator("#banner-stop").click()
+    expect(page.locator("#faults-banner")).to_be_hidden()
+    shop.trakerr(1, "refused", "loud")
+
+    expect(page.locator(".badge.missing")).to_have_text("Trakerr 429")
+    page.locator("#show-requests").click()
+    expect(page.locator("#requests-body tr")).to_have_count(2)
+    assert page.locator("#requests-body .outcome").all_inner_texts() == ["400", "429 asked for"]
+    expect(page.locator("#requests-body tr.bad")).to_contain_text("logLevel must be one of")
+    shop.trakerr(2, "taken")
+    expect(page.locator("#requests-body tr")).to_have_count(3)
+    page.locator("#requests-failed").check()
+    expect(page.locator("#requests-body tr")).to_have_count(2)
+
+
+# Keys, phones, those who cannot see it
+
+
+def test_everything_goes_without_a_mouse(page: Page, receiver: Receiver, shop: Shop) -> None:
+    shop.jkool(*orders(150))
+    show(page, receiver)
+    stops = "[...document.querySelectorAll('#list, #list *')].filter(each => each.tabIndex >= 0).length"
+    assert page.evaluate(stops) == 1
+
+    page.keyboard.press("/")
+    page.keyboard.type("order")
+    expect(page.locator("#total")).to_have_text("150 matches")
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#detail")).to_be_hidden()
+    page.keyboard.press("Enter")
+    expect(page.locator("#detail .headline")).to_have_text("order 148 paid")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#detail .headline")).to_have_text("order 147 paid")
+    active = page.locator("#list").get_attribute("aria-activedescendant")
+    expect(page.locator(f"#{active}")).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Escape")
+    expect(page.locator("#detail")).to_be_hidden()
+    page.keyboard.press("?")
+    expect(page.locator("#help-dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.locator("#histogram").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#range-clear")).to_be_visible()
+
+
+def test_the_page_has_no_barrier_that_axe_knows(
+    window: Window, page: Page, receiver: Receiver, shop: Shop
+) -> None:
+    found: list[str] = []
+
+    def look(where: str) -> None:
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            violations = Axe().run(page).response["violations"]
+            nodes = [(each["id"], node["target"]) for each in violations for node in each["nodes"]]
+            found.extend(f"{where} {scheme}: {name}: {target}" for name, target in nodes)
+
+    show(page, receiver)
+    look("empty")
+    receiver.fail("jkool", status=503)
+    shop.everywhere(1, "card refused")
+    shop.jkool(*orders(100, 10))
+    receiver.fail("otlp", status=503)
+    page.goto(f"{receiver.url}/?record={uuid(1)}")
+    expect(page.locator("#detail .headline")).to_be_visible()
+    page.locator("#show-faults").click()
+    look("record")
+    page.locator("#show-requests").click()
+    expect(page.locator("#requests-body tr").first).to_be_visible()
+    look("requests")
+    page.locator("#help").click()
+    look("help")
+    page.goto(f"{receiver.url}/_page/api")
+    expect(page.locator(".operation").first).to_be_visible()
+    look("api")
+
+    assert found == [], "\n".join(found)
+
+
+def test_on_a_phone_nothing_overflows_and_the_list_has_the_room(
+    browser: Browser, receiver: Receiver, shop: Shop
+) -> None:
+    window = Window(browser, PHONE, has_touch=True, is_mobile=True)
+    page = window.page
+    show(page, receiver)
+    assert overflow(page) == 0
+    shop.jkool(*orders(200))
+    shop.everywhere(500, "a very long message " * 30 + "x" * 500)
+    receiver.fail("trakerr", status=503, seconds=600)
+    expect(page.locator(".row .badge")).not_to_have_count(0)
+    list_box = page.locator("#list").bounding_box()
+    assert list_box is not None
+    assert list_box["height"] > PHONE[1] * 0.6
+    assert overflow(page) == 0
+
+    page.locator(".row").first.tap()
+    expect(page.locator("#detail .headline")).to_be_visible()
+    assert overflow(page) == 0
+    assert page.locator("#detail").evaluate("element => element.scrollWidth - element.clientWidth") == 0
+    page.go_back()
+    expect(page.locator("#detail")).to_be_hidden()
+    page.locator("#show-faults").tap()
+    page.locator("#show-requests").tap()
+    assert overflow(page) == 0
+    assert window.problems == []
+
+
+def test_a_link_with_the_token_opens_the_page_from_elsewhere(browser: Browser) -> None:
+    with Receiver(host="0.0.0.0", allow_remote=True) as receiver:
+        shop = Shop(receiver)
+        shop.jkool(jkool_event(1, "from a container"))
+        window = Window(browser)
+        # The browser is on this machine; under a name of its own it is treated like any other.
+        foreign = receiver.page_url.replace("localhost", "shipper.localhost")
+
+        denied = window.page.goto(foreign.partition("?")[0])
+        assert denied is not None
+        assert denied.status == 403
+        wait_until(lambda: window.page.evaluate("1") and window.problems)  # what the console says of the refusal
+        window.problems.clear()
+        window.page.goto(foreign)
+
+        expect(window.page.locator(".row .message")).to_have_text("from a container")
+        expect(window.page.locator("#live")).to_have_text("live")
+        assert "token" not in window.page.url
+        assert window.problems == []

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 import shipper
 from shipper.application.diversion import current_diversion, end_diversion
@@ -20,7 +21,10 @@ from shipper.backends.protocol import AppContext
 from shipper.event.exceptions import capture_exceptions
 from shipper.event.model import Event
 from shipper.integrations.pytest import ShippedEvents
+from shipper.receiver import Receiver
 from shipper.trakerr import TrakerrClient
+
+from ..support.waiting import PATIENCE
 
 log = logging.getLogger("orders")
 
@@ -45,6 +49,7 @@ def test_nothing_is_left_of_the_other_test(shipper_events):
 
 def test_the_receiver(shipper_receiver):
     assert shipper_receiver.counts()["trakerr"]["events"] == 0
+    shipper_receiver.fail("trakerr", status=503)
 """
 
 
@@ -62,18 +67,33 @@ def switched_off() -> Iterator[None]:
 
 
 def test_the_fixtures_work_in_the_tests_of_an_application(tmp_path: Path) -> None:
+    done = run_tests(tmp_path)
+
+    assert "3 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_fixtures_use_a_receiver_that_runs_already(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        event = {"apiKey": "key", "logLevel": "info", "eventMessage": "of an earlier test"}
+        requests.post(f"{receiver.trakerr_url}/events", json=event, timeout=PATIENCE)
+
+        done = run_tests(tmp_path, "--shipper-receiver", receiver.page_url)
+
+        assert "3 passed" in done.stdout, done.stdout + done.stderr
+        assert receiver.events() == []
+        assert requests.post(f"{receiver.trakerr_url}/events", json=event, timeout=PATIENCE).status_code == 200
+
+
+def run_tests(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     (tmp_path / "test_shop.py").write_text(TESTS)
     command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-
-    done = subprocess.run(
-        [*command, "-p", "shipper.integrations.pytest", str(tmp_path)],
+    return subprocess.run(
+        [*command, "-p", "shipper.integrations.pytest", *options, str(tmp_path)],
         cwd=tmp_path,
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # of the installed package the plugin loads itself
         capture_output=True,
         text=True,
     )
-
-    assert "3 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_start_begins_no_process_and_the_clients_ship_into_the_fixture(shipper_events: ShippedEvents) -> None:

@@ -26,9 +26,9 @@ import pytest
 from shipper.errors import ConfigurationError
 from shipper.receiver import Receiver
 from shipper.receiver.faults import Fault, Faults
-from shipper.receiver.jkool import JKool
-from shipper.receiver.store import Store
-from shipper.receiver.trakerr import Trakerr
+from shipper.receiver.services.jkool import JKool
+from shipper.receiver.services.trakerr import Trakerr
+from shipper.receiver.store.events import Store
 from shipper.receiver.web import Web
 
 from ..support.waiting import PATIENCE, scaled, wait_until
@@ -605,7 +605,7 @@ def test_a_fault_with_count_and_time_ends_with_whichever_is_first() -> None:
 # Who may look
 
 
-@pytest.mark.parametrize("path", ["/", "/_control/events", "/_control/counts", "/_page/page.js"])
+@pytest.mark.parametrize("path", ["/", "/_control/events", "/_control/counts", "/_page/main.js"])
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -673,7 +673,7 @@ def test_the_page_runs_only_its_own_script(receiver: Receiver) -> None:
     assert "unsafe" not in policy
     assert "<script>" not in page.text
     assert "style=" not in page.text
-    assert "innerHTML" not in call(receiver, "GET", "/_page/page.js").text
+    assert "innerHTML" not in call(receiver, "GET", "/_page/main.js").text
 
 
 # What was kept

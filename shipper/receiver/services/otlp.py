@@ -13,7 +13,8 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ..backends.otlp import protobuf
+from ...backends.otlp import protobuf
+from .facts import Facts, as_text, dotted
 from .service import JSON_TYPE, RANKS, Arrival, Refused, Reply, Request, Session, body_bytes, parse, text_of
 
 LOGS_PATH = "/v1/logs"
@@ -57,7 +58,28 @@ def _arrival(record: Record) -> Arrival:
         logger=record["scope"],
         message=body if isinstance(body, str) else json.dumps(body),
         body=json.dumps(record),
+        facts=_facts(record),
     )
+
+
+def _facts(record: Record) -> Facts:
+    attributes, resource = record["attributes"], record["resource"]
+    extras = dotted({name: value for name, value in attributes.items() if not name.startswith(_CONVENTIONS)})
+    known = (value for name, value in attributes.items() if name.startswith(_CONVENTIONS))
+    return Facts(
+        weight=3,
+        logger=record["scope"],
+        app=as_text(resource.get("service.name")),
+        host=as_text(resource.get("host.name")),
+        pid=as_text(attributes.get("process.pid")),
+        trace=record["traceId"] or as_text(attributes.get("trace_id")),
+        extras=extras,
+        words=" ".join(map(as_text, known)),
+    )
+
+
+_CONVENTIONS = ("log.record.", "code.", "process.", "thread.", "exception.", "asyncio.task.")
+"""Attributes that are no values of the application."""
 
 
 def _level(number: int) -> str:

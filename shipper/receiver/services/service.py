@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .facts import NO_FACTS, Facts
+
 RANKS = {
     "none": 0,
     "trace": 5,
@@ -62,6 +64,7 @@ class Arrival:
     logger: str
     message: str
     body: str
+    facts: Facts = NO_FACTS
 
 
 class Refused(Exception):
@@ -73,10 +76,11 @@ class Refused(Exception):
         self.reason = reason
 
 
-class Session(Protocol):
+@dataclass(slots=True)
+class Session:
     """The state that a service keeps of one connection."""
 
-    authorised: bool
+    authorised: bool = False  # an access-request on this connection was granted
 
 
 class Service(Protocol):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from .facts import Facts, as_text, dotted, first_text, spelled
 from .service import (
     JSON_TYPE,
     RANKS,
@@ -124,4 +125,60 @@ def _arrival(event: dict[str, Any], body: str) -> Arrival:
         logger=event.get("operation", event.get("name", "")),
         message=event.get("msg-text", ""),
         body=body,
+        facts=_facts(event),
+    )
+
+
+def _facts(event: dict[str, Any]) -> Facts:
+    sources = _sources(event.get("source-fqn", ""))
+    extras = dotted({as_text(each["name"]): _plain(each["value"]) for each in event.get("properties", ())})
+    return Facts(
+        weight=2,
+        logger=event.get("operation", event.get("name", "")),
+        app=sources.get("APPL", ""),
+        host=sources.get("SERVER", ""),
+        pid=as_text(event.get("pid")),
+        trace=first_text(event.get("corr-id", event.get("corrid"))) or extras.get("trace_id", ""),
+        kind=_KINDS.get(event.get("type", ""), "log"),
+        parent=first_text(event.get("parent-tracking-id", event.get("parent-id"))),
+        members=_members(event.get("id-set")),
+        took=_seconds(event.get("elapsed-time-usec")),
+        extras=extras,
+        words=_words(event),
+    )
+
+
+_KINDS = {"ACTIVITY": "activity", "SNAPSHOT": "snapshot"}
+_SEARCHED = ("exception", "location", "user", "resource", "source-fqn", "msg-tag", "status")
+_HANDLED = frozenset({"msg-text", "operation", "properties", "tracking-id", "time-usec", "severity", "type", "id-set"})
+
+
+def _sources(fqn: str) -> dict[str, str]:
+    """``APPL=shop#SERVER=web`` by type."""
+    return {kind: name for kind, _, name in (part.partition("=") for part in fqn.split("#"))}
+
+
+def _plain(value: Any) -> Any:
+    """Our backend has containers as JSON text."""
+    if not isinstance(value, str) or value[:1] != "{":
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _members(ids: Any) -> tuple[str, ...]:
+    return tuple(each for each in ids if isinstance(each, str)) if isinstance(ids, list) else ()
+
+
+def _seconds(microseconds: Any) -> float | None:
+    return microseconds / 1e6 if is_whole_number(microseconds) else None
+
+
+def _words(event: dict[str, Any]) -> str:
+    return " ".join(
+        as_text(value) if name in _SEARCHED else f"{name}={spelled(value)}"
+        for name, value in event.items()
+        if name not in _HANDLED
     )

@@ -1,22 +1,29 @@
-"""The events that arrived, in SQLite."""
+"""The events that arrived, and how they got here."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import sqlite3
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigurationError
-from .faults import SERVICES
-from .service import RANKS, Arrival
+from ..faults import SERVICES
+from ..services.facts import ident
+from ..services.service import RANKS, Arrival
+from .changes import Changes
+from .database import open_database, storable
+from .exchange import Exchange
+from .records import Records
+from .writer import Writer
 
 MAX_PAGE = 1000
 """The most events that one listing has."""
+
+MAX_BYTES = 512 * 1024 * 1024
+"""About how many bytes of events a receiver keeps; the oldest go."""
 
 
 @dataclass(slots=True)
@@ -30,27 +37,6 @@ class Counts:
     failed: int = 0  # requests without a good answer: refused, or by a fault
 
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY,
-    service TEXT NOT NULL,
-    key TEXT,
-    time REAL,
-    level TEXT NOT NULL,
-    rank INTEGER NOT NULL,
-    logger TEXT NOT NULL,
-    message TEXT NOT NULL,
-    body TEXT NOT NULL,
-    received REAL NOT NULL,
-    copies INTEGER NOT NULL DEFAULT 1,
-    UNIQUE (service, key)
-)
-"""
-_INSERT = """
-INSERT INTO events (service, key, time, level, rank, logger, message, body, received)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (service, key) DO NOTHING
-"""
-_AGAIN = "UPDATE events SET copies = copies + 1 WHERE service = ? AND key = ?"
 _SEARCHED = ("message", "logger", "key", "body")
 _COLUMNS = "id, service, key, time, level, logger, message, received, copies"
 
@@ -59,47 +45,45 @@ class Store:
     """Events by service and key; an event that arrives again is counted, not stored twice. Thread-safe.
 
     ``database`` is a path or ":memory:". What was kept before in a file is there again; requests and failures are
-    counted from now. Raises ConfigurationError when the file can't be opened as a database.
+    counted from now. About ``max_bytes`` are kept: the oldest records go. Raises ConfigurationError when the file
+    can't be opened as a database.
     """
 
-    def __init__(self, database: str | os.PathLike[str] = ":memory:") -> None:
+    def __init__(self, database: str | os.PathLike[str] = ":memory:", max_bytes: int = MAX_BYTES) -> None:
         self._lock = threading.Lock()
-        self._db = _open(database)
+        self._db = open_database(database)
+        self._writer = Writer(self._db, max_bytes)
         self._counts = {service: self._counted(service) for service in SERVICES}
+        self.records = Records(self._db, self._lock, self._writer)
+        self.changes = Changes()
 
     def close(self) -> None:
         """Idempotent."""
         with self._lock:
             self._db.close()
 
-    def keep(self, service: str, arrivals: Iterable[Arrival]) -> None:
-        """Store all of them or none. Stored in a file, they outlive a killed process once this has returned."""
-        now = time.time()
-        counts = self._counts[service]
-        kept = again = keys = 0
-        with self._lock:
-            self._db.execute("BEGIN")
-            try:
-                for arrival in arrivals:
-                    key = None if arrival.key is None else _storable(arrival.key)
-                    if self._insert(service, key, arrival, now):
-                        keys += key is not None
-                    else:
-                        again += 1
-                    kept += 1
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-            counts.events += kept
-            counts.keys += keys
-            counts.duplicates += again
+    def add(self, service: str, exchange: Exchange, arrivals: Sequence[Arrival] = ()) -> int:
+        """One request with its events, all of them or none. Returns its number.
 
-    def count(self, service: str, *, failed: bool) -> None:
-        """One more request of ``service``."""
+        Stored in a file, they outlive a killed process once this has returned.
+        """
+        with self._lock, self._transaction():
+            added = self._add(service, exchange, arrivals)
+        self.changes.tell()
+        return added
+
+    def ended(self, request: int, seconds: float) -> None:
+        """A request that had no answer has ended, after this time."""
         with self._lock:
-            self._counts[service].requests += 1
-            self._counts[service].failed += failed
+            self._db.execute("UPDATE requests SET took = ? WHERE id = ?", (seconds, request))
+        self.changes.tell()
+
+    def clear(self) -> None:
+        """Forget everything; counts begin at 0, ids go on."""
+        with self._lock, self._transaction():
+            self._writer.clear()
+            self._counts = {service: Counts() for service in SERVICES}
+        self.changes.tell()
 
     def counts(self) -> dict[str, dict[str, int]]:
         """By service: requests, events, keys, duplicates, failed."""
@@ -144,49 +128,42 @@ class Store:
             row = self._db.execute(f"SELECT {columns} FROM events WHERE id = ?", [number]).fetchone()
         return None if row is None else _named(row, columns)
 
-    def _insert(self, service: str, key: str | None, arrival: Arrival, now: float) -> bool:
-        row = (
-            service,
-            key,
-            arrival.time,
-            arrival.level,
-            arrival.rank,
-            _storable(arrival.logger),
-            _storable(arrival.message),
-            arrival.body,
-            now,
-        )
-        if self._db.execute(_INSERT, row).rowcount:
-            return True
-        self._db.execute(_AGAIN, (service, key))
-        return False
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def _add(self, service: str, exchange: Exchange, arrivals: Sequence[Arrival]) -> int:
+        now, keys, first, kept = time.time(), 0, 0, 0
+        request = self._writer.request(service, exchange, len(arrivals))
+        for arrival in arrivals:
+            key = None if arrival.key is None else storable(arrival.key)
+            if key is None and not exchange.stored:
+                continue  # another attempt could not be told from another event
+            record = self._writer.attempt(ident(key), arrival, request, now)
+            if exchange.stored:
+                kept += 1
+                is_first = self._writer.event(service, key, arrival, now, record)
+                first += is_first
+                keys += is_first and key is not None
+        self._writer.make_room()
+        counts = self._counts[service]
+        counts.requests += 1
+        counts.failed += exchange.failed
+        counts.events += kept
+        counts.keys += keys
+        counts.duplicates += kept - first
+        return request
 
     def _counted(self, service: str) -> Counts:
         query = "SELECT COALESCE(SUM(copies), 0), COUNT(key), COUNT(*) FROM events WHERE service = ?"
         events, keys, first = self._db.execute(query, [service]).fetchone()
         return Counts(events=events, keys=keys, duplicates=events - first)
-
-
-def _open(database: str | os.PathLike[str]) -> sqlite3.Connection:
-    path = os.fspath(database)
-    try:
-        if path != ":memory:":
-            # What is logged may be private; SQLite gives its side files the mode of this one.
-            Path(path).touch(mode=0o600)
-        # Transactions are begun explicitly; the lock of the store serialises threads.
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    except (OSError, sqlite3.Error) as exc:
-        raise ConfigurationError("database", path, f"a path that can be written, or :memory: ({exc})") from exc
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        # A commit is in the page cache, which outlives the process; only a power cut loses the last ones.
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute(_SCHEMA)
-        db.execute(f"SELECT {_COLUMNS}, rank, body FROM events LIMIT 0")
-    except sqlite3.Error as exc:
-        db.close()
-        raise ConfigurationError("database", path, f"a database of this receiver, or a new file ({exc})") from exc
-    return db
 
 
 def _where(
@@ -218,14 +195,9 @@ def _where(
 
 def _pattern(text: str) -> str:
     # SQLite refuses patterns of more than 50,000 bytes.
-    text = _storable(text[:1000])
+    text = storable(text[:1000])
     escaped = text.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
     return f"%{escaped}%"
-
-
-def _storable(text: str) -> str:
-    """JSON may hold half surrogates, which no UTF-8 has: they become ``\\udc80``, as text."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _named(row: tuple[Any, ...], columns: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
+from .facts import Facts, as_text, dotted, spelled
 from .service import (
     JSON_TYPE,
     RANKS,
@@ -169,4 +170,47 @@ def _arrival(event: dict[str, Any], key: str | None, body: str) -> Arrival:
         logger=event.get("eventType", ""),
         message=event.get("eventMessage", ""),
         body=body,
+        facts=_facts(event),
     )
+
+
+def _facts(event: dict[str, Any]) -> Facts:
+    extras = _extras(event)
+    return Facts(
+        weight=1,
+        logger=_logger(event),
+        host=event.get("contextEnvHostname", ""),
+        trace=event.get("contextCrossAppCorrelationId", "") or extras.get("trace_id", ""),
+        extras=extras,
+        words=_words(event),
+    )
+
+
+def _logger(event: dict[str, Any]) -> str:
+    """An exception is the event's type; our backend has the logger's name as the last tag then."""
+    tags = event.get("contextTags")
+    return str(tags[-1]) if tags and event.get("eventStacktrace") else str(event.get("eventType", ""))
+
+
+def _extras(event: dict[str, Any]) -> dict[str, str]:
+    """Custom data; our backend has ``name=value`` in its slots."""
+    found: dict[str, str] = {}
+    for name in ("customProperties", "customSegments"):
+        for kind, slots in event.get(name, {}).items():
+            for slot, value in slots.items() if isinstance(slots, dict) else [(kind, slots)]:
+                key, equals, text = value.partition("=") if isinstance(value, str) else ("", "", "")
+                found.update({key: text} if equals and key.strip() else dotted({slot: value}))
+    return found
+
+
+def _words(event: dict[str, Any]) -> str:
+    raised = [
+        f"{one['type']}: {one['message']} {' '.join(line['file'] for line in one['traceLines'])}"
+        for one in event.get("eventStacktrace", ())
+    ]
+    said = (as_text(event.get("eventUser")), as_text(event.get("eventSession")), event.get("contextURL", ""))
+    rest = [f"{name}={spelled(value)}" for name, value in event.items() if name not in _FIELDS and name not in _KNOWN]
+    return " ".join([*said, *event.get("contextTags", ()), *raised, *rest])
+
+
+_KNOWN = frozenset({"apiKey", "logLevel", "eventUser", "eventSession"})

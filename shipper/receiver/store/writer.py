@@ -1,0 +1,179 @@
+"""Writes requests, records and events; the oldest records go when the database is full."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+from ..services.facts import MAX_WORDS, Facts
+from ..services.service import Arrival
+from .database import storable
+from .exchange import Exchange
+
+MAX_REQUESTS = 100_000
+"""Requests that are remembered."""
+
+_SIZE_OF_ROW = 400  # bytes of a record or event besides its texts, about
+_SIZE_OF_ATTEMPT = 60
+_ROOM = 0.9  # of the allowed bytes, what is kept when the oldest go
+
+_EVENT = """
+INSERT INTO events (id, service, key, time, level, rank, logger, message, body, received, record)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (service, key) DO NOTHING
+"""
+_AGAIN = "UPDATE events SET copies = copies + 1 WHERE service = ? AND key = ?"
+_REQUEST = "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_RECORD = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ATTEMPT = "INSERT OR IGNORE INTO attempts VALUES (?, ?)"
+_FOUND = "SELECT id, weight, extras, words FROM records WHERE ident = ?"
+_MERGE = """
+UPDATE records SET weight = ?, at = ?, level = ?, rank = ?, logger = ?, kind = ?,
+    app = COALESCE(NULLIF(?, ''), app), host = COALESCE(NULLIF(?, ''), host), pid = COALESCE(NULLIF(?, ''), pid),
+    trace = COALESCE(NULLIF(?, ''), trace), parent = COALESCE(NULLIF(?, ''), parent)
+WHERE id = ?
+"""
+_ADOPT = "UPDATE records SET parent = ? WHERE ident = ? AND parent = '' AND ident != ?"
+_FILL = """
+UPDATE records SET extras = ?, words = ?, size = size + ?, app = COALESCE(NULLIF(app, ''), ?),
+    host = COALESCE(NULLIF(host, ''), ?), pid = COALESCE(NULLIF(pid, ''), ?), trace = COALESCE(NULLIF(trace, ''), ?),
+    parent = COALESCE(NULLIF(parent, ''), ?), took = COALESCE(took, ?)
+WHERE id = ?
+"""
+
+
+class Writer:
+    """Writes into ``db``, inside a transaction of its caller. ``max_bytes``: about how much is kept."""
+
+    def __init__(self, db: sqlite3.Connection, max_bytes: int) -> None:
+        self._db = db
+        self._max_bytes = max_bytes
+        self._size: int = self._value("SELECT COALESCE(SUM(size), 0) FROM records")
+        self._event = self._value("SELECT COALESCE(MAX(id), 0) FROM events")
+        self._record = self._value("SELECT COALESCE(MAX(id), 0) FROM records")
+        self._request = self._value("SELECT COALESCE(MAX(id), 0) FROM requests")
+        self.removed = 0  # records, to make room
+        self.generation = 0  # changes when records have been removed
+
+    @property
+    def last_record(self) -> int:
+        return self._record
+
+    @property
+    def last_request(self) -> int:
+        return self._request
+
+    def request(self, service: str, exchange: Exchange, events: int) -> int:
+        """The number of the new request."""
+        self._request += 1
+        seen = (exchange.at, exchange.took, exchange.size, events, exchange.status, exchange.outcome)
+        became = (storable(exchange.reason), exchange.failed, exchange.wanted, exchange.stored)
+        self._db.execute(_REQUEST, (self._request, service, *seen, *became))
+        if self._request % 1000 == 0:
+            self._db.execute("DELETE FROM requests WHERE id <= ?", [self._request - MAX_REQUESTS])
+        return self._request
+
+    def attempt(self, ident: str | None, arrival: Arrival, request: int, now: float) -> int:
+        """One event of a request; the number of its record, which is made if there is none."""
+        found = None if ident is None else self._db.execute(_FOUND, [ident]).fetchone()
+        if found is None:
+            record = self._new_record(ident, arrival, now)
+        else:
+            record = found[0]
+            self._merge(arrival, now, *found)
+        self._db.execute(_ATTEMPT, (record, request))
+        if arrival.facts.members and ident is not None:
+            self._adopt(ident, arrival.facts.members)
+        return record
+
+    def event(self, service: str, key: str | None, arrival: Arrival, now: float, record: int) -> bool:
+        """Whether it is the first with its key."""
+        texts = storable(arrival.logger), storable(arrival.message), arrival.body
+        row = (self._event + 1, service, key, arrival.time, arrival.level, arrival.rank, *texts, now, record)
+        if not self._db.execute(_EVENT, row).rowcount:
+            self._db.execute(_AGAIN, (service, key))
+            return False
+        self._event += 1
+        size = len(arrival.body) + len(arrival.message) + _SIZE_OF_ROW
+        self._size += size
+        self._db.execute("UPDATE records SET size = size + ? WHERE id = ?", (size, record))
+        return True
+
+    def make_room(self) -> None:
+        """Remove the oldest records if there is too much."""
+        if self._size <= self._max_bytes:
+            return
+        size = self._size
+        oldest = self._db.execute("SELECT id, size FROM records WHERE id < ? ORDER BY id", [self._record])
+        for count, (last, one) in enumerate(oldest, 1):
+            size -= one
+            if size <= self._max_bytes * _ROOM:
+                self._remove(last)
+                self._size = size
+                self.removed += count
+                return
+
+    def clear(self) -> None:
+        self._remove(self._record)
+        self._db.execute("DELETE FROM requests")
+        self._size = self.removed = 0
+
+    def _remove(self, last: int) -> None:
+        for table, column in (("events", "record"), ("attempts", "record"), ("records", "id")):
+            self._db.execute(f"DELETE FROM {table} WHERE {column} <= ?", [last])
+        self._db.execute("DELETE FROM requests WHERE id < (SELECT MIN(request) FROM attempts)")
+        self.generation += 1
+
+    def _new_record(self, ident: str | None, arrival: Arrival, now: float) -> int:
+        self._record += 1
+        facts = arrival.facts
+        words = " ".join(_pieces(ident, arrival))[:MAX_WORDS]
+        extras = json.dumps(facts.extras)
+        size = len(words) + len(extras) + _SIZE_OF_ROW
+        what = (arrival.level, arrival.rank, storable(facts.logger or arrival.logger), storable(arrival.message))
+        where = map(storable, (facts.app, facts.host, facts.pid, facts.trace, facts.kind, facts.parent))
+        at = now if arrival.time is None else arrival.time
+        row = (self._record, ident, facts.weight, at, *what, *where, facts.took, extras, words, size)
+        self._db.execute(_RECORD, row)
+        self._size += size
+        return self._record
+
+    def _merge(self, arrival: Arrival, now: float, record: int, weight: int, extras: str, words: str) -> None:
+        facts = arrival.facts
+        where = tuple(map(storable, (facts.app, facts.host, facts.pid, facts.trace, facts.parent)))
+        if facts.weight > weight:
+            at = now if arrival.time is None else arrival.time
+            what = (arrival.level, arrival.rank, storable(facts.logger or arrival.logger), facts.kind)
+            self._db.execute(_MERGE, (facts.weight, at, *what, *where, record))
+        fresh = " ".join(piece for piece in _pieces(None, arrival) if piece not in words)
+        size = _SIZE_OF_ATTEMPT
+        if fresh and len(words) < MAX_WORDS:
+            size += len(fresh)
+            words = f"{words} {fresh}"[:MAX_WORDS]
+        self._size += size
+        self._db.execute(_FILL, (_richer(extras, facts, weight), words, size, *where, facts.took, record))
+
+    def _adopt(self, parent: str, members: Sequence[str]) -> None:
+        """An activity names its events, which came before it."""
+        self._db.executemany(_ADOPT, [(parent, storable(member), parent) for member in members])
+
+    def _value(self, query: str) -> int:
+        (value,) = self._db.execute(query).fetchone()
+        return int(value)
+
+
+def _richer(extras: str, facts: Facts, weight: int) -> str:
+    """The extras of the service that says more; those of another are better than none."""
+    if not facts.extras or (facts.weight <= weight and extras != "{}"):
+        return extras
+    return json.dumps(facts.extras)
+
+
+def _pieces(ident: str | None, arrival: Arrival) -> Iterator[str]:
+    """What can be searched for, folded; a NUL would end the text for SQLite's functions."""
+    facts = arrival.facts
+    said = (arrival.message, arrival.logger, facts.logger, ident or "", facts.app, facts.host, facts.trace)
+    extras = (f"{name}={value}" for name, value in facts.extras.items())
+    for text in (*said, *extras, facts.words):
+        if text:
+            yield storable(text[:MAX_WORDS]).replace("\0", "\\x00").casefold()
