@@ -72,7 +72,7 @@ class RetryableError(DeliveryError):
 
 
 class UnauthorisedError(RetryableError):
-    """Credentials or address are refused. Nothing is dropped; somebody has to correct the setting."""
+    """Credentials or address are refused. Nothing is dropped; the setting has to be corrected."""
 
 
 class TooLargeError(DeliveryError):

@@ -32,7 +32,7 @@ def current() -> App | None:
 
 
 def lock() -> threading.RLock:
-    """Held by whoever replaces or ends the app."""
+    """Held while the app is replaced or ended."""
     return _lock
 
 

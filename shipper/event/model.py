@@ -103,7 +103,7 @@ class Event:
     extra: dict[str, Any] = field(default_factory=dict)
     context: dict[str, Any] = field(default_factory=dict)  # what the `context=` callable gave
     data: dict[str, Any] = field(default_factory=dict)  # kinds "trakerr" and "jkool": the fields their client set
-    id: EventId | None = None  # set by whoever took it out of a queue or journal
+    id: EventId | None = None  # set when the event is taken out of a queue or journal
     origin: Origin | None = None  # where it was logged, when that is not this app and machine: set by who read it
 
 

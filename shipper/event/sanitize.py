@@ -124,7 +124,7 @@ class _Sanitizer:
 
     def container(self, value: Any, kind: type) -> Any:
         if hasattr(kind, "__dataclass_fields__"):
-            from dataclasses import fields  # whoever made it has imported it
+            from dataclasses import fields  # the code that made the value has imported it
 
             return self.mapping({one.name: getattr(value, one.name, None) for one in fields(value) if one.repr}, value)
         if issubclass(kind, tuple) and hasattr(kind, "_fields"):

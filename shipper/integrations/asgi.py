@@ -27,7 +27,7 @@ _log = logging.getLogger("shipper.request")
 class ShipperMiddleware:
     """Binds ``request_id``, ``method`` and ``path`` while a request is served.
 
-    ``request_header`` is the header with a request id of somebody before us (``x-request-id``); without it an id is
+    ``request_header`` is the header with a request id of a server in front of this one (``x-request-id``); without it an id is
     made. With ``log_requests`` each request is one INFO record of the logger ``shipper.request``, with route, status
     and duration in milliseconds.
     """

@@ -132,7 +132,7 @@ class Lanes:
                 self._merge(self._express)
                 entries += self._main.read(most - len(entries), max_bytes)
         except OSError:
-            if not entries:  # else they are returned: nobody would read them again
+            if not entries:  # else they are returned: they would not be read again
                 raise
         return entries
 

@@ -108,7 +108,7 @@ class Window:
         try:
             self._read(entries, most, max_bytes, until)
         except OSError:
-            if not entries:  # else they are returned: nobody would read them again
+            if not entries:  # else they are returned: they would not be read again
                 raise
         return entries
 

@@ -56,7 +56,7 @@ class Owner(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Whose file it is, for other apps, which clean up what nobody comes back for."""
+    """The spool that the file belongs to, for other apps, which remove files that are never adopted."""
 
     spool: str
     """The path of the spool, as its process sees it."""

@@ -58,7 +58,7 @@ def test_what_is_logged_arrives_and_the_report_says_so(app: App) -> None:
     assert app.messages() == ["order 17 paid"]
 
 
-def test_the_very_first_event_says_how_busy_the_machine_is(app: App) -> None:
+def test_the_first_event_has_the_load_of_the_machine(app: App) -> None:
     with app.running(sys.executable, "-c", "while True: pass"):
         begin(app)
         LOG.info("x")
@@ -84,7 +84,7 @@ def test_a_worker_that_ships_does_not_load_multiprocessing(app: App) -> None:
     assert [json.loads(each.body)["eventMessage"] for each in app.server.requests] == ["order 17 failed"]
 
 
-def test_starting_twice_changes_nothing(app: App) -> None:
+def test_a_second_start_changes_nothing(app: App) -> None:
     begin(app)
     pid, first = app.wait_for_shipper(), current()
 
@@ -95,7 +95,7 @@ def test_starting_twice_changes_nothing(app: App) -> None:
     assert len([handler for handler in LOG.handlers if isinstance(handler, QueueHandler)]) == 1
 
 
-def test_stopping_twice_and_before_any_start_is_fine(app: App) -> None:
+def test_stop_may_be_called_twice_and_before_any_start(app: App) -> None:
     assert shipper.stop() is None
     begin(app)
 
@@ -158,7 +158,7 @@ def test_flush_waits_for_delivery_and_keeps_its_deadline(spool: Path, tmp_path: 
         app.wait_for_end()
 
 
-def test_flush_tells_the_truth_when_nothing_gets_through(spool: Path, tmp_path: Path) -> None:
+def test_flush_is_false_when_nothing_is_delivered(spool: Path, tmp_path: Path) -> None:
     with Server(default=Reply(503)) as server:
         app = App(server, spool, tmp_path)
         begin(app, grace=0.1)
@@ -267,7 +267,7 @@ def test_what_before_send_makes_that_is_no_event_is_dropped_and_counted(app: App
     assert app.messages() == []
 
 
-def test_context_is_asked_at_every_record_and_may_fail(app: App) -> None:
+def test_context_is_called_for_every_record_and_may_fail(app: App) -> None:
     answers: list[Callable[[], dict[str, object]]] = [lambda: {"request": "r-1"}, lambda: {"no": 1 / 0}]
     begin(app, context=lambda: answers.pop(0)())
     LOG.info("first")
@@ -279,7 +279,7 @@ def test_context_is_asked_at_every_record_and_may_fail(app: App) -> None:
     assert "second" in second
 
 
-def test_what_two_of_our_handlers_see_goes_out_once(app: App) -> None:
+def test_a_record_that_two_of_our_handlers_get_is_shipped_once(app: App) -> None:
     begin(app)
     extra = [QueueHandler(), QueueHandler(route=("trakerr",)), QueueHandler(route="trakerr")]
     child = LOG.getChild("child")
@@ -335,7 +335,7 @@ def test_dict_config_makes_our_handler_and_early_records_arrive(app: App) -> Non
     assert app.messages() == ["early", "later"]
 
 
-def test_records_after_stop_are_counted_and_the_next_process_knows(app: App) -> None:
+def test_records_after_stop_are_counted_also_by_the_next_process(app: App) -> None:
     done = app.run("""
         logging.getLogger().addHandler(shipper.QueueHandler())
         begin(attach=False)
@@ -389,7 +389,7 @@ LEVELS = """
     ],
     ids=["never configured", "configured", "a level", "changed since"],
 )
-def test_the_root_loggers_level_is_opened_only_where_nobody_configured_it(
+def test_the_root_loggers_level_is_lowered_only_if_it_was_not_configured(
     app: App, first: str, then: str, levels: str, arrives: bool
 ) -> None:
     done = app.run(LEVELS.format(first=first, then=then))
@@ -406,7 +406,7 @@ def test_a_spool_of_another_app_is_refused(app: App) -> None:
         begin(app, app="other")
 
 
-def test_a_start_that_fails_leaves_what_runs_running(app: App) -> None:
+def test_a_start_that_fails_does_not_stop_the_running_app(app: App) -> None:
     begin(app)
     with pytest.raises(ConfigurationError):
         begin(app, grace=-1)
@@ -432,7 +432,7 @@ def test_logging_never_waits_for_a_stopped_shipper_process(app: App) -> None:
     assert len(app.messages()) == 3001
 
 
-def test_a_silent_server_does_not_hold_up_a_stop(spool: Path, tmp_path: Path) -> None:
+def test_stop_keeps_its_deadline_while_a_server_does_not_answer(spool: Path, tmp_path: Path) -> None:
     with Server(default=HANG) as server:
         app = App(server, spool, tmp_path)
         begin(app, grace=0.1)

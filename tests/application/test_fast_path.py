@@ -70,7 +70,7 @@ redacts = st.sampled_from([
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(texts, st.dictionaries(names, values, max_size=4), own), min_size=1, max_size=4), redacts)
-def test_what_goes_straight_has_the_bytes_of_the_long_way(made: list[Any], redact: Redact) -> None:
+def test_the_fast_path_packs_the_same_bytes_as_the_slow_path(made: list[Any], redact: Redact) -> None:
     redactor = Redactor(redact)
     pack_fast = build_fast_packer(redactor)
 
@@ -95,7 +95,7 @@ def test_what_goes_straight_has_the_bytes_of_the_long_way(made: list[Any], redac
         record("formatted before", message="formatted before", asctime="now"),
     ],
 )
-def test_a_usual_record_goes_straight(made: logging.LogRecord) -> None:
+def test_a_usual_record_takes_the_fast_path(made: logging.LogRecord) -> None:
     assert goes_straight(made)
 
 
@@ -119,16 +119,16 @@ def test_a_usual_record_goes_straight(made: logging.LogRecord) -> None:
         logging.makeLogRecord({"name": None}),
     ],
 )
-def test_any_other_record_goes_the_long_way(made: logging.LogRecord) -> None:
+def test_any_other_record_takes_the_slow_path(made: logging.LogRecord) -> None:
     assert not goes_straight(made)
 
 
-def test_masking_that_is_off_hides_nothing_on_the_straight_way() -> None:
+def test_the_fast_path_masks_nothing_when_masking_is_off() -> None:
     assert goes_straight(record("password=hunter2", password="hunter2"), Redact(enabled=False))
     assert b"hunter2" in build_fast_packer(Redactor(Redact(enabled=False)))(record("password=hunter2"))
 
 
-def test_the_name_of_the_task_goes_along() -> None:
+def test_the_fast_path_packs_the_name_of_the_asyncio_task() -> None:
     async def log() -> bytes:
         return build_fast_packer(Redactor(Redact()))(record())
 
@@ -138,7 +138,7 @@ def test_the_name_of_the_task_goes_along() -> None:
     assert unpack(asyncio.run(tasks())).task == "checkout"
 
 
-def test_records_from_ever_new_threads_and_places_do_not_pile_up() -> None:
+def test_the_caches_of_the_fast_path_are_bounded() -> None:
     pack_fast = build_fast_packer(Redactor(Redact()))
     tracemalloc.start()
     try:
@@ -151,12 +151,12 @@ def test_records_from_ever_new_threads_and_places_do_not_pile_up() -> None:
     assert held < 1_500_000
 
 
-def test_a_record_that_is_none_does_not_go_straight() -> None:
+def test_an_object_that_is_no_log_record_takes_the_slow_path() -> None:
     with pytest.raises((AttributeError, FastPathUnavailable, KeyError)):
         build_fast_packer(Redactor(Redact()))(object())  # type: ignore[arg-type]
 
 
-def test_messages_are_formatted_as_whoever_replaced_getmessage_before_the_import_has_it() -> None:
+def test_a_getmessage_that_was_replaced_before_the_import_formats_messages() -> None:
     program = """
 import functools, logging, sys
 plain = logging.LogRecord.getMessage

@@ -62,30 +62,30 @@ def test_the_interpreter_is_the_setting_else_this_one() -> None:
     assert find_interpreter("") == sys.executable
 
 
-def test_an_alarm_ends_the_wait_at_once() -> None:
-    alarm = ProcessExitWatcher()
+def test_a_wake_up_ends_the_wait_at_once() -> None:
+    watcher = ProcessExitWatcher()
     began = monotonic()
 
     for _ in range(10):
-        threading.Timer(0.05, alarm.wake).start()
-        alarm.wait_for_exit(os.getppid())
+        threading.Timer(0.05, watcher.wake).start()
+        watcher.wait_for_exit(os.getppid())
 
     assert monotonic() - began < 10 * CHECK_SECONDS
-    alarm.close()
-    alarm.close()
+    watcher.close()
+    watcher.close()
 
 
-def test_an_alarm_tells_the_end_of_a_process() -> None:
-    alarm = ProcessExitWatcher()
+def test_the_end_of_a_process_ends_the_wait() -> None:
+    watcher = ProcessExitWatcher()
     began = monotonic()
 
     for _ in range(10):
         pid = os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "0.1")
-        alarm.wait_for_exit(pid)
+        watcher.wait_for_exit(pid)
         os.waitpid(pid, 0)
 
     assert monotonic() - began < 10 * CHECK_SECONDS
-    alarm.close()
+    watcher.close()
 
 
 def test_the_pause_grows_with_the_number_of_processes_that_ended_at_once() -> None:
@@ -98,7 +98,7 @@ def test_the_pause_grows_with_the_number_of_processes_that_ended_at_once() -> No
 @pytest.mark.parametrize(
     "text", ["", "{", "[1]", '{"pid": "x", "started": [], "quick": null}', '{"pid": NaN}', "\x00\x01"]
 )
-def test_a_damaged_lock_file_stops_nobody(place: Spool, text: str) -> None:
+def test_a_damaged_lock_file_keeps_no_process_from_starting(place: Spool, text: str) -> None:
     Path(place.lock).write_text(text)
     Path(place.lock).chmod(0o600)
     descriptor = open_file(place.lock, os.O_RDWR)
@@ -114,7 +114,7 @@ def test_only_a_shipper_process_is_signalled() -> None:
     assert not is_shipper_process(1)
 
 
-def test_nobody_is_started_while_somebody_holds_the_lock(place: Spool, lock: int) -> None:
+def test_no_process_is_started_while_the_lock_is_held(place: Spool, lock: int) -> None:
     supervisor = Supervisor(settings(place))
 
     supervisor.begin()
@@ -145,7 +145,7 @@ def test_a_forked_child_does_not_keep_the_lock_of_a_process_that_is_gone(place: 
     os.waitpid(child, 0)
 
 
-def test_what_is_in_the_pipe_is_rescued_when_no_process_can_be_had(place: Spool) -> None:
+def test_the_pipes_content_is_journaled_when_no_process_can_be_started(place: Spool) -> None:
     queue = RecordQueue(place.queue, overflow=place.overflow)
     queue.put_nowait(b"precious")
 
@@ -174,7 +174,7 @@ def test_what_the_quota_leaves_no_space_for_is_kept_in_memory_each_time_an_appli
         path.unlink()
 
 
-def test_a_process_that_is_killed_before_it_begins_takes_nothing_with_it(place: Spool, tmp_path: Path) -> None:
+def test_a_process_that_is_killed_before_it_begins_loses_nothing(place: Spool, tmp_path: Path) -> None:
     """All of the application ends too: nobody holds the pipe any more."""
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nkill -9 $$\n")
@@ -202,5 +202,5 @@ def test_what_is_saved_for_a_process_is_written_where_its_cursors_will_look(plac
     assert [path.name.lstrip("0") for path in Path(place.journal).iterdir()] == ["7.seg"]
 
 
-def test_nothing_is_rescued_from_a_process_that_runs(place: Spool, lock: int) -> None:
+def test_the_pipe_is_left_to_a_process_that_runs(place: Spool, lock: int) -> None:
     assert not Supervisor(settings(place)).drain_pipe()

@@ -758,7 +758,7 @@ def test_a_pause_ends_a_wait_before_a_retry_and_counts_as_drained(make: MakeDeli
     assert delivery.sent == ["a"]
 
 
-def test_somebody_may_end_a_wait_before_a_retry(make: MakeDelivery) -> None:
+def test_a_wake_up_ends_a_wait_before_a_retry(make: MakeDelivery) -> None:
     delivery = make(
         Memory(answers=[UnauthorisedError("HTTP 401", status=401)], max_events=1),
         retry=Retry(unauthorised=86_400.0),

@@ -82,7 +82,7 @@ def test_nothing_is_missing_after_a_storm_of_two_hundred_kills(case: Case, metho
     case.check(fresh=False)
 
 
-def test_nobody_but_shipper_says_something_on_stderr_of_a_killed_run(case: Case) -> None:
+def test_only_shipper_writes_to_stderr_of_a_killed_run(case: Case) -> None:
     """No resource_tracker, no leaked semaphores, no tracebacks."""
     stderr = case.run("storm", method="spawn", start="worker", seed=1, count=400, kills=3, pause=0.3, timeout=60)
 
@@ -102,7 +102,7 @@ def test_a_worker_killed_inside_a_record_of_many_frames_loses_only_that_one(case
         assert backend.dropped == {"incomplete": {"INFO": 1}}
 
 
-def test_half_a_frame_in_the_pipe_costs_nobody_elses_record(case: Case) -> None:
+def test_half_a_frame_in_the_pipe_damages_no_other_record(case: Case) -> None:
     app = case.app("obey")
     app.line()
     whole = frame.encode(b"x" * 100, token=b"8 bytes!", seq=0, pid=os.getpid())[0]
@@ -386,7 +386,7 @@ def test_what_is_logged_at_the_very_end_is_delivered_or_counted(case: Case, stop
         assert len(missing) <= counted <= len(missing | begun)
 
 
-def test_stop_and_start_may_be_called_as_often_as_one_likes(case: Case) -> None:
+def test_stop_and_start_may_be_called_any_number_of_times(case: Case) -> None:
     stderr = case.run("stop_everywhere")
 
     assert not stderr

@@ -29,7 +29,7 @@ REAP_SECONDS = 2.0  # that the process we started has to fork and end
 
 _NO_PROGRAM = (errno.ENOENT, errno.ENOEXEC, errno.EACCES, errno.ENOTDIR)  # another attempt will not help
 
-# Fork once and let the parent end: the shipper process is nobody's child, so no application has a zombie to reap.
+# Fork once and let the parent end: init adopts the shipper process, so no application has a zombie to reap.
 BOOTSTRAP = (
     "import os,sys\n"
     "os.fork() and os._exit(0)\n"

@@ -143,7 +143,7 @@ class BufferedSocket(io.RawIOBase):
         return True
 
     def stop(self) -> bytes:
-        """Read no more from the socket; return the received bytes that nobody has read."""
+        """Read no more from the socket; return the received bytes that were not read."""
         self._is_stopped = True
         return self._received
 
