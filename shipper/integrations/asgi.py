@@ -27,9 +27,9 @@ _log = logging.getLogger("shipper.request")
 class ShipperMiddleware:
     """Binds ``request_id``, ``method`` and ``path`` while a request is served.
 
-    ``request_header`` is the header with a request id of a server in front of this one (``x-request-id``); without it an id is
-    made. With ``log_requests`` each request is one INFO record of the logger ``shipper.request``, with route, status
-    and duration in milliseconds.
+    ``request_header`` is the header in which a server in front of this one sends a request id (``x-request-id``);
+    without it an id is made. With ``log_requests`` each request is one INFO record of the logger ``shipper.request``,
+    with route, status and duration in milliseconds.
     """
 
     def __init__(

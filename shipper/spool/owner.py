@@ -48,7 +48,7 @@ def owner_uid() -> int:
 
 
 def give(fd: int) -> None:
-    """Give a file that root has just made to the owner: root's, and with one name: a second name may be another user's."""
+    """Give a file that root has just made to the owner, if it has one name only: the other may be another user's."""
     future = future_owner()
     if future is None:
         return

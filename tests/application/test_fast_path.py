@@ -1,4 +1,4 @@
-"""The straight way of a usual record: the same bytes as the long way."""
+"""The fast path of a usual record: the same bytes as the slow path."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def record(message: object = "x", args: Any = (), /, **more: Any) -> logging.Log
     return made
 
 
-def goes_straight(made: logging.LogRecord, redact: Redact | None = None) -> bool:
+def takes_fast_path(made: logging.LogRecord, redact: Redact | None = None) -> bool:
     """Whether it does; and when it does, to the same bytes."""
     redactor = Redactor(redact or Redact())
     try:
@@ -96,7 +96,7 @@ def test_the_fast_path_packs_the_same_bytes_as_the_slow_path(made: list[Any], re
     ],
 )
 def test_a_usual_record_takes_the_fast_path(made: logging.LogRecord) -> None:
-    assert goes_straight(made)
+    assert takes_fast_path(made)
 
 
 @pytest.mark.parametrize(
@@ -120,11 +120,11 @@ def test_a_usual_record_takes_the_fast_path(made: logging.LogRecord) -> None:
     ],
 )
 def test_any_other_record_takes_the_slow_path(made: logging.LogRecord) -> None:
-    assert not goes_straight(made)
+    assert not takes_fast_path(made)
 
 
 def test_the_fast_path_masks_nothing_when_masking_is_off() -> None:
-    assert goes_straight(record("password=hunter2", password="hunter2"), Redact(enabled=False))
+    assert takes_fast_path(record("password=hunter2", password="hunter2"), Redact(enabled=False))
     assert b"hunter2" in build_fast_packer(Redactor(Redact(enabled=False)))(record("password=hunter2"))
 
 
