@@ -208,8 +208,8 @@ def test_the_list_stands_still_while_somebody_reads(page: Page, receiver: Receiv
 
     expect(page.locator("#new")).to_have_text("5 new")
     assert rows(page)[:2] == ["comes in by itself", "order 299 paid"]
-    at = page.evaluate("at => new Date(at * 1000).toTimeString().slice(0, 8) + '.000'", BEGIN + 299)
-    expect(page.locator(".row time").nth(1)).to_have_text(at)
+    at = page.evaluate("at => new Date(at * 1000).toTimeString().slice(0, 8)", BEGIN + 299)
+    expect(page.locator(".row time").nth(1)).to_have_text(re.compile(rf"11-1\d {at}"))
     # What a record gets later is shown in place.
     shop.trakerr(299, "order 299 paid")
     expect(page.locator(".row").nth(1).locator(".badge")).to_have_count(2)

@@ -15,98 +15,6 @@ _TEXT, _NUMBER, _WHOLE, _FLAG = ({"type": name} for name in ("string", "number",
 _ANY = {"type": "object"}
 
 
-def description() -> Json:
-    """The OpenAPI document."""
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "shipper receiver: control",
-            "version": __version__,
-            "description": "What arrived at the local stand-in for Trakerr, jKool and an OpenTelemetry collector, and "
-            "what it shall do wrong. From another machine: `Authorization: Bearer <token>`.",
-        },
-        "paths": {f"/_control/{path}": methods for path, methods in _paths().items()},
-        "components": {
-            "schemas": {"Fault": _fault(), "Counts": _counts(), "Event": _event(), "Record": _record()},
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-        },
-    }
-
-
-def _paths() -> dict[str, Json]:
-    service = _query("service", {"enum": list(SERVICES)}, "only this service")
-    search = _query("q", _TEXT, 'a search line, such as `level:warning logger:shop* extra.order:17 "card refused"`')
-    limit = _query("limit", _WHOLE, "at most so many (100)")
-    before = _query("before", _WHOLE, "only smaller ids")
-    since, until = (_query(name, _NUMBER, "seconds since the epoch") for name in ("since", "until"))
-    record = {"name": "name", "in": "path", "required": True, "schema": _TEXT, "description": "number or id"}
-    faults = _list(_ref("Fault"))
-    return {
-        "counts": {"get": _operation("Counts by service", _map(_ref("Counts")))},
-        "keys": {"get": _operation("The distinct keys that arrived", _list(_TEXT), service)},
-        "events": {
-            "get": _operation(
-                "Events, newest first; with `after`, oldest first",
-                _list(_ref("Event")),
-                service,
-                _query("q", _TEXT, "a text that it contains"),
-                _query("level", {"enum": list(RANKS)}, "this level and above"),
-                _query("after", _WHOLE, "only larger ids"),
-                before,
-                limit,
-                _query("bodies", {"enum": ["0", "1"]}, "0: without bodies"),
-            ),
-            "delete": _operation("Forget everything that arrived", _map(_ref("Counts"))),
-        },
-        "events/{number}": {
-            "get": _operation("One event", _ref("Event"), {**record, "name": "number", "schema": _WHOLE})
-        },
-        "records": {
-            "get": _operation(
-                "Records that match, newest first, with their total and a histogram",
-                _ANY,
-                search,
-                since,
-                until,
-                _query("pin", _WHOLE, "no record after this one"),
-                _query("offset", _WHOLE, "how many to leave out"),
-                limit,
-                _query("buckets", _WHOLE, "parts of the histogram"),
-                _query("after", _WHOLE, "only the number of records after this one"),
-            )
-        },
-        "records/{name}": {
-            "get": _operation("A record, what each service got, and every attempt", _ref("Record"), record)
-        },
-        "records/{name}/related": {"get": _operation("The records of its trace, its tree of activities", _ANY, record)},
-        "requests": {
-            "get": _operation(
-                "The requests of the services, newest first",
-                _list(_ANY),
-                service,
-                _query("failed", {"enum": ["1"]}, "only those that failed"),
-                before,
-                limit,
-            )
-        },
-        "faults": {
-            "get": _operation("The faults that are left", faults),
-            "post": {
-                **_operation("Append faults: one, or a list", faults),
-                "requestBody": _content({"oneOf": [_ref("Fault"), faults]}),
-            },
-            "delete": _operation("Forget all faults", faults),
-        },
-        "stream": {
-            "get": {
-                "summary": "Server-sent events: counts, faults, the last record and request, after each change",
-                "responses": {"200": {"description": "a stream", "content": {"text/event-stream": {"schema": _TEXT}}}},
-            }
-        },
-        "openapi.json": {"get": _operation("This document", _ANY)},
-    }
-
-
 def _operation(summary: str, schema: Json, *given: Json) -> Json:
     bad = {"description": "a parameter is wrong, or nothing is there", **_content(_map(_TEXT))}
     responses = {"200": {"description": "done", **_content(schema)}, "4XX": bad}
@@ -135,6 +43,98 @@ def _ref(name: str) -> Json:
 
 def _object(**properties: Json) -> Json:
     return {"type": "object", "properties": properties}
+
+
+_SERVICE = _query("service", {"enum": list(SERVICES)}, "only this service")
+_SEARCH = _query("q", _TEXT, 'a search line, such as `level:warning logger:shop* extra.order:17 "card refused"`')
+_LIMIT = _query("limit", _WHOLE, "at most so many (100)")
+_BEFORE = _query("before", _WHOLE, "only smaller ids")
+_SINCE, _UNTIL = (_query(name, _NUMBER, "seconds since the epoch") for name in ("since", "until"))
+_RECORD = {"name": "name", "in": "path", "required": True, "schema": _TEXT, "description": "number or id"}
+_FAULTS = _list(_ref("Fault"))
+
+_PATHS: dict[str, Json] = {
+    "counts": {"get": _operation("Counts by service", _map(_ref("Counts")))},
+    "keys": {"get": _operation("The distinct keys that arrived", _list(_TEXT), _SERVICE)},
+    "events": {
+        "get": _operation(
+            "Events, newest first; with `after`, oldest first",
+            _list(_ref("Event")),
+            _SERVICE,
+            _query("q", _TEXT, "a text that it contains"),
+            _query("level", {"enum": list(RANKS)}, "this level and above"),
+            _query("after", _WHOLE, "only larger ids"),
+            _BEFORE,
+            _LIMIT,
+            _query("bodies", {"enum": ["0", "1"]}, "0: without bodies"),
+        ),
+        "delete": _operation("Forget everything that arrived", _map(_ref("Counts"))),
+    },
+    "events/{number}": {
+        "get": _operation("One event", _ref("Event"), {**_RECORD, "name": "number", "schema": _WHOLE})
+    },
+    "records": {
+        "get": _operation(
+            "Records that match, newest first, with their total and a histogram",
+            _ANY,
+            _SEARCH,
+            _SINCE,
+            _UNTIL,
+            _query("pin", _WHOLE, "no record after this one"),
+            _query("offset", _WHOLE, "how many to leave out"),
+            _LIMIT,
+            _query("buckets", _WHOLE, "parts of the histogram"),
+            _query("after", _WHOLE, "only the number of records after this one"),
+        )
+    },
+    "records/{name}": {
+        "get": _operation("A record, what each service got, and every attempt", _ref("Record"), _RECORD)
+    },
+    "records/{name}/related": {"get": _operation("The records of its trace, its tree of activities", _ANY, _RECORD)},
+    "requests": {
+        "get": _operation(
+            "The requests of the services, newest first",
+            _list(_ANY),
+            _SERVICE,
+            _query("failed", {"enum": ["1"]}, "only those that failed"),
+            _BEFORE,
+            _LIMIT,
+        )
+    },
+    "faults": {
+        "get": _operation("The faults that are left", _FAULTS),
+        "post": {
+            **_operation("Append faults: one, or a list", _FAULTS),
+            "requestBody": _content({"oneOf": [_ref("Fault"), _FAULTS]}),
+        },
+        "delete": _operation("Forget all faults", _FAULTS),
+    },
+    "stream": {
+        "get": {
+            "summary": "Server-sent events: counts, faults, the last record and request, after each change",
+            "responses": {"200": {"description": "a stream", "content": {"text/event-stream": {"schema": _TEXT}}}},
+        }
+    },
+    "openapi.json": {"get": _operation("This document", _ANY)},
+}
+
+
+def description() -> Json:
+    """The OpenAPI document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "shipper receiver: control",
+            "version": __version__,
+            "description": "What arrived at the local stand-in for Trakerr, jKool and an OpenTelemetry collector, and "
+            "what it shall do wrong. From another machine: `Authorization: Bearer <token>`.",
+        },
+        "paths": {f"/_control/{path}": methods for path, methods in _PATHS.items()},
+        "components": {
+            "schemas": {"Fault": _fault(), "Counts": _counts(), "Event": _event(), "Record": _record()},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
 
 
 def _fault() -> Json:

@@ -12,7 +12,16 @@ export function clock(seconds, { date = false, milliseconds = true } = {}) {
   if (Number.isNaN(at.getTime())) return String(seconds);
   const rest = milliseconds ? `.${String(at.getMilliseconds()).padStart(3, "0")}` : "";
   const time = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}${rest}`;
-  return date ? `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${time}` : time;
+  return date ? `${at.getFullYear()}-${day(at)} ${time}` : time;
+}
+
+const day = (at) => `${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+
+/** A moment in a list: the time of day, with the date instead of milliseconds when it was not today. */
+export function moment(seconds) {
+  const at = new Date(seconds * 1000);
+  if (at.toDateString() === new Date().toDateString() || Number.isNaN(at.getTime())) return clock(seconds);
+  return `${day(at)} ${clock(seconds, { milliseconds: false })}`;
 }
 
 /** A duration with three digits and its unit. */

@@ -49,10 +49,11 @@ export class Histogram {
     this.element.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.bars(width, height);
     this.brush(width, height);
-    const day = new Date(this.data.from * 1000).toDateString() !== new Date().toDateString();
+    const days = [this.data.from, this.last, Date.now() / 1000].map((each) => new Date(each * 1000).toDateString());
+    const milliseconds = this.last - this.data.from < 10;
     const [since, until] = this.range;
-    const from = clock(since ?? this.data.from, { date: day, milliseconds: this.last - this.data.from < 10 });
-    const to = clock(until ?? this.last, { milliseconds: this.last - this.data.from < 10 });
+    const from = clock(since ?? this.data.from, { date: days[0] !== days[2], milliseconds });
+    const to = clock(until ?? this.last, { date: days[0] !== days[1], milliseconds });
     this.labels.textContent = `${from} – ${to}`;
     this.element.setAttribute("aria-label", `Records by time, ${this.labels.textContent}. Arrow keys choose a range.`);
   }

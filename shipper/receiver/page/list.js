@@ -2,7 +2,7 @@
 
 import { findRecords } from "./api.js";
 import { debounce, h } from "./dom.js";
-import { clock, levelName, nameOf, serviceBadge, severity, shown } from "./format.js";
+import { clock, levelName, moment, nameOf, serviceBadge, severity, shown } from "./format.js";
 
 const PAGE = 100;
 const SPARE = 8; // rows above and below those in sight
@@ -124,7 +124,7 @@ export class RecordList {
     return h(
       "div",
       { class: `row ${kind}`, data: { id: row.id, place } },
-      h("time", { class: "time" }, clock(row.at)),
+      h("time", { class: "time", title: clock(row.at, { date: true }) }, moment(row.at)),
       h("span", { class: `level ${kind}` }, levelName(row.level)),
       h("span", { class: "logger", title: row.logger }, ...shown(row.logger)),
       h(

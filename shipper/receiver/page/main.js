@@ -18,6 +18,8 @@ let last = 0; // the last record that there is
 let generation = null; // changes when records were removed
 let asked = 0;
 let pause = 300; // ms between two looks at a stream of records
+let pointed = -Infinity; // when the pointer last moved over the list
+const AIMING = 1500; // ms
 
 const detail = new Detail({ filter: filterBy, open: (row) => openRecord(row.ident ?? row.id) });
 const list = new RecordList(byId("list"), {
@@ -72,8 +74,9 @@ function showTotals(found) {
 
 const loadSoon = debounce(load, 150);
 
-/** Whether new records may come in: nobody reads or has selected one. */
-const isFollowing = () => list.isAtTop && list.selected === null && !detail.isOpen;
+/** Whether new records may come in: nobody reads, has selected one, or is about to click one. */
+const isFollowing = () => list.isAtTop && list.selected === null && !detail.isOpen && !isPointing();
+const isPointing = () => performance.now() - pointed < AIMING;
 
 let waiting = null;
 function newRecords() {
@@ -83,6 +86,7 @@ function newRecords() {
     if (pin === null || last <= pin) await list.refresh().catch(() => {});
     else if (isFollowing() || list.total === 0) await load(true);
     else await Promise.all([countNew(), list.refresh()]).catch(() => {});
+    if (isPointing() && last > pin) setTimeout(newRecords, AIMING);
   }, pause);
 }
 
@@ -182,6 +186,9 @@ byId("search").addEventListener("input", () => {
   write(state);
   showState();
   loadSoon();
+});
+byId("list").addEventListener("pointermove", () => {
+  pointed = performance.now();
 });
 byId("search-form").addEventListener("submit", (event) => {
   event.preventDefault();
