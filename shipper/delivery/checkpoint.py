@@ -34,7 +34,7 @@ class Checkpoint:
     """Reads events, settles them and commits.
 
     With ``max_unsaved`` events settled since the cursor was last saved, saving is due: as many as a crash may have sent
-    again. 0 saves every commit. ``on_progress`` is called after a commit that changed anything.
+    again. 0 saves every commit. ``on_progress`` is called after a commit that counted or saved anything.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Checkpoint:
         if (before.position, before.durable, before.settled) == (cursor.position, durable, cursor.settled):
             return False
         self.progress = self._snapshot(durable)
-        return (before.position, before.settled) != (cursor.position, cursor.settled)
+        return True
 
     def give_up_before(self, segment: int) -> None:
         """Settle every event before the segment as lost to the quota. OSError when that can't be saved now."""

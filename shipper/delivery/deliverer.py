@@ -198,7 +198,8 @@ class Deliverer:
     def _wait_for_events(self) -> None:
         if self._batcher.is_empty:
             self.health.set_idle()
-        self._checkpoint.commit(save=self._is_save_due())
+        # A flush ends when all is saved: the kernel may kill this process in the next moment, with its container.
+        self._checkpoint.commit(save=self._flush_waiting.is_set() or self._is_save_due())
         if self._draining.is_set() and self._batcher.is_empty:
             self.drained.set()
         self.wake.wait(self._seconds_until_due())

@@ -87,8 +87,8 @@ class Deliveries:
         return name in self._cursors
 
     def positions(self) -> list[Position]:
-        """How far each backend that is not paused has come: every event before it is settled."""
-        return [deliverer.progress.position for deliverer in self if not deliverer.pause.is_on]
+        """How far each backend that is not paused has come: every event before it is settled, also after a crash."""
+        return [deliverer.progress.durable for deliverer in self if not deliverer.pause.is_on]
 
     @property
     def durable(self) -> list[Position]:
@@ -149,12 +149,12 @@ class Deliveries:
         deliverer.pause.since = self._paused.get(backend.name)
         self._addresses[backend.name] = address_of(requests), backend.level
         self._deliverers[backend.name] = deliverer
-        self._progress.write_backend(backend.name, deliverer.progress.position)
+        self._progress.write_backend(backend.name, deliverer.progress.durable)
         self._threads.start(backend.name, deliverer.run)
 
     def _settled(self, name: str) -> None:
         """Called by the threads of the backend of that name."""
-        self._progress.write_backend(name, self._deliverers[name].progress.position)
+        self._progress.write_backend(name, self._deliverers[name].progress.durable)
         self._on_settled()
 
     def take_joined(self, joins: int) -> bool:

@@ -9,9 +9,10 @@ Layout, little-endian, 40 bytes each: `BACKENDS` slots for backends, then `MARKS
     backend  name (first 8 bytes of its SHA-256) · 0 (8) · segment 8 · offset 8 · CRC32 of these 4 · unused 4
     mark     token of a process 8 · number 8 · segment 8 · offset 8 · CRC32 of these 4 · unused 4
 
-Every event before a backend's segment and offset is settled there. A flush waits until all backends have passed the
-place of its mark in the journal. A mark has the slot ``token % MARKS``: of two processes with the same slot the last
-one has it. The CRC reveals a slot that was read while it was written. A new process empties the file.
+Every event before a backend's segment and offset is settled there, and not sent again after a crash. A flush waits until
+all backends have passed the place of its mark in the journal. A mark has the slot ``token % MARKS``: of two processes
+with the same slot the last one has it. The CRC reveals a slot that was read while it was written. A new process empties
+the file.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class ProgressWriter:
         return self._fd >= 0
 
     def write_backend(self, name: str, place: Place) -> None:
-        """Every event before this place is settled at the backend."""
+        """Every event before this place is settled at the backend, also after a crash."""
         slot = self._slots.setdefault(name, len(self._slots))
         if slot < BACKENDS:
             self._write(slot * _SLOT_BYTES, _name_key(name), 0, place)

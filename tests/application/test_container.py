@@ -65,6 +65,27 @@ def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in done.stderr.splitlines() if line.startswith("shipper: ")]
 
 
+def test_the_next_container_sends_nothing_again_that_a_flush_has_waited_for(spool: Path, tmp_path: Path) -> None:
+    """The kernel kills the shipper process in the moment in which the flush returns."""
+    with Server() as server:
+        app = App(server, spool, tmp_path)
+        source = app.write(
+            """
+            begin()
+            for n in range(20):
+                log.info("%d", n)
+                time.sleep(0.01)  # events that come one by one are saved now and then
+            os._exit(0 if shipper.flush(30) else 3)
+            """
+        )
+
+        for _ in range(3):
+            run_in_container(app, sys.executable, str(source))
+
+        assert len(app.ids()) == 60
+        assert set(app.ids().values()) == {1}
+
+
 LAST_WORDS = "begin(); log.error('last words'); sys.exit(3)"
 
 

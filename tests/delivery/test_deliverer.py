@@ -574,6 +574,21 @@ def test_single_events_are_saved_soon_even_when_no_more_come(make: MakeDelivery,
     assert delivery.deliverer.progress.durable == delivery.deliverer.progress.position
 
 
+def test_what_a_flush_waits_for_is_saved_at_once(make: MakeDelivery, spool: Path) -> None:
+    """The application may end then, and its container with it."""
+    delivery = make(Memory(max_events=1, max_in_flight=16))
+    for _ in range(2):
+        delivery.log("a")
+        delivery.round()
+    assert _saved(spool) == 1
+
+    delivery.deliverer.set_drain_mode(False, no_writers=False, flush_waiting=True)
+    delivery.round()
+
+    assert _saved(spool) == 2
+    assert delivery.deliverer.progress.durable == delivery.deliverer.progress.position
+
+
 def test_the_cursor_is_saved_before_a_wait_for_the_server(make: MakeDelivery, spool: Path) -> None:
     delivery = make(Memory(max_events=1, max_in_flight=16, answers=[None, None, RetryableError("down")]))
     for _ in range(2):

@@ -80,7 +80,6 @@ def started(
     )
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "own", [("queue", "joins"), ("queue", "joins", "lock")], ids=["locks are shared", "locks are local"]
 )
@@ -96,7 +95,6 @@ def test_hosts_that_share_a_spool_do_not_share_a_journal(app: App, own: tuple[st
     assert list((app.spool / "damaged").iterdir()) == []
 
 
-@pytest.mark.long
 def test_containers_of_one_host_use_one_process(app: App) -> None:
     """They see the same queue. What waits in the overflow of one is not adopted by the process in the other."""
     first = started(app, "A", (), 2, shm="", wait=True)

@@ -21,7 +21,7 @@ Mark = tuple[int, int, int]
 
 
 class Flushes:
-    """Used by the main thread. ``positions`` returns how far each backend has come."""
+    """Used by the main thread. ``positions`` returns how far each backend has come, with nothing unsaved before it."""
 
     def __init__(
         self,

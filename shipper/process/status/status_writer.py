@@ -182,7 +182,7 @@ def progress_of(deliverer: Deliverer) -> dict[str, Any]:
         "state": health.state if paused_since is None else PAUSED,
         "since": health.since if paused_since is None else paused_since,
         "next_try": health.next_try if paused_since is None else None,
-        "position": progress.position,
+        "position": progress.durable,
         "base": progress.base,
         "counts": progress.counts,
         "dropped": progress.dropped,
