@@ -20,7 +20,7 @@ from ..transport import frame
 from ..transport.drops import Drops, level_name
 from ..transport.shared_file import process_is_gone
 from .reader import Frames, Reader
-from .segments import Position
+from .segments import Position, segments
 from .sequences import MAX_REPORTED, SequenceTracker, add_drops, parse_counts, parse_drops
 
 MAX_PROCESSES = 512  # remembered one by one; older ones are added up
@@ -41,6 +41,8 @@ class Account:
         self.levels: dict[str, int] = {}
         self._past_drops: Drops = {}
         self._past_missing = 0
+        self._folder = folder
+        self._is_complete = True
         self._reader = Reader(folder, self._load())
         self._reader.clamp()
         self._saved: Position | None = None
@@ -70,6 +72,7 @@ class Account:
             if min(*position, journaled, duplicates, corrupt, corrupt_bytes, past_missing) < 0:
                 raise ValueError("a negative count")
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
+            self._is_complete = segments(self._folder)[:1] in ([], [1])
             return Position(1, 0)
         self.journaled, self.duplicates = journaled, duplicates
         self.corrupt, self.corrupt_bytes = corrupt, corrupt_bytes
@@ -190,6 +193,11 @@ class Account:
         """Whether this frame of a process's event has come."""
         process = self._processes.get(token.hex())
         return process is not None and process.has(seq, part)
+
+    @property
+    def remembers_all(self) -> bool:
+        """Whether no process was added up and forgotten, and no file was lost in which others were counted."""
+        return self._is_complete and len(self._processes) < MAX_PROCESSES
 
     def gaps(self) -> dict[str, list[tuple[int, int]]]:
         """Token → the ranges of sequence numbers that have not come."""

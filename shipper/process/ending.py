@@ -56,9 +56,9 @@ class Ending:
             parts.recovery.look()
         with contextlib.suppress(OSError):
             self._drain_pipe()
-        self._save_untaken()
+        untaken = self._save_untaken()
         parts.appender.close()
-        parts.recovery.end()
+        parts.recovery.end(all_journaled=not untaken)
 
     def _drain_pipe(self) -> None:
         """Move what is in the pipe into the journal. OSError when disk or quota do not take all of it."""
@@ -68,11 +68,14 @@ class Ending:
                 return
             self._parts.retention.keep_quota()
 
-    def _save_untaken(self) -> None:
-        """What the journal did not take is only in the pipe, which ends with us when no process has it open."""
+    def _save_untaken(self) -> bool:
+        """What the journal did not take is only in the pipe, which ends with us when no process has it open.
+
+        Whether there was anything.
+        """
         parts = self._parts
         if not parts.intake.hung_up.is_set() or not (untaken := parts.appender.untaken()):
-            return
+            return False
         try:
             write_orphan(parts.spool.overflow, untaken)
         except OSError as error:
@@ -81,3 +84,4 @@ class Ending:
             with contextlib.suppress(OSError):
                 parts.account.save()
             parts.status.write(last=True)
+        return True

@@ -9,10 +9,10 @@ Layout, little-endian, 40 bytes each: `BACKENDS` slots for backends, then `MARKS
     backend  name (first 8 bytes of its SHA-256) · 0 (8) · segment 8 · offset 8 · CRC32 of these 4 · unused 4
     mark     token of a process 8 · number 8 · segment 8 · offset 8 · CRC32 of these 4 · unused 4
 
-Every event before a backend's segment and offset is settled there, and not sent again after a crash. A flush waits until
-all backends have passed the place of its mark in the journal. A mark has the slot ``token % MARKS``: of two processes
-with the same slot the last one has it. The CRC reveals a slot that was read while it was written. A new process empties
-the file.
+Every event before a backend's segment and offset is settled there, and not sent again after a crash. A flush waits
+until all backends have passed the place of its mark in the journal. A mark has the slot ``token % MARKS``: of two
+processes with the same slot the last one has it. The CRC reveals a slot that was read while it was written. A new
+process empties the file.
 """
 
 from __future__ import annotations

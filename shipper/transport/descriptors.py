@@ -16,9 +16,9 @@ are no tags fstat is used, which costs twice that.
 What remains impossible: between the question and the write another thread may close the number and give it to another
 file. That takes a dup2 to this very number, or an application with all lower numbers in use, within less than a
 microsecond; what we open ourselves in that moment gets another number (`spool/numbers.py`). Nor is a file recognised
-that has our number and our tag, in an application that uses F_SETSIG itself. And what is in a pipe that is open nowhere
-else, since the shipper process was killed in the same second, ends with the close: the kernel drops it, and nothing
-tells this process whether it was read before.
+that has our number and our tag, in an application that uses F_SETSIG itself. What is in a pipe that is open nowhere
+else, since the shipper process was killed in the same second, ends with the close: the kernel drops it. It comes out of
+the pipe mirror, and only when this process has ended.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import pytest
 
 from shipper.journal.account import Account
 from shipper.journal.reader import Reader
-from shipper.journal.segments import Position
+from shipper.journal.segments import Position, segment_path
 from shipper.journal.writer import Writer
 from shipper.process.ingest.appender import Appender
 from shipper.process.ingest.intake import Intake
@@ -265,15 +265,62 @@ def test_the_mirror_of_an_ended_process_is_removed_once_its_frames_are_journaled
     assert place.journaled == [(0, 0), (1, 0), (2, 0)]
 
 
+def put_and_lose(place: Place) -> Callable[[RecordQueue], None]:
+    """The shipper process is killed, and the writer's descriptors are closed: the pipe is open nowhere."""
+
+    def work(queue: RecordQueue) -> None:
+        put_three(queue)
+        os.closerange(3, 4096)
+        queue.put_nowait(b"later")
+        place.begin()
+        place.recovery.begin()
+        place.appender.drain_pipe()
+        place.account.follow()
+        assert place.journaled == [(3, 0)]
+        place.account.save()
+
+    return work
+
+
+def test_what_was_in_a_pipe_that_was_open_nowhere_comes_when_its_process_has_ended(place: Place) -> None:
+    place.end()
+    place.killed(put_and_lose(place))
+    place.begin()
+    place.recovery._has_looked = True  # as if the process had ended later
+
+    with place.at_work():
+        wait_until(place.is_recovered, 10, "the rest")
+
+    assert sorted(place.journaled) == [(0, 0), (1, 0), (2, 0), (3, 0)]
+
+
+@pytest.mark.parametrize("why", ["its queue was removed", "its account was lost"])
+def test_a_mirror_whose_frames_may_be_elsewhere_is_not_put_back(place: Place, why: str) -> None:
+    place.end()
+    place.killed(put_and_lose(place))
+    if why == "its account was lost":
+        os.unlink(place.queue.replace("queue", "ledger.json"))
+        os.rename(segment_path(str(place.journal), 1), segment_path(str(place.journal), 2))
+    place.begin()
+    place.recovery._has_looked = True
+    if why == "its queue was removed":
+        os.unlink(place.queue)
+
+    with place.at_work():
+        wait_until(place.is_recovered, 10, "the removal of the mirror")
+
+    assert len(place.journaled) < 4
+
+
 def test_the_process_removes_mirrors_at_its_end_unless_something_is_in_the_pipe(place: Place) -> None:
     place.recovery.begin()
     place.killed(put_three)
     place.recovery.look()
 
-    place.recovery.end()
+    place.recovery.end(all_journaled=True)
     assert len(os.listdir(place.memory)) == 1
     place.appender.drain_pipe()
-    place.recovery.end()
+    place.recovery.end(all_journaled=True)
 
     assert os.listdir(place.memory) == []
 

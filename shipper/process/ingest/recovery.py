@@ -1,13 +1,14 @@
 """Pipe mirrors of processes that have ended: what the pipe lost is put back into the journal, and the files go.
 
-The pipe loses its content when all processes that hold it are killed at once. The frames that each process wrote last
-are in its pipe mirror. A frame that is in the journal or in the pipe must not be put back, so a mirror is compared with
-the account once intake has read everything that was in the pipe when the mirror was found.
+The pipe loses its content when all processes that hold it are killed at once, or close it. The frames that each process
+wrote last are in its pipe mirror. A frame that is in the journal or in the pipe must not be put back, so a mirror is
+compared with the account once intake has read everything that was in the pipe when the mirror was found.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 from functools import partial
 
 from ...journal.account import Account
@@ -33,8 +34,9 @@ class Recovery:
         self._lost: list[OrphanedMirror] = []  # of these, what the pipe lost is not in the journal yet
         self._lost_end = 0  # bytes that intake has taken when it has passed their last frame
         self._kept: set[str] = set()  # paths of these: each goes once what it lost is in the journal
-        self._ended: list[OrphanedMirror] = []  # of processes that ended later; removed behind their last frame
+        self._ended: list[OrphanedMirror] = []  # of processes that ended later; looked at behind their last frame
         self._ended_end = 0
+        self._is_comparable = False  # whether everything that they wrote is in the pipe, in the journal, or lost
 
     @property
     def is_pending(self) -> bool:
@@ -70,18 +72,35 @@ class Recovery:
     def look(self) -> None:
         """Remove the mirrors of processes that have ended since, and try again what `begin` could not put back.
 
-        While this process holds the pipe nothing in it is lost: a mirror goes once its frames are in the journal.
+        While this process holds the pipe nothing in it is lost. Before, it may have been open nowhere: when the shipper
+        process before was killed while a writer had its descriptors closed by other code.
         """
         if not self._has_looked:
             self._find_lost()
             self._kept = {mirror.path for mirror in self._lost}
         if self._lost:
             self._try_again()
-        if self._ended and self._appender.taken < self._ended_end:
+        if self._ended and (self._appender.taken < self._ended_end or not self._compare_ended()):
             return
-        self._remove_ended()
-        self._ended = [mirror for mirror in orphaned_mirrors(self._folder) if mirror.path not in self._kept]
+        self._ended = self._find_ended()
         self._ended_end = self._end_of_pipe()
+        self._is_comparable = self._is_only_pipe()
+
+    def _find_ended(self) -> list[OrphanedMirror]:
+        return [mirror for mirror in orphaned_mirrors(self._folder) if mirror.path not in self._kept]
+
+    def _compare_ended(self) -> bool:
+        """Put back what the pipe has lost of processes that have ended; whether all were looked at."""
+        self._account.follow(_ALL)
+        while self._ended and self._account.is_at_end and self._adoption.late < _MAX_LATE:
+            mirror = self._ended.pop(0)
+            frames = self._lost_later(mirror)
+            if frames:
+                self._kept.add(mirror.path)
+                self._adoption.put_back_later(frames, mirror.remove)
+            else:
+                mirror.remove()
+        return not self._ended
 
     def _try_again(self) -> None:
         if self._appender.taken < self._lost_end:
@@ -91,15 +110,27 @@ class Recovery:
             self._adoption.put_back_later(self._lost_frames(self._lost[0]), self._lost[0].remove)
             self._lost.pop(0)
 
-    def end(self) -> None:
-        """Remove the mirrors of all processes that have ended, once intake has ended and the pipe is empty."""
+    def _is_only_pipe(self) -> bool:
+        """Whether no frame is in a FIFO that was removed, or in one that was made in its place."""
+        return not self._appender.has_earlier and os.fstat(self._pipe).st_nlink > 0
+
+    def _lost_later(self, mirror: OrphanedMirror) -> bytes:
+        # Of a process that the account has forgotten, everything would seem to be lost.
+        return self._lost_frames(mirror) if self._is_comparable and self._account.remembers_all else b""
+
+    def end(self, *, all_journaled: bool) -> None:
+        """Remove the mirrors of processes that have ended, once intake has ended and the pipe is empty.
+
+        One that has something that the journal has not is left to the next process, unless another place has it: then
+        not ``all_journaled``.
+        """
         with contextlib.suppress(OSError):
             # In this order: what a process that is in the list wrote is not in the pipe any more.
-            self._ended = [mirror for mirror in orphaned_mirrors(self._folder) if mirror.path not in self._kept]
-            if not bytes_in_pipe(self._pipe):
-                self._remove_ended()
-
-    def _remove_ended(self) -> None:
-        for mirror in self._ended:
-            mirror.remove()
-        self._ended = []
+            ended = self._find_ended()
+            self._is_comparable = all_journaled and self._is_only_pipe()
+            if bytes_in_pipe(self._pipe):
+                return
+            self._account.follow(_ALL)
+            for mirror in ended:
+                if not self._lost_later(mirror):
+                    mirror.remove()
