@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import sys
+import time
 from pathlib import Path
 
 from playwright.sync_api import Browser, expect
@@ -14,7 +15,7 @@ from playwright.sync_api import Browser, expect
 from shipper.receiver import Receiver
 
 from .browsing import DESKTOP, PHONE, Window, chromium
-from .scene import Shop, jkool_event, orders
+from .scene import BEGIN, Shop, jkool_event, orders
 
 PICTURE = Path(__file__).with_name("page.webp")
 WINDOWS = (("desktop", DESKTOP, "light"), ("phone", PHONE, "light"), ("dark", DESKTOP, "dark"))
@@ -34,15 +35,17 @@ async png => {
 def shots(browser: Browser) -> dict[str, bytes]:
     """Window → PNG, of a page with a record that needed several attempts."""
     found: dict[str, bytes] = {}
-    with Receiver(8787) as receiver:
+    with Receiver() as receiver:
         shop = Shop(receiver)
-        shop.jkool(*orders(180))
+        now = int(time.time() - BEGIN)
+        shop.jkool(*orders(180, now - 191))
         receiver.fail("trakerr", status=503, count=2)
         receiver.fail("jkool", reset=True)
         for _ in range(3):
-            shop.trakerr(190, "card refused", contextTags=["shop.payments"])
-        shop.everywhere(190, "card refused")
-        shop.jkool(*orders(7, 193), jkool_event(201, "stock is low", severity="WARNING"))
+            shop.trakerr(now - 1, "card refused", contextTags=["shop.payments"])
+        shop.everywhere(now - 1, "card refused")
+        shop.everywhere(now - 1, "card refused")
+        shop.jkool(*orders(7, now), jkool_event(now + 9, "stock is low", severity="WARNING"))
         for name, size, scheme in WINDOWS:
             window = Window(browser, size, color_scheme=scheme, timezone_id="UTC")
             window.page.goto(receiver.url)

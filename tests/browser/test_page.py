@@ -15,6 +15,7 @@ from shipper.receiver import Receiver
 
 from ..support.waiting import PATIENCE, wait_until
 from .browsing import PHONE, Window, chromium
+from .picture import PICTURE, as_webp, shots
 from .scene import BEGIN, GROUP, TRACE, Shop, jkool_event, orders, uuid
 
 SCRIPT = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
@@ -404,6 +405,15 @@ def test_on_a_phone_nothing_overflows_and_the_list_has_the_room(
     page.locator("#show-requests").tap()
     assert overflow(page) == 0
     assert window.problems == []
+
+
+def test_its_picture_is_small_and_can_be_taken(browser: Browser) -> None:
+    taken = shots(browser)
+
+    assert set(taken) == {"desktop", "phone", "dark"}
+    for picture in (as_webp(browser, taken["desktop"]), PICTURE.read_bytes()):
+        assert picture[8:12] == b"WEBP"
+        assert 10_000 < len(picture) < 150_000
 
 
 def test_a_link_with_the_token_opens_the_page_from_elsewhere(browser: Browser) -> None:

@@ -5,6 +5,7 @@ import { debounce, h } from "./dom.js";
 import { clock, levelName, moment, nameOf, serviceBadge, severity, shown } from "./format.js";
 
 const PAGE = 100;
+const KEPT = 4000; // rows in memory
 const SPARE = 8; // rows above and below those in sight
 const HIGHEST = 30_000_000; // pixels: browsers cut higher elements
 const MESSAGE = 400; // characters of a message in a row
@@ -155,10 +156,17 @@ export class RecordList {
       if (query !== this.query) return;
       found.rows.forEach((row, index) => this.rows.set(offset + index, row));
       this.total = Math.min(this.total, found.total); // the oldest may have gone
+      this.forget(offset);
       this.draw();
     } finally {
       if (query === this.query) this.asked.delete(page);
     }
+  }
+
+  /** Keeps the rows around a place only: somebody may scroll through all of them. */
+  forget(place) {
+    if (this.rows.size < KEPT) return;
+    for (const each of this.rows.keys()) if (Math.abs(each - place) > KEPT / 4) this.rows.delete(each);
   }
 
   choose(place, open) {
