@@ -85,6 +85,8 @@ class BackendStatus:
     """Requests since the process started, by duration: see `delivery.latency.BUCKETS_SECONDS`."""
     request_seconds: float = 0.0
     """Seconds that these requests took together."""
+    sent_bytes: int = 0
+    """Bytes of the events in these requests, as they are in the journal."""
 
 
 @dataclass(frozen=True)
@@ -292,6 +294,7 @@ def _backend(spool: Spool, name: str, data: Mapping[str, Any], journaled: int, i
         dead_letters=_dead_letters(spool, name),
         requests=_requests(data),
         request_seconds=get_float(data, "request_seconds"),
+        sent_bytes=get_int(data, "sent_bytes"),
     )
 
 

@@ -17,12 +17,13 @@ import sys
 from collections.abc import Sequence
 
 from .._version import DISTRIBUTION, __version__
-from ..errors import ConfigurationError
+from ..errors import ShipperError
 from .parsing import Parser
 
 COMMANDS = {
     "demo": ".demo.command",
     "status": ".status.command",
+    "top": ".top.command",
     "check": ".check.command",
     "dead": ".dead.command",
     "drain": ".control.drain",
@@ -36,7 +37,9 @@ COMMANDS = {
     "pipe": ".pipe.command",
     "relay": ".relay",
     "stream": ".stream",
+    "run": ".run",
     "receiver": ".receiver",
+    "completion": ".completion",
 }
 """Each subcommand's name, and the module in this package that registers it."""
 
@@ -64,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `shipper status | head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
-    except ConfigurationError as error:
+    except ShipperError as error:  # a wrong setting, or none
         return complain(str(error), code=NOT_TRIED)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]

@@ -11,9 +11,9 @@ from .._support.hashing import sha256_hex
 from ..application.api import start
 from ..application.lifecycle import current
 from ..backends import validators
-from ..config.environment import resolve
+from ..config.environment import UnconfiguredError, resolve
 from ..config.settings import Settings, identity
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ShipperError
 from ..spool.layout import Spool
 from ..spool.lock import running
 
@@ -21,15 +21,30 @@ if TYPE_CHECKING:
     from ..application.runtime import App
 
 
+NO_SERVICE = """\
+no service is named. Put the key of one into the environment, and run the command again:
+    export SHIPPER_TRAKERR_API_KEY=...    Trakerr: the API key of the project
+    export SHIPPER_JKOOL_TOKEN=...        jKool: the access token of the repository
+To try it without an account: `shipper run -- COMMAND` sends to a receiver on this machine.
+Other services and all settings: `shipper check` shows which are set."""
+
+
+class NoServiceError(ShipperError):
+    """The environment names no service; the text says to somebody at a shell what to do."""
+
+
 def settings_for(app: str | None, spool: str | None) -> Settings:
     """Settings from ``SHIPPER_…`` variables, and from the options ``--app`` and ``--spool``.
 
     Without a name the app is named after its backends, so that the next command with the same settings delivers what
-    this one could not. ConfigurationError when there is no backend, or when the app is running with other settings,
-    which would be replaced.
+    this one could not. NoServiceError when there is no backend; ConfigurationError when the app is running with other
+    settings, which would be replaced.
     """
     app = app or os.environ.get("SHIPPER_APP") or _owner(spool or os.environ.get("SHIPPER_SPOOL"))
-    settings = resolve((), {"app": app, "spool": spool})
+    try:
+        settings = resolve((), {"app": app, "spool": spool})
+    except UnconfiguredError as error:
+        raise NoServiceError(NO_SERVICE + "".join(f"\n{hint}" for hint in error.hints)) from error
     if app is None:
         words = " ".join(identity(backend) for backend in settings.backends)
         settings = resolve((), {"app": f"command-{sha256_hex(words.encode())[:8]}", "spool": spool})

@@ -48,7 +48,12 @@ _PLAIN: dict[str, Any] = {
 
 
 class UnconfiguredError(ConfigurationError):
-    """No backend is given, and none is configured in the environment."""
+    """No backend is given, and none is configured in the environment.
+
+    ``hints``: sentences about variables that are nearly right.
+    """
+
+    hints: tuple[str, ...] = ()
 
 
 def resolve_enabled(given: bool | None, environ: Mapping[str, str] = os.environ) -> bool:
@@ -76,13 +81,15 @@ def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mappin
     unknown = unknown_variables(variables)
     found = backends or tuple(_backends(variables))
     if not found:
-        raise UnconfiguredError(
+        hints = (*_otlp_hints(variables), *unknown)
+        error = UnconfiguredError(
             "backends",
             (),
             'give one, as in shipper.start(shipper.Trakerr("api-key"), shipper.JKool("access-token")), '
-            "or set SHIPPER_TRAKERR_API_KEY or SHIPPER_JKOOL_TOKEN in the environment"
-            + "; ".join(["", *_otlp_hints(variables), *unknown]),
+            "or set SHIPPER_TRAKERR_API_KEY or SHIPPER_JKOOL_TOKEN in the environment" + "; ".join(["", *hints]),
         )
+        error.hints = hints
+        raise error
     for sentence in unknown:
         warnings.warn(sentence, stacklevel=3)
     values, sources = _values(given, variables)

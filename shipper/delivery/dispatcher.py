@@ -156,7 +156,7 @@ class Dispatcher:
     def _deliver(self, pairs: Sequence[tuple[Entry, Event]]) -> RetryableError | None:
         started, worked = self._clock(), time.thread_time()
         answers = self._answers([event for _, event in pairs])
-        self.latency.observe(self._clock() - started)
+        self.latency.observe(self._clock() - started, sum(len(entry.payload or b"") for entry, _ in pairs))
         refusal = answers[0] if answers else None
         if isinstance(refusal, (RejectedError, TooLargeError)) and all(answer is refusal for answer in answers):
             return self._deliver_halves(pairs, refusal)

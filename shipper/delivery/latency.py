@@ -1,4 +1,4 @@
-"""How long requests take: a histogram for the metrics."""
+"""How long requests take, and how much they carry: a histogram and a counter for the metrics."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ class Latency:
         self._lock = threading.Lock()
         self._counts = [0] * (len(BUCKETS_SECONDS) + 1)
         self._seconds = 0.0
+        self.sent_bytes = 0
+        """Of the events in all requests, as they are in the journal."""
 
-    def observe(self, seconds: float) -> None:
-        """Count one request."""
+    def observe(self, seconds: float, size: int = 0) -> None:
+        """Count one request, and the bytes of its events."""
         with self._lock:
+            self.sent_bytes += size
             self._counts[bisect_left(BUCKETS_SECONDS, seconds)] += 1
             self._seconds += seconds
 

@@ -125,6 +125,7 @@ class Deliveries:
 
     def _open_backend(self, description: Any) -> None:
         from ..backends.exporter import described
+        from ..backends.redirect import redirected
         from ..delivery.crash_guard import CrashGuard, Encoder
         from ..delivery.dead.letters import DeadLetters
         from ..delivery.deliverer import Deliverer
@@ -132,7 +133,7 @@ class Deliveries:
         settings, spool = self.settings, self._spool
         if self.load is not None:
             self.load.sample_if_due()  # the first sample covers the time of these imports
-        requests = described(description)
+        requests = redirected(described(description), os.environ)
         backend = _backend_of(requests)
         backend.open(self._context)
         notes = os.path.join(spool.cursors, f"{backend.name}.encoding")

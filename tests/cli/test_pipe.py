@@ -235,7 +235,7 @@ def test_without_a_service_in_the_environment_it_says_what_to_set() -> None:
     done = subprocess.run([sys.executable, "-m", "shipper.cli", "pipe"], capture_output=True, text=True, input="x\n")
 
     assert done.returncode == 2
-    assert "SHIPPER_TRAKERR_API_KEY or SHIPPER_JKOOL_TOKEN" in done.stderr
+    assert "    export SHIPPER_TRAKERR_API_KEY=" in done.stderr
 
 
 def test_it_needs_no_extra(spool: Path) -> None:
@@ -388,3 +388,41 @@ def test_a_spill_is_abandoned_only_when_its_owner_has_let_go(spool: Path) -> Non
     (found,) = abandoned(str(spool / "pipe"))
     assert found.reading == {"level": 20}
     found.remove()
+
+
+def test_tee_passes_the_input_on_unchanged_and_ends_with_it(spool: Path) -> None:
+    text = b"one\n" + b"x" * 300_000 + b"\n\xff\r\n\x00three"
+    with Server() as server:
+        process = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "shipper.cli", "pipe", "--tee"],
+            input=text,
+            capture_output=True,
+            env=environment(server.url, spool, SHIPPER_GRACE="5"),
+            timeout=PATIENCE,
+            check=False,
+        )
+        wait_until(lambda: running(Spool(str(spool))) is None, 15, "the shipper process's end")
+
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert process.stdout == text
+    assert len(server.requests) == 4
+
+
+def test_tee_goes_on_shipping_when_nobody_reads_its_output(spool: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with Server() as server:
+        process = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "shipper.cli", "pipe", "--tee"],
+            input=b"one\ntwo\n",
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            env=environment(server.url, spool, SHIPPER_GRACE="5"),
+            timeout=PATIENCE,
+            check=False,
+        )
+        os.close(writing)
+        wait_until(lambda: running(Spool(str(spool))) is None, 15, "the shipper process's end")
+
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert len(server.requests) == 2

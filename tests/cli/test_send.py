@@ -142,7 +142,7 @@ def test_without_a_service_in_the_environment_it_says_what_to_set() -> None:
     done = subprocess.run([sys.executable, "-m", "shipper.cli", "send", "hello"], capture_output=True, text=True)
 
     assert done.returncode == 2
-    assert "SHIPPER_TRAKERR_API_KEY or SHIPPER_JKOOL_TOKEN" in done.stderr
+    assert "    export SHIPPER_TRAKERR_API_KEY=" in done.stderr
 
 
 def test_an_app_that_runs_with_other_settings_is_left_alone(spool: Path) -> None:

@@ -29,6 +29,7 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         examples="""
             some-program 2>&1 | shipper pipe --level INFO
             node server.js | shipper pipe --json --logger web
+            make 2>&1 | shipper pipe --tee | less
         """,
     )
     parser.add_argument(
@@ -45,6 +46,11 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         default="shipper.pipe",
         metavar="NAME",
         help="the logger of lines that do not have one (%(default)s)",
+    )
+    parser.add_argument(
+        "--tee",
+        action="store_true",
+        help="pass all of it on to stdout, unchanged; the program then waits for who reads that",
     )
     parser.add_argument("--app", metavar="NAME", help="ship as this app (default: named after the services)")
     parser.add_argument("--spool", metavar="PATH", help="the app's folder, when that is not in the default place")
@@ -82,4 +88,4 @@ def run(given: argparse.Namespace) -> int:
 
         return Shipping(settings, folder, spill, news).run()
 
-    return Intake(spill, ship).run()
+    return Intake(spill, ship, tee=given.tee).run()

@@ -13,6 +13,7 @@ from types import FrameType
 
 from .. import BAD_NEWS, INTERRUPTED, NOT_TRIED, OK, complain
 from .spill import LIMIT, Spill
+from .tee import Tee, close_stdout
 
 GATHER = 0.002  # seconds that a nearly empty pipe is left to fill up ...
 FEW = 4096  # ... after it held fewer bytes than this
@@ -30,8 +31,9 @@ class Intake:
     end that nothing more will come. It returns the exit code.
     """
 
-    def __init__(self, spill: Spill, ship: Callable[[int], int]) -> None:
+    def __init__(self, spill: Spill, ship: Callable[[int], int], *, tee: bool = False) -> None:
         self._spill = spill
+        self._tee = Tee(lambda: self._signals > 0) if tee else None
         self._ship = ship
         self._pid = os.getpid()
         self._child = 0
@@ -56,6 +58,8 @@ class Intake:
             self._take_rest()
         self._ended = True
         os.close(self._news)
+        if self._tee is not None:
+            self._tee.close()
         while self._code is None and self._signals < 2:
             self._wait(None)
             self._check_child()
@@ -99,6 +103,7 @@ class Intake:
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
+        close_stdout()  # the reader of stdout waits for the end of the input only
 
     def _check_child(self) -> None:
         pid, status = os.waitpid(self._child, os.WNOHANG)
@@ -150,7 +155,10 @@ class Intake:
     def _move(self) -> int | None:
         """Move what there is into the spill: the number of bytes, 0 at the end, None when nothing could be moved."""
         try:
-            return self._spill.take(0)
+            size = self._spill.take(0)
+            if self._tee is not None and size:
+                self._tee.write(self._spill.last(size), self._woken)
+            return size
         except BlockingIOError:
             return None
         except OSError as error:

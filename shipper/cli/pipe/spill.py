@@ -80,6 +80,10 @@ class Spill:
                 os.write(self._times, _TIME.pack(at + size, time.time()))
         return size
 
+    def last(self, size: int) -> bytes:
+        """The bytes that the last `take` has moved."""
+        return os.pread(self._fd, size, (self.taken - size) % SEGMENT)
+
     def _open_to_write(self, number: int) -> None:
         if number == self._number:
             return

@@ -102,6 +102,10 @@ def _backend_metrics(
         ],
     )  # fmt: skip
     yield (
+        "shipper_backend_sent_bytes", "counter", "Bytes of the events in requests, since the process started.",
+        numbers("_total", "sent_bytes"),
+    )  # fmt: skip
+    yield (
         "shipper_backend_request_seconds", "histogram", "Duration of requests, since the process started.",
         [sample for app, each in backends for sample in _histogram(_of(app, each), each)],
     )  # fmt: skip

@@ -194,4 +194,5 @@ def progress_of(deliverer: Deliverer) -> dict[str, Any]:
         "last_error_at": health.last_error_at,
         "requests": requests,
         "request_seconds": seconds,
+        "sent_bytes": deliverer.latency.sent_bytes,
     }
