@@ -17,6 +17,10 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         help="run a local stand-in for the services",
         description="Run a local stand-in for Trakerr, jKool and an OpenTelemetry collector until Ctrl-C, with a page "
         "that shows what arrived, how often it was tried, and what went wrong.",
+        examples="""
+            shipper receiver                                  it prints the variables that point at it
+            shipper receiver --port 0 --database events.db    any free port; the events stay in a file
+        """,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=8787, help="port to listen on, 0 for any free one (%(default)s)")

@@ -71,7 +71,7 @@ def test_the_bash_script_completes_commands_options_and_actions(tmp_path: Path) 
     script = """
         source completion
         complete_line() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _shipper; echo "${COMPREPLY[@]}"; }
-        complete_line shipper st; complete_line shipper drain --t; complete_line shipper dead re
+        complete_line shipper stat; complete_line shipper drain --t; complete_line shipper dead re
     """
 
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)

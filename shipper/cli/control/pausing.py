@@ -95,9 +95,11 @@ def _pause(given: argparse.Namespace, app: Found) -> int:
     paused = {name: before.get(name, now) for name in names}
     change_controls(app.spool, lambda each: dataclasses.replace(each, paused={**each.paused, **paused}))
     status = _wait_for(app, lambda status: all(each.state == "paused" for each in _backends(status, names)))
+    if not all(each.state == "paused" for each in _backends(status, names)):
+        return _not_confirmed()
     for each in _backends(status, names):
         _say_paused(status, each, before.get(each.name))
-    return _confirmed(status, names, lambda each: each.state == "paused")
+    return OK
 
 
 def _say_paused(status: Status, backend: BackendStatus, before: float | None) -> None:
@@ -121,13 +123,15 @@ def _resume(given: argparse.Namespace, app: Found) -> int:
 
     change_controls(app.spool, lambda each: dataclasses.replace(each, paused=without(each.paused)))
     status = _wait_for(app, lambda status: all(each.state != "paused" for each in _backends(status, names)))
+    if any(each.state == "paused" for each in _backends(status, names)):
+        return _not_confirmed()
     for each in _backends(status, names):
         if each.name not in before:
             print(f"{each.name} was not paused.")
             continue
         what = f" {wait(each.left, 'event')} for it." if each.left else ""
         print(f"{each.name} is resumed, after {duration(time.time() - before[each.name])}.{what}")
-    return _confirmed(status, names, lambda each: each.state != "paused")
+    return OK
 
 
 def _retry_now(given: argparse.Namespace, app: Found) -> int:
@@ -185,8 +189,6 @@ def _wait_for(app: Found, is_done: Callable[[Status], bool], seconds: float = CO
     return status
 
 
-def _confirmed(status: Status, names: Sequence[str], is_done: Callable[[BackendStatus], bool]) -> int:
-    if all(map(is_done, _backends(status, names))):
-        return OK
+def _not_confirmed() -> int:
     late = "it is noted in the spool, but the shipper process has not said so yet: does it hang? See `shipper status`"
     return complain(late, code=BAD_NEWS)

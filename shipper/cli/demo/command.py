@@ -25,6 +25,10 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         description="Start a local receiver and an application with four workers; break the services, kill a worker "
         "and the shipper process; then count what arrived. It needs no account and removes what it has created.",
         epilog="Exit code: 0 only when nothing was lost and nothing dropped.",
+        examples="""
+            shipper demo
+            shipper demo --records 50000 --seconds 20 --keep
+        """,
     )
     records, seconds = _from(WORKERS, 200_000), _from(4, 3600)
     parser.add_argument("--records", type=records, default=800, metavar="N", help="about how many (%(default)s)")

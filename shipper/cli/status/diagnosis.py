@@ -105,6 +105,10 @@ def _not_running(status: Status, age: float | None, now: float) -> Finding:
     if not waiting:
         return Finding(NOT_RUNNING, f"No shipper process runs, since {since}; everything that came in was delivered.")
     left = f"{wait(waiting, 'event')} for the next start."
+    if paused := [each.name for each in status.backends if each.state == "paused" and each.left]:
+        left = f"{wait(waiting, 'event')}, and {paused[0]} is paused."
+        remedy = f"Start the application, and `shipper resume {paused[0]} --app {status.app}`."
+        return Finding(NOT_RUNNING, f"No shipper process runs, since {since}; {left}", remedy)
     if status.ended:
         return Finding(NOT_RUNNING, f"No shipper process runs, since {since}; {left}", "Start the application.")
     return Finding(
