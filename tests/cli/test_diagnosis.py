@@ -47,7 +47,7 @@ def test_an_app_without_trouble_is_healthy() -> None:
         (
             app(running=False, ended=True, backends=(BackendStatus("trakerr", state="paused", left=3),)),
             NOT_RUNNING,
-            "3 events wait, and trakerr is paused. Start the application, and `shipper resume trakerr --app shop`.",
+            "3 events wait, and trakerr is paused.",
         ),
         (app(running=False, updated=None), NOT_RUNNING, "it is not known what is left"),
         (app(updated=None), DEGRADED, "/spool/status.json is missing or damaged"),
@@ -55,7 +55,7 @@ def test_an_app_without_trouble_is_healthy() -> None:
             app(quota=1 << 20, backends=(BackendStatus("trakerr", state="paused", since=NOW - 5, left=3),)),
             DEGRADED,
             "(5.0 s ago), by `shipper pause`: it is sent nothing. 3 events wait. The journal has 0 B of its quota of "
-            "1.0 MiB, at which events are given up. When it may be sent to again: `shipper resume trakerr --app shop`.",
+            "1.0 MiB, at which events are given up.",
         ),
         (app(updated=NOW - 9), DEGRADED, "has written no status for 9.0 s"),
         (app(detached={7: "orders"}), FAILING, "Process 7 ships nothing from the logger 'orders'"),
