@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ConfigurationError
 from . import OK
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         action="store_true",
         help="other machines may send here, and see the page with the token of the printed link",
     )
+    parser.add_argument("--token-file", metavar="PATH", help="has the token (default: a new one at each start)")
     parser.add_argument(
         "--database", default=":memory:", metavar="PATH", help="SQLite file for the events (default: in memory)"
     )
@@ -48,9 +51,19 @@ def run(given: argparse.Namespace) -> int:
         given.database,
         max_bytes=size("max_size", given.max_size, least=1),
         allow_remote=given.allow_remote,
+        token=_token(given.token_file),
         ready=_introduce,
     )
     return OK
+
+
+def _token(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, ValueError) as exc:
+        raise ConfigurationError("token_file", path, f"a file that can be read ({exc})") from exc
 
 
 def _introduce(receiver: Receiver) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 import secrets
 import signal
 import threading
@@ -32,7 +33,7 @@ class Receiver:
     Without ``trakerr_keys`` or ``jkool_tokens`` every key or token that is not empty is accepted. ``port`` 0 takes any
     free one. ``keep_alive`` is how many seconds an idle connection is kept, ``max_bytes`` about how much of what
     arrived: the oldest records go. A host that others can reach needs ``allow_remote``; the page and the control
-    endpoints answer to others only with the ``token`` that `page_url` has.
+    endpoints answer to others only with the ``token`` that `page_url` has, by default a new one.
 
     It runs from `start` until `close`, or inside ``with``. Raises ConfigurationError when the port is taken, the host
     is not this machine, or the database can't be opened.
@@ -50,6 +51,7 @@ class Receiver:
         max_bytes: int = MAX_BYTES,
         keep_alive: float = 300.0,
         allow_remote: bool = False,
+        token: str | None = None,
     ) -> None:
         _check_host(host, allow_remote)
         self._host = host
@@ -62,7 +64,7 @@ class Receiver:
         self._faults = Faults()
         self._store: Store | None = None
         self._server: ServerThread | None = None
-        self.token = secrets.token_urlsafe(16) if allow_remote else None
+        self.token = _checked_token(token) if allow_remote else None
 
     def __enter__(self) -> Receiver:
         self.start()
@@ -210,6 +212,7 @@ def serve(
     jkool_tokens: Collection[str] = (),
     max_bytes: int = MAX_BYTES,
     allow_remote: bool = False,
+    token: str | None = None,
     ready: Callable[[Receiver], None] | None = None,
 ) -> None:
     """Run a receiver until SIGINT or SIGTERM; call ``ready`` with it once it answers. For the main thread only."""
@@ -222,6 +225,7 @@ def serve(
         jkool_tokens=jkool_tokens,
         max_bytes=max_bytes,
         allow_remote=allow_remote,
+        token=token,
     )
     with receiver:
         before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -245,6 +249,15 @@ def _check_host(host: str, allow_remote: bool) -> None:
     raise ConfigurationError(
         "host", host, "an address of this machine only, such as 127.0.0.1; others need allow_remote"
     )
+
+
+def _checked_token(token: str | None) -> str:
+    if token is None:
+        return secrets.token_urlsafe(16)
+    # It becomes part of a link and of a cookie.
+    if not re.fullmatch(r"[A-Za-z0-9_~.-]{16,200}", token):
+        raise ConfigurationError("token", "…", "16 to 200 letters, digits, and _ ~ . -")
+    return token
 
 
 def _is_any(host: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -269,7 +269,7 @@ def test_a_search_and_a_range_of_time_stand_in_the_address(page: Page, receiver:
     page.mouse.up()
     expect(page.locator("#total")).to_have_text("1 match")
     open_first(page)
-    page.get_by_role("button", name="17", exact=True).or_(page.locator(".values .value").first).first.click()
+    page.locator(".values .value").first.click()
     expect(page.locator("#search")).to_have_value("level:error extra.order:87")
 
     page.reload()
@@ -293,11 +293,11 @@ def test_faults_come_at_a_click_and_are_told_from_real_failures(page: Page, rece
     expect(page.locator("#start-environment")).to_contain_text(f"SHIPPER_JKOOL_URL={receiver.jkool_url}")
     expect(page.locator("#start-curl")).to_contain_text(f"curl {receiver.url}/api/v1/events")
     page.locator("#show-faults").click()
-    page.select_option("#fault-amount", "seconds 60")
+    page.select_option("#fault-amount", "seconds 600")
     page.get_by_role("button", name="Trakerr: 429 Too Many Requests, with Retry-After").click()
-    expect(page.locator("#faults-banner")).to_contain_text(re.compile(r"Trakerr: 429, Retry-After 5, (60|5\d) s left"))
+    expect(page.locator("#faults-banner")).to_contain_text(re.compile(r"Trakerr: 429, Retry-After 5, [56]\d\d s left"))
     shop.trakerr(1, "refused on purpose")
-    expect(page.locator("#faults-banner")).to_contain_text(re.compile(r"5\d s left"))
+    expect(page.locator("#faults-banner")).to_contain_text(re.compile(r"5\d\d s left"))
     page.locator("#banner-stop").click()
     expect(page.locator("#faults-banner")).to_be_hidden()
     shop.trakerr(1, "refused", "loud")
@@ -350,15 +350,15 @@ def test_the_page_has_no_barrier_that_axe_knows(
 ) -> None:
     found: list[str] = []
 
-    def look(where: str) -> None:
-        for scheme in ("light", "dark"):
+    def look(where: str, *schemes: Literal["light", "dark"]) -> None:
+        for scheme in schemes:
             page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             violations = Axe().run(page).response["violations"]
             nodes = [(each["id"], node["target"]) for each in violations for node in each["nodes"]]
             found.extend(f"{where} {scheme}: {name}: {target}" for name, target in nodes)
 
     show(page, receiver)
-    look("empty")
+    look("empty", "light")
     receiver.fail("jkool", status=503)
     shop.everywhere(1, "card refused")
     shop.jkool(*orders(100, 10))
@@ -366,15 +366,15 @@ def test_the_page_has_no_barrier_that_axe_knows(
     page.goto(f"{receiver.url}/?record={uuid(1)}")
     expect(page.locator("#detail .headline")).to_be_visible()
     page.locator("#show-faults").click()
-    look("record")
+    look("record", "light", "dark")
     page.locator("#show-requests").click()
     expect(page.locator("#requests-body tr").first).to_be_visible()
-    look("requests")
+    look("requests", "dark")
     page.locator("#help").click()
-    look("help")
+    look("help", "dark")
     page.goto(f"{receiver.url}/_page/api")
     expect(page.locator(".operation").first).to_be_visible()
-    look("api")
+    look("api", "light")
 
     assert found == [], "\n".join(found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -131,6 +132,33 @@ def test_a_port_that_is_taken_is_exit_code_2_and_names_the_port(run: Run) -> Non
 
     assert code == 2
     assert f"port={port}" in err
+
+
+def test_the_page_is_open_to_others_with_the_token_of_the_printed_link(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("a-token-of-our-own\n")
+    remote = ("--host", "0.0.0.0", "--allow-remote", "--token-file", str(tmp_path / "token"))
+    with running("receiver", "--port", "0", *remote) as process:
+        page = lines_of(process).readline().split()[-1]
+        process.send_signal(signal.SIGTERM)
+        said = lines_of(process).read()
+
+    assert re.fullmatch(r"http://localhost:\d+/\?token=a-token-of-our-own", page)
+    assert f"SHIPPER_JKOOL_URL={page.partition('/?')[0]}\n" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--max-size", "lots"), "max_size='lots'"),
+        (("--allow-remote", "--token-file", "/nowhere/token"), "token_file='/nowhere/token'"),
+        (("--allow-remote", "--token-file", "/dev/null"), "token='…'"),
+    ],
+)
+def test_a_wrong_option_of_the_receiver_is_exit_code_2(run: Run, options: tuple[str, ...], reason: str) -> None:
+    code, _, err = run("receiver", "--port", "0", *options)
+
+    assert code == 2
+    assert reason in err
 
 
 def test_a_host_that_others_can_reach_is_refused(run: Run) -> None:
