@@ -87,7 +87,7 @@ class Spool:
 
     @property
     def overflow_on_disk(self) -> str:
-        """The folder of overflows when there is no space in memory."""
+        """The folder of overflows when there is little space in memory."""
         return os.path.join(self.path, "overflow")
 
     @property

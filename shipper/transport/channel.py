@@ -37,7 +37,7 @@ def milliseconds(left: float | None) -> int:
 class Channel:
     """Made anew in a forked child: a new token, sequence numbers from 0, an empty overflow.
 
-    `folder` is for overflow and mirror, `second` for the overflow when `folder` has no space; `limit` is in bytes.
+    `folder` is for overflow and mirror, `second` for the overflow when `folder` has little space; `limit` is in bytes.
     """
 
     def __init__(self, pipe: Pipe, *, folder: str, second: str, limit: int) -> None:

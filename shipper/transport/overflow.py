@@ -4,7 +4,7 @@ Invariants
 * Frames leave in the order in which they came, and each is removed only after the pipe has it.
 * The file ends with a whole frame at every moment, or with one whose append was never acknowledged.
 * What the process dropped is counted in the file too, so that a killed process is accounted for.
-* An append is a copy in memory: the folder is on tmpfs, and only without space there in the spool.
+* An append is a copy in memory: the folder is on tmpfs, and only with little space there in the spool.
 
 Layout: see `shared_file.py`; the number in the head is the offset of the first frame that the pipe does not have; at 64
 the table of drops (see `drops.py`); from 4096 frames, back to back.
@@ -36,6 +36,7 @@ RESERVED_FROM = 30  # the last quarter is kept for WARNING and above
 
 _FIRST_HOLE = max(HEAD_BYTES, mmap.ALLOCATIONGRANULARITY)
 _PUNCH_BYTES = 1024 * 1024  # a hole is made after so many bytes were read
+_ROOM_BYTES = 8 * 1024 * 1024  # with less free in memory, and less than the limit, the file is in the second folder
 _ATTEMPTS = 100  # while other code closes all descriptors again and again; some milliseconds
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ class Overflow:
     """The overflow of one process. Its threads share it; no other process writes to it."""
 
     def __init__(self, folder: str, *, token: bytes, pid: int, limit: int, second: str = "", spool: str = "") -> None:
-        """`limit` is in bytes; `second` is the folder to use when `folder` has no space for a file.
+        """`limit` is in bytes; `second` is the folder to use when `folder` has little space.
 
         `spool` is the path of the spool.
         """
@@ -217,11 +218,29 @@ class Overflow:
         for folder in others:
             try:
                 self._create_in(folder)
-                return
             except OSError as error:
                 if error.errno == errno.EBADF:  # other code closes descriptors right now; the folder has space
                     raise
+                continue
+            if self._has_room(folder):
+                return
+            self._remove()
         self._create_in(last)
+
+    def _has_room(self, folder: str) -> bool:
+        """Whether what may wait has space there: a container's memory may be small, or full of other things."""
+        try:
+            found = os.statvfs(folder)
+        except OSError:
+            return True
+        return found.f_bavail * found.f_frsize >= min(self._limit, _ROOM_BYTES)
+
+    def _remove(self) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+            own.close()
 
     def _create_in(self, folder: str) -> None:
         # A name is used once: one file of this process may be with the shipper process already.

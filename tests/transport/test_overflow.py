@@ -324,6 +324,17 @@ def test_without_memory_for_a_file_it_is_in_the_second_folder(small_memory: Path
     overflow.close()
 
 
+def test_with_less_memory_than_may_wait_it_is_in_the_second_folder(small_memory: Path, folder: str) -> None:
+    overflow = Overflow(str(small_memory / "o"), token=TOKEN, pid=os.getpid(), limit=10**6, second=folder)
+
+    stored = [number for number in range(40) if overflow.append(frames(number, 3000), 40)]
+
+    assert len(stored) == 40
+    assert drained(overflow, Pipe()) == stored
+    assert os.listdir(small_memory / "o") == []
+    overflow.close()
+
+
 @pytest.mark.parametrize("mode", [0o755, 0o777])
 def test_a_folder_that_others_can_enter_is_refused(folder: str, mode: int) -> None:
     os.mkdir(folder)
