@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import calls, delivery, growth, machine, memory, otlp, plots, rows, startstop, wire
+from . import calls, delivery, growth, latency, machine, memory, otlp, plots, rows, startstop, wire
 from .rows import Plan, Row
 from .servers import Nginx, nginx
 
@@ -29,6 +29,7 @@ QUESTIONS: dict[str, Callable[[Plan, Nginx], Iterator[Row]]] = {
     "growth": growth.growth,
     "start": startstop.start_and_stop,
     "wire": wire.wire,
+    "latency": latency.latency,
 }
 
 
