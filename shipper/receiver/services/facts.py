@@ -12,6 +12,7 @@ from ...event.model import EventId
 MAX_WORDS = 16_384
 """Characters of an event that can be searched for."""
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _MAX_DEPTH = 6  # of nested values that have a dotted name each
 
 
@@ -61,10 +62,13 @@ def _walk(values: Mapping[str, Any], prefix: str, depth: int, found: dict[str, s
 
 def spelled(value: Any) -> str:
     """A JSON value as text: texts as they are."""
-    if isinstance(value, str):
-        return value
+    kind = type(value)
+    if kind is str:
+        return value  # type: ignore[no-any-return]
+    if kind is int or kind is float:
+        return str(value)
     try:
-        return json.dumps(value, ensure_ascii=False)
+        return _encode(value)
     except RecursionError:
         return "[too deep]"
 

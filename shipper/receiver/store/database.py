@@ -79,7 +79,7 @@ _COLUMNS_OF_EVENTS = "id, service, key, time, level, rank, logger, message, body
 _RECORDS_OF_EVENTS = """
 INSERT OR IGNORE INTO records
 SELECT id, ident(key), 0, COALESCE(time, received), level, rank, logger, message, '', '', '', '', 'log', '', NULL, '{}',
-    folded(message || ' ' || logger || ' ' || COALESCE(key, '')), LENGTH(body)
+    folded(message || ' ' || logger || ' ' || COALESCE(key, '')), LENGTH(message)
 FROM events ORDER BY id
 """
 _RECORD_OF_EVENT = """

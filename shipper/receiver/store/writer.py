@@ -33,6 +33,9 @@ UPDATE records SET weight = ?, at = ?, level = ?, rank = ?, logger = ?, kind = ?
     trace = COALESCE(NULLIF(?, ''), trace), parent = COALESCE(NULLIF(?, ''), parent)
 WHERE id = ?
 """
+_SIZES = f"""
+SELECT id, size + (SELECT COALESCE(SUM(LENGTH(body) + {_SIZE_OF_ROW}), 0) FROM events WHERE record = records.id) AS size
+FROM records"""
 _ADOPT = "UPDATE records SET parent = ? WHERE ident = ? AND parent = '' AND ident != ?"
 _FILL = """
 UPDATE records SET extras = ?, words = ?, size = size + ?, app = COALESCE(NULLIF(app, ''), ?),
@@ -48,7 +51,7 @@ class Writer:
     def __init__(self, db: sqlite3.Connection, max_bytes: int) -> None:
         self._db = db
         self._max_bytes = max_bytes
-        self._size: int = self._value("SELECT COALESCE(SUM(size), 0) FROM records")
+        self._size = self._value(f"SELECT COALESCE(SUM(size), 0) FROM ({_SIZES})")
         self._event = self._value("SELECT COALESCE(MAX(id), 0) FROM events")
         self._record = self._value("SELECT COALESCE(MAX(id), 0) FROM records")
         self._request = self._value("SELECT COALESCE(MAX(id), 0) FROM requests")
@@ -94,9 +97,7 @@ class Writer:
             self._db.execute(_AGAIN, (service, key))
             return False
         self._event += 1
-        size = len(arrival.body) + len(arrival.message) + _SIZE_OF_ROW
-        self._size += size
-        self._db.execute("UPDATE records SET size = size + ? WHERE id = ?", (size, record))
+        self._size += len(arrival.body) + _SIZE_OF_ROW
         return True
 
     def make_room(self) -> None:
@@ -104,7 +105,7 @@ class Writer:
         if self._size <= self._max_bytes:
             return
         size = self._size
-        oldest = self._db.execute("SELECT id, size FROM records WHERE id < ? ORDER BY id", [self._record])
+        oldest = self._db.execute(f"{_SIZES} WHERE id < ? ORDER BY id", [self._record])
         for count, (last, one) in enumerate(oldest, 1):
             size -= one
             if size <= self._max_bytes * _ROOM:
@@ -127,7 +128,7 @@ class Writer:
     def _new_record(self, ident: str | None, arrival: Arrival, now: float) -> int:
         self._record += 1
         facts = arrival.facts
-        words = " ".join(_pieces(ident, arrival))[:MAX_WORDS]
+        words = _folded(" ".join(_pieces(ident, arrival)))
         extras = json.dumps(facts.extras)
         size = len(words) + len(extras) + _SIZE_OF_ROW
         what = (arrival.level, arrival.rank, storable(facts.logger or arrival.logger), storable(arrival.message))
@@ -145,7 +146,7 @@ class Writer:
             at = now if arrival.time is None else arrival.time
             what = (arrival.level, arrival.rank, storable(facts.logger or arrival.logger), facts.kind)
             self._db.execute(_MERGE, (facts.weight, at, *what, *where, record))
-        fresh = " ".join(piece for piece in _pieces(None, arrival) if piece not in words)
+        fresh = " ".join(piece for piece in map(_folded, _pieces(None, arrival)) if piece not in words)
         size = _SIZE_OF_ATTEMPT
         if fresh and len(words) < MAX_WORDS:
             size += len(fresh)
@@ -170,10 +171,13 @@ def _richer(extras: str, facts: Facts, weight: int) -> str:
 
 
 def _pieces(ident: str | None, arrival: Arrival) -> Iterator[str]:
-    """What can be searched for, folded; a NUL would end the text for SQLite's functions."""
+    """What can be searched for."""
     facts = arrival.facts
     said = (arrival.message, arrival.logger, facts.logger, ident or "", facts.app, facts.host, facts.trace)
     extras = (f"{name}={value}" for name, value in facts.extras.items())
-    for text in (*said, *extras, facts.words):
-        if text:
-            yield storable(text[:MAX_WORDS]).replace("\0", "\\x00").casefold()
+    return (text for text in (*said, *extras, facts.words) if text)
+
+
+def _folded(text: str) -> str:
+    # A NUL would end the text for SQLite's functions.
+    return storable(text[:MAX_WORDS]).replace("\0", "\\x00").casefold()
