@@ -370,7 +370,7 @@ def settings_of_the_code() -> set[str]:
     door: Any = importlib.import_module("shipper")
     shown = [*vars(door).values(), *vars(importlib.import_module("shipper.config.settings")).values()]
     kinds = [kind for kind in shown if inspect.isclass(kind) and dataclasses.is_dataclass(kind)]
-    kinds += [getattr(door, name) for name in (*ADDRESSES, "Console")]
+    kinds += [getattr(door, name) for name in (*ADDRESSES, "Console", "JetStream")]
     names = set(inspect.signature(door.start).parameters)
     for kind in kinds:
         fields = {*inspect.signature(kind).parameters}

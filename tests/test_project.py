@@ -22,7 +22,7 @@ AGREED = {"LICENSE", "README.md", "setup.cfg", "setup.py", "shipper", "tests", "
 PRODUCTS = {"__pycache__", "build", "dist", "shipper_logs.egg-info", "venv"}
 """What building and running leave at the top level, and .gitignore knows."""
 
-STRANGERS = ("psutil", "requests", "rich", "starlette", "tenacity", "urllib3", "uvicorn")
+STRANGERS = ("nats", "psutil", "requests", "rich", "starlette", "tenacity", "urllib3", "uvicorn")
 SOMEBODYS_HOME = re.compile(r"/(?:home|Users)/(?!you\b)\w")
 
 

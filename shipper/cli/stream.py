@@ -63,13 +63,12 @@ def _said(line: str) -> bool:
 def _made(client: Client, settings: JetStream, names: list[str]) -> Iterator[str]:
     """Make what is missing, that of dead letters first; a line for each thing."""
     from ..stream import streams
-    from ..stream.api import call
 
     for wanted in (streams.dead_stream(settings), streams.events_stream(settings)):
         name = wanted["name"]
         found = streams.stream_info(client, name)
         if found is None:
-            call(client, f"STREAM.CREATE.{name}", wanted, timeout=streams.CREATE_SECONDS)
+            streams.create_stream(client, wanted)
             yield f"made stream {name}: {_summary(wanted)}"
         else:
             yield f"stream {name} exists: {_summary(found['config'])}"

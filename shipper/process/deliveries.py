@@ -134,7 +134,7 @@ class Deliveries:
         if self.load is not None:
             self.load.sample_if_due()  # the first sample covers the time of these imports
         requests = redirected(described(description), os.environ)
-        backend = _backend_of(requests)
+        backend = backend_of(requests)
         backend.open(self._context)
         notes = os.path.join(spool.cursors, f"{backend.name}.encoding")
         deliverer = Deliverer(
@@ -209,7 +209,7 @@ class Deliveries:
         self._threads.join(max(0.0, deadline - time.monotonic()))
 
 
-def _backend_of(requests: Any) -> Any:
+def backend_of(requests: Any) -> Any:
     """The backend, not opened yet, that a description stands for."""
     from ..backends.deprecated import is_http_backend
     from ..backends.http.sender import Sender

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import time
@@ -18,7 +17,7 @@ from ..config.settings import Settings
 from ..delivery.crash_guard import CrashGuard, Encoder
 from ..delivery.deliverer import Deliverer
 from ..errors import DeliveryError
-from ..process.deliveries import address_of
+from ..process.deliveries import address_of, backend_of
 from ..process.status.crashes import Crashes
 from ..process.threads import Threads
 from ..spool.layout import Spool
@@ -113,9 +112,9 @@ class Deliveries:
         return sum(each.deliverer.progress.settled for each in self)
 
     @property
-    def is_complete(self) -> bool:
-        """Whether all backends are open."""
-        return len(self._open) == len(self._settings.backends)
+    def missing(self) -> list[str]:
+        """The backends that are not open yet."""
+        return [each.name for each in self._settings.backends if each.name not in self._open]
 
     def open_missing(self) -> None:
         """Begin to deliver to the backends that are not open yet, as far as the servers let us."""
@@ -126,6 +125,8 @@ class Deliveries:
                     self._open[description.name] = self._begin(description, self._consumer(description.name))
                 except DeliveryError as error:
                     self._note(error.reason)
+                    if not self._client.is_up:
+                        return  # it would be the same for the others, after as long a wait
 
     def _note(self, trouble: str) -> None:
         self.trouble = trouble
@@ -148,7 +149,7 @@ class Deliveries:
 
     def _begin(self, description: Any, config: dict[str, Any]) -> Delivery:
         requests = described(description)
-        backend = ByOrigin(description) if is_http_backend(requests) else copy.deepcopy(requests)
+        backend = ByOrigin(description) if is_http_backend(requests) else backend_of(requests)
         backend.open(self._context)
         feed = Feed(self._client, self._stream.stream, config["durable_name"], ack_wait=config["ack_wait"] / 1e9)
         limit = max(MIN_HELD, config.get("max_ack_pending", 0) // SHARES)

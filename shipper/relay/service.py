@@ -107,7 +107,7 @@ class Relay:
 
     def _do_round(self) -> None:
         now = time.monotonic()
-        if not self._is_terminated and not self._deliveries.is_complete and now - self._opened_at >= RETRY_SECONDS:
+        if not self._is_terminated and self._deliveries.missing and now - self._opened_at >= RETRY_SECONDS:
             self._deliveries.open_missing()
             self._opened_at = time.monotonic()
         if self._is_terminated and not self._drain.is_draining:

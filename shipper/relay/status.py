@@ -52,29 +52,37 @@ class RelayStatus:
         """The status as JSON."""
         came_to = {each.name: each.deliverer.progress.settled + each.left for each in self._deliveries}
         came = max(came_to.values(), default=0)
-        trouble = self._deliveries.trouble
-        if not trouble and not self._client.is_up:
-            trouble = self._client.trouble.reason if self._client.trouble else "there is no connection to the servers"
         return {
             **self._about,
             "ledger": {"journaled": came},
             "dropped": {},
             "marks": [],
-            "journal": {"trouble": trouble, "full": False, "quota": 0},
+            "journal": {"trouble": "", "full": False, "quota": 0},
             "writers": True,
-            "backends": {each.name: _backend(each, came - came_to[each.name]) for each in self._deliveries},
+            "backends": {
+                **{name: {"state": "retrying", "last_error": self._trouble} for name in self._deliveries.missing},
+                **{each.name: self._backend(each, came - came_to[each.name]) for each in self._deliveries},
+            },
         }
 
+    @property
+    def _trouble(self) -> str:
+        """Why nothing comes from the stream, "" when that is not known."""
+        if self._client.is_up:
+            return self._deliveries.trouble
+        return self._client.trouble.reason if self._client.trouble else "there is no connection to the servers"
 
-def _backend(delivery: Delivery, base: int) -> dict[str, Any]:
-    said = progress_of(delivery.deliverer)
-    return {
-        **said,
-        "base": base,  # so that what is left is what waits in the stream for this backend
-        "url": delivery.url,
-        "level": delivery.backend.level,
-        "dropped_at": {},
-        "last_error": said["last_error"] or delivery.feed.trouble,
-        "held": delivery.cursor.left,
-        "pending_messages": delivery.feed.pending,
-    }
+    def _backend(self, delivery: Delivery, base: int) -> dict[str, Any]:
+        said = progress_of(delivery.deliverer)
+        trouble = delivery.feed.trouble if self._client.is_up else self._trouble
+        if trouble and said["state"] in ("idle", "delivering"):
+            said.update(state="retrying", last_error=trouble)
+        return {
+            **said,
+            "base": base,  # so that what is left is what waits in the stream for this backend
+            "url": delivery.url,
+            "level": delivery.backend.level,
+            "dropped_at": {},
+            "held": delivery.cursor.left,
+            "pending_messages": delivery.feed.pending,
+        }

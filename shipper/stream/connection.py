@@ -113,8 +113,9 @@ class Connection:
 
     def _silence_on(self, subject: str) -> DeliveryError:
         """Why there is no answer: the account may not publish there, or there is none in time."""
-        if isinstance(self.trouble, UnauthorisedError) and subject in self.trouble.reason:
-            return self.trouble
+        trouble = self.trouble
+        if isinstance(trouble, UnauthorisedError) and subject.lower() in trouble.reason.lower():
+            return trouble
         return RetryableError(f"{self.where} does not answer on {subject}", status=UNAVAILABLE)
 
     async def send(self, subject: str, data: bytes) -> None:
@@ -237,7 +238,7 @@ class Connection:
             self.trouble = UnauthorisedError(f"{self.where}: {text}")
         elif self.is_up or not isinstance(self.trouble, UnauthorisedError):
             self.trouble = RetryableError(f"{self.where}: {text}", status=UNAVAILABLE)
-        _log.warning("%s: %s: %s", self._name, self.where, text)
+        _log.info("%s: %s: %s", self._name, self.where, text)
 
 
 def _text(error: Exception) -> str:

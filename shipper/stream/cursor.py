@@ -92,11 +92,13 @@ class StreamCursor:
                 held.reply = message.reply  # the former one would not be understood any more
             elif is_new:
                 self._hold(message)
-            is_done = held is None and not is_new and not self._is_closed
+            is_done = message.number in self._done
         if is_done:
             self._consumer.acknowledge([message.reply])
         elif is_new:
             self.on_arrival()
+        elif held is None:  # closed
+            self._consumer.give_back([message.reply])
 
     def _hold(self, message: Delivery) -> None:
         held = _Held(message.reply, entries(message.content, message.headers, message.number))

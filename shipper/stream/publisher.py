@@ -68,8 +68,10 @@ class Publisher:
         for event in events:
             if event.route is not None:  # it was for this backend; what the relays deliver to is another matter
                 event.route = None
-        load = context.load(events[-1].time)
-        origin = Origin(context.app, context.host, context.address, context.cwd, load)
+        origin = events[0].origin  # a relay that publishes to another stream; its batches are of one origin
+        if origin is None:
+            load = context.load(events[-1].time)
+            origin = Origin(context.app, context.host, context.address, context.cwd, load)
         most = max(min(MAX_MESSAGE, client.max_payload - HEADROOM), 1)
         make = functools.partial(messages, prefix=self._settings.subject, origin=origin)
         made = list(make(events, max_bytes=most))
@@ -107,7 +109,8 @@ class Publisher:
         try:
             self._obstacle = self._look(self._client)
         except DeliveryError as error:
-            self._obstacle = error
+            # What was there a moment ago is taken to be there while nobody answers: publishing fails by itself.
+            self._obstacle = None if self._obstacle is None else error
         self._checked_at = self._clock()
         return self._obstacle
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..backends.jetstream import JetStream
+from ..errors import RetryableError, UnauthorisedError
 from .api import NO_CONSUMER, NO_STREAM, ApiError, call
 from .client import Client
+from .connection import UNAVAILABLE
 
 ACK_WAIT = 30.0  # seconds without a sign of life after which another relay gets a message
 MAX_ACK_PENDING = 64  # messages that all relays of a backend may have in hand together
 MAX_DEAD_BYTES = 1024**3
-CREATE_SECONDS = 10.0  # a cluster elects leaders first
+CREATE_SECONDS = 15.0  # for a cluster that elects its leaders to make a stream or a consumer
+PAUSE_SECONDS = 0.2  # between two attempts
+ATTEMPT_SECONDS = 3.0  # of these, for one answer
 _NANOSECONDS = 1_000_000_000
 
 Config = dict[str, Any]
@@ -70,9 +75,7 @@ def create_streams(client: Client, settings: JetStream) -> dict[str, Any]:
     """Make the streams that are missing, that of dead letters first; the state of the stream of events."""
     found: dict[str, Any] = {}
     for config in (dead_stream(settings), events_stream(settings)):
-        found = stream_info(client, config["name"]) or call(
-            client, f"STREAM.CREATE.{config['name']}", config, timeout=CREATE_SECONDS
-        )
+        found = stream_info(client, config["name"]) or create_stream(client, config)
     return found
 
 
@@ -99,7 +102,25 @@ def consumer_info(client: Client, stream: str, durable: str) -> dict[str, Any] |
 def create_consumer(client: Client, stream: str, config: Config) -> dict[str, Any]:
     """Make a consumer, or change the limits of the one that is there."""
     request = {"stream_name": stream, "config": config}
-    return call(client, f"CONSUMER.DURABLE.CREATE.{stream}.{config['durable_name']}", request, timeout=CREATE_SECONDS)
+    return _create(client, f"CONSUMER.DURABLE.CREATE.{stream}.{config['durable_name']}", request)
+
+
+def create_stream(client: Client, config: Config) -> dict[str, Any]:
+    """Make a stream."""
+    return _create(client, f"STREAM.CREATE.{config['name']}", config)
+
+
+def _create(client: Client, name: str, arguments: Config) -> dict[str, Any]:
+    """Ask again while there is no answer: a cluster elects leaders first, and making the same again changes nothing."""
+    deadline = time.monotonic() + CREATE_SECONDS
+    while True:
+        try:
+            return call(client, name, arguments, timeout=ATTEMPT_SECONDS)
+        except RetryableError as error:
+            is_refused = isinstance(error, ApiError) and error.api_status != UNAVAILABLE
+            if is_refused or isinstance(error, UnauthorisedError) or time.monotonic() > deadline:
+                raise
+            time.sleep(PAUSE_SECONDS)
 
 
 def consumers(client: Client, stream: str) -> list[dict[str, Any]]:

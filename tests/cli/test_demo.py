@@ -81,6 +81,19 @@ def test_the_demo_breaks_everything_and_loses_nothing_in_time() -> None:
     assert folders() == []
 
 
+@pytest.mark.long
+def test_the_demo_of_several_machines_kills_one_of_each_and_loses_nothing() -> None:
+    with demo("--cluster", *SHORT) as process:
+        said = lines_of(process).read()
+
+    assert process.returncode == 0, said
+    killed = ("the stream's leader,", "relay 1", "of host 1", "of host 2")
+    assert [each for each in killed if f"{each} got SIGKILL" not in said] == []
+    assert row(said, "delivered to Trakerr") == row(said, "delivered to jKool") == row(said, "emitted")
+    assert row(said, "dropped") == row(said, "lost") == 0
+    assert folders() == []
+
+
 def test_in_a_terminal_there_are_bars_and_keep_leaves_the_page_running() -> None:
     screen, terminal = pty.openpty()
     shown = bytearray()

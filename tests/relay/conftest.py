@@ -1,4 +1,4 @@
-"""Servers for the tests here: a cluster that all of them share, and a stream of its own for each test."""
+"""Servers for the tests here: a cluster that the tests of a module share, and a stream of its own for each test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..support.nats_servers import Cluster, running_cluster
 from ..support.streams import Stream, stream_on
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """Three servers. A test that stops one of them takes `running_cluster` itself."""
     with running_cluster(3) as found:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ..support.cable import cable_to
 from ..support.nats_servers import Cluster, running_cluster
-from ..support.streams import Sink, Stream, stream_on
+from ..support.servers import Request
+from ..support.streams import Sink, Stream, event, publish, stream_on
 from ..support.waiting import holds, pass_time, scaled, wait_until
 
 APPLICATION = """
@@ -115,6 +118,39 @@ def test_nothing_is_lost_while_servers_fail(
 ) -> None:
     with running_cluster(3) as cluster:
         weather(cluster, tmp_path, spool, fault)
+
+
+def test_a_relay_that_is_cut_off_is_taken_over_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    """What both have sent meanwhile has the same ids."""
+    held = threading.Event()
+
+    def slow(request: Request) -> None:
+        held.wait(scaled(20))
+
+    with running_cluster(1) as cluster, cable_to(cluster.nodes[0].port) as cable, stream_on(cluster) as stream:
+        stream.make("relay-http", ack_wait=1.0)
+        through = {"SHIPPER_JETSTREAM_SERVERS": f"nats://127.0.0.1:{cable.port}"}
+        with (
+            Sink(slow) as slow_sink,
+            Sink() as sink,
+            stream.publisher() as publisher,
+            stream.relay(slow_sink, **through) as cut_off,
+        ):
+            publish(publisher, [event(number) for number in range(30)])
+            wait_until(lambda: slow_sink.server.requests, 20, "the relay has events in hand")
+            cable.cut()
+            with stream.relay(sink):
+                sink.wait_for({f"event {number}" for number in range(30)})
+            held.set()
+            cable.mend()
+            publish(publisher, [event(number) for number in range(30, 60)])
+            slow_sink.wait_for({f"event {number}" for number in range(30, 60)}, 40)
+            code = cut_off.end()
+
+    assert code == 0
+    assert set(slow_sink.counts()) | set(sink.counts()) == {f"event {number}" for number in range(60)}
+    ids = {each["message"]: each["id"] for each in sink.events}
+    assert all(ids.get(each["message"], each["id"]) == each["id"] for each in slow_sink.events)
 
 
 @pytest.mark.long

@@ -127,7 +127,9 @@ def test_what_is_in_hand_at_the_end_is_given_back() -> None:
     cursor.close()
     cursor.close()
 
-    assert (consumer.acknowledged, consumer.given_back) == (["reply 1"], ["reply 2"])
+    cursor.offer(message(3, 30))
+
+    assert (consumer.acknowledged, consumer.given_back) == (["reply 1"], ["reply 2", "reply 3"])
     assert cursor.room == 0
 
 

@@ -20,7 +20,7 @@ from .http_backends import free_port
 from .needs import need
 from .waiting import wait_until
 
-STORE_BYTES = 256 * 1024 * 1024
+STORE_BYTES = 512 * 1024 * 1024
 
 
 def server_binary() -> str:
@@ -43,6 +43,7 @@ class Node:
     route: int
     routes: list[int]
     more: str = ""
+    sync: str = ""
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -51,14 +52,19 @@ class Node:
         cluster = (
             f"cluster {{ name: tests, listen: 127.0.0.1:{self.route}, routes: [{routes}] }}" if self.routes else ""
         )
+        sync = f", sync_interval: {self.sync}" if self.sync else ""
         config.write_text(
             f"server_name: {self.name}\nlisten: 127.0.0.1:{self.port}\nhttp: 127.0.0.1:{self.monitor}\n"
-            f"jetstream {{ store_dir: {self.folder / self.name}, max_file_store: {STORE_BYTES} }}\n"
+            f"jetstream {{ store_dir: {self.folder / self.name}, max_file_store: {STORE_BYTES}{sync} }}\n"
             f"{cluster}\n{self.more}\n"
         )
         log = str(self.folder / f"{self.name}.log")
         command = [server_binary(), "-c", str(config), "-l", log]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def _last_words(self) -> str:
+        log = self.folder / f"{self.name}.log"
+        return log.read_text()[-500:] if log.exists() else "its configuration is wrong"
 
     def kill(self) -> None:
         if self.process is not None:
@@ -85,6 +91,9 @@ class Node:
 
     @property
     def is_ready(self) -> bool:
+        assert self.process is None or self.process.poll() is None, f"{self.name} has ended: {self._last_words()}"
+        if self.routes and not self.ask("jsz").get("meta_cluster", {}).get("leader"):
+            return False
         healthy: bool = self.ask("healthz").get("status") == "ok"
         return healthy
 
@@ -134,14 +143,14 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running_cluster(size: int = 3, *, more: str = "", scheme: str = "nats") -> Iterator[Cluster]:
-    """A cluster of so many servers; with 1 a server of its own."""
+def running_cluster(size: int = 3, *, more: str = "", scheme: str = "nats", sync: str = "") -> Iterator[Cluster]:
+    """A cluster of so many servers; with 1 a server of its own. ``sync``: how often they sync to disk."""
     server_binary()
     folder = Path(tempfile.mkdtemp(prefix="nats-", dir=os.environ.get("NATS_TEST_FOLDER")))
     ports = [free_port() for _ in range(3 * size)]
     routes = ports[2 * size :] if size > 1 else []
     nodes = [
-        Node(f"n{number}", folder, ports[number], ports[size + number], ports[2 * size + number], routes, more)
+        Node(f"n{number}", folder, ports[number], ports[size + number], ports[2 * size + number], routes, more, sync)
         for number in range(size)
     ]
     cluster = Cluster(nodes, scheme)

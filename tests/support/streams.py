@@ -117,11 +117,11 @@ class Relay:
 
     @property
     def trouble(self) -> str:
-        text: str = self.status().get("journal", {}).get("trouble", "")
+        text: str = self.backend().get("last_error", "")
         return text
 
     def wait_until_open(self) -> None:
-        wait_until(lambda: self.backend(), 20, "the relay has opened its backend")
+        wait_until(lambda: "held" in self.backend(), 20, "the relay has opened its backend")
 
     def kill(self) -> None:
         self.process.kill()

