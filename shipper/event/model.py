@@ -131,6 +131,7 @@ def sanitized(event: Event) -> Event:
         sanitize_mapping(event.context) if event.context else {},
         sanitize_mapping(event.data) if event.data else {},
         event.id,
+        event.origin,
     )
 
 

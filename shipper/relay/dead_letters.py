@@ -13,13 +13,16 @@ from typing import Any
 from ..backends.jetstream import JetStream
 from ..delivery.dead.letters import as_json
 from ..delivery.dead.store import DeadLettersError, Letter, letter_of
-from ..errors import DeliveryError
+from ..errors import DeliveryError, RejectedError
 from ..event.model import Event, EventId, Origin
+from ..event.truncate import cut
 from ..spool.files import get_dict, get_str
 from ..stream.api import NO_MESSAGE, ApiError, call, outcome
 from ..stream.client import Client
-from ..stream.message import MAX_MESSAGE, messages, token_of
+from ..stream.message import HEADROOM, MAX_MESSAGE, messages, token_of
 from ..stream.streams import stream_info
+
+CUT_BYTES = 32 * 1024  # of an event whose letter does not fit into a message
 
 
 class StreamDeadLetters:
@@ -33,7 +36,7 @@ class StreamDeadLetters:
     def write(self, id: EventId, event: Event | bytes, error: DeliveryError) -> None:
         """Keep one dead letter. OSError when the stream does not take it now."""
         subject = f"{self._settings.dead_subject}.{token_of(self._backend)}.{id}"
-        content = as_json(self._backend, id, event, error)
+        content = self._content(id, event, error)
         headers = {"Nats-Msg-Id": f"{self._backend}:{id}"}
         try:
             failure = outcome(self._client.request(subject, content, headers), self._settings.dead_stream)
@@ -41,6 +44,15 @@ class StreamDeadLetters:
             failure = found
         if failure is not None:
             raise OSError(f"a dead letter can't be stored: {failure.reason}") from failure
+
+    def _content(self, id: EventId, event: Event | bytes, error: DeliveryError) -> bytes:
+        """The letter; as text an event may be several times as long, and a message has to hold it."""
+        content = as_json(self._backend, id, event, error)
+        if len(content) <= self._client.max_payload - HEADROOM:
+            return content
+        shorter = event[:CUT_BYTES] if isinstance(event, bytes) else cut(event, CUT_BYTES)
+        bare = type(error)(error.reason[:CUT_BYTES], status=error.status) if isinstance(error, RejectedError) else error
+        return as_json(self._backend, id, shorter, bare)
 
 
 class StreamDeadLetterStore:

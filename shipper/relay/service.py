@@ -84,6 +84,7 @@ class Relay:
         self._crashes.note_start()
         self._install_signal_handlers()
         self._client.keep_subscribed(self._relays_subject, self._status.answer)
+        self._status.write()
         _log.info("relay started, pid %d", os.getpid())
         while not self._is_over():
             self._do_round()

@@ -134,7 +134,7 @@ def test_a_relay_that_is_cut_off_is_taken_over_and_goes_on_when_it_is_back(tmp_p
             Sink(slow) as slow_sink,
             Sink() as sink,
             stream.publisher() as publisher,
-            stream.relay(slow_sink, **through) as cut_off,
+            stream.relay(slow_sink, variables=through) as cut_off,
         ):
             publish(publisher, [event(number) for number in range(30)])
             wait_until(lambda: slow_sink.server.requests, 20, "the relay has events in hand")

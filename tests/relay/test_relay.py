@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from shipper.errors import RejectedError
 from shipper.event.model import Origin
+from shipper.relay.dead_letters import StreamDeadLetters, StreamDeadLetterStore
 from shipper.stream.message import messages
 from shipper.stream.streams import consumer_info
 
@@ -192,6 +194,21 @@ def test_dead_letters_of_a_stream_are_deleted_by_purge(stream: Stream) -> None:
     assert "there is no dead letter" in stream.command("dead", "list", *servers).stderr
 
 
+def test_a_dead_letter_that_no_message_could_hold_is_cut(stream: Stream) -> None:
+    """Each of these characters takes six in the letter."""
+    stream.make()
+    large = event(1, "bad event" + "\x01" * 200_000)
+    assert large.id is not None
+
+    error = RejectedError("HTTP 400", status=400, body="\x01" * 60_000)
+    StreamDeadLetters(stream.client, stream.settings, "http").write(large.id, large, error)
+
+    (letter,) = StreamDeadLetterStore(stream.client, stream.settings).letters()
+    assert letter.is_event
+    assert letter.id == str(large.id)
+    assert letter.message.startswith("bad event")
+
+
 def test_the_relays_and_what_waits_are_in_the_status(stream: Stream) -> None:
     stream.make("relay-http")
     with Sink(lambda request: DOWN) as sink, stream.relay(sink) as one, stream.relay(sink) as two:
@@ -216,9 +233,7 @@ def test_the_relays_and_what_waits_are_in_the_status(stream: Stream) -> None:
 
 def test_a_relay_waits_for_the_streams_and_makes_its_consumer(stream: Stream) -> None:
     with Sink() as sink, stream.relay(sink, "--ack-wait", "7") as relay:
-        wait_until(
-            lambda: "shipper stream init" in relay.status().get("journal", {}).get("trouble", ""), 20, "it says so"
-        )
+        wait_until(lambda: "shipper stream init" in relay.trouble, 20, "it says what is missing")
         stream.make()
         relay.wait_until_open()
         with stream.publisher() as publisher:

@@ -63,7 +63,7 @@ def test_the_publishers_and_the_relays_rights_suffice(guarded: Cluster, operator
     more = {"SHIPPER_JETSTREAM_USER": "relay", "SHIPPER_JETSTREAM_PASSWORD": "the-relay"}
     publisher = Publisher(settings(guarded, "publisher"))
     publisher.open(CONTEXT)
-    with Sink(refuse) as sink, operator.relay(sink, **more):
+    with Sink(refuse) as sink, operator.relay(sink, variables=more):
         publish(publisher, [event(1), event(2, "bad event"), event(3)])
         sink.wait_for({"event 1", "event 3"})
         wait_until(lambda: bool(StreamDeadLetterStore(operator.client, operator.settings).letters()), 20, "the letter")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -227,3 +229,11 @@ def test_a_wrong_setting_is_refused_and_no_password_shown(setting: str, value: o
 
     assert setting in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_an_application_that_publishes_does_not_import_nats() -> None:
+    source = "import shipper, sys; shipper.JetStream('nats://host:4222'); print('nats' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "False\n"

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +82,14 @@ class Stream:
         )
 
     @contextlib.contextmanager
-    def relay(self, sink: Sink, *words: str, spool: Path | None = None, **more: str) -> Iterator[Relay]:
+    def relay(
+        self, sink: Sink, *words: str, spool: Path | None = None, variables: Mapping[str, str] | None = None
+    ) -> Iterator[Relay]:
         """A relay that delivers to a sink, killed at the end of the block."""
         folder = spool or Path(tempfile.mkdtemp(prefix="relay-", dir=Path(tempfile.gettempdir(), "spools")))
         named = {"SHIPPER_HTTP_URL": sink.url, "SHIPPER_HTTP_RECORD": RECORD, "SHIPPER_HTTP_COMPRESS": "no"}
         command = [sys.executable, "-m", "shipper.cli", "relay", "--spool", str(folder), *words]
-        environment = self.environment(**{**named, **more})
+        environment = self.environment(**{**named, **(variables or {})})
         relay = Relay(
             subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), folder
         )
