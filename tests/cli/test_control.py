@@ -17,6 +17,7 @@ from shipper.spool.layout import Spool
 
 from ..support.apps import App
 from ..support.servers import Reply, Request, Server
+from ..support.status_files import STATUS, make_spool
 from ..support.waiting import PATIENCE, holds, wait_until
 from .conftest import Run
 
@@ -245,3 +246,20 @@ def test_an_app_is_forgotten_only_when_nothing_of_it_runs_or_waits(app: App, ser
     assert shipper("forget", "--yes", "--discard")[0] == 0
     assert holds(lambda: not app.spool.exists() and not memory.exists())
     app.spool.mkdir(mode=0o700)
+
+
+def test_what_is_for_apps_with_a_journal_is_refused_for_a_relay(place: Path, run: Run) -> None:
+    make_spool(place / "relay", {**STATUS, "app": "relay", "relay": {"stream": "logs", "durable": "relay"}})
+
+    for command in (("pause", "trakerr"), ("drain",), ("level", "DEBUG")):
+        code, said, trouble = run(*command, "--app", "relay")
+        assert (code, said) == (1, "")
+        assert trouble.startswith(f"shipper: relay is a relay, and `shipper {command[0]}` is for apps with a journal")
+
+
+def test_a_drain_of_an_app_that_has_never_run_is_not_said_to_be_delivered(place: Path, run: Run) -> None:
+    make_spool(place / "checkout")
+
+    code, said, _ = run("drain", "--app", "checkout")
+
+    assert (code, "no shipper process runs" in said) == (1, True)

@@ -43,7 +43,7 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         "--timeout", type=seconds, default=USUAL_SECONDS, metavar="TIME", help="how long to wait (default: 60s)"
     )
     add_selection(parser)
-    parser.set_defaults(run=with_app(_drain))
+    parser.set_defaults(run=with_app(_drain, relays=False))
 
 
 def _drain(given: argparse.Namespace, app: Found) -> int:
@@ -85,7 +85,7 @@ class Goal:
         data = read_json(self._app.spool.status) or {}
         status = read_status(self._app.spool, self._app.app, data)
         ledger, backends = get_dict(data, "ledger"), get_dict(data, "backends")
-        if self._place is None and self._is_journaled(get_dict(ledger, "reached")):
+        if self._place is None and "position" in ledger and self._is_journaled(get_dict(ledger, "reached")):
             self._place = _place(ledger)
         self.left = [each for each in status.backends if not self._has_passed(each, get_dict(backends, each.name))]
         return status

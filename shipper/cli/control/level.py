@@ -52,7 +52,7 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--reset", action="store_true", help="end all levels that were set")
     add_selection(parser)
-    parser.set_defaults(run=with_app(_level))
+    parser.set_defaults(run=with_app(_level, relays=False))
 
 
 def _duration(text: str) -> float:

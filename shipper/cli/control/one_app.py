@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 Action = Callable[[argparse.Namespace, "Found"], int]
 
 
-def with_app(action: Action) -> Callable[[argparse.Namespace], int]:
-    """A command's `run`: calls the action with the app that ``--app`` and ``--spool`` name, or the only one."""
+def with_app(action: Action, *, relays: bool = True) -> Callable[[argparse.Namespace], int]:
+    """A command's `run`: calls the action with the app that ``--app`` and ``--spool`` name, or the only one.
+
+    Without ``relays`` an app that is a relay of a stream is refused.
+    """
 
     def run(given: argparse.Namespace) -> int:
         from ...errors import ShipperError
@@ -28,13 +31,24 @@ def with_app(action: Action) -> Callable[[argparse.Namespace], int]:
                 names = ", ".join(dict.fromkeys(each.app for each in found))
                 return complain(f"there are several apps, choose one with --app: {names}", code=NOT_TRIED)
             (app,) = found
-            return as_user(app.uid, lambda: action(given, app))
+            return as_user(app.uid, lambda: (action if relays or not _is_relay(app) else _refuse_relay)(given, app))
         except ShipperError as error:
             return complain(str(error), code=BAD_NEWS)
         except OSError as error:  # of the spool: it is full, or was removed
             return complain(f"{error.filename or app.spool.path}: {error.strerror or error}", code=BAD_NEWS)
 
     return run
+
+
+def _is_relay(app: Found) -> bool:
+    from ...spool.files import read_json
+
+    return "relay" in (read_json(app.spool.status) or {})
+
+
+def _refuse_relay(given: argparse.Namespace, app: Found) -> int:
+    what = f"{app.app} is a relay, and `shipper {given.command}` is for apps with a journal of their own"
+    return complain(f"{what}: end the relay instead, its stream keeps what is not delivered", code=BAD_NEWS)
 
 
 def chosen(names: Sequence[str], known: Sequence[str], *, all_of_them: bool) -> list[str] | str:

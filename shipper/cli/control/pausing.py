@@ -81,7 +81,7 @@ def _add(
     )
     parser.add_argument("backend", nargs="*", metavar="BACKEND", help="its name, as in `shipper status`")
     add_selection(parser)
-    parser.set_defaults(run=with_app(action), all=False)
+    parser.set_defaults(run=with_app(action, relays=False), all=False)
     return parser
 
 
