@@ -220,7 +220,10 @@ def stop(timeout: float = 5.0) -> Report | None:
 
 
 def flush(timeout: float = 5.0) -> bool:
-    """Wait until every backend has settled what this process logged so far; False after ``timeout`` seconds (5)."""
+    """Wait until every backend has settled what this process logged so far; False after ``timeout`` seconds (5).
+
+    A backend that is paused (`shipper pause`) is not waited for: then it is False as soon as the others are done.
+    """
     _check_timeout(timeout)
     app = current()
     if app is None:
