@@ -172,7 +172,7 @@ class Service:
             return True
         if not self._drain.is_draining or not self._parts.intake.eof.is_set() or not self._is_drained():
             return False
-        return not self._parts.upkeep.has_other_queue()
+        return not self._parts.upkeep.has_other_queue() and not self._parts.recovery.finds_more()
 
     def _is_drained(self) -> bool:
         intake = self._parts.intake

@@ -106,6 +106,7 @@ class Channel:
         except (OSError, ValueError) as error:
             # Other code closes descriptors right now: the next frame begins it.
             return self._begin_mirror if isinstance(error, OSError) and error.errno == errno.EBADF else _ignore
+        self._pipe.on_closed = self._mirror.keep_all
         return self._mirror.note
 
     # -- the overflow ------------------------------------------------------------------------------------------------
@@ -185,7 +186,7 @@ class Channel:
         """Close overflow and mirror. The pipe is still open: the mirror asks what is in it."""
         self.overflow.close()
         if self._mirror is not None:
-            self._mirror.close()
+            self._mirror.close(is_needed=self._pipe.was_closed)
 
 
 def _ignore(piece: bytes) -> None:

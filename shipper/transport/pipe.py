@@ -12,6 +12,7 @@ import struct
 import termios
 import time
 import weakref
+from collections.abc import Callable
 
 from .._support import unpatched
 from ..spool.numbers import close_high, open_high
@@ -42,6 +43,10 @@ class Pipe:
     def __init__(self, path: str) -> None:
         self.path = path
         self.closed = False
+        self.was_closed = False
+        """Whether other code has closed the descriptor: what was in the pipe may be lost, if it was open nowhere."""
+        self.on_closed: Callable[[], None] = _nothing
+        """Called when that is noticed, by any thread; it must not wait."""
         self._own: OwnDescriptor | None = None
         self._earlier: list[tuple[OwnDescriptor, float]] = []  # of FIFOs that were removed, and since when
 
@@ -76,6 +81,9 @@ class Pipe:
             own.close()
             return self._own or self._reopen()
         self._own = own
+        if before is not None:
+            self.was_closed = True
+            self.on_closed()
         weakref.finalize(self, own.close).atexit = False
         return own
 
@@ -142,6 +150,10 @@ class Pipe:
             self._own.disable()
         for own, _ in self._earlier:
             own.close()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _open_fifo(path: str) -> int:

@@ -12,6 +12,7 @@ here) and the account (which knows what is in the journal already).
 Invariants
 * Whatever this process wrote and the pipe still holds is here, unless memory is short.
 * It is never waited for and never grows the memory of the process.
+* What may have been in a pipe that was open nowhere is kept until the process ends.
 * Memory that overflows may need is left to them: an event there is nowhere else.
 
 Layout: see `shared_file.py`; from 4096 blocks of 32 KiB: whole frames, and behind them remains of older ones. A block
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import mmap
 import os
 import sys
@@ -44,6 +46,8 @@ MAX_BYTES = 64 * BLOCK_BYTES  # a pipe's 1 MiB, and more than what is unused at 
 SPARED_BYTES = 64 * 1024 * 1024  # of the memory, or half of it, that is left to overflows
 _FULL_BLOCK_BYTES = BLOCK_BYTES - frame.MAX_FRAME  # of frames, at least
 
+_MADV_POPULATE_WRITE = 23  # Linux 5.14; OSError where touching the memory would kill the process
+
 _has_gil = getattr(sys, "_is_gil_enabled", lambda: True)
 
 
@@ -56,7 +60,8 @@ class PipeMirror:
         """`waiting` tells how many bytes are in the pipe. OSError when memory has no space."""
         self._waiting = waiting
         self._lock = new_rlock()
-        self._filled: list[int] = []  # for each block that has memory: how many had been begun when it was full
+        self._filled: list[float] = []  # for each block that has memory: how many had been begun when it was full
+        self._keeps_all = False
         self._begun = 0
         self._current = self._at = self._end = 0
         self._turning = False
@@ -133,6 +138,8 @@ class PipeMirror:
         """A block that may be overwritten, else a new one, else the one that has been full for longest."""
         self._filled[self._current] = self._begun
         waiting = self._waiting()
+        if self._keeps_all:
+            self._filled, self._keeps_all = [math.inf] * len(self._filled), False
         free = [n for n, filled in enumerate(self._filled) if (self._begun - filled) * _FULL_BLOCK_BYTES >= waiting]
         if len(free) > KEPT_BLOCKS and len(free) >= len(self._filled) - 1 and self._current < KEPT_BLOCKS:
             self._shrink()
@@ -146,7 +153,12 @@ class PipeMirror:
     def _allocate(self) -> int:
         """One more block, with its memory: without it, touching the block would kill the process."""
         block = len(self._filled)
-        fd = open_high(self._path, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            fd = open_high(self._path, os.O_RDWR | os.O_NOFOLLOW)
+        except (FileNotFoundError, PermissionError):  # the process has changed its root or its user
+            self._memory.madvise(_MADV_POPULATE_WRITE, HEAD_BYTES + block * BLOCK_BYTES, BLOCK_BYTES)
+            self._filled.append(0)
+            return block
         try:
             if block >= KEPT_BLOCKS and _is_scarce(fd):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
@@ -155,6 +167,10 @@ class PipeMirror:
             close_high(fd)
         self._filled.append(0)
         return block
+
+    def keep_all(self) -> None:
+        """Overwrite nothing that is here now, unless there is no other space: the pipe may have lost it."""
+        self._keeps_all = True
 
     def _shrink(self) -> None:
         """Free the memory of all blocks but the first."""
@@ -169,22 +185,22 @@ class PipeMirror:
     def touch(self) -> bool:
         """Keep the file from cleaners; False when it was removed."""
         try:
-            if not os.stat(self._path, follow_symlinks=False).st_nlink:
-                return False
-            os.utime(self._path)
-        except OSError:
+            os.utime(self._path, follow_symlinks=False)
+        except FileNotFoundError:
             return False
+        except OSError:  # the process has changed its user or its root: the mapping is still the file
+            pass
         return True
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's file, which stays the parent's."""
         self._close_memory()
 
-    def close(self) -> None:
-        """Remove the file when nothing is in the pipe, else leave it to the shipper process."""
+    def close(self, *, is_needed: bool = False) -> None:
+        """Remove the file when nothing is in the pipe, else, or if it `is_needed`, leave it to the shipper process."""
         with self._lock, contextlib.suppress(OSError):
             self._close_memory()
-            if not self._waiting():
+            if not is_needed and not self._waiting():
                 self._remove()
 
     def _close_memory(self) -> None:

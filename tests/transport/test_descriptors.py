@@ -412,6 +412,51 @@ def test_unmapping_a_mirror_closes_no_file_of_the_application(
     assert in_a_child(work) == 0
 
 
+def test_a_mirror_keeps_what_was_in_a_pipe_that_was_open_nowhere(spool: Path) -> None:
+    """The pipe that is opened again is empty, though nobody has read the other one."""
+    os.mkfifo(spool / "queue", 0o600)
+
+    def work() -> None:
+        own = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"))
+        for count in range(50):
+            own.put_nowait(b"%d" % count + b"." * 1000)
+        close_all()
+        for count in range(50):
+            own.put_nowait(b"%d" % count + b"." * 1000)
+            os.read(own._pipe.open(), 4096)
+        own.close()
+
+    assert in_a_child(work) == 0
+    (path,) = (spool / "memory").iterdir()
+    found = {view.seq for view in frame.scan(path.read_bytes()[4096:], complete=True).frames}
+    assert found >= set(range(50))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to change the root")
+@pytest.mark.parametrize("change", ["root", "user"])
+def test_a_mirror_grows_in_a_process_that_can_not_see_its_path_any_more(
+    pipe: RecordQueue, spool: Path, change: str
+) -> None:
+    """All that nobody has read yet is in the mirror when the process is killed."""
+
+    def work() -> None:
+        pipe.put_nowait(b"before")
+        if change == "root":
+            os.chroot(spool / "files")
+        else:
+            os.setuid(65534)
+        pipe.maintain()
+        for _ in range(100):
+            pipe.put_nowait(b"." * 1000)
+        os._exit(0)
+
+    (spool / "files").mkdir()
+    assert in_a_child(work) == 0
+    (path,) = (path for path in (spool / "memory").iterdir() if path.name != f"{pipe.token.hex()}.trail")
+    found = {view.seq for view in frame.scan(path.read_bytes()[4096:], complete=True).frames}
+    assert found == set(range(101))
+
+
 def test_a_mirror_goes_on_after_all_descriptors_were_closed(pipe: RecordQueue, spool: Path, files: Path) -> None:
     def work() -> None:
         pipe.put_nowait(b"before")

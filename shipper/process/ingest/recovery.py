@@ -36,6 +36,7 @@ class Recovery:
         self._kept: set[str] = set()  # paths of these: each goes once what it lost is in the journal
         self._ended: list[OrphanedMirror] = []  # of processes that ended later; looked at behind their last frame
         self._ended_end = 0
+        self._found_more = False
         self._is_comparable = False  # whether everything that they wrote is in the pipe, in the journal, or lost
 
     @property
@@ -85,6 +86,14 @@ class Recovery:
         self._ended = self._find_ended()
         self._ended_end = self._end_of_pipe()
         self._is_comparable = self._is_only_pipe()
+
+    def finds_more(self) -> bool:
+        """Whether mirrors of processes that have ended are still to be compared, or something of them was put back."""
+        with contextlib.suppress(OSError):
+            self.look()
+        # In the round after it was put back, the deliverers may not know of it yet.
+        before, self._found_more = self._found_more, bool(self._ended or self._adoption.late)
+        return before or self._found_more
 
     def _find_ended(self) -> list[OrphanedMirror]:
         return [mirror for mirror in orphaned_mirrors(self._folder) if mirror.path not in self._kept]

@@ -1,0 +1,248 @@
+"""A random life of a process: `python lives.py SEED STEPS FOLDER URL`.
+
+Each step is one of those that processes go through: log, fork, exec, daemonise, close descriptors, drop privileges,
+configure logging again, change folder or root, lose a part of the spool, lose the shipper process. Then it ends, in one
+of the ways in which processes end.
+
+In FOLDER each process writes `ledger/<pid>`: what it is about to log, that the call has returned, and how many events
+it has dropped by then. The files that the application opens are in `files`; only lines "mine" are written there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import logging.config
+import os
+import random
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import shipper
+from shipper.application.lifecycle import current
+from shipper.spool.layout import Spool
+from shipper.spool.lock import running
+
+NOBODY = 65534
+LOG = logging.getLogger("life")
+
+
+class Life:
+    """What one process does next. A forked child goes on with a copy."""
+
+    def __init__(self, seed: str, steps: int, folder: str, url: str) -> None:
+        self.seed = seed
+        self.steps = steps
+        self.folder = folder
+        self.url = url
+        self.random = random.Random(seed)
+        self.lock = threading.Lock()  # of the descriptors that the application itself uses
+        self.count = 0
+        self.generation = 0
+        self.may_exec = True  # and start, and see the spool
+        self.is_root = os.geteuid() == 0
+
+    @property
+    def spool(self) -> str:
+        return f"{self.folder}/spool"
+
+    # -- the ledger --------------------------------------------------------------------------------------------------
+
+    def note(self, line: str) -> None:
+        """Opened for each line: descriptors come and go."""
+        with self.lock:
+            fd = os.open(f"{self.folder}/ledger/{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            os.write(fd, f"{line}\n".encode())
+            os.close(fd)
+
+    def log(self) -> None:
+        self.count += 1
+        name = f"{self.seed}/{self.generation}/{os.getpid()}/{threading.get_native_id()}/{self.count}"
+        self.note(f"+ {name}")
+        size = self.random.choice([0, 0, 0, 100, 3000, 9000])
+        LOG.log(self.random.choice([10, 20, 20, 30, 40]), "%s %s", name, "." * size)
+        self.note(f"= {name} {self.dropped()}")
+
+    def dropped(self) -> int:
+        app = current()
+        drops = {} if app is None else app.queue.drops
+        return sum(sum(levels.values()) for levels in drops.values())
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        shipper.start(shipper.Trakerr("key", url=self.url, level=0), app="lives", spool=self.spool)
+
+    def log_some(self) -> None:
+        for _ in range(self.random.randrange(1, 20)):
+            self.log()
+
+    def log_in_threads(self) -> None:
+        threads = [threading.Thread(target=self.log_some) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        if self.random.random() < 0.3:
+            self.note("# close_descriptors")
+            self.close_descriptors()
+        for thread in threads:
+            thread.join()
+
+    def fork(self) -> None:
+        self._fork(os.fork)
+
+    def fork_without_hooks(self) -> None:
+        self._fork(lambda: int(ctypes.PyDLL(None).fork()))
+
+    def _fork(self, fork: Callable[[], int]) -> None:
+        pid = fork()
+        if pid == 0:
+            self.generation += 1
+            self.log_some()
+            if self.random.random() < 0.3:
+                self.note("# close_descriptors")
+                self.close_descriptors()
+                self.log_some()
+            self._end_hard()
+        if self.random.random() < 0.5:
+            self.log_some()
+        self._wait_for(pid)
+
+    def _wait_for(self, pid: int) -> None:
+        """Or kill it: in a child that was forked without hooks nobody may have the interpreter's own lock."""
+        deadline = time.monotonic() + 10
+        while os.waitpid(pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:
+                self.note("# kill a child that hangs")
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+
+    def exec(self) -> None:
+        if self.may_exec:
+            seed = f"{self.seed}e{self.steps}"
+            os.execv(sys.executable, [sys.executable, __file__, seed, str(self.steps), self.folder, self.url])
+
+    def daemonise(self) -> None:
+        """As the textbook has it; the first two processes end without any hook."""
+        for _ in range(2):
+            if os.fork():
+                os._exit(0)
+            self.generation += 1
+            with contextlib.suppress(PermissionError):
+                os.setsid()
+        os.chdir("/")
+        self.close_descriptors()
+
+    def close_descriptors(self) -> None:
+        with self.lock:
+            os.closerange(3, 4096)
+            for number in range(self.random.randrange(8)):
+                fd = os.open(f"{self.folder}/files/{number}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+                os.write(fd, b"mine\n")
+
+    def drop_privileges(self) -> None:
+        if self.is_root:
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            self.may_exec = self.is_root = False
+
+    def configure_logging(self) -> None:
+        if not self.may_exec:
+            return
+        if self.random.random() < 0.5:
+            logging.basicConfig(force=True, level=0, handlers=[logging.NullHandler()])
+        else:
+            logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, "root": {"level": "DEBUG"}})
+        self.start()
+
+    def restart(self) -> None:
+        if self.may_exec:
+            shipper.stop(20)
+            self.start()
+
+    def change_folder(self) -> None:
+        os.chdir(self.random.choice(["/", self.folder]))
+
+    def change_root(self) -> None:
+        if self.is_root:
+            os.chroot(self.folder)
+            os.chdir("/")
+            self.folder = ""
+            self.may_exec = self.is_root = False
+
+    def delete_part(self) -> None:
+        """What a cleaner removes that is not the journal."""
+        if self.may_exec:
+            parts = [
+                "queue",
+                "queue",
+                "joins",
+                "lock",
+                "app",
+                "dead",
+                "damaged",
+                "progress",
+                "status.json",
+                "host",
+                "id",
+            ]
+            path = f"{self.spool}/{self.random.choice(parts)}"
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+
+    def kill_shipper(self) -> None:
+        found = running(Spool(self.spool)) if self.may_exec else None
+        if found is not None and found.pid > 1:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(found.pid, signal.SIGKILL)
+
+    def pause(self) -> None:
+        time.sleep(self.random.random() * 0.3)
+
+    # -- its end -----------------------------------------------------------------------------------------------------
+
+    def _end_hard(self) -> None:
+        if self.random.random() < 0.5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        os._exit(0)
+
+    def run(self) -> None:
+        common = [self.log_some, self.log_some, self.log_in_threads, self.pause]
+        rare = [
+            self.fork,
+            self.fork_without_hooks,
+            self.exec,
+            self.daemonise,
+            self.close_descriptors,
+            self.drop_privileges,
+            self.configure_logging,
+            self.restart,
+            self.change_folder,
+            self.change_root,
+            self.delete_part,
+            self.kill_shipper,
+        ]
+        self.start()
+        while self.steps > 0:
+            self.steps -= 1
+            step = self.random.choice(common if self.random.random() < 0.5 else rare)
+            self.note(f"# {step.__name__}")
+            step()
+        end = self.random.choice(["return", "exit", "kill", "kill both"])
+        self.note(f"# {end}")
+        if end == "kill both":
+            self.kill_shipper()
+        if end.startswith("kill"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if end == "exit":
+            os._exit(0)
+
+
+if __name__ == "__main__":
+    os.umask(0)
+    logging.getLogger().setLevel(logging.DEBUG)
+    Life(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]).run()
