@@ -225,7 +225,12 @@ class Overflow:
             if self._has_room(folder):
                 return
             self._remove()
-        self._create_in(last)
+        try:
+            self._create_in(last)
+        except OSError as error:
+            if not others or error.errno == errno.EBADF:
+                raise
+            self._create_in(others[0])  # the disk is full: little memory is more than none
 
     def _has_room(self, folder: str) -> bool:
         """Whether what may wait has space there: a container's memory may be small, or full of other things."""

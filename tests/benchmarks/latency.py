@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from .children import end_shipper, folder, percentile, shipper_pid
+from .children import end_shipper, folder, median, percentile, shipper_pid
 from .rows import Plan, Row
 from .servers import Nginx, free_port
 
@@ -66,16 +66,16 @@ SERVERS = {
 
 
 def latency(plan: Plan, nginx: Nginx) -> Iterator[Row]:
-    """Both servers run at the same time and get the load in turn, for some seconds each."""
+    """Both servers run at the same time and get the load in turn, for some seconds each; medians of these slices."""
     question = f"Response time at {RATE:g} requests/s with {RECORDS} records each"
     for name, (source, command) in SERVERS.items():
-        times: dict[str, list[float]] = {"file": [], "shipper": []}
+        slices: dict[str, list[list[float]]] = {"file": [], "shipper": []}
         with _serving("file", source, command, nginx) as file, _serving("shipper", source, command, nginx) as ours:
             for _ in range(max(2, round(plan.seconds(4.0) * plan.rounds))):
                 for way, port in (("file", file), ("shipper", ours)):
-                    times[way] += _loaded(port, min(SLICE, plan.seconds(SLICE)))
+                    slices[way].append(sorted(_loaded(port, min(SLICE, plan.seconds(SLICE)))))
         for share, at in (("p50", 0.5), ("p99", 0.99)):
-            floor, value = (percentile(sorted(times[way]), at) * 1e3 for way in ("file", "shipper"))
+            floor, value = (median([percentile(each, at) for each in slices[way]]) * 1e3 for way in ("file", "shipper"))
             ratio = value / floor if floor else None
             target = f"≤ {MOST[share]:g} × a file handler"
             met = None if ratio is None else ratio <= MOST[share]

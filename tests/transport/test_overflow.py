@@ -335,6 +335,16 @@ def test_with_less_memory_than_may_wait_it_is_in_the_second_folder(small_memory:
     overflow.close()
 
 
+def test_with_little_memory_and_no_second_folder_the_memory_is_used(small_memory: Path) -> None:
+    folder = str(small_memory / "o")
+    overflow = Overflow(folder, token=TOKEN, pid=os.getpid(), limit=10**6, second="/proc/no/folder")
+
+    assert overflow.append(frames(0), 20)
+
+    assert drained(overflow, Pipe()) == [0]
+    overflow.close()
+
+
 @pytest.mark.parametrize("mode", [0o755, 0o777])
 def test_a_folder_that_others_can_enter_is_refused(folder: str, mode: int) -> None:
     os.mkdir(folder)
