@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from . import NOT_TRIED, OK, complain
@@ -33,7 +34,11 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     )
     add_servers(parser)
     parser.add_argument(
-        "--durable", default="relay", metavar="NAME", help="each backend's consumer is NAME-<backend> (%(default)s)"
+        "--durable",
+        type=_name,
+        default="relay",
+        metavar="NAME",
+        help="each backend's consumer is NAME-<backend> (%(default)s)",
     )
     parser.add_argument(
         "--ack-wait",
@@ -47,6 +52,12 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--app", metavar="NAME", help="the relay's name for `shipper status` (relay, relay-2, ...)")
     parser.add_argument("--spool", metavar="PATH", help="the relay's folder, when that is not in the default place")
     parser.set_defaults(run=run)
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not 1 to 64 letters, digits, dashes or underscores")
+    return text
 
 
 def _seconds(text: str) -> float:

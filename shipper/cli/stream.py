@@ -34,6 +34,10 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     init.add_argument("--window", metavar="S", help="seconds in which a message that comes again is recognised (120)")
     init.add_argument("--consumers", metavar="NAMES", default="", help="durable consumers, separated by commas")
     init.set_defaults(run=_init)
+    forget = actions.add_parser("forget", help="delete a consumer, of a backend that no relay has any more")
+    add_servers(forget)
+    forget.add_argument("consumer", metavar="CONSUMER", help="its name, as `shipper stream info` shows it")
+    forget.set_defaults(run=_forget)
     info = actions.add_parser("info", help="show the streams, and how far each consumer is")
     add_servers(info)
     info.add_argument("--json", action="store_true", help="print JSON")
@@ -93,6 +97,24 @@ def _summary(config: dict[str, Any]) -> str:
     if config.get("duplicate_window"):
         parts.append(f"window {config['duplicate_window'] / 1e9:g} s")
     return ", ".join(parts)
+
+
+def _forget(given: argparse.Namespace) -> int:
+    from ..errors import DeliveryError
+    from ..stream.streams import consumer_info, delete_consumer
+
+    settings = stream_settings(given)
+    try:
+        with connected(settings, "stream forget") as client:
+            found = consumer_info(client, settings.stream, given.consumer)
+            if found is None:
+                return complain(f"there is no consumer {given.consumer}", code=BAD_NEWS)
+            delete_consumer(client, settings.stream, given.consumer)
+    except DeliveryError as error:
+        return complain(error.reason, code=BAD_NEWS)
+    waited = terminal.plural(found["num_pending"] + found["num_ack_pending"], "message")
+    print(f"consumer {given.consumer} is deleted; {waited} had not been delivered for it")
+    return OK
 
 
 def _info(given: argparse.Namespace) -> int:

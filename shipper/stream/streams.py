@@ -68,7 +68,12 @@ def consumer(durable: str, *, ack_wait: float = ACK_WAIT, max_ack_pending: int =
 
 def durable_name(durable: str, backend: str) -> str:
     """The name of the consumer of one backend."""
-    return f"{durable}-{backend}"
+    return f"{durable}-{backend.replace('.', '_')}"  # a consumer's name has no dots
+
+
+def delete_consumer(client: Client, stream: str, durable: str) -> None:
+    """Delete a consumer: the stream keeps nothing for it any more. ApiError when there is none."""
+    call(client, f"CONSUMER.DELETE.{stream}.{durable}")
 
 
 def create_streams(client: Client, settings: JetStream) -> dict[str, Any]:

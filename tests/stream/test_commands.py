@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from shipper.stream.api import call
-from shipper.stream.streams import dead_stream, events_stream
+from shipper.stream.streams import consumers, dead_stream, events_stream
 
-from ..support.streams import STREAM_BYTES, Stream
+from ..support.streams import STREAM_BYTES, Stream, event, publish
 
 
 def test_init_makes_what_is_missing_and_says_so(stream: Stream) -> None:
@@ -64,3 +64,15 @@ def test_a_command_without_servers_says_which_variable_names_them(stream: Stream
 
     assert done.returncode == 2
     assert "SHIPPER_JETSTREAM_SERVERS" in done.stderr
+
+
+def test_forget_deletes_a_consumer_and_says_what_waited_for_it(stream: Stream) -> None:
+    stream.make("relay-http", "relay-otlp")
+    with stream.publisher() as publisher:
+        publish(publisher, [event(1)])
+
+    done, again = stream.command("stream", "forget", "relay-otlp"), stream.command("stream", "forget", "relay-otlp")
+
+    assert done.stdout == "consumer relay-otlp is deleted; 1 message had not been delivered for it\n"
+    assert again.returncode == 1
+    assert [each["name"] for each in consumers(stream.client, stream.settings.stream)] == ["relay-http"]
