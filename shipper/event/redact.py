@@ -11,7 +11,8 @@ from .codec import sanitize_event
 from .model import Event
 from .secrets.keys import OPEN, KeyRules, is_secret, normalized
 from .secrets.own_patterns import OwnPatterns, compiled
-from .secrets.texts import TextMasker, is_plain_word
+from .secrets.texts import TextMasker
+from .secrets.values import is_plain_word
 
 _WIRE = ("trakerr", "jkool")  # extras whose items are fields of a service's events
 _SERVICE_FIELDS = ("apiKey", "eventSession")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from typing import Any
 
 import pytest
@@ -260,47 +259,6 @@ def test_an_innocent_text_stays(text: str) -> None:
 def test_bytes_are_masked_like_text() -> None:
     assert masked(b"\xff password=hunter2") == b"\xff password=[redacted]"
     assert masked(b"\xff\x00") == b"\xff\x00"
-
-
-SIZE = 200_000
-PIECES = [
-    "password=", "eyJ", "eyJaaaa.", "_eyJ", "-eyJaaaa.b", "eyJaaaa.b.c ", "a=", "ab: ", "://a:", "://a:b@", "://a@",
-    "://a:b/c", "bearer ", "bearer Ab1234 ", "basic ", "basic YTpi ", "password='", 'password=\\"', "password=,a",
-    "token={", "token=[](", "\\", '\\"', "a", "a-", "a.", "--", "--a ", "--token ", "--token x ", "-token",
-    "cookie: a=b;", "cookie=", "key: ", "api key ", "\"'", "token==", "password.", "'password', 'x', ",
-    "('token', 'a1'), ", "['token',", "-----BEGIN PRIVATE KEY-----", "AKIA", "AKIAIOSFODNN7EXAMPLE ", "glpat-", "sk-",
-    "AIza",
-    "authorization: digest ", "authorization: basic ", "authorization: x y\n", "[", "]}", " ", "=", ":", ",",
-    "password: none ", "token=()", "token=f(", "token=f('a') ", "token=\\n", "\\n", "token: a\\n", "<token>",
-    "<token>a</token>", "<token ", "<a:token>", "</token", "aws ", "aws " + "aB3" * 13 + "a ", "A/", "4111 ",
-    "card 4111 1111 1111 1111 ", "card number: 4111 ", "identified by '", "-u a:b ", "value=", "token\n",
-    '"name": "token", "value": ', "tokentoken", "token_", "session=", "x" * 60 + "token ", "sig=a1b2c3 ", "&sig=",
-    "1//0", "12345678:AA", '"token", ', "TOKEN=", "\u0130token=", "tOkEn=", "auth: failed ", "unexpected token: x ",
-    "key number: 1 ", "pass pass=pass ", "='", "token='a\\'", "{0}token=1&", "token{0}={0}&", "x{0}={0}&",
-    "token_count{0}={0}&", '{{"id": {0}, "password": "hunter{0}"}}, ',
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("piece", PIECES)
-def test_the_time_for_a_hostile_text_grows_with_its_length_only(piece: str) -> None:
-    count = SIZE // len(piece) + 1
-    text = "".join(map(piece.format, range(count))) if "{" in piece and "}" in piece else piece * count
-    redactor = Redactor(Redact())
-    for before in ("", "password=x token:", "@ eyJ bearer </ "):
-        started = time.thread_time()
-
-        redactor(Event(message=f"{before}{text}"[:SIZE]))
-
-        assert time.thread_time() - started < 1
-
-
-def test_after_thousands_of_secrets_the_rest_of_a_text_is_masked() -> None:
-    text = "".join(f"password=hunter{0} " for n in range(5000))
-
-    found = masked(text)
-
-    assert "hunter" not in found
-    assert found.endswith(" characters left out ...]")
 
 
 @given(st.text(st.sampled_from("password=token: '\"{}[](),;&\\/@-eyJ.\n "), max_size=60))

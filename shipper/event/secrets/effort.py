@@ -1,33 +1,99 @@
 """A bound on the work for one text, so that no text takes more than its length in time.
 
-What masks a text counts what it looks at. After thousands of such places the rest of the text is masked as a whole.
+Before something is searched for in a text, what it may cost is counted: so many places have a part of what is searched
+for. Each key and each value costs too. A text that takes more than its length allows is cut where the allowance ends,
+and its rest is masked as a whole.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 
 from ..._support.lazy_pattern import LazyPattern
 from ..markers import left_out
 
-MAX_EFFORT = 3000
-"""For one pass over a text: 1 for each key that is looked at, more for a new key and for a value that is masked."""
+BASE = 240.0
+"""For any text, however short. A unit is about a microsecond."""
+
+PER_CHARACTER = 0.007
+
+_SAMPLE = 2048  # characters of a text that are counted
 
 
-def rest_masked(text: str, position: int, mask: str) -> str:
-    """What stands in place of the text from there on."""
-    return f"{mask}{left_out(len(text) - position, 'characters')}"
+class Effort:
+    """What may still be spent on one text, and how many characters at its end were too many."""
+
+    __slots__ = ("ended_at", "left", "left_out")
+
+    def __init__(self, characters: int) -> None:
+        self.left = BASE + PER_CHARACTER * characters
+        self.left_out = 0
+        self.ended_at: int | None = None
+        """Where a search stopped because nothing was left."""
+
+    def spend(self, text: str, cost: float) -> str:
+        """The text, or its beginning when a search of all of it would take more than what is left."""
+        if cost <= self.left:
+            self.left -= cost
+            return text
+        affordable = max(0.0, self.left) * 0.8  # the other searches need something too
+        self.left -= affordable
+        return self.cut(text, int(len(text) * affordable / cost) if cost > 0 else 0)
+
+    def cut(self, text: str, position: int) -> str:
+        """The text up to there; the rest counts as left out."""
+        self.left_out += max(0, len(text) - position)
+        return text[:position]
+
+    def ended(self, text: str, mask: str) -> str:
+        """The text, with the mask and a marker in place of what was cut."""
+        return f"{text}{mask}{left_out(self.left_out, 'characters')}" if self.left_out else text
 
 
-def substitute(pattern: LazyPattern, text: str, replace: Callable[[re.Match[str]], str], mask: str) -> str:
-    """``pattern.sub(replace, text)``, up to a number of matches."""
+def without(text: str, spans: Iterable[tuple[int, int]], mask: str, effort: Effort) -> str:
+    """The text with the mask in place of the spans, which come in order and do not overlap; each costs effort."""
     kept: list[str] = []
     done = 0
-    for count, match in enumerate(pattern.finditer(text)):
-        if count == MAX_EFFORT:
-            kept.append(text[done : match.start()])
-            return "".join([*kept, rest_masked(text, match.start(), mask)])
-        kept += text[done : match.start()], replace(match)
-        done = match.end()
+    for start, end in spans:
+        effort.left -= 1
+        if effort.left < 0:
+            return "".join([*kept, effort.cut(text, start)[done:]])
+        if start < end:
+            kept += text[done:start], mask
+            done = end
+    if effort.ended_at is not None:
+        text, effort.ended_at = effort.cut(text, max(done, effort.ended_at)), None
     return "".join([*kept, text[done:]]) if kept else text
+
+
+def matches(pattern: LazyPattern, text: str, literal: str, effort: Effort, cost: float) -> Iterator[re.Match[str]]:
+    """The matches of a pattern that begins with the literal; each place that has it costs effort.
+
+    It ends when there is none left, and `without` cuts the text at the place where that was.
+    """
+    place = text.find(literal)
+    while place >= 0:
+        effort.left -= cost
+        if effort.left < 0:
+            effort.ended_at = place
+            return
+        found = pattern.match(text, place)
+        if found:
+            yield found
+        place = text.find(literal, found.end() if found else place + 1)
+
+
+def same_length(text: str) -> str:
+    """The text in lower case, character by character."""
+    if "\u0130" in text:  # the one capital letter that becomes two characters
+        text = text.replace("\u0130", "i")
+    return text.lower()
+
+
+def estimated(text: str, characters: str) -> int:
+    """About how often one of the characters is in the text: from samples of a long one."""
+    step = 1 + len(text) // _SAMPLE
+    middle = len(text) // 2
+    samples = (text[::step], text[middle : middle + _SAMPLE])
+    return max(sum(map(sample.count, characters)) * len(text) // max(1, len(sample)) for sample in samples)

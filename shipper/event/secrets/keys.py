@@ -27,53 +27,70 @@ HIDDEN = 4
 """The value is a secret."""
 
 _MAX_CACHED = 4096  # keys
+_MAX_SHAPED = 2048  # characters of a value that are looked at
 _MAX_KEY = 256  # characters of a key that are looked at
 
 _SECRET = LazyPattern(
-    r"passwor[dt](?!less)|passwd|passphrase|passcode|authori[sz]ation|credential|csrf|xsrf|secret(?!ar)|cookie"
+    r"passwor[dt](?!less)|passwd|passphrase|passcode|authori[sz]ation|credential|csrf|xsrf|cookie"
+    r"|(?<!pull_)secret(?!ar|s?_?manager)"
     r"|token(?!i[sz])|(?<!ob)(?<!pos)session(?!al)|sess_?id"
     r"|(?:api|access|private|secret|signing|encryption|account|auth|master|consumer|subscription|licen[cs]e|hmac|aes"
-    r"|fernet|webhook|client)_?key(?![a-z])"
+    r"|fernet|webhook|client|app|application|deploy|authentication|priv|privacy|license)_?key(?![a-z])"
     r"|credit_?card|card_?(?:number|num|no)(?![a-z])"
-    r"|pwd(?![a-z])|(?:\A|_)(?:[a-z]{0,8}db)?pw\Z|(?<![a-z])(?:cvv2?|cvc2?|ssn|jwt|[th]?otp)(?![a-z])|social_?security"
+    r"|pwd(?![a-z])|(?:\A|_)(?:[a-z]{0,8}db)?pw\Z|(?<![a-z])(?:cvv2?|cvc2?|ssn|jwt|psk|[th]?otp)(?![a-z])|community_string|oauth2?_bearer|social_?security"
     r"|(?:amz|goog)_signature\Z|passkey(?![a-z])"
     r"|(?:\A|_)(?:proxy|https?|db|smtp|imap|ftp|ldap|redis|mongo|git|docker|npm)_?auth\Z"
     r"|(?:user|usr|db|database|root|admin|smtp|mail|imap|ftp|ssh|sudo|sql|pg|postgres|redis|mongo|rabbit|proxy|login|ldap"
     r"|wifi|https?|keystore|store|cert|vault|jdbc|app|bind|bot|host|server|client|account|service|my|new|old)_?pass\Z"
 )
 _WEAK = LazyPattern(r"(?:\A|_)pass\Z|\A(?:x_)?auth\Z")
-_SHAPED = LazyPattern(r"signature\Z|(?:\A|_)sig\Z|saml_?(?:response|request)\Z")
+_SHAPED = LazyPattern(r"signature(?:_\d{1,4})?\Z|(?:\A|_)sig\Z|saml_?(?:response|request)\Z")
 _MEASURE = LazyPattern(
     r"(?:\A|_)(?:counts?|total|num|number_of|max|min|maximum|minimum|avg|length|len|size|limit|used|usage|left|remaining"
     r"|budget|rate|index|age|ttl|timeout|lifetime|duration|seconds|minutes|hours|days|ms|expiry|expires?|expiration"
-    r"|version)(?:_|\Z)|token_?ids?\Z|(?:tokens|sessions|cookies|credentials|secrets|passwords)\Z"
+    r"|version|strength)(?:_|\Z)|(?:token|key)_?ids?\Z|(?:tokens|sessions|cookies|credentials|secrets|passwords)(?:_|\Z)"
 )
 _NOT_CARD = LazyPattern(r"(?:\A|_)(?:card_?(?:number|num|no)|credit_?card|cvv2?|cvc2?|ssn)(?:_|\Z)")
 _DESCRIPTION = LazyPattern(
-    r"_(?:start(?:ed)?|end(?:ed)?|at|on|date|time|timestamp|created|updated|changed|ur[il]s?|endpoint|path|file(?:_?name)?"
-    r"|dir(?:ectory)?|folder|type|kind|status|state|name|names|policy|enabled|disabled|required|supported|strength|method"
-    r"|mode|provider|server|host|port|alg(?:orithm)?|format|errors?|failed|failures?|attempts?|retries|domain|scopes?"
-    r"|issuer|backend|engine|class|store|manager|middleware|hasher|handler|samesite|prefix|suffix|field|param|header|consent|storage|user|owner|username)\Z"
+    r"_(?:(?:start(?:ed)?|end(?:ed)?|at|on|date|time|timestamp|created|updated|changed|ur[il]|endpoint|path|file(?:_?name)?"
+    r"|dir(?:ectory)?|folder|type|kind|status|state|name|policy|enabled|disabled|required|supported|strength|method|mode"
+    r"|provider|server|host|port|alg(?:orithm)?|format|error|failed|failure|attempt|retries|domain|scope|issuer|backend"
+    r"|engine|class|store|manager|middleware|hasher|validator|handler|samesite|prefix|suffix|field|param|header|consent"
+    r"|storage|user|owner|username|ref|ref_key|arn|expired|exception|invalid|missing|not_found|warning|revoked|denied"
+    r"|valid|verified|secure|httponly|http_only|only|exempt|source|validation|reset|hint|label|rule|service|controller|embd|embedding|weight"
+    r"|py[cio]?|jsx?|tsx?|html?|css|java|rb|php|go|rs|cs?|cpp|hh?|log|txt|md|json|ya?ml|toml|ini|cfg|conf|xml|sql|sh|pem"
+    r"|crt|key_file)s?|policies)\Z"
+    r"|(?:\A|_)(?:invalid|missing|expired|bad|wrong|unknown|unexpected|no|has|is|needs|requires|forgot)_"
 )
-_NUMBER_OR_DATE = LazyPattern(r"[-+]?\d{1,15}(?:\.\d{1,15})?|\d{4}-\d\d-\d\d(?:[T ][\d:.+Z-]{1,32})?")
+_NUMBER_OR_DATE = LazyPattern(r"[-+]?\d{1,15}(?:\.\d{1,15})?(?:[mun]?s|m|h|%)?|\d{4}-\d\d-\d\d(?:[T ][\d:.+Z-]{1,32})?")
 _TOKEN_LIKE = LazyPattern(
-    r"(?!(?i:(?:hmac[-_]?)?sha[-_]?\d|ed25519|[rehp]s\d{3}\Z|rsa|ecdsa|v\d))"
+    r"(?!(?i:(?:hmac[-_]?)?sha[-_]?\d(?!\d*=[0-9a-f]{32})|ed25519|[rehp]s\d{3}\Z|rsa|ecdsa|v\d))"
     r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[\w.~+/=%:-]{6,}"
 )
 
-_NOTHING = frozenset({"", "none", "null", "nil", "true", "false", "undefined"})
+_PLACEHOLDER = LazyPattern(  # of a template, of a command's help, or of somebody else's mask
+    r"\$[A-Z_][A-Z0-9_]*|\$\{[^{}]*\}|\$?\{\{[^{}]*\}\}|\{[\w.]*\}|\$\([^()]*\)|%\(\w+\)[sdr]|%[sdr]|\?|:[a-z_]+|\$\d{1,3}|\*+|\u2022+|[xX]{4,}"
+    r"|\.{3}|\u2026|[\[<(*_]{0,2}(?i:redacted|masked|filtered|hidden|removed|scrubbed|sanitized|suppressed)[\]>)*_]{0,2}"
+)
+_SENTENCES = LazyPattern(r"\[(?:\\?[\"'][A-Z][^\"']{0,200} [^\"']{0,200}\.\\?[\"'](?:, ?)?){1,9}\]")
+"""Errors of a form's field."""
+
+_NOTHING = frozenset({"", "none", "null", "nil", "true", "false", "undefined", "include", "omit", "same-origin"})
 _OUTCOMES = frozenset({
     "ok", "okay", "success", "successful", "succeeded", "passed", "pass", "fail", "fails", "failed", "failure",
     "failing", "error", "denied", "accepted", "rejected", "granted", "refused", "required", "missing",
     "invalid", "valid", "expired", "incorrect", "correct", "wrong", "empty", "unset", "unknown", "changed",
     "reset", "updated", "created", "deleted", "removed", "revoked", "refreshed", "rotated", "renewed",
-    "started", "starting", "start", "ended", "closed", "opened", "open", "active", "inactive",
+    "sent", "requires", "require", "needs", "takes", "expects", "started", "starting", "start",
+    "ended", "closed", "opened", "open", "active", "inactive",
     "enabled", "disabled", "optional", "forbidden", "unauthorized", "unauthenticated", "authenticated",
     "verified", "unverified", "pending", "skipped", "timeout", "hidden", "redacted", "masked", "protected",
     "encrypted", "stored", "loaded", "saved", "set", "yes", "no", "on", "off", "never", "not", "is", "was", "are",
     "were", "has", "have", "had", "must", "should", "shall", "may", "can", "cannot", "will", "does", "did",
     "too", "for", "from", "in", "of", "to", "by", "with", "and", "or", "but", "the", "a", "an", "this", "that",
     "if", "when", "your", "we", "you", "please", "contains", "contain", "length", "string", "text", "field",
+    "str", "bytes", "int", "bool", "float", "any", "object", "varchar", "type", "secretstr", "mapped",
+    "amd64", "arm64", "i386", "all",
 })  # fmt: skip
 _AUTH_METHODS = frozenset({
     "basic", "digest", "bearer", "oauth", "oauth2", "ntlm", "negotiate", "kerberos", "ldap", "saml", "token",
@@ -143,16 +160,27 @@ def is_secret(value: Any, verdict: int) -> bool:
     if kind is bytes:
         return bool(value)
     if kind is not str:
-        return bool(value) and verdict != SHAPED
-    if value.lower() in _NOTHING:
-        return False
+        return bool(value) and verdict != SHAPED and not (kind is list and all(map(_is_sentence, value)))
     if verdict == SHAPED:
-        return _TOKEN_LIKE.fullmatch(value) is not None
+        return _TOKEN_LIKE.fullmatch(value[:_MAX_SHAPED]) is not None
+    if len(value) > _MAX_SHAPED:
+        return True
+    if value.lower() in _NOTHING or _PLACEHOLDER.fullmatch(value) or _SENTENCES.fullmatch(value):
+        return False
     if verdict == HIDDEN:
         return True
     return not _NUMBER_OR_DATE.fullmatch(value) and not (verdict == WEAK and value.lower() in _WEAK_WORDS)
 
 
+def _is_sentence(item: Any) -> bool:
+    return type(item) is str and item[:1].isupper() and item.endswith(".") and " " in item
+
+
 def is_outcome(word: str) -> bool:
     """Whether it is a word that says how something went, or how a sentence goes on, rather than a secret."""
     return word.lower() in _OUTCOMES
+
+
+def names_secret(name: str) -> bool:
+    """Whether a name in a program, such as ``self.password``, is that of a secret."""
+    return _SECRET.search(normalized(name)) is not None

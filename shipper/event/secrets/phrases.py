@@ -1,0 +1,136 @@
+"""Secrets that stand in a text without ``=`` or ``:`` between them and their key: in sentences, SQL and commands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ..._support.lazy_pattern import LazyPattern
+from .effort import Effort, matches, same_length, without
+from .keys import HIDDEN, is_outcome, is_secret
+
+_PASSWORD = frozenset({
+    "password", "passwort", "passwd", "passphrase", "passcode", "pwd", "pw", "passwords", "otp",
+})  # fmt: skip
+_TOKEN = frozenset({"token", "key", "secret", "tokens"})
+
+# Behind the word. A value in a sentence must look like one: it has a digit and a letter in it.
+_SHAPED = r"(?=[^\s\d]{0,64}\d)(?=[^\sA-Za-z]{0,64}[A-Za-z])"
+_ENCODING = r"(?!(?i:base\d|sha\d|md5|utf-?\d|pbkdf2|argon2|v\d|[\d.:]{1,8}[a-z]{0,3}\b|\d{4}-\d\d-))"
+_BEHIND_PASSWORD = LazyPattern(
+    r"(?:\s{1,4}(?:(?i:for)\s{1,4}[^\s:=]{1,64}(?:\s{0,4}[:=]\s{0,4}|\s{1,4}(?i:is|was)\s{1,4})|(?i:is|was|to|with)\s{1,4}(?i:now\s{1,4})?)"
+    r"|\s{1,4}(?=[\"'`]))"
+    r"(?:([\"'`])(?P<quoted>[^\"'`\r\n]{1,200})\1|" + _ENCODING + _SHAPED + r"(?P<told>[^\s\"'`,;)\]]{4,200}))"
+    r"|\s{1,4}(?i:is|was)\s{1,4}(?P<digits>\d{4,10})(?![\w.:/-])(?!\s{1,4}(?i:char|day|sec|min|byte))"
+    r"|\s{1,4}" + _ENCODING + _SHAPED + r"(?P<bare>[^\s\"'`,;:/()\[\]=]{6,200})(?![\w:/(=])"
+)
+_BEHIND_TOKEN = LazyPattern(
+    r"\s{1,4}(?:(?i:is|was)\s{1,4})?([\"'`]?)(?=(?:[^\s\d]{0,32}\d){3})(?=[^\sA-Za-z]{0,64}[A-Za-z])"
+    + _ENCODING
+    + r"(?P<bare>[\w.~+-]{10,2000})(?![\w/:(=@])(?!\.\w)"
+)
+_BEHIND_SECRET_NAME = LazyPattern(r"\s{1,4}([\"'])(?P<quoted>[^\"'\r\n]{4,400})\1\s{0,4};")  # in a configuration file
+_BEHIND_NAME = LazyPattern(
+    r"\s{1,4}(?=(?:[^\s\d]{0,64}\d){2})(?=[^\sA-Za-z]{0,64}[A-Za-z])(?P<bare>[\w.~+/=-]{16,2000})(?![\w(:])"
+)
+_IN_FRONT_OF_KEY = LazyPattern(r"(?i)(?:api|access|secret|private|auth|signing|encryption)[ \t]\Z")
+
+_IDENTIFIED = LazyPattern(r"identified\s{1,4}(?:with\s{1,4}\S{1,40}\s{1,4})?by\s{1,4}(?:password\s{1,4})?'([^']*)")
+_USER_OPTION = LazyPattern(
+    r"-u(?:ser)?(?:[ =]\s{0,3}|[\"'],\s{0,4}(?=[\"']))(?:([\"'])([^\s:\"']{0,64}):([^\"'\r\n]+)\1"
+    r"|([^\s:\"'=/]{1,64}):(?:([\"'])([^\"'\r\n]+)\5|([^\s\"']+)))"
+)
+_SHORT_OPTION = LazyPattern(r" -p[ =]?[\"']?([^\s\"']{3,})")
+_PROTOCOLS = (  # what stands in a text, and the secret behind it
+    ("AUTH ", LazyPattern(r"AUTH (?:PLAIN|LOGIN|XOAUTH2) ([A-Za-z0-9+/=]{8,})")),
+    ("PASS ", LazyPattern(r"PASS (?<=[\"']PASS )([^\s\"'\\]+)")),
+    ("LOGIN ", LazyPattern(r"LOGIN \S{1,64} \\?\"([^\"\\]+)")),
+    ("redis-cli", LazyPattern(r"redis-cli\s[^\n|;&]{0,100}?-a\s{1,4}[\"']?([^\s\"']+)")),
+    ("ldap", LazyPattern(r"ldap[a-z]{3,8}\s[^\n|;&]{0,200}?-w\s{1,4}[\"']?([^\s\"']+)")),
+    ("mysql", LazyPattern(r"mysql[a-z]{0,8}\s[^\n|;&]{0,100}?-p(?<= -p)([^\s\"']+)")),
+    ("thin:", LazyPattern(r"thin:[^/\s\"']{1,64}/([^@\s\"']+)@")),
+)
+_TAKES_PASSWORD = ("login", "sshpass", "mosquitto_")  # the commands in which -p or -P is one
+_MAX_BETWEEN = 100
+_LONG = 4096  # characters; only texts that are shorter are searched for what is rare
+_END_OF_COMMAND = LazyPattern(r"[\n|;&]")
+
+
+def is_likely(low: str) -> bool:
+    """False for a text in lower case that has none of the commands in it."""
+    return (
+        ("-" in low and ("-u" in low or " -p" in low or "redis-cli" in low or "ldap" in low))
+        or (("'" in low or '"' in low) and ("identified" in low or "pass " in low or "login " in low))
+        or "auth " in low or ("@" in low and "thin:" in low)
+    )  # fmt: skip
+
+
+def masked(text: str, low: str, mask: str, effort: Effort) -> str:
+    """The text without the secrets of commands, SQL and protocols. ``low`` is the text in lower case."""
+    if len(text) < _LONG:
+        for literal, pattern in _PROTOCOLS:
+            if literal in text:
+                found = matches(pattern, text, literal, effort, 1.0)
+                text = without(text, (match.span(1) for match in found), mask, effort)
+    for literal, find in _SEARCHES:
+        if literal in low:
+            text = without(text, find(text, same_length(text), effort), mask, effort)
+    return text
+
+
+def _behind_identified(text: str, low: str, effort: Effort) -> Iterator[tuple[int, int]]:
+    return (match.span(1) for match in matches(_IDENTIFIED, low, "identified", effort, 0.6))
+
+
+def _behind_short_options(text: str, low: str, effort: Effort) -> Iterator[tuple[int, int]]:
+    for match in matches(_SHORT_OPTION, low, " -p", effort, 1.2):
+        start = match.start()
+        before = low[max(0, start - _MAX_BETWEEN) : start]
+        place = max(map(before.rfind, _TAKES_PASSWORD))
+        if place >= 0 and not _END_OF_COMMAND.search(before, place):
+            yield match.span(1)
+
+
+def _behind_user_options(text: str, low: str, effort: Effort) -> Iterator[tuple[int, int]]:
+    for match in matches(_USER_OPTION, text, "-u", effort, 1.0):
+        before = text[match.start() - 1 : match.start()]
+        user = match[2] if match[1] else match[4]
+        group = 3 if match[1] else 6 if match[5] else 7
+        password = match[group]
+        is_ids = user.isdigit() and password.isdigit()  # of a user and a group
+        is_word = before.isalnum() and not text.endswith("-proxy", 0, match.start())
+        if not is_ids and not is_word and not user.startswith(("$", "<", "{")) and is_secret(password, HIDDEN):
+            yield match.span(group)
+
+
+def secret_behind(text: str, key: str, start: int, end: int) -> tuple[int, int] | None:
+    """Where a secret stands behind a word such as "password", which ends at ``end``, in a sentence or SQL.
+
+    ``key`` is the word in lower case, with what belongs to it, and begins at ``start``.
+    """
+    if key in _PASSWORD:
+        match = _BEHIND_PASSWORD.match(text, end)
+    elif key in _TOKEN and (key.startswith("token") or _IN_FRONT_OF_KEY.search(text, max(0, start - 12), start)):
+        match = _BEHIND_TOKEN.match(text, end)
+    elif "_" in key or key == "apikey":
+        match = _BEHIND_SECRET_NAME.match(text, end) or _BEHIND_NAME.match(text, end)
+    else:
+        return None
+    return _told(match) if match else None
+
+
+def _told(match: re.Match[str]) -> tuple[int, int] | None:
+    groups = match.groupdict()
+    for name, value in groups.items():
+        if value is not None:
+            shown = value.rstrip(".!?") if name != "quoted" else value
+            start = match.start(name)
+            return None if is_outcome(shown) or not is_secret(shown, HIDDEN) else (start, start + len(shown))
+    return None
+
+
+_SEARCHES = (
+    ("identified", _behind_identified),
+    (" -p", _behind_short_options),
+    ("-u", _behind_user_options),
+)

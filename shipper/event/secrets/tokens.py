@@ -1,0 +1,150 @@
+"""The tokens of services, which are known by how they begin.
+
+Their shapes follow the rules of detect-secrets 1.5 and gitleaks 8. What stands in front of a token must not be a letter
+or a digit: identifiers that merely contain such a shape stay.
+
+Most have a sign behind their first letters: `ghp_`, `glpat-`, `SG.`. That sign is searched for, with what has to stand
+behind it, and only then the letters are looked at: a search for each of the beginnings takes several times as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..._support.lazy_pattern import LazyPattern
+from .effort import Effort, estimated, matches, without
+
+_SHORTEST = 20
+_SHORT = 500  # characters; the search of a text that is not longer costs next to nothing
+_UNDERLINED = LazyPattern(r"_(?=[A-Za-z0-9+/=]{10})(?=[a-z]{0,40}[A-Z\d])")
+_DASHED = LazyPattern(  # not behind a letter from a to f: a UUID has many of them
+    r"-(?=\w)(?:(?<=[A-Za-z][g-zG-Z]-)|(?<=xox[abe]-)|(?<=sib-))(?=[\w-]{10})"
+)
+_DOTTED = LazyPattern(r"\.(?=[\w-]{16})(?<=[A-Za-z0-9]\.)")
+_TILDE = LazyPattern(r"~(?<=[6Q]~)")
+_SEARCHES = [("_", _UNDERLINED, 0.03), ("-", _DASHED, 0.04), (".", _DOTTED, 0.04), ("~", _TILDE, 0.05)]
+_BEGINNINGS = [  # with the sign; what comes from there on
+    ("ghp_ gho_ ghu_ ghs_ ghr_", r"[A-Za-z0-9]{30,255}"),
+    ("github_pat_", r"\w{22,255}"),
+    ("sk_live_ sk_test_ sk_prod_ rk_live_ rk_test_ rk_prod_", r"[A-Za-z0-9]{10,255}"),
+    ("whsec_", r"[A-Za-z0-9+/=]{20,255}"),
+    ("sntrys_ sntryu_", r"[\w+/=.-]{40,500}"),
+    ("npm_", r"[A-Za-z0-9]{36}"),
+    ("rubygems_", r"[a-f0-9]{48}"),
+    ("dckr_pat_", r"[\w-]{27}"),
+    ("dop_v1_ doo_v1_ dor_v1_", r"[a-f0-9]{64}"),
+    ("shpat_ shpca_ shppa_ shpss_", r"[a-fA-F0-9]{32}"),
+    ("hf_", r"[A-Za-z0-9]{30,100}"),
+    ("gsk_", r"[A-Za-z0-9]{40,100}"),
+    ("lin_api_ lin_oauth_", r"[A-Za-z0-9]{40,64}"),
+    ("glsa_ glc_", r"[\w+/=-]{32,500}"),
+    ("CLOJARS_", r"[a-z0-9]{60}"),
+    ("figd_", r"[\w-]{40}"),
+    ("glpat- gldt- glrt- glcbt- glptt- glft- glimt- glagent- gloas- glsoat- glffct-", r"[\w.-]{16,255}"),
+    ("xoxa- xoxb- xoxe- xoxo- xoxp- xoxr- xoxs-", r"[\w-]{10,255}"),
+    ("xapp-", r"\d-[\w-]{10,255}"),
+    ("GOCSPX-", r"[\w-]{28}"),
+    ("key-", r"[0-9a-f]{32}(?![A-Za-z0-9])"),
+    ("pypi-", r"AgEIcHlwaS5vcmc[\w-]{50,1000}"),
+    ("sq0atp- sq0csp- sq0idp- sq0asp-", r"[\w-]{22,60}"),
+    ("sk-", r"(?:proj-|ant-|svcacct-|or-)?[\w-]{20,255}"),
+    ("xai-", r"[A-Za-z0-9]{60,100}"),
+    ("NRAK-", r"[A-Z0-9]{27}"),
+    ("PMAK-", r"[a-f0-9]{24}-[a-f0-9]{34}"),
+    ("pul-", r"[a-f0-9]{40}"),
+    ("nvapi-", r"[\w-]{60,70}"),
+    ("xkeysib-", r"[a-f0-9]{64}-[A-Za-z0-9]{16}"),
+    ("AGE-SECRET-KEY-", r"1[0-9A-Z]{58}"),
+    ("ya29.", r"[\w-]{20,2000}"),
+    ("SG.", r"[\w-]{16,32}\.[\w-]{16,64}"),
+    ("hvs. hvb. hvr.", r"[\w-]{24,255}"),
+    ("dp.pt. dp.st. dp.ct. dp.sa. dp.scim. dp.audit. dp.st.dev. dp.st.prd. dp.st.stg.", r"[A-Za-z0-9]{40,44}"),
+    ("dt0c01. dt0s01. dt0s16.", r"[A-Z0-9]{24}\.[A-Z0-9]{64}"),
+    (".atlasv1.", r"[\w-]{60,70}"),
+    ("sha256~", r"[\w-]{43}"),
+    ("Q~", r"[\w~.-]{31,34}"),
+]
+_CAPITAL = LazyPattern(  # AWS, Google, Atlassian, Telegram
+    r"A(?:(?:KIA|SIA|BIA|CCA)[A-Z0-9]{16}(?![A-Za-z0-9])|Iza[\w-]{35}|TATT3[\w=-]{60,255}"
+    r"|A(?<=\d{8}:AA)[\w-]{30,40}(?![\w-]))"
+)
+_WHOLE = [  # what they begin with, and their pattern; one letter or digit more is another word
+    ("A", _CAPITAL),
+    ("SK", LazyPattern(r"SK[0-9a-f]{32}(?![A-Za-z0-9])")),
+    ("dapi", LazyPattern(r"dapi[a-h0-9]{32}(?:-\d)?(?![A-Za-z0-9])")),
+    ("EAAA", LazyPattern(r"EAAA[\w-]{60}")),
+    ("//0", LazyPattern(r"//0(?<=1//0)[\w-]{40,255}")),
+]
+_BODIES = {one: LazyPattern(body) for many, body in _BEGINNINGS for one in many.split()}
+_LONGEST = max(map(len, _BODIES))
+_BY_TAIL: dict[str, list[str]] = {}  # the last two characters of a beginning → the beginnings, the longest first
+for _one in sorted(_BODIES, key=len, reverse=True):
+    _BY_TAIL.setdefault(_one[-2:], []).append(_one)
+_SIGN_EFFORT = 0.5
+_TOKEN_EFFORT = 2.5
+_WORD_EFFORT = 0.6
+
+
+def is_likely(text: str) -> bool:
+    """False for a text that holds no such token; cheap."""
+    # Spelt out: it is asked of every text, and a loop takes half as long again.
+    return len(text) >= _SHORTEST and (
+        ("_" in text and _UNDERLINED.search(text) is not None)
+        or ("-" in text and _DASHED.search(text) is not None)
+        or ("." in text and _DOTTED.search(text) is not None)
+        or ("A" in text and (_CAPITAL.search(text) is not None or "EAAA" in text))
+        or "SK" in text or "dapi" in text or "//0" in text or "~" in text
+    )  # fmt: skip
+
+
+def masked(text: str, mask: str, effort: Effort) -> str:
+    """The text without such tokens."""
+    if len(text) < _SHORTEST:
+        return text
+    for sign, pattern, cost in _SEARCHES:
+        if sign in text:
+            if len(text) > _SHORT:
+                text = effort.spend(text, cost * estimated(text, sign))
+            text = without(text, _behind_signs(pattern, text, effort), mask, effort)
+    for beginning, whole in _WHOLE:
+        if beginning in text:
+            text = without(text, _words(whole, text, beginning, effort), mask, effort)
+    return text
+
+
+def _behind_signs(pattern: LazyPattern, text: str, effort: Effort) -> Iterator[tuple[int, int]]:
+    done = 0
+    for sign in pattern.finditer(text):
+        end = sign.end()
+        effort.left -= _SIGN_EFFORT
+        beginnings = _BY_TAIL.get(text[end - 2 : end])
+        if beginnings and end > done:
+            effort.left -= _TOKEN_EFFORT
+            if token := _token_at(text, end, beginnings):
+                yield token
+                done = token[1]
+        if effort.left < 0:
+            yield max(end, done), max(end, done)
+
+
+def _token_at(text: str, end: int, beginnings: list[str]) -> tuple[int, int] | None:
+    """The token with one of these beginnings, which ends there."""
+    before = text[max(0, end - _LONGEST) : end]
+    for beginning in beginnings:
+        if before.endswith(beginning):
+            start = end - len(beginning)
+            if beginning.startswith("xox") and text.endswith("xoxe.", 0, start):
+                start -= 5
+            if start and beginning[0] not in ".Q" and text[start - 1].isalnum():
+                return None
+            body = _BODIES[beginning].match(text, end)
+            return (start, body.end()) if body else None
+    return None
+
+
+def _words(pattern: LazyPattern, text: str, beginning: str, effort: Effort) -> Iterator[tuple[int, int]]:
+    """What matches and is not the end of a longer word."""
+    for match in matches(pattern, text, beginning, effort, _WORD_EFFORT):
+        start, end = match.span()
+        if start == 0 or text[start] == "/" or not text[start - 1].isalnum():
+            yield start, end

@@ -1,0 +1,74 @@
+"""Masking a text takes no more than its length allows, whatever the text is: counted, not timed."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from shipper.event.redact import Redact, Redactor
+from shipper.event.secrets.effort import BASE, PER_CHARACTER
+
+from .corpora import secret_texts
+from .hostile import PIECES, hostile_texts
+
+CALLS_A_UNIT = 20
+
+
+@pytest.fixture(autouse=True)
+def compiled_patterns() -> None:
+    """Patterns are compiled at their first use."""
+    for texts in secret_texts():
+        for text, _ in texts:
+            Redactor(Redact()).mask_text(text)
+
+
+def calls(text: str) -> int:
+    """How many calls, of Python and of C, masking the text takes."""
+    count = 0
+
+    def profile(frame: object, kind: str, argument: object) -> None:
+        nonlocal count
+        count += kind in ("call", "c_call")
+
+    redactor = Redactor(Redact())
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        redactor.mask_text(text)
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+@pytest.mark.parametrize("size", [2000, 20_000, 250_000])
+def test_no_hostile_text_takes_more_calls_than_its_length_allows(size: int) -> None:
+    allowed = CALLS_A_UNIT * (BASE + PER_CHARACTER * size)
+
+    found = {name: calls(text) for name, text in hostile_texts(size)}
+
+    assert {name: count for name, count in found.items() if count > allowed} == {}
+
+
+def test_what_is_too_much_is_masked_and_said() -> None:
+    text = "".join(f"password=hunter{n} " for n in range(5000))
+
+    found = Redactor(Redact()).mask_text(text)
+
+    assert "hunter" not in found
+    assert found.startswith("password=[redacted] password=[redacted] ")
+    assert found.endswith(" characters left out ...]")
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["", " ", "order 17 paid by bob in 3 ms\n", "{'id': 17, 'total': 4.5, 'items': ['a', 'b']}, "],
+)
+def test_a_long_text_without_secrets_stays_whole(piece: str) -> None:
+    text = piece * (250_000 // max(1, len(piece)))
+
+    assert Redactor(Redact()).mask_text(text) == text
+
+
+def test_the_pieces_are_different() -> None:
+    assert len(set(PIECES)) == len(PIECES)
