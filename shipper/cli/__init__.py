@@ -32,6 +32,8 @@ COMMANDS = {
     "retry-now": ".control.pausing",
     "level": ".control.level",
     "forget": ".control.forget",
+    "tail": ".tail.command",
+    "replay": ".replay.command",
     "metrics": ".metrics",
     "send": ".send",
     "pipe": ".pipe.command",

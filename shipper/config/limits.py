@@ -47,6 +47,17 @@ def _bytes(text: str) -> int | None:
     return round(float(found[1]) * unit)
 
 
+_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)")
+_UNIT_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_AMBIGUOUS = re.compile(r"[0-9.]+\s*M")  # minutes or megabytes
+
+
+def seconds_in(text: str) -> float | None:
+    """The seconds of a text such as "90s", "10m", "10 min", "2h" or "3d"; None for any other text."""
+    found = _TIME.fullmatch(text.strip())
+    return float(found[1]) * _UNIT_SECONDS[found[2]] if found is not None else None
+
+
 LONGEST = 1e9  # seconds, or 31 years; waiting for 300 years would be an OverflowError
 
 
@@ -112,7 +123,8 @@ class Spooling:
     ``quota``: bytes of the journal (512 MiB). ``when_full``: give up the "oldest" events at the quota, or refuse the
     "newest". ``segment``: bytes of one journal file (16 MiB). ``fsync``: seconds between two fsyncs, 0 for none: the
     page cache survives every crash but the machine's. ``dead``: bytes of dead letters per backend (64 MiB); beyond them
-    the older half is removed.
+    the older half is removed. ``keep``: how much of the journal is kept once it is delivered, a size ("1 GiB") or a
+    time ("10m"), 0 for none; it does not count towards the quota.
     """
 
     quota: Size = 512 * 1024 * 1024
@@ -120,6 +132,7 @@ class Spooling:
     segment: Size = 16 * 1024 * 1024
     fsync: float = 0.0
     dead: Size = 64 * 1024 * 1024
+    keep: Size = 0
 
     def __post_init__(self) -> None:
         for name, least in (("segment", 4096), ("quota", 0), ("dead", 4096)):
@@ -131,6 +144,24 @@ class Spooling:
         if given not in ("oldest", "newest"):
             raise ConfigurationError("spooling.when_full", self.when_full, 'must be "oldest" or "newest"')
         object.__setattr__(self, "when_full", given)
+        if self.keep_seconds is None:
+            object.__setattr__(self, "keep", self._checked_keep())
+
+    @property
+    def keep_seconds(self) -> float | None:
+        """How long delivered segments are kept; None when `keep` is a size."""
+        found = seconds_in(self.keep) if isinstance(self.keep, str) else None
+        return found if found is None or found <= LONGEST else LONGEST
+
+    def _checked_keep(self) -> int:
+        """The bytes to keep. ConfigurationError for anything that is neither a size nor a time."""
+        allowed = f'must be 0, a time ("10m", "2h", "3d") or a size of at least spooling.segment ({self.segment})'
+        if isinstance(self.keep, str) and _AMBIGUOUS.fullmatch(self.keep.strip()):
+            raise ConfigurationError("spooling.keep", self.keep, 'must be a time ("10m") or a size ("10 MiB")')
+        number = _bytes(self.keep) if isinstance(self.keep, str) else self.keep
+        if not isinstance(number, int) or isinstance(number, bool) or number < 0 or 0 < number < self.segment:
+            raise ConfigurationError("spooling.keep", self.keep, allowed)
+        return number
 
     def _refuse_quota(self) -> None:
         if self.quota == Spooling.quota:  # the segment was set, and the quota was not

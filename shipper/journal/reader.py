@@ -97,7 +97,7 @@ class Reader:
 
     def end(self) -> Position:
         """Where the journal ends now, perhaps inside a frame."""
-        last = max([self.position.segment, *segments(self._folder)])
+        last = max([self.position.segment, *self._list()])
         return max(self.position, Position(last, segment_size(self._folder, last)))
 
     def unread(self) -> int:
@@ -120,14 +120,14 @@ class Reader:
         changed = os.stat(self._folder).st_mtime_ns
         if changed == self._changed:
             return
-        self._known = segments(self._folder)
+        self._known = self._list()
         # A file system's clock is coarse: the change after a recent one may have the same time.
         self._changed = changed if time.time_ns() - changed > _SETTLED_NANOSECONDS else -1
 
     def _chunk(self) -> bytes:
         if self._fd < 0:
             try:
-                self._fd = open_file(segment_path(self._folder, self.position.segment), os.O_RDONLY)
+                self._fd = self._open(self.position.segment)
             except OSError as error:
                 if error.errno in NO_RESOURCES:
                     raise
@@ -143,6 +143,13 @@ class Reader:
                 raise
             # A block that the disk can't read counts as damage; reading goes on after it.
             return b"\0" * (_BLOCK - self.position.offset % _BLOCK)
+
+    def _list(self) -> list[int]:
+        """The numbers of the segments that there are."""
+        return segments(self._folder)
+
+    def _open(self, number: int) -> int:
+        return open_file(segment_path(self._folder, number), os.O_RDONLY)
 
     def _was_restored(self) -> bool:
         """Whether a cleaner has removed the open segment, and the writer has made it again."""

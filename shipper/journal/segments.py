@@ -13,6 +13,7 @@ import contextlib
 import errno
 import mmap
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ..spool.files import open_file
@@ -61,16 +62,16 @@ def unfinished_frame(fd: int, size: int) -> bytes:
     return tail[frame.scan(tail).consumed :]
 
 
-def release(folder: str, before: int) -> int:
+def release(folder: str, before: int, *, remove: Callable[[str], None] = os.unlink) -> int:
     """Delete the segments below the number ``before``, never the last one; how many were deleted.
 
-    One that can't be deleted now is tried again at the next call.
+    One that can't be deleted now is tried again at the next call. ``remove`` takes the path of one away.
     """
     deleted = 0
     for number in segments(folder)[:-1]:
         if number < before:
             with contextlib.suppress(OSError):
-                os.unlink(segment_path(folder, number))
+                remove(segment_path(folder, number))
                 deleted += 1
     return deleted
 

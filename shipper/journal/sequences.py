@@ -123,6 +123,15 @@ class SequenceTracker:
         return self.folded + sum(end - first for first, end in self.gaps)
 
 
+class ExactTracker(SequenceTracker):
+    """Remembers every gap, however many there are."""
+
+    __slots__ = ()
+
+    def _fold_if_many(self) -> None:
+        pass
+
+
 def parse_counts(saved: dict[str, Any]) -> dict[str, int]:
     return {str(name): int(count) for name, count in saved.items()}
 

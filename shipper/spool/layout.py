@@ -4,6 +4,7 @@
     lock  app  id  host                            the running process; the app that owns the folder; the host
     hosts/                                         spools of other hosts that share the folder (see `host.py`)
     journal/  cursors/  account (ledger.json)      events, and how far each backend and the account have read
+    kept/                                          delivered segments (see `journal/kept.py`)
     dead/  damaged/  overflow/                     rejected events, damaged bytes, overflows without a place in memory
     status.json  shipper.log                       for people
     controls.json                                  what people have asked for (see `controls.py`)
@@ -64,6 +65,7 @@ class Spool:
         self.host = os.path.join(self.path, "host")
         self.hosts = os.path.join(self.path, "hosts")
         self.journal = os.path.join(self.path, "journal")
+        self.kept = os.path.join(self.path, "kept")
         self.cursors = os.path.join(self.path, "cursors")
         self.dead = os.path.join(self.path, "dead")
         self.damaged = os.path.join(self.path, "damaged")

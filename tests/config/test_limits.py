@@ -26,6 +26,7 @@ BAD: list[tuple[type[Any], str, list[Any]]] = [
     (Spooling, "segment", [0, 4095, 1e6]),
     (Spooling, "fsync", [-1, 1e10, math.nan, True]),
     (Spooling, "dead", [0, 4095, None]),
+    (Spooling, "keep", [-1, 1.5, True, "10M", "soon", 4096, "-10m"]),
 ]
 CASES = [(kind, name, value) for kind, name, values in BAD for value in values]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +20,8 @@ from shipper.event.model import Event, EventId
 from shipper.spool.layout import Spool
 from shipper.transport import frame
 from shipper.transport.orphans import orphaned_overflows
+
+from ..support.forks import killed_at
 
 TOKEN = b"deadbeef"
 
@@ -177,27 +177,6 @@ def test_letters_that_are_written_meanwhile_are_neither_lost_nor_doubled(place: 
 
 
 # -- kills -----------------------------------------------------------------------------------------------------------
-
-CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "open", "os.truncate", "fcntl.flock")
-
-
-def killed_at(step: int, action: Callable[[], object]) -> bool:
-    """Run an action in a child that is killed before its ``step``-th change of a file; whether it got so far."""
-    pid = os.fork()
-    if not pid:
-        steps = iter(range(1_000_000))
-
-        def hook(event: str, arguments: object) -> None:
-            if event in CHANGES and next(steps) == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(hook)
-        try:
-            action()
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
-
 
 def steps_of(action: Callable[[], object], prepare: Callable[[], None]) -> Iterator[int]:
     """Every step at which the action can be killed, each after a new preparation."""

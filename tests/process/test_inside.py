@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from ..support.disks import tmpfs
-from ..support.model import ALL_AT_ONCE, ANSWERS, Sent, World
+from ..support.model import ALL_AT_ONCE, ANSWERS, KEPT_FOR_EVER, Sent, World
 
 applications = st.integers(0, 2)
 levels = st.sampled_from([10, 20, 30, 40, 50])
@@ -46,9 +46,13 @@ class Inside(RuleBasedStateMachine):
         self.can_fill = can_fill
         self.is_begun = False
 
-    @initialize(quota=st.sampled_from([20_000, 60_000]), when_full=st.sampled_from(["oldest", "newest"]))
-    def begin(self, quota: int, when_full: str) -> None:
-        self.world = World(self.folder, quota=quota, when_full=when_full)
+    @initialize(
+        quota=st.sampled_from([20_000, 60_000]),
+        when_full=st.sampled_from(["oldest", "newest"]),
+        keep=st.sampled_from([0, 20_000, KEPT_FOR_EVER]),
+    )
+    def begin(self, quota: int, when_full: str, keep: int | str) -> None:
+        self.world = World(self.folder, quota=quota, when_full=when_full, keep=keep)
         self.is_begun = True
 
     def log(self, application: int, level: int, size: int, frames: int, *, bad: bool = False) -> Sent:

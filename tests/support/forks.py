@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import traceback
 from collections.abc import Callable
 
@@ -25,3 +27,24 @@ def forked(work: Callable[[], None], fork: Callable[[], int] = os.fork) -> int:
 def in_a_child(work: Callable[[], None], fork: Callable[[], int] = os.fork) -> int:
     """The exit code of a child that does the work, once it has ended."""
     return os.waitstatus_to_exitcode(os.waitpid(forked(work, fork), 0)[1])
+
+
+CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "open", "os.truncate", "fcntl.flock")
+
+
+def killed_at(step: int, action: Callable[[], object]) -> bool:
+    """Run an action in a child that is killed before its ``step``-th change of a file; whether it got so far."""
+    pid = os.fork()
+    if not pid:
+        steps = iter(range(1_000_000))
+
+        def hook(event: str, arguments: object) -> None:
+            if event in CHANGES and next(steps) == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+        try:
+            action()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL

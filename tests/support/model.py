@@ -32,6 +32,8 @@ from shipper.journal.assembler import DEAD_WRITER
 from shipper.journal.cursor import Cursor
 from shipper.journal.cursor_files import begin_cursor
 from shipper.journal.entry import DELIVERED, INCOMPLETE, QUOTA
+from shipper.journal.history import History
+from shipper.journal.kept import FREE_BYTES
 from shipper.journal.segments import Position, segment_path, segments
 from shipper.journal.writer import Writer
 from shipper.process.ingest.appender import Appender
@@ -41,6 +43,7 @@ from shipper.spool.layout import Spool
 from shipper.transport import frame
 
 SEGMENT = 8192
+KEPT_FOR_EVER = "1000d"
 BACKLOG = 6000  # bytes: so small that errors overtake often
 BATCHING = Batching(max_events=4, max_bytes=30_000, max_age=0.0)
 ALL_AT_ONCE = 1 << 20
@@ -152,13 +155,13 @@ def _failure(answer: str) -> DeliveryError:
 class World:
     """One app. ``folder`` may be a small file system that `fill_disk` can fill."""
 
-    def __init__(self, folder: Path, *, quota: int, when_full: str) -> None:
+    def __init__(self, folder: Path, *, quota: int, when_full: str, keep: int | str = 0) -> None:
         self.folder = Path(tempfile.mkdtemp(dir=folder))
         self._aside = Path(tempfile.mkdtemp())  # on another disk
         self.spool = Spool(str(self.folder))
         for each in (self.spool.journal, self.spool.cursors, self.spool.dead, self.spool.damaged):
             os.mkdir(each, 0o700)
-        self.spooling = Spooling(quota=quota, when_full=when_full, segment=SEGMENT)
+        self.spooling = Spooling(quota=quota, when_full=when_full, segment=SEGMENT, keep=keep)
         self.now = 1000.0
         self.ticks_to_live = 0  # calls of the clock until the process is killed, 0: it lives on
         self.pipe, self._end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -583,6 +586,19 @@ class World:
         for name in self.known:
             left, _ = self._left(self.backends[name])
             assert not left, f"{name}: {len(left)} events are left"
+        self._check_history()
+
+    def _check_history(self) -> None:
+        """With segments that are kept for ever, on a large disk, all that was journaled can be read again."""
+        disk = os.statvfs(self.folder)
+        if self.spooling.keep != KEPT_FOR_EVER or disk.f_blocks * disk.f_frsize < FREE_BYTES:
+            return
+        history = History(self.spool.journal, self.spool.kept)
+        recorded = Counter(each.id for each in history.read())
+        history.close()
+        wanted = {id for id, sent in self.sent.items() if sent.is_whole and not sent.is_damaged}
+        assert wanted <= set(recorded), f"not recorded: {self._story(wanted - set(recorded))}"
+        assert max(recorded.values(), default=1) == 1
 
     def close(self) -> None:
         for each in self:

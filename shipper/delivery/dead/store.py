@@ -10,12 +10,7 @@ Files in `dead/`
     <backend>.ndjson, ….1       written by the shipper process, see `dead_letters.py`
     <backend>.ndjson.taken      one of these, renamed by a command that moves its letters into
     <backend>.ndjson.kept       letters that commands have left; written by commands only
-    <backend>.lock              locked (flock) by the command that is at work
-    <backend>.staged/           what a change comes to: `kept`, and overflows with the events to replay
-    <backend>.committed/        the same under another name: from this moment on the change is made, also after a kill
-
-The overflows go to the folder of overflows on disk, where the shipper process takes over what other processes have
-left; when none runs, the next one does.
+    <backend>.lock and others   a change under way, see `delivery/handover.py`
 """
 
 from __future__ import annotations
@@ -24,7 +19,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -39,12 +33,10 @@ from ...spool.files import get_dict, get_float, get_str, open_file
 from ...spool.layout import Spool
 from ...transport import frame
 from ...transport.channel import new_token
-from ...transport.orphans import write_orphan
+from ..handover import OVERFLOW_BYTES, Handover
 
-OVERFLOW_BYTES = 4 * 1024 * 1024  # frames in one overflow
 WRITER_SECONDS = 5.0  # for the shipper process to finish the line that it writes
 
-_KEPT = "kept"
 _FIELDS = [field.name for field in fields(Event)]
 
 
@@ -117,15 +109,11 @@ class DeadLetterStore:
         self._current = f"{base}.ndjson"
         self._taken = f"{base}.ndjson.taken"
         self._kept = f"{base}.ndjson.kept"
-        self._lock = f"{base}.lock"
-        self._staged = f"{base}.staged"
-        self._committed = f"{base}.committed"
+        self._handover = Handover(base, self._kept, spool.overflow_on_disk)
 
     def letters(self) -> list[Letter]:
         """All letters, oldest first. Takes no lock: while another command is at work, one may be missing."""
-        paths = [f"{self._committed}/{_KEPT}", self._taken, f"{self._current}.1", self._current]
-        if not os.path.exists(paths[0]):
-            paths[0] = self._kept
+        paths = [self._handover.current, self._taken, f"{self._current}.1", self._current]
         return _distinct(letter for path in paths for letter in _read(path))
 
     def replay(self, is_chosen: Callable[[Letter], bool]) -> int:
@@ -152,16 +140,11 @@ class DeadLetterStore:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        lock = open_file(self._lock, os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(self._staged, ignore_errors=True)
-            self._finish()
-            yield
+            with self._handover.locked():
+                yield
         except BlockingIOError:
             raise DeadLettersError(f"another command changes the dead letters of {self._backend}") from None
-        finally:
-            os.close(lock)
 
     # -- collecting --------------------------------------------------------------------------------------------------
 
@@ -199,46 +182,7 @@ class DeadLetterStore:
     # -- changing ----------------------------------------------------------------------------------------------------
 
     def _commit(self, rest: Sequence[Letter], overflows: Iterable[bytes]) -> None:
-        """Keep the ``rest``, and hand over the frames. OSError when the disk does not take it; nothing is changed."""
-        try:
-            os.mkdir(self._staged, 0o700)
-            for frames in overflows:
-                _sync(os.path.join(self._staged, write_orphan(self._staged, frames)))
-            fd = open_file(os.path.join(self._staged, _KEPT), os.O_WRONLY | os.O_CREAT)
-            with open(fd, "wb") as file:
-                file.writelines(letter.line + b"\n" for letter in rest)
-                file.flush()
-                os.fsync(fd)
-            _sync(self._staged)
-            os.rename(self._staged, self._committed)
-        except OSError:
-            shutil.rmtree(self._staged, ignore_errors=True)
-            raise
-        self._finish()
-
-    def _finish(self) -> None:
-        """Put a committed change in place. Can be interrupted, and done again, at every step."""
-        if not os.path.isdir(self._committed):
-            return
-        for name in sorted(os.listdir(self._committed)):
-            path = os.path.join(self._committed, name)
-            if name == _KEPT:
-                os.replace(path, self._kept)
-            else:
-                self._hand_over(path)
-        os.rmdir(self._committed)
-
-    def _hand_over(self, path: str) -> None:
-        folder = self._spool.overflow_on_disk
-        while True:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(folder, 0o700)
-            try:
-                os.rename(path, os.path.join(folder, f"{os.path.basename(path)}-{new_token().hex()}"))
-                return
-            except FileNotFoundError:  # a shipper process that ended has just removed the empty folder
-                if not os.path.exists(path):
-                    raise
+        self._handover.commit((letter.line + b"\n" for letter in rest), overflows)
 
     def _overflows(self, letters: Sequence[Letter]) -> Iterator[bytes]:
         """The letters' events as frames, some megabytes at a time."""
@@ -254,14 +198,6 @@ class DeadLetterStore:
                 pieces, size = [], 0
         if pieces:
             yield b"".join(pieces)
-
-
-def _sync(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _read(path: str) -> Iterator[Letter]:

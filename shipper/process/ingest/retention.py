@@ -13,6 +13,7 @@ from ...config.limits import Spooling
 from ...journal.account import Account
 from ...journal.cursor import Cursor
 from ...journal.cursor_files import saved_positions
+from ...journal.kept import Kept
 from ...journal.segments import Position, punch_hole, release, segment_size, segments
 from ...spool.layout import Spool
 from ..deliveries import Deliveries
@@ -35,19 +36,23 @@ class Retention:
         self._account = account
         self._intake = intake
         self._deliveries = deliveries
+        self._kept = Kept(spool.kept, max_bytes=spooling.keep, max_seconds=spooling.keep_seconds)
 
     def delete_passed(self) -> None:
-        """Delete the segments that every cursor has passed; on a full disk, also free what was passed of the last.
+        """Delete, or keep, the segments that every cursor has passed; on a full disk, first delete those that are kept,
+        then free what was passed of the last one.
 
         OSError when that fails.
         """
+        is_disk_full = bool(self._intake.trouble)
         with contextlib.suppress(OSError):  # first: what is deleted can't be counted again after a crash
             self._account.save()
         positions = [*self._deliveries.durable, self._account.position]
         positions += [Position(_segment(saved), 0) for name, saved in self._removed_backends() if self._is_kept(name)]
         least = min(positions)
-        release(self._spool.journal, least.segment)
-        if self._intake.trouble:
+        release(self._spool.journal, least.segment, remove=os.unlink if is_disk_full else self._kept.take)
+        self._kept.prune()
+        if is_disk_full and not self._kept.clear():
             punch_hole(self._spool.journal, min(least, self._account.durable))
 
     def _removed_backends(self) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -155,6 +155,7 @@ class StatusWriter:
             **progress_of(deliverer),
             "url": url,
             "level": level,
+            "takes_all": deliverer.name not in self._deliveries.settings.joined,
             "dropped_at": losses.update(deliverer.progress.dropped),
         }
 

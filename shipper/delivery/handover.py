@@ -1,0 +1,109 @@
+"""A change of a file together with events for the shipper process: both happen or neither does, also after a kill.
+
+Invariants: what was committed is put in place by the next command, should this one be killed; what was not committed
+is removed by it. The shipper process never waits for a command.
+
+Beside ``<base>``
+    <base>.lock         locked (flock) by the command that is at work
+    <base>.staged/      what a change comes to: `kept`, and overflows with the events
+    <base>.committed/   the same under another name: from this moment on the change is made, also after a kill
+
+The overflows go to the folder of overflows on disk, where the shipper process takes over what other processes have
+left; when none runs, the next one does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+
+from ..spool.files import open_file
+from ..transport.channel import new_token
+from ..transport.orphans import write_orphan
+
+OVERFLOW_BYTES = 4 * 1024 * 1024  # frames in one overflow
+
+KEPT = "kept"
+
+
+class Handover:
+    """Changes the file ``kept``, and hands frames over in the folder ``overflows`` of a spool."""
+
+    def __init__(self, base: str, kept: str, overflows: str) -> None:
+        self._lock = f"{base}.lock"
+        self._staged = f"{base}.staged"
+        self._committed = f"{base}.committed"
+        self._kept = kept
+        self._overflows = overflows
+
+    @property
+    def current(self) -> str:
+        """The path of the file as the last commit has it, whether that is in place or not."""
+        path = os.path.join(self._committed, KEPT)
+        return path if os.path.exists(path) else self._kept
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """For the one command that changes something. BlockingIOError while another does, OSError."""
+        lock = open_file(self._lock, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(self._staged, ignore_errors=True)
+            self._finish()
+            yield
+        finally:
+            os.close(lock)
+
+    def commit(self, content: Iterable[bytes], overflows: Iterable[bytes]) -> None:
+        """Write the file's ``content``, and hand over the frames. OSError when the disk does not take it; nothing is
+        changed."""
+        try:
+            os.mkdir(self._staged, 0o700)
+            for frames in overflows:
+                _sync(os.path.join(self._staged, write_orphan(self._staged, frames)))
+            fd = open_file(os.path.join(self._staged, KEPT), os.O_WRONLY | os.O_CREAT)
+            with open(fd, "wb") as file:
+                file.writelines(content)
+                file.flush()
+                os.fsync(fd)
+            _sync(self._staged)
+            os.rename(self._staged, self._committed)
+        except OSError:
+            shutil.rmtree(self._staged, ignore_errors=True)
+            raise
+        self._finish()
+
+    def _finish(self) -> None:
+        """Put a committed change in place. Can be interrupted, and done again, at every step."""
+        if not os.path.isdir(self._committed):
+            return
+        # The file last: as long as it is there, `current` is the new one.
+        for name in sorted(os.listdir(self._committed), key=lambda name: (name == KEPT, name)):
+            path = os.path.join(self._committed, name)
+            if name == KEPT:
+                os.replace(path, self._kept)
+            else:
+                self._hand_over(path)
+        os.rmdir(self._committed)
+
+    def _hand_over(self, path: str) -> None:
+        while True:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self._overflows, 0o700)
+            try:
+                os.rename(path, os.path.join(self._overflows, f"{os.path.basename(path)}-{new_token().hex()}"))
+                return
+            except FileNotFoundError:  # a shipper process that ended has just removed the empty folder
+                if not os.path.exists(path):
+                    raise
+
+
+def _sync(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
