@@ -53,6 +53,7 @@ def start(
     exit_wait: bool | None = None,
     exit_timeout: float | None = None,
     owner: str | None = None,
+    report_deaths: bool | None = None,
 ) -> None:
     """Ship what is logged from now on, and make sure that a shipper process runs.
 
@@ -72,7 +73,8 @@ def start(
     the shipper process ends when no process writes any more (30). ``python``: the interpreter that it runs in.
     ``exit_wait``: whether the end of the interpreter waits until events are delivered (True), or only until they are in
     the journal (False); default True where the process belongs to PID 1 of a container, whose end kills the shipper
-    process too. ``exit_timeout``: seconds that it waits at most (5).
+    process too. ``exit_timeout``: seconds that it waits at most (5). ``report_deaths``: ship a critical event for each
+    process of the application that ends without a clean close (False).
 
     ``enabled=False`` (or SHIPPER_ENABLED=0) ships nothing: development, tests. ``when_unconfigured="disable"`` does the
     same, with one line on stderr, where no backend is configured ("raise": ConfigurationError).
@@ -93,6 +95,7 @@ def start(
         "exit_wait": exit_wait,
         "exit_timeout": exit_timeout,
         "owner": owner,
+        "report_deaths": report_deaths,
     }
     flags = {
         "attach": attach,

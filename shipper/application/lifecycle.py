@@ -63,10 +63,15 @@ def replace_app(
     spool = claim_spool(settings)
     settings = dataclasses.replace(settings, spool=spool.path)
     begin_cursors(settings, spool)
-    if before is not None and before.spool.path == spool.path and before.settings.overflow == settings.overflow:
+    if before is not None and _has_same_queue(before.settings, settings):
         queue = before.queue
     else:
-        queue = Producer(spool.queue, overflow=spool.overflow, overflow_size=settings.overflow)
+        queue = Producer(
+            spool.queue,
+            overflow=spool.overflow,
+            overflow_size=settings.overflow,
+            is_watched=settings.report_deaths,
+        )
     pipeline = Pipeline(queue, own, redact=settings.redact, callbacks=callbacks)
     app = App(
         settings,
@@ -98,6 +103,14 @@ def replace_app(
     return app
 
 
+def _has_same_queue(before: Settings, settings: Settings) -> bool:
+    return (before.spool, before.overflow, before.report_deaths) == (
+        settings.spool,
+        settings.overflow,
+        settings.report_deaths,
+    )
+
+
 def _watch_in_uwsgi_worker() -> None:
     global _has_uwsgi_hook
     if unpatched.is_fork_pending() and not _has_uwsgi_hook:
@@ -125,13 +138,16 @@ _flush = ExitFlush()
 @atexit.register
 def _flush_at_exit() -> None:
     _flush(_current)
+    if _current is not None:
+        _current.queue.note_clean_end()
 
 
 def _flush_at_end_of_worker() -> None:
     """multiprocessing's workers end without atexit, but run its finalizers; those of a low priority last."""
-    finalize = getattr(sys.modules.get("multiprocessing.util"), "Finalize", None)
-    if finalize is not None:  # else this process is not one of its workers
-        finalize(None, _flush_at_exit, exitpriority=-100)
+    for name in ("multiprocessing.util", "billiard.util"):
+        finalize = getattr(sys.modules.get(name), "Finalize", None)
+        if finalize is not None:  # else this process is not one of its workers
+            finalize(None, _flush_at_exit, exitpriority=-100)
 
 
 def _after_fork_in_child() -> None:

@@ -44,6 +44,7 @@ _PLAIN: dict[str, Any] = {
     "exit_wait": bool,
     "exit_timeout": float,
     "owner": str,
+    "report_deaths": bool,
 }
 
 

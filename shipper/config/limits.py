@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .._support.lazy_pattern import LazyPattern
 from ..errors import ConfigurationError, suggest_keywords
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ def _bytes(text: str) -> int | None:
     return round(float(found[1]) * unit)
 
 
-_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)")
+_TIME = LazyPattern(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)")
 _UNIT_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-_AMBIGUOUS = re.compile(r"[0-9.]+\s*M")  # minutes or megabytes
+_AMBIGUOUS = LazyPattern(r"[0-9.]+\s*M")  # minutes or megabytes
 
 
 def seconds_in(text: str) -> float | None:

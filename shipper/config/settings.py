@@ -33,7 +33,8 @@ class Settings:
     shipper process, "" for the application's. ``exit_wait``: whether the end of a process waits until its events are
     delivered, None for "in a container"; otherwise it waits until they are in the journal. ``exit_timeout``: seconds
     that it waits at most. ``owner``: the user that the application is going to be, "" for its present one. ``cwd``: the
-    application's working directory. ``is_named``: whether ``app`` was set, rather than derived from the program.
+    application's working directory. ``report_deaths``: whether the shipper process reports processes of the application
+    that end without a clean close. ``is_named``: whether ``app`` was set, rather than derived from the program.
     ``joined``: names of the backends that clients have added; only records that name such a backend go there.
     ``variables``: the settings that come from the environment, each with its variable's name.
     """
@@ -52,6 +53,7 @@ class Settings:
     exit_wait: bool | None = None
     exit_timeout: float = 5.0
     owner: str = ""
+    report_deaths: bool = False
     cwd: str = ""
     is_named: bool = True
     joined: tuple[str, ...] = ()
@@ -72,6 +74,8 @@ class Settings:
         check_seconds("exit_timeout", self.exit_timeout)
         if self.exit_wait is not None and not isinstance(self.exit_wait, bool):
             raise ConfigurationError("exit_wait", self.exit_wait, "must be True, False or None")
+        if not isinstance(self.report_deaths, bool):
+            raise ConfigurationError("report_deaths", self.report_deaths, "must be True or False")
         if not isinstance(self.owner, str):
             raise ConfigurationError("owner", self.owner, 'must be a user, or "user:group"')
         _check_backends(self.backends)
@@ -107,6 +111,7 @@ class Settings:
         joined = sorted(each.name for each in backends if each.name in self.joined)
         lines = [__version__, self.app, *sorted(map(_canonical, backends)), repr(joined)]
         lines += [repr(each) for each in (self.batching, self.retry, self.spooling, self.redact, self.grace)]
+        lines += ["report_deaths"] * self.report_deaths
         return sha256_hex("\n".join(lines).encode())
 
     def for_process(self) -> bytes:

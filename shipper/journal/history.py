@@ -24,6 +24,7 @@ from .reader import Frames, Reader
 from .segments import Position, segment_path, segment_size, segments
 from .sequences import ExactTracker, SequenceTracker
 
+HALF_FRAME_SECONDS = 60.0  # for the rest of a frame: it may be in the pipe until another shipper process has started
 MAX_UNFINISHED = 1000  # events whose frames have not all come, which are remembered
 
 
@@ -38,6 +39,8 @@ class Recorded(NamedTuple):
 
 class HistoryReader(Reader):
     """Goes through the frames of kept segments and of the journal, from ``position`` on."""
+
+    half_frame_seconds = HALF_FRAME_SECONDS
 
     def __init__(
         self, journal: str, kept: str, position: Position, *, clock: Callable[[], float] = time.monotonic

@@ -39,6 +39,8 @@ class Frames(NamedTuple):
 class Reader:
     """Goes through the frames of a journal's ``folder`` from ``position`` on."""
 
+    half_frame_seconds = HALF_FRAME_SECONDS
+
     def __init__(self, folder: str, position: Position, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder
         self._clock = clock
@@ -93,7 +95,7 @@ class Reader:
             self._half = None
         elif self._half is None or self._half[0] != self.position:
             self._half = (self.position, self._clock())
-        return self._half is not None and self._clock() - self._half[1] >= HALF_FRAME_SECONDS
+        return self._half is not None and self._clock() - self._half[1] >= self.half_frame_seconds
 
     def end(self) -> Position:
         """Where the journal ends now, perhaps inside a frame."""

@@ -104,6 +104,13 @@ class Deliveries:
     def is_drained(self) -> bool:
         return all(deliverer.drained.is_set() for deliverer in self)
 
+    def look_again(self) -> None:
+        """Have `is_drained` be true only once what was just journaled is delivered, too."""
+        for deliverer in self:
+            if not deliverer.pause.is_on:  # it delivers nothing, and is drained for as long
+                deliverer.drained.clear()
+                deliverer.wake.set()
+
     def address(self, name: str) -> tuple[str, int]:
         """The URL of a backend, "" when it has none, and the lowest level that is sent there."""
         return self._addresses[name]

@@ -49,6 +49,8 @@ class Housekeeping:
                 parts.retention.delete_passed()
                 parts.retention.keep_quota()
         with contextlib.suppress(OSError):
+            if parts.deaths is not None:  # first: the kernel tells of a process only while that is known
+                parts.deaths.look()
             parts.recovery.look()
         if parts.intake.adoption.allowed.is_set():
             parts.intake.adoption.look_for_orphans()

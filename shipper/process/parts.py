@@ -12,6 +12,7 @@ from ..spool.layout import Spool
 from ..spool.progress import ProgressWriter
 from ..transport.frame import MAX_FRAME
 from .control import Control
+from .deaths.reporter import DeathReporter
 from .deliveries import Deliveries
 from .ingest.appender import Appender
 from .ingest.intake import Intake
@@ -40,6 +41,7 @@ class Parts:
     flushes: Flushes
     status: StatusWriter
     recovery: Recovery
+    deaths: DeathReporter | None
     retention: Retention
     upkeep: Upkeep
 
@@ -68,6 +70,7 @@ def make_parts(settings: Settings, *, pipe: int, lock_file: LockFile, crashes: C
         last_bytes=_last_bytes(settings.spooling),
         on_change=on_change,
     )
+    deaths = DeathReporter(spool, settings.app, account, intake.adoption) if settings.report_deaths else None
     return Parts(
         spool=spool,
         crashes=crashes,
@@ -78,7 +81,8 @@ def make_parts(settings: Settings, *, pipe: int, lock_file: LockFile, crashes: C
         control=Control(spool, deliveries),
         flushes=flushes,
         status=StatusWriter(spool.status, account, intake, deliveries, flushes, overflows=overflows),
-        recovery=Recovery(spool.overflow, pipe, appender, intake.adoption, account),
+        recovery=Recovery(spool.overflow, pipe, appender, intake.adoption, account, deaths),
+        deaths=deaths,
         retention=Retention(spool, settings.spooling, account, intake, deliveries),
         upkeep=Upkeep(spool, lock_file, intake, deliveries, pipe),
     )

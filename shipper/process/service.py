@@ -57,6 +57,7 @@ class Service:
         self._handed_over = False
         self._round_at = 0.0
         self._is_idle = False  # nothing has happened since the last round
+        self._deaths = 0  # events about processes that died which the deliverers were told of
         self._parts = make_parts(settings, pipe=pipe, lock_file=lock_file, crashes=crashes, waker=self._waker)
         self._housekeeping = Housekeeping(self._parts)
         self._intake_thread = Threads(crashes)
@@ -125,6 +126,8 @@ class Service:
         parts = self._parts
         self._stderr.close_if_orphaned()
         self._take_joined()
+        if parts.deaths is not None:
+            parts.deaths.watch_new()
         if parts.deliveries.load is not None:
             parts.deliveries.load.sample_if_due(idle=self._is_idle)
         with contextlib.suppress(OSError):
@@ -172,7 +175,23 @@ class Service:
             return True
         if not self._drain.is_draining or not self._parts.intake.eof.is_set() or not self._is_drained():
             return False
-        return not self._parts.upkeep.has_other_queue() and not self._parts.recovery.finds_more()
+        if self._parts.upkeep.has_other_queue() or self._parts.recovery.finds_more():
+            return False
+        return self._are_deaths_reported()
+
+    def _are_deaths_reported(self) -> bool:
+        """Whether what there is to report of processes that died is journaled, and the deliverers know of it."""
+        parts = self._parts
+        if parts.deaths is None:
+            return True
+        with contextlib.suppress(OSError):
+            parts.deaths.report_waiting()
+        if parts.recovery.is_pending or parts.deaths.is_pending:
+            return False
+        before, self._deaths = self._deaths, parts.deaths.journaled
+        if before != self._deaths:
+            parts.deliveries.look_again()
+        return before == self._deaths
 
     def _is_drained(self) -> bool:
         intake = self._parts.intake

@@ -38,9 +38,11 @@ class Channel:
     """Made anew in a forked child: a new token, sequence numbers from 0, an empty overflow.
 
     `folder` is for overflow and mirror, `second` for the overflow when `folder` has little space; `limit` is in bytes.
+    `is_watched`: whether the shipper process is to report it when this process ends without `note_clean_end`.
     """
 
-    def __init__(self, pipe: Pipe, *, folder: str, second: str, limit: int) -> None:
+    def __init__(self, pipe: Pipe, *, folder: str, second: str, limit: int, is_watched: bool = False) -> None:
+        self._is_watched = is_watched
         self._spool = os.path.dirname(pipe.path)
         self.pid = os.getpid()
         self.token = new_token()
@@ -100,14 +102,27 @@ class Channel:
             self.note(piece)
 
     def _make_mirror(self) -> Callable[[bytes], None]:
-        waiting = self._pipe.waiting
         try:
-            self._mirror = PipeMirror(self._mirror_folder, waiting, token=self.token, pid=self.pid, spool=self._spool)
+            self._mirror = PipeMirror(
+                self._mirror_folder,
+                self._pipe.waiting,
+                token=self.token,
+                pid=self.pid,
+                spool=self._spool,
+                life=self._describe_life(),
+            )
         except (OSError, ValueError) as error:
             # Other code closes descriptors right now: the next frame begins it.
             return self._begin_mirror if isinstance(error, OSError) and error.errno == errno.EBADF else _ignore
         self._pipe.on_closed = self._mirror.keep_all
         return self._mirror.note
+
+    def _describe_life(self) -> bytes:
+        if not self._is_watched:
+            return b""
+        from .life import describe_life  # few applications want it
+
+        return describe_life()
 
     # -- the overflow ------------------------------------------------------------------------------------------------
 
@@ -175,6 +190,11 @@ class Channel:
             self._mirror, self.note = None, self._begin_mirror
 
     # -- the end -----------------------------------------------------------------------------------------------------
+
+    def note_clean_end(self) -> None:
+        """Say that this process ends as it should. It may go on to write."""
+        if self._mirror is not None:
+            self._mirror.note_clean_end()
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's files, which stay the parent's."""

@@ -15,9 +15,9 @@ Invariants
 * What may have been in a pipe that was open nowhere is kept until the process ends.
 * Memory that overflows may need is left to them: an event there is nowhere else.
 
-Layout: see `shared_file.py`; from 4096 blocks of 32 KiB: whole frames, and behind them remains of older ones. A block
-is overwritten only when everything in it has left the pipe. Two are enough while the pipe is read; when it fills, there
-are as many as it holds.
+Layout: see `shared_file.py`; from 64 what `life.py` says; from 4096 blocks of 32 KiB: whole frames, and behind them
+remains of older ones. A block is overwritten only when everything in it has left the pipe. Two are enough while the
+pipe is read; when it fills, there are as many as it holds.
 
 Its process writes it. The shipper process reads or removes it when that process is gone (see `orphans.py`).
 """
@@ -42,6 +42,8 @@ MAGIC = b"shptrail"
 SUFFIX = ".trail"
 BLOCK_BYTES = 32 * 1024
 KEPT_BLOCKS = 2
+CLEAN_AT, LIFE_AT = 64, 128
+CLEAN = b"goodbye\0"
 MAX_BYTES = 64 * BLOCK_BYTES  # a pipe's 1 MiB, and more than what is unused at the ends of blocks
 SPARED_BYTES = 64 * 1024 * 1024  # of the memory, or half of it, that is left to overflows
 _FULL_BLOCK_BYTES = BLOCK_BYTES - frame.MAX_FRAME  # of frames, at least
@@ -55,9 +57,17 @@ class PipeMirror:
     """The mirror of one process. Its threads share it; no other process writes to it."""
 
     def __init__(
-        self, folder: str, waiting: Callable[[], int], *, token: bytes, pid: int, spool: str = ""
+        self,
+        folder: str,
+        waiting: Callable[[], int],
+        *,
+        token: bytes,
+        pid: int,
+        spool: str = "",
+        life: bytes = b"",
     ) -> None:
-        """`waiting` tells how many bytes are in the pipe. OSError when memory has no space."""
+        """`waiting` tells how many bytes are in the pipe; `life` is what the head says of the process (see `life.py`).
+        OSError when memory has no space."""
         self._waiting = waiting
         self._lock = new_rlock()
         self._filled: list[float] = []  # for each block that has memory: how many had been begun when it was full
@@ -71,6 +81,7 @@ class PipeMirror:
         names = [f"{token.hex()}{SUFFIX}"]
         own, self._path = shared_file.create(folder, names, MAGIC, Owner(pid, token, 0), spool=spool)
         try:
+            os.pwrite(own.number, life, LIFE_AT)
             os.ftruncate(own.number, HEAD_BYTES + MAX_BYTES)
             self._turn_to(self._allocate())
             self._mapping = shared_file.Mapping(own, HEAD_BYTES + MAX_BYTES)  # keeps the lock
@@ -182,6 +193,11 @@ class PipeMirror:
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
+    def note_clean_end(self) -> None:
+        """Say that the process ends as it should. It may go on to write."""
+        with contextlib.suppress(ValueError):
+            self._memory[CLEAN_AT : CLEAN_AT + len(CLEAN)] = CLEAN
+
     def touch(self) -> bool:
         """Keep the file from cleaners; False when it was removed."""
         try:
@@ -199,6 +215,7 @@ class PipeMirror:
     def close(self, *, is_needed: bool = False) -> None:
         """Remove the file when nothing is in the pipe, else, or if it `is_needed`, leave it to the shipper process."""
         with self._lock, contextlib.suppress(OSError):
+            self.note_clean_end()
             self._close_memory()
             if not is_needed and not self._waiting():
                 self._remove()

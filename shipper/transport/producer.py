@@ -35,9 +35,13 @@ class Producer:
 
     `path` is the FIFO, `overflow` the folder for what does not fit into the pipe, `overflow_size` its limit in bytes
     per process. A put never waits, and raises `queue.Full` when the overflow is full too; the drop is counted by then.
+    `is_watched`: whether the shipper process is to report it when a process ends without `note_clean_end` or `close`.
     """
 
-    def __init__(self, path: str, *, overflow: str, overflow_size: int = OVERFLOW_SIZE) -> None:
+    def __init__(
+        self, path: str, *, overflow: str, overflow_size: int = OVERFLOW_SIZE, is_watched: bool = False
+    ) -> None:
+        self._is_watched = is_watched
         self._folder = overflow
         self._overflow_size = overflow_size
         self._pipe = Pipe(path)
@@ -53,7 +57,13 @@ class Producer:
 
     def _new_channel(self) -> Channel:
         second = os.path.join(os.path.dirname(self.path), "overflow")
-        return Channel(self._pipe, folder=self._folder, second=second, limit=self._overflow_size)
+        return Channel(
+            self._pipe,
+            folder=self._folder,
+            second=second,
+            limit=self._overflow_size,
+            is_watched=self._is_watched,
+        )
 
     def open(self) -> None:
         """Open the pipe now rather than at the first put. OSError when it can't be opened."""
@@ -181,6 +191,11 @@ class Producer:
         return self._current().drain(deadline)
 
     # -- the end -----------------------------------------------------------------------------------------------------
+
+    def note_clean_end(self) -> None:
+        """Say that this process ends as it should. It may go on to put."""
+        if self._channel.pid == os.getpid():
+            self._channel.note_clean_end()
 
     def close(self, successor: Producer | None = None) -> None:
         """Let go of the pipe. Puts from now on, also those of threads that are just doing it, go to the `successor`;

@@ -184,10 +184,10 @@ def test_each_event_is_followed_once_across_segments_kept_ones_and_kills_of_the_
     spool: Path, tmp_path: Path
 ) -> None:
     """The follower begins before there is a spool, and no event is missing or doubled, whatever is killed."""
-    with Server() as server, following("--spool", str(spool / "later"), "-n", "0") as follower:
+    with Server() as server, following("--spool", str(spool / "later")) as follower:
         app = App(server, spool / "later", tmp_path)
         source = """
-            begin(spooling=shipper.Spooling(segment=16384, quota=65536, keep=65536))
+            begin(spooling=shipper.Spooling(segment=16384, quota=65536, keep="1 MiB"))
             for n in range(900):
                 log.warning("event %d %s", n, "." * 100)
                 time.sleep(0.002)

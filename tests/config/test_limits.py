@@ -69,3 +69,23 @@ def test_the_defaults_are_those_of_the_docstrings() -> None:
     assert Batching() == Batching(max_events=500, max_bytes=1_000_000, max_age=1.0)
     assert Retry() == Retry(initial=0.5, maximum=60.0, max_retry_after=300.0, unauthorised=60.0, poison_after=600.0)
     assert Spooling() == Spooling(512 * 2**20, when_full="oldest", segment=16 * 2**20, fsync=0.0, dead=64 * 2**20)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "seconds"),
+    [
+        (0, 0, None),
+        ("0", 0, None),
+        ("1 GiB", 1 << 30, None),
+        (16 * 1024 * 1024, 16 * 1024 * 1024, None),
+        ("10m", "10m", 600.0),
+        ("10 min", "10 min", 600.0),
+        ("1.5h", "1.5h", 5400.0),
+        ("90s", "90s", 90.0),
+        ("999999d", "999999d", LONGEST),
+    ],
+)
+def test_what_is_kept_is_a_size_or_a_time(given: Any, kept: int | str, seconds: float | None) -> None:
+    made = Spooling(keep=given)
+
+    assert (made.keep, made.keep_seconds) == (kept, seconds)

@@ -12,7 +12,7 @@ from shipper.journal.history import History, first_since
 from shipper.journal.kept import Kept
 from shipper.journal.segments import Position, release, segment_path
 
-from ..support.journals import TOKEN, frames, segment, whole
+from ..support.journals import TOKEN, Clock, frames, segment, whole
 
 
 @pytest.fixture
@@ -117,6 +117,22 @@ def test_what_comes_is_followed_across_segments_and_a_frame_in_halves(journal: P
     segment(journal, 1, whole(b".", 1) + half)
     segment(journal, 2, whole(b".", 3))
     assert seqs(history, follow=True) == [2, 3]
+    history.close()
+
+
+def test_the_rest_of_a_frame_may_come_when_another_shipper_process_has_started(journal: Path, spool: Path) -> None:
+    """It is in the pipe meanwhile."""
+    clock = Clock()
+    history = History(str(journal), str(spool / "kept"), clock=clock)
+    frame = whole(b"....", 1)
+    segment(journal, 1, frame[:20])
+    assert seqs(history, follow=True) == []
+
+    clock.now += 10
+    assert seqs(history, follow=True) == []
+    segment(journal, 1, frame)
+
+    assert seqs(history, follow=True) == [1]
     history.close()
 
 

@@ -81,7 +81,10 @@ def say(counts: Counts, name: str, when: str, *, dry: bool) -> int:
     if not counts.found:
         return complain("no event was logged in this time, or none is left in the journal", code=BAD_NEWS)
     what = f"{terminal.plural(counts.sent, 'event')} for {name}"
-    print(f"{what}: would be sent again." if dry else f"{what}: {when}, with the same id as before.")
+    if not counts.sent:
+        print(f"No event for {name} is sent again.")
+    else:
+        print(f"{what}: would be sent again." if dry else f"{what}: {when}, with the same id as before.")
     for count, why in left_out:
         if count:
             print(f"{terminal.plural(count, 'event')} left out: {why}.")

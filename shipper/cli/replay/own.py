@@ -54,14 +54,14 @@ def replay_here(given: argparse.Namespace, app: Found) -> int:
             history, portion=min(OVERFLOW_BYTES, quota // 8), wait_for_room=room_in(spool, quota), dry=given.dry_run
         )
     except NoRoomError:
-        say(replay.counts, name, _when(spool), dry=False)
+        say(replay.counts, name, _when(spool, known[name].state), dry=False)
         what = "the journal has no room for more until they are delivered: start the application, then repeat this"
         return complain(what, code=LATER)
     except KeyboardInterrupt:
         return say_interrupted(replay.counts, name)
     finally:
         history.close()
-    return say(replay.counts, name, _when(spool), dry=given.dry_run)
+    return say(replay.counts, name, _when(spool, known[name].state), dry=given.dry_run)
 
 
 def open_history(spool: Spool, since: float) -> History:
@@ -69,7 +69,9 @@ def open_history(spool: Spool, since: float) -> History:
     return History(spool.journal, spool.kept, first_since(spool.journal, spool.kept, since))
 
 
-def _when(spool: Spool) -> str:
+def _when(spool: Spool, state: str) -> str:
+    if state == "paused":
+        return "delivered when it is resumed"
     return "delivered now" if running(spool) is not None else "delivered when the application is started again"
 
 

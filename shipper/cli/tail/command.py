@@ -7,7 +7,7 @@ import contextlib
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .. import BAD_NEWS, NOT_TRIED, OK, complain, terminal
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..status.find import Found
 
 LINES = 10  # events that are printed without --since
+FLUSHED_EVENTS = 100  # events of a burst after which what is printed is flushed
 LOOK_SECONDS = 0.1  # between two looks at a journal that has not grown
 SPOOL_SECONDS = 0.5  # between two looks for a spool that is not there yet
 
@@ -90,6 +91,7 @@ def _find(given: argparse.Namespace) -> list[Found]:
             if not waiting:
                 complain(f"{error}; waiting for it", code=OK)
             waiting = True
+            given.since = given.since or 0.0  # all that comes is new
         threading.Event().wait(SPOOL_SECONDS)
 
 
@@ -100,18 +102,24 @@ def _tail(given: argparse.Namespace, app: Found) -> int:
     is_chosen = chooser(given)
     history, before = _before(given, app, is_chosen)
     with contextlib.closing(history):
-        for event in before:
-            sys.stdout.write(show(event))
-        sys.stdout.flush()
-        if not given.follow:
-            return OK if before else _nothing(given)
-        while True:
+        if not _print(before, show) and not given.follow:
+            return _nothing(given)
+        while given.follow:
             with contextlib.suppress(OSError):  # no descriptor is free now
-                for event in _events(history, follow=True):
-                    if is_chosen(event):
-                        sys.stdout.write(show(event))
-                        sys.stdout.flush()
+                _print((event for event in _events(history, follow=True) if is_chosen(event)), show)
             threading.Event().wait(LOOK_SECONDS)
+    return OK
+
+
+def _print(events: Iterable[Event], show: Callable[[Event], str]) -> int:
+    """Print events as soon as they come; how many."""
+    count = 0
+    for count, event in enumerate(events, 1):
+        sys.stdout.write(show(event))
+        if count % FLUSHED_EVENTS == 0:
+            sys.stdout.flush()
+    sys.stdout.flush()
+    return count
 
 
 def _nothing(given: argparse.Namespace) -> int:
@@ -119,8 +127,10 @@ def _nothing(given: argparse.Namespace) -> int:
     return complain("no event is chosen by these options" if chosen else "there is no event yet", code=BAD_NEWS)
 
 
-def _before(given: argparse.Namespace, app: Found, is_chosen: Callable[[Event], bool]) -> tuple[History, list[Event]]:
-    """The journal, read up to its present end, and what is to be printed of it.
+def _before(
+    given: argparse.Namespace, app: Found, is_chosen: Callable[[Event], bool]
+) -> tuple[History, Iterable[Event]]:
+    """The journal, and what is to be printed of what is in it: once that is used up, the journal is read to its end.
 
     Without --since it is read from a segment near its end on, or an earlier one where too few events are chosen.
     """
@@ -133,9 +143,13 @@ def _before(given: argparse.Namespace, app: Found, is_chosen: Callable[[Event], 
     while True:
         number = first_since(*folders, given.since) if given.since is not None else numbers[first]
         history = History(*folders, number, level=level_of(given))
-        chosen: deque[Event] = deque((each for each in _events(history, since=given.since) if is_chosen(each)), most)
-        if first == 0 or len(chosen) == most:
-            return history, list(chosen)
+        # Half a frame at the end is to become a whole one when the journal is followed from there.
+        events = (each for each in _events(history, since=given.since, follow=given.follow) if is_chosen(each))
+        if most is None:
+            return history, events
+        last = deque(events, most)
+        if first == 0 or len(last) == most:
+            return history, last
         history.close()
         first = max(0, len(numbers) - 2 * (len(numbers) - first))
 

@@ -62,4 +62,6 @@ def _colour(level: int) -> str:
 
 def as_json(event: Event) -> str:
     """One JSON object and a newline: the event's fields, as in a dead letter."""
-    return json_text({**dataclasses.asdict(event), "id": str(event.id)}) + "\n"
+    fields = {**dataclasses.asdict(event), "id": str(event.id)}
+    del fields["origin"]  # everything in a journal was logged here
+    return json_text(fields) + "\n"

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 
 from ...journal.account import Account
 from ...transport.orphans import OrphanedMirror, orphaned_mirrors
@@ -21,10 +23,29 @@ _ALL = 1_000_000  # stretches of the journal: it is followed to its end
 _MAX_LATE = 8  # mirrors whose frames are in memory while the disk does not take them
 
 
+class EndedProcesses(Protocol):
+    """Takes the mirrors of processes that have ended, in place of their removal."""
+
+    def take(self, mirrors: Sequence[OrphanedMirror]) -> None:
+        """Remove them, at once or later."""
+
+    def knows(self, path: str) -> bool:
+        """Whether the mirror at this path was taken, and is not removed yet."""
+
+
 class Recovery:
     """Used by the main thread of the shipper process, which holds the pipe."""
 
-    def __init__(self, folder: str, pipe: int, appender: Appender, adoption: Adoption, account: Account) -> None:
+    def __init__(
+        self,
+        folder: str,
+        pipe: int,
+        appender: Appender,
+        adoption: Adoption,
+        account: Account,
+        ended_processes: EndedProcesses | None = None,
+    ) -> None:
+        self._ended_processes = ended_processes
         self._folder = folder
         self._pipe = pipe
         self._appender = appender
@@ -53,7 +74,7 @@ class Recovery:
                 self._account.follow(_ALL, ended=True)  # of half a frame there, the rest is not in the pipe any more
             while self._lost:
                 self._appender.append(self._lost_frames(self._lost[0]), lambda taken: None)
-                self._lost.pop(0).remove()
+                self._put_back(self._lost.pop(0))()
         except OSError:  # no descriptor left, a full disk, or the quota: `look` tries again
             pass
         self._kept = {mirror.path for mirror in self._lost}
@@ -96,19 +117,41 @@ class Recovery:
         return before or self._found_more
 
     def _find_ended(self) -> list[OrphanedMirror]:
-        return [mirror for mirror in orphaned_mirrors(self._folder) if mirror.path not in self._kept]
+        ended = [mirror for mirror in orphaned_mirrors(self._folder) if mirror.path not in self._kept]
+        if self._ended_processes is None:
+            return ended
+        return [mirror for mirror in ended if not self._ended_processes.knows(mirror.path)]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the last look found mirrors of processes that have ended."""
+        return bool(self._ended)
+
+    def _put_back(self, mirror: OrphanedMirror) -> Callable[[], None]:
+        """What to do once the journal has what the pipe lost: the mirror goes, or is found again as one of an ended
+        process."""
+        return mirror.remove if self._ended_processes is None else partial(self._kept.discard, mirror.path)
+
+    def _remove(self, mirrors: Sequence[OrphanedMirror]) -> None:
+        if self._ended_processes is not None:
+            self._ended_processes.take(mirrors)
+            return
+        for mirror in mirrors:
+            mirror.remove()
 
     def _compare_ended(self) -> bool:
         """Put back what the pipe has lost of processes that have ended; whether all were looked at."""
         self._account.follow(_ALL)
+        whole = []
         while self._ended and self._account.is_at_end and self._adoption.late < _MAX_LATE:
             mirror = self._ended.pop(0)
             frames = self._lost_later(mirror)
             if frames:
                 self._kept.add(mirror.path)
-                self._adoption.put_back_later(frames, mirror.remove)
+                self._adoption.put_back_later(frames, self._put_back(mirror))
             else:
-                mirror.remove()
+                whole.append(mirror)
+        self._remove(whole)
         return not self._ended
 
     def _try_again(self) -> None:
@@ -116,7 +159,7 @@ class Recovery:
             return
         self._account.follow(_ALL)
         while self._lost and self._account.is_at_end and self._adoption.late < _MAX_LATE:
-            self._adoption.put_back_later(self._lost_frames(self._lost[0]), self._lost[0].remove)
+            self._adoption.put_back_later(self._lost_frames(self._lost[0]), self._put_back(self._lost[0]))
             self._lost.pop(0)
 
     def _is_only_pipe(self) -> bool:
@@ -140,6 +183,5 @@ class Recovery:
             if bytes_in_pipe(self._pipe):
                 return
             self._account.follow(_ALL)
-            for mirror in ended:
-                if not self._lost_later(mirror):
-                    mirror.remove()
+            # A death that is found only now is reported by the next shipper process: its mirror stays.
+            self._remove([mirror for mirror in ended if not self._lost_later(mirror)])
