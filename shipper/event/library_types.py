@@ -79,10 +79,15 @@ def _numpy_array(value: Any) -> Any:
         return _numpy_item(value[()])
     if value.size > MAX_CELLS:
         return f"<{type(value).__name__} of shape {value.shape}, {value.dtype}>"
-    return [_numpy_array(row) for row in value] if value.ndim > 1 else [_numpy_item(item) for item in value]
+    if value.ndim > 1:
+        rows = (value[place] for place in range(len(value)))
+        return [_numpy_array(row) if row.ndim < value.ndim else _numpy_array(row.A1) for row in rows]
+    return [_numpy_item(item) for item in value]
 
 
 def _numpy_item(item: Any) -> Any:
+    if type(item).__name__ == "MaskedConstant":
+        return None
     return _numpy_scalar(item) if hasattr(type(item), "dtype") else item
 
 
@@ -98,7 +103,7 @@ def _pandas_series(value: Any) -> Any:
     if len(value) > MAX_CELLS:
         return {"shape": [len(value)], "dtype": str(value.dtype)}
     if type(value.index).__name__ == "RangeIndex":
-        return value.tolist()
+        return value.tolist() if value.name is None else {str(value.name): value.tolist()}
     return dict(zip(value.index.tolist(), value.tolist(), strict=False))
 
 

@@ -171,6 +171,17 @@ class Redactor:
             name = values.get("name", values.get("key"))
             if type(name) is str:
                 values["value"] = self._under(name, values["value"])
+        if "rows" in values and "columns" in values:
+            self._table(values["columns"], values["rows"])
+
+    def _table(self, columns: Any, rows: Any) -> None:
+        """Mask the columns of a table that have secret names, as `library_types` makes one of a data frame."""
+        if type(columns) is not list or type(rows) is not list:
+            return
+        names = [" ".join(map(str, name)) if type(name) is list else str(name) for name in columns]
+        for row in rows:
+            if type(row) is list:
+                row[:] = [self._under(name, cell) for name, cell in zip(names, row, strict=False)] + row[len(names) :]
 
     def _list(self, values: list[Any]) -> None:
         is_pair = len(values) == 2

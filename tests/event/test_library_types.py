@@ -193,6 +193,8 @@ NUMPY: list[tuple[Callable[[Any], Any], Any]] = [
     (lambda np: np.array([0.1, 0.2], dtype="float32"), [0.1, 0.2]),
     (lambda np: np.array([(1, "a")], dtype=[("n", int), ("s", "U5")]), [{"n": 1, "s": "a"}]),
     (lambda np: np.array([{"a": 1}], dtype=object), [{"a": 1}]),
+    (lambda np: np.matrix([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+    (lambda np: np.ma.array([1, 2], mask=[0, 1]), [1, None]),
     (lambda np: np.zeros((2000, 2000)), "<ndarray of shape (2000, 2000), float64>"),
 ]
 
@@ -213,6 +215,7 @@ def test_pandas() -> None:
     assert sanitize(pd.DataFrame({"a": range(1000)})) == {"shape": [1000, 1], "columns": ["a"]}
     assert sanitize(pd.Series([1.5, 2.5], index=["p", "q"])) == {"p": 1.5, "q": 2.5}
     assert sanitize(pd.Series([1, 2])) == [1, 2]
+    assert sanitize(pd.Series([1, 2], name="paid")) == {"paid": [1, 2]}
     assert sanitize([pd.NaT, pd.NA]) == [None, None]
     assert sanitize(pd.Timestamp("2024-01-02T03:04:05")) == "2024-01-02T03:04:05"
     assert sanitize(pd.Period("2024-01")) == "2024-01"

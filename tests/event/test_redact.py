@@ -125,6 +125,12 @@ def test_named_values_and_pairs_are_keys_too() -> None:
     assert masked([["Authorization", SECRET], ["Accept", "text"]]) == [["Authorization", MASK], ["Accept", "text"]]
 
 
+def test_the_secret_columns_of_a_table_are_masked() -> None:
+    table = {"shape": [2, 3], "columns": ["user", "password", ["a", "token"]], "rows": [["bob", SECRET, SECRET], ["x"]]}
+
+    assert masked(table)["rows"] == [["bob", MASK, MASK], ["x"]]
+
+
 def test_every_part_of_an_event_is_masked() -> None:
     secret = f"password={SECRET}"
     event = Event(
