@@ -23,6 +23,7 @@ from ..support.streams import Sink, Stream, event, publish
 from ..support.waiting import pass_time, scaled, wait_until
 
 DOWN = Reply(status=503)
+HELD = 16  # messages that one relay holds at most, of the 64 that all may
 ORIGIN = Origin("orders", "web 1", "10.0.0.7", "/srv")
 
 
@@ -137,14 +138,16 @@ def test_messages_are_held_while_the_service_asks_for_a_pause_longer_than_the_co
     stream.make("relay-http", ack_wait=3.0)
     answers = iter([Reply(status=429, headers={"Retry-After": "7"})])
 
-    with Sink(lambda request: next(answers, None)) as sink, stream.relay(sink), stream.publisher() as publisher:
-        publish(publisher, [event(number) for number in range(50)])
-        wait_until(lambda: sink.server.requests, 20, "the first relay was asked to wait")
+    with stream.publisher() as publisher:  # as many messages as one relay holds
+        for number in range(HELD):
+            publish(publisher, [event(number)])
+    with Sink(lambda request: next(answers, None)) as sink, stream.relay(sink) as first:
+        wait_until(lambda: first.backend().get("state") == "retrying", 20, "the first relay was asked to wait")
         with stream.relay(sink):
-            sink.wait_for(names(50))
-            wait_until(lambda: is_settled(stream), 10, "everything is acknowledged")
+            sink.wait_for(names(HELD))
+            wait_until(lambda: first.backend().get("held") == 0, 20, "the pause is over")
 
-    assert sink.counts() == dict.fromkeys(names(50), 1)
+    assert sink.counts() == dict.fromkeys(names(HELD), 1)
 
 
 def refuses_bad(request: Request) -> Reply | None:
