@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -23,24 +24,38 @@ from ..support.servers import Server
 DROP = "os.setgroups([]); os.setgid(65534); os.setuid(65534)"
 
 
+PATHS = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
+"""For a Python of the system, which finds our packages there."""
+
+
 @functools.cache
-def can_run_as_nobody() -> bool:
-    try:
-        return subprocess.run([sys.executable, "-c", "import msgpack, shipper"], user=65534).returncode == 0
-    except PermissionError:
-        return False
+def python_for_nobody() -> str:
+    """This Python, or one of the same version where this one lies in a folder closed to others; "" without any."""
+    name = f"python3.{sys.version_info.minor}"
+    for python in (sys.executable, *(f"{folder}/{name}" for folder in ("/usr/bin", "/usr/local/bin", "/opt/bin"))):
+        with contextlib.suppress(OSError):
+            command = [python, "-c", "import msgpack, requests, shipper"]
+            if subprocess.run(command, user=65534, env=environment(), capture_output=True).returncode == 0:
+                return python
+    return ""
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), PATHS]))}
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[App]:
     """Its spool lies where another user may get to."""
     need(os.geteuid() == 0, "root")
-    if not can_run_as_nobody():  # no program that could be installed: this Python lies in a folder closed to others
+    if not python_for_nobody():  # no program that could be installed: this Python lies in a folder closed to others
         pytest.skip("needs a Python that other users can run")
     folder = Path(tempfile.mkdtemp(prefix="o-", dir="/tmp"))
     folder.chmod(0o755)
     with Server() as server:
         made = App(server, folder / "spool", tmp_path)
+        made.interpreter = python_for_nobody()
+        made.environment.update(environment(), TEST_URL=server.url, TEST_SPOOL=str(made.spool))
         yield made
         made.wait_for_end()
     shutil.rmtree(folder)

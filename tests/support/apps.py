@@ -40,6 +40,7 @@ class App:
         self.server = server
         self.spool = spool
         self.folder = folder
+        self.interpreter = sys.executable
         self.environment = {**os.environ, "TEST_URL": server.url, "TEST_SPOOL": str(spool)}
 
     def write(self, source: str, name: str = "app.py") -> Path:
@@ -50,7 +51,7 @@ class App:
     def run(self, source: str, *, timeout: float = 30, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run it as a script to its end, its output captured; AssertionError unless it exits with ``code``."""
         done = subprocess.run(
-            [sys.executable, str(self.write(source))],
+            [self.interpreter, str(self.write(source))],
             capture_output=True,
             text=True,
             timeout=scaled(timeout),
