@@ -131,6 +131,8 @@ def _is_other(text: str, key: str, value: Value) -> bool:
     found = text[start : value.end]
     if text[start - 1] == ":" and key in ("session", "token", "cookie") and len(found) < 10 and found.isdigit():
         return True  # "session:42" is a name in a cache
+    if found.isalnum() and not found.isalpha():  # most are: neither a word nor an expression
+        return False
     if key in ("pwd", "oldpwd") and found.startswith("/"):  # the working directory, in an environment
         return True
     if text[start - 1] == "\n" and (found[-1:] == ":" or text[value.end : value.end + 1] == ":"):  # a key of its own
