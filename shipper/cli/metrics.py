@@ -10,6 +10,7 @@ import threading
 from typing import Any
 
 from . import BAD_NEWS, OK, complain
+from .parsing import number_of_seconds
 from .status.command import add_selection
 
 
@@ -26,18 +27,9 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     )
     add_selection(parser)
     parser.add_argument("--textfile", metavar="PATH", help="the file, which is replaced as a whole (*.prom)")
-    parser.add_argument("--every", type=_seconds, metavar="S", help="repeat it every S seconds, until Ctrl-C")
+    every = number_of_seconds(0.1, 86400)
+    parser.add_argument("--every", type=every, metavar="S", help="repeat it every S seconds, until Ctrl-C")
     parser.set_defaults(run=run)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 86400")
-    return seconds
 
 
 def run(given: argparse.Namespace) -> int:

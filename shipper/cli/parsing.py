@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 _UNKNOWN = re.compile(r"unrecognized arguments: (?P<word>\S+)|invalid choice: '(?P<choice>[^']*)'")
@@ -22,6 +23,21 @@ def seconds(text: str) -> float:
     if found is None or float(found[1]) * _SECONDS[found[2]] > 366 * 86_400:
         raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 30s, 10m or 2h")
     return float(found[1]) * _SECONDS[found[2]]
+
+
+def number_of_seconds(least: float, most: float) -> Callable[[str], float]:
+    """A type for argparse: a plain number of seconds within these bounds."""
+
+    def parse(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = math.nan
+        if not least <= found <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from {least:g} to {most:g}")
+        return found
+
+    return parse
 
 
 class Help(argparse.HelpFormatter):

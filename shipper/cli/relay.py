@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from . import NOT_TRIED, OK, complain
+from .parsing import number_of_seconds
 from .servers import add_servers, stream_settings
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument(
         "--ack-wait",
-        type=_seconds,
+        type=number_of_seconds(1, 3600),
         metavar="S",
         help="after so many seconds another relay takes over a dead one's (30)",
     )
@@ -58,16 +59,6 @@ def _name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not 1 to 64 letters, digits, dashes or underscores")
     return text
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 1 to 3600")
-    return seconds
 
 
 def _count(text: str) -> int:

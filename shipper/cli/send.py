@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from . import BAD_NEWS, NOT_TRIED, OK, complain
+from .parsing import number_of_seconds
 
 if TYPE_CHECKING:
     from ..application.runtime import App
@@ -49,7 +49,11 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--app", metavar="NAME", help="ship as this app (default: named after the services)")
     parser.add_argument("--spool", metavar="PATH", help="the app's folder, when that is not in the default place")
     parser.add_argument(
-        "--timeout", type=_seconds, default=TIMEOUT, metavar="S", help="how long to wait for delivery (%(default)g)"
+        "--timeout",
+        type=number_of_seconds(0, 86400),
+        default=TIMEOUT,
+        metavar="S",
+        help="how long to wait for delivery (%(default)g)",
     )
     parser.set_defaults(run=run)
 
@@ -59,16 +63,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not key or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     return key, value
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 86400")
-    return seconds
 
 
 def run(given: argparse.Namespace) -> int:
