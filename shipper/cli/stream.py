@@ -70,7 +70,7 @@ def _made(client: Client, settings: JetStream, names: list[str]) -> Iterator[str
 
     for wanted in (streams.dead_stream(settings), streams.events_stream(settings)):
         name = wanted["name"]
-        found = streams.stream_info(client, name)
+        found = streams.find_stream(client, name)
         if found is None:
             streams.create_stream(client, wanted)
             yield f"made stream {name}: {_summary(wanted)}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from ..backends.jetstream import JetStream
 from ..errors import RetryableError, UnauthorisedError
@@ -21,6 +21,7 @@ ATTEMPT_SECONDS = 3.0  # of these, for one answer
 _NANOSECONDS = 1_000_000_000
 
 Config = dict[str, Any]
+T = TypeVar("T")
 
 
 def events_stream(settings: JetStream) -> Config:
@@ -80,7 +81,7 @@ def create_streams(client: Client, settings: JetStream) -> dict[str, Any]:
     """Make the streams that are missing, that of dead letters first; the state of the stream of events."""
     found: dict[str, Any] = {}
     for config in (dead_stream(settings), events_stream(settings)):
-        found = stream_info(client, config["name"]) or create_stream(client, config)
+        found = find_stream(client, config["name"]) or create_stream(client, config)
     return found
 
 
@@ -115,15 +116,24 @@ def create_stream(client: Client, config: Config) -> dict[str, Any]:
     return _create(client, f"STREAM.CREATE.{config['name']}", config)
 
 
+def find_stream(client: Client, name: str) -> dict[str, Any] | None:
+    """The state of a stream, None when there is none, also of a cluster that has just been started."""
+    return _patiently(client, lambda: stream_info(client, name))
+
+
 def _create(client: Client, name: str, arguments: Config) -> dict[str, Any]:
+    return _patiently(client, lambda: call(client, name, arguments, timeout=ATTEMPT_SECONDS))
+
+
+def _patiently(client: Client, ask: Callable[[], T]) -> T:
     """Ask again while there is no answer: a cluster elects leaders first, and making the same again changes nothing."""
     deadline = time.monotonic() + CREATE_SECONDS
     while True:
         try:
-            return call(client, name, arguments, timeout=ATTEMPT_SECONDS)
+            return ask()
         except RetryableError as error:
             is_refused = isinstance(error, ApiError) and error.api_status != UNAVAILABLE
-            if is_refused or isinstance(error, UnauthorisedError) or time.monotonic() > deadline:
+            if is_refused or isinstance(error, UnauthorisedError) or not client.is_up or time.monotonic() > deadline:
                 raise
             time.sleep(PAUSE_SECONDS)
 
