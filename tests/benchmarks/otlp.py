@@ -11,6 +11,7 @@ from typing import Any
 
 from .children import ask, median_if_any
 from .delivery import speed_of
+from .peers import OTLP
 from .rows import Plan, Row
 from .servers import Nginx
 
@@ -53,6 +54,24 @@ def otlp(plan: Plan, nginx: Nginx) -> Iterator[Row]:
         question, "... of it the encoding as protobuf", cost, "µs", None, f"≤ {ENCODING:g} µs",
         cost is not None and cost <= ENCODING,
     )  # fmt: skip
+    yield from _calls(plan, nginx)
+
+
+def _calls(plan: Plan, nginx: Nginx) -> Iterator[Row]:
+    """The application's side: with a collector it costs what it costs with the other backends."""
+    question = "With a collector: CPU of the application per record, 1,000 records/s"
+    seen: dict[str, list[float]] = {"shipper": [], OTLP: [], "OpenTelemetry": []}
+    for _ in range(plan.rounds):
+        for name, costs in seen.items():
+            told = ask("paced", peer=name, url=nginx.good, rate=1000.0, seconds=plan.seconds(5.0), timeout=60)
+            costs += [told["cpu"]] if "cpu" in told else []
+    floor = median_if_any(seen["shipper"])
+    for name, costs in seen.items():
+        value = median_if_any(costs)
+        ratio = value / floor if value and floor else None
+        promised = name == OTLP
+        met = bool(ratio and ratio <= 1.1) if promised else None
+        yield Row(question, name, value, "µs", ratio, "≤ 1.1 × without" if promised else "", met)
 
 
 # What each of them does in a process of its own.

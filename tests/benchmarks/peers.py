@@ -108,12 +108,21 @@ class Shipper(Peer):
         super().__init__(url, folder)
         shipper: Any = importlib.import_module("shipper")
         self._app: Any = importlib.import_module("shipper.application.lifecycle")
-        backends = shipper.Trakerr("key", url=f"{url}/api/v1", level="INFO"), shipper.JKool("token", url=url)
-        shipper.start(*backends, app="bench", spool=folder / "spool", logger=NAME)
+        shipper.start(*self.backends(shipper, url), app="bench", spool=folder / "spool", logger=NAME)
         self.dropped = lambda: sum(sum(levels.values()) for levels in self._app.current().queue.drops.values())
+
+    def backends(self, shipper: Any, url: str) -> Sequence[Any]:
+        return shipper.Trakerr("key", url=f"{url}/api/v1", level="INFO"), shipper.JKool("token", url=url)
 
     def settle(self) -> None:
         self._app.current().queue.drain(time.monotonic() + 60)
+
+
+class ShipperOtlp(Shipper):
+    """The same with an OpenTelemetry collector instead."""
+
+    def backends(self, shipper: Any, url: str) -> Sequence[Any]:
+        return (shipper.Otlp(url),)
 
 
 def _write_to_file(queue: Any, path: str) -> None:
@@ -344,10 +353,12 @@ PEERS: dict[str, type[Peer]] = {
 }
 """The two floors first, then shipper, then the others."""
 
+OTLP = "shipper, to a collector"
 POSTED = "bare, and urllib3 posts it to both"
 PACKED = "bare: QueueHandler, msgpack, multiprocessing.Queue"
 EXTRA_PEERS: dict[str, type[Peer]] = {
     "OpenTelemetry, room for all": OpenTelemetryRoomy,
+    OTLP: ShipperOtlp,
     POSTED: BarePosted,
     PACKED: PackedQueue,
 }
