@@ -206,12 +206,11 @@ def _instance(kind: Callable[..., T], prefix: str, variables: Mapping[str, str])
     if not _is_dataclass(kind):
         return kind()
     fields = fields_of(kind)
-    hints = {**_hints(kind), "level": int | str}
     sources = {each.name: f"{prefix}{each.name.upper()}" for each in fields}
     values = {
-        each.name: parse_field(each, sources[each.name], variables[sources[each.name]], hints[each.name])
+        each.name: parse_field(each, source, variables[source], _type_of(kind, each, source, variables[source]))
         for each in fields
-        if sources[each.name] in variables
+        if (source := sources[each.name]) in variables
     }
     missing = [each.name for each in fields if _is_required(each) and each.name not in values]
     if missing:
@@ -220,14 +219,23 @@ def _instance(kind: Callable[..., T], prefix: str, variables: Mapping[str, str])
         return kind(**values)
 
 
-def _hints(kind: Any) -> dict[str, Any]:
-    """The annotations of a class's fields. `typing.get_type_hints` of Python 3.10 refuses a class with KW_ONLY."""
-    found: dict[str, Any] = {}
-    for base in reversed(kind.__mro__):
-        own = {name: each for name, each in getattr(base, "__annotations__", {}).items() if name != "_"}
-        holder = type("Annotations", (), {"__annotations__": own, "__module__": base.__module__})
-        found.update(typing.get_type_hints(holder))
-    return found
+def _type_of(kind: Any, each: dataclasses.Field[Any], variable: str, text: str) -> Any:
+    """The type of a dataclass's field. Only types that are read are evaluated: others may exist for type checkers only.
+
+    ConfigurationError for one whose names aren't defined when the program runs.
+    """
+    if each.name == "level":
+        return int | str
+    # Bases share the `Field`; the last one declared it, and the names in it are those of that one's module.
+    module = [base for base in kind.__mro__ if vars(base).get(_FIELDS, {}).get(each.name) is each][-1].__module__
+    holder = type("Annotations", (), {"__annotations__": {each.name: each.type}, "__module__": module})
+    try:
+        return typing.get_type_hints(holder)[each.name]
+    except NameError as error:
+        raise ConfigurationError(variable, text, f"can't be read: in the type of the field, {error}") from None
+
+
+_FIELDS = "__dataclass_fields__"
 
 
 def fields_of(kind: object) -> list[dataclasses.Field[Any]]:

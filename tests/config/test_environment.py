@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,67 @@ def test_backends_come_from_the_environment_with_all_their_settings() -> None:
 
     trakerr = Trakerr("key", url="http://127.0.0.1:1/v1", tags=("web", "eu"), timeout=(1, 2), level=20)
     assert settings.backends == (trakerr, JKool("token", handshake=False))
+
+
+PLUGIN = """
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from decimal import Decimal
+from plugged_base import Base
+@dataclass(frozen=True, kw_only=True)
+class Plugged(Base):
+    name: str = "plugged"
+    level: int = 0
+    max_events: int = 100
+    max_in_flight: int = 1
+    size: int = 3
+    exact: Decimal | None = None
+    def open(self, context): pass
+    def send(self, events): return [None for _ in events]
+    def close(self): pass
+"""
+PLUGIN_BASE = """
+from __future__ import annotations
+from dataclasses import dataclass
+from pathlib import Path as Place
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    folder: Place | None = None
+"""
+
+
+@pytest.fixture(params=["postponed", "deferred"])
+def plugged(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A backend of another distribution. A name in one of its annotations is defined for type checkers only."""
+    if request.param == "deferred" and sys.version_info < (3, 14):
+        pytest.skip("annotations are evaluated at once before Python 3.14")
+    postponed = "from __future__ import annotations\n" if request.param == "postponed" else ""
+    information = tmp_path / "plugged-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[shipper.backends]\nplugged = plugged:Plugged\n")
+    (tmp_path / "plugged.py").write_text(postponed + PLUGIN)
+    (tmp_path / "plugged_base.py").write_text(PLUGIN_BASE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    for name in ("plugged", "plugged_base"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.usefixtures("plugged")
+def test_a_backend_whose_types_only_a_type_checker_knows_comes_from_the_environment() -> None:
+    (backend,) = resolved(
+        {"SHIPPER_BACKENDS": "plugged", "SHIPPER_PLUGGED_SIZE": "5", "SHIPPER_PLUGGED_FOLDER": "/srv"}
+    ).backends
+
+    assert (backend.size, backend.folder, backend.exact) == (5, Path("/srv"), None)
+
+
+@pytest.mark.usefixtures("plugged")
+def test_a_variable_of_such_a_type_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"SHIPPER_PLUGGED_EXACT='5'.*'Decimal' is not defined"):
+        resolved({"SHIPPER_BACKENDS": "plugged", "SHIPPER_PLUGGED_EXACT": "5"})
 
 
 def test_backends_that_are_given_are_the_only_ones() -> None:

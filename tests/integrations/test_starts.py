@@ -194,6 +194,24 @@ def test_an_executor_with_the_start_in_the_workers_only(app: App, method: str) -
     app.wait_for(*(f"task {n}" for n in range(30)))
 
 
+@pytest.mark.parametrize("method", [None, "spawn", "forkserver"])
+def test_workers_ship_without_a_call_when_the_script_starts_it_at_its_top(app: App, method: str | None) -> None:
+    """Under the default method too. Newer forkservers import the script themselves and fork their workers from that."""
+    app.run(f"""
+        import multiprocessing
+        begin()
+        def work(n):
+            log.info("task %d", n)
+        if __name__ == "__main__":
+            with multiprocessing.get_context({method!r}).Pool(2) as pool:
+                pool.map(work, range(8), chunksize=1)
+                pool.close(); pool.join()
+    """)
+
+    app.wait_for(*(f"task {n}" for n in range(8)))
+    assert len(shippers_of(app.spool)) <= 1
+
+
 def test_a_script_without_a_main_guard_may_start_it_under_spawn(app: App) -> None:
     app.run("""
         import multiprocessing

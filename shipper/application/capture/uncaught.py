@@ -11,14 +11,17 @@ import contextlib
 import logging
 import sys
 import threading
-from types import TracebackType
+from types import FunctionType, GeneratorType, TracebackType
 from typing import Any
 
+from ..._support.lazy_pattern import LazyPattern
 from .handler import QueueHandler
 from .record import LEVEL
 
 LOGGER = "shipper.uncaught"
 """The logger's name in these events."""
+
+_ADDRESS = LazyPattern(r" at 0x[0-9a-fA-F]+")
 
 _NOT_ERRORS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
@@ -61,8 +64,7 @@ class UncaughtHooks:
         self._thread(args)
 
     def _on_unraisable(self, args: Any) -> None:
-        place = type(args.object).__qualname__ if args.object is not None else ""
-        self._ship(f"{args.err_msg or 'exception ignored in'}: {place}", args.exc_value, args.exc_traceback)
+        self._ship(_describe(args.err_msg, args.object), args.exc_value, args.exc_traceback)
         self._unraisable(args)
 
     def _ship(self, message: str, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -74,6 +76,16 @@ class UncaughtHooks:
         with contextlib.suppress(Exception):  # the interpreter may be ending
             QueueHandler().handle(_record(message, error, traceback))
         self._shipping.now = False
+
+
+def _describe(message: str | None, place: object) -> str:
+    """The same text for the same place: since Python 3.14 the message has the callable's repr, with its address."""
+    text = str(_ADDRESS.sub("", message or "exception ignored in"))
+    if place is None:
+        return text
+    # Of other objects only the type is read: they may be half destroyed.
+    named = place if isinstance(place, (FunctionType, GeneratorType)) else type(place)
+    return f"{text}: {named.__qualname__}"
 
 
 def _record(message: str, error: BaseException, traceback: TracebackType | None) -> logging.LogRecord:
