@@ -117,6 +117,10 @@ class KeyRules:
         self._verdicts: dict[str, int] = {}
         self.hints = tuple(word.split("_")[1] for word in self._keys)
         """Lower case texts of which one stands in each key that ``keys`` makes secret."""
+        # Any record with extras needs these patterns. A signal handler that logs would interrupt their compilation in
+        # a logging call, compile them again, be interrupted again, and so on.
+        for key in ("name", "password_count"):
+            self._judge(key)
 
     def __len__(self) -> int:
         """How many verdicts are remembered."""
