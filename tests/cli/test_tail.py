@@ -149,30 +149,42 @@ def test_a_logger_includes_those_below_it(name: str, logger: str) -> None:
 
 
 class Follower:
-    """A `shipper tail -f` of its own process, and the messages that it has printed."""
+    """A `shipper tail -f` of its own process, the messages that it has printed, and what it has said on stderr."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.messages: list[str] = []
-        self._thread = threading.Thread(target=self._read)
-        self._thread.start()
+        self.said: list[str] = []
+        self._threads = [threading.Thread(target=each) for each in (self._read, self._listen)]
+        for thread in self._threads:
+            thread.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.messages.append(json.loads(line)["message"])
 
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said.append(line)
+
+    def wait_until_it_waits(self) -> None:
+        """Return when it has found no spool: from then on all that comes is new to it."""
+        wait_until(lambda: any("waiting for it" in line for line in self.said), 20)
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGINT)
         code = self.process.wait(PATIENCE)
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         return code
 
 
 @contextmanager
 def following(*arguments: str) -> Iterator[Follower]:
     command = [sys.executable, "-m", "shipper.cli", "tail", "-f", "--json", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         follower = Follower(process)
         try:
             yield follower
@@ -185,25 +197,30 @@ def test_each_event_is_followed_once_across_segments_kept_ones_and_kills_of_the_
 ) -> None:
     """The follower begins before there is a spool, and no event is missing or doubled, whatever is killed."""
     with Server() as server, following("--spool", str(spool / "later")) as follower:
+        follower.wait_until_it_waits()  # if the spool were there already, it would begin with the last ten events
         app = App(server, spool / "later", tmp_path)
         source = """
             begin(spooling=shipper.Spooling(segment=16384, quota=65536, keep="1 MiB"))
             for n in range(900):
+                if n % 300 == 0:
+                    sys.stdin.readline()
                 log.warning("event %d %s", n, "." * 100)
                 time.sleep(0.002)
             shipper.stop(60)
         """
-        with app.running(sys.executable, str(app.write(source))) as process:
+        with app.running(sys.executable, str(app.write(source)), stdin=True) as process:
+            assert process.stdin is not None
             killed = 0
-            for _ in range(3):
+            for logged_before in (0, 300, 600):
+                process.stdin.write("\n")
+                process.stdin.flush()
+                wait_until(lambda n=logged_before: len(follower.messages) > n + 50, 20)  # type: ignore[misc]
                 killed = app.wait_for_shipper(other_than=killed, timeout=20)
-                seen = len(follower.messages)
-                wait_until(lambda seen=seen: len(follower.messages) > seen + 50, 20)  # type: ignore[misc]
                 os.kill(killed, signal.SIGKILL)
             assert process.wait(PATIENCE * 2) == 0
         logged = [f"event {n} {'.' * 100}" for n in range(900)]
 
-        assert holds(lambda: len(follower.messages) >= len(logged), 20)
+        assert holds(lambda: len(follower.messages) >= len(logged), 20), sorted({*logged} - {*follower.messages})
         assert sorted(follower.messages) == sorted(logged)
         kept = Spool(app.environment["TEST_SPOOL"]).kept
         assert segments(kept), "the journal's delivered segments were not kept"

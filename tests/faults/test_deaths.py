@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from shipper.process.deaths.reporter import NOTICES
+
 from ..support.apps import App
 from ..support.servers import Server
 from ..support.waiting import PATIENCE, holds, wait_until
@@ -180,47 +182,61 @@ def test_when_all_are_killed_at_once_the_next_start_reports_it(app: App) -> None
 
 
 def test_in_a_storm_of_kills_each_death_is_in_one_event_and_the_rest_is_counted(app: App) -> None:
-    """Workers and the shipper process are killed again and again."""
+    """Workers and the shipper process are killed again and again; then more workers than get an event of their own,
+    in the life of one shipper process."""
     source = f"""
         {INDENTED}
+        def batch(size):
+            children = []
+            logged, log_end = os.pipe()
+            for n in range(size):
+                pid = os.fork()
+                if not pid:
+                    log.warning("child %d of %d", n, size)
+                    os.write(log_end, b".")
+                    time.sleep(600)
+                children.append(pid)
+            for pid in children:
+                os.read(logged, 1)  # one that was killed before it had logged would not be reported
+            for pid in children:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                print("killed", pid, flush=True)
+
         if __name__ == "__main__":
             begin(report_deaths=True, grace=60)
             log.warning("the parent")
             shipper.flush(60)
-            for batch in range(5):
-                children = []
-                for n in range(8):
-                    pid = os.fork()
-                    if not pid:
-                        log.warning("child %d of %d", n, batch)
-                        time.sleep(600)
-                    children.append(pid)
-                time.sleep(0.5)
-                for pid in children:
-                    os.kill(pid, signal.SIGKILL)
-                    os.waitpid(pid, 0)
-                    print("killed", pid, flush=True)
+            for _ in range(4):
+                batch(8)
                 time.sleep(0.7)
+            print("next", flush=True)
+            sys.stdin.readline()
+            batch(2 * {NOTICES})
             print("over", flush=True)
             sys.stdin.read()
     """
     with app.running(sys.executable, str(app.write(source)), stdin=True) as process:
         assert process.stdout is not None
+        assert process.stdin is not None
         killed: list[int] = []
         shipper = 0
         for line in process.stdout:
-            if line.startswith("killed"):
-                killed.append(int(line.split()[1]))
             if line.startswith("over"):
                 break
-            if len(killed) % 8 == 5:
-                shipper = app.wait_for_shipper(other_than=shipper, timeout=20)
-                os.kill(shipper, signal.SIGKILL)
+            if line.startswith("next"):
+                process.stdin.write("\n")
+                process.stdin.flush()
+            if line.startswith("killed"):
+                killed.append(int(line.split()[1]))
+                if len(killed) in (5, 13, 21, 29):
+                    shipper = app.wait_for_shipper(other_than=shipper, timeout=20)
+                    os.kill(shipper, signal.SIGKILL)
         process.communicate("", timeout=PATIENCE)
         assert process.returncode == 0
     app.wait_for_end(60)
 
-    assert len(killed) == 40
+    assert len(killed) == 32 + 2 * NOTICES
     assert holds(lambda: set(killed) <= set(reported(app)), 5)
     assert reported(app) == Counter(dict.fromkeys(killed, 1))
     assert any(details(notice).get("count", 1) > 1 for notice in notices(app)), "nothing was limited"
