@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import random
 import sys
 
 import pytest
@@ -68,6 +70,28 @@ def test_a_long_text_without_secrets_stays_whole(piece: str) -> None:
     text = piece * (250_000 // max(1, len(piece)))
 
     assert Redactor(Redact()).mask_text(text) == text
+
+
+BASE64 = base64.b64encode(random.Random(1).randbytes(75_000)).decode()
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, BASE64], ids=["x", "base64"])
+def test_a_long_text_without_spaces_stays_up_to_the_place_where_it_is_too_much(text: str) -> None:
+    kept, mask, rest = Redactor(Redact()).mask_text(f"id: {text}").partition("[redacted]")
+
+    assert mask
+    assert len(kept) > 10_000
+    assert f"id: {text}".startswith(kept)
+    assert rest.endswith(" characters left out ...]")
+
+
+def test_a_long_text_is_not_cut_inside_a_secret() -> None:
+    text = f"at ://user:{'x' * 900}@host " * 100
+
+    found = Redactor(Redact()).mask_text(text)
+
+    assert found.endswith(" characters left out ...]")
+    assert "xx" not in found
 
 
 def test_the_pieces_are_different() -> None:
