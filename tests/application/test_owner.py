@@ -17,9 +17,10 @@ import pytest
 import shipper
 from shipper.spool.owner import set_owner
 
-from ..support.apps import App
+from ..support.apps import App, shippers_of
 from ..support.needs import need
 from ..support.servers import Server
+from ..support.waiting import wait_until
 
 DROP = "os.setgroups([]); os.setgid(65534); os.setuid(65534)"
 
@@ -57,8 +58,13 @@ def app(tmp_path: Path) -> Iterator[App]:
         made.interpreter = python_for_nobody()
         made.environment.update(environment(), TEST_URL=server.url, TEST_SPOOL=str(made.spool))
         yield made
-        made.wait_for_end()
+        wait_for_end(made)
     shutil.rmtree(folder)
+
+
+def wait_for_end(app: App) -> None:
+    """Of the shipper process, whoever owns its files: the lock is only seen by their owner."""
+    wait_until(lambda: not shippers_of(app.spool), 30, "the end of the shipper process")
 
 
 def test_the_spool_is_made_for_the_user_to_come(app: App) -> None:
@@ -98,7 +104,7 @@ def test_a_worker_that_becomes_the_owner_has_an_overflow_of_its_own(app: App) ->
         if child == 0:
             {DROP}
             for number in range(100):
-                log.error("%d %s", number, "x" * 50000)
+                log.error("%d %s", number, "z" * 50000)
             os.kill(os.getpid(), signal.SIGKILL)
         os.waitpid(child, 0)
         os.kill(pid, signal.SIGCONT)
@@ -106,7 +112,7 @@ def test_a_worker_that_becomes_the_owner_has_an_overflow_of_its_own(app: App) ->
     """)
 
     assert done.stdout == "True\n"
-    app.wait_for_end()
+    wait_for_end(app)
     app.run("begin(owner='nobody'); assert shipper.stop(60).flushed")
     assert len(app.messages()) == 101
 

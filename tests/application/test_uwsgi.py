@@ -60,7 +60,7 @@ while not pid:
     pid = shipper.status().pid
 os.kill(pid, signal.SIGSTOP)
 for number in range(40):
-    log.warning("%d %s", number, "x" * 60000)
+    log.warning("%d %s", number, "z" * 60000)
 print(threads(), flush=True)
 os.kill(pid, signal.SIGCONT)
 print(shipper.stop(30).flushed)

@@ -58,7 +58,7 @@ def log(label: str, *, level: int = logging.INFO, padding: int = 0) -> None:
     running = current()
     id = f" {running.queue.token.hex()}-{running.queue.emitted}" if running is not None else ""
     note(f"+ {label}{id} {level}")
-    LOG.log(level, "id:%s %s", label, "x" * padding)
+    LOG.log(level, "id:%s %s", label, "z" * padding)  # no secret's key begins so: none of it is masked
     note(f"= {label}")
 
 
