@@ -119,6 +119,7 @@ def test_what_waits_for_delivery_is_not_sent_twice(app: App, run: Run) -> None:
     app.run(f"""
         {source}
         for n in range(5): log.warning("waits %d", n)
+        while shipper.status().journaled < 6: time.sleep(0.02)
         shipper.stop(1)
     """)
     app.wait_for_end(20)

@@ -57,8 +57,32 @@ def reported(app: App) -> Counter[int]:
     return pids
 
 
-WORKERS = """
+UNTIL_SEEN = """
+import contextlib, os, time
+from shipper.process.deaths.watch import read_head
+from shipper.spool.layout import Spool
+from shipper.transport.pipe_mirror import SUFFIX
+from shipper.transport.shared_file import list_files
+
+def has_mirror():
+    for path in list_files(Spool(os.environ["TEST_SPOOL"]).overflow):
+        with contextlib.suppress(OSError, ValueError):
+            if path.endswith(SUFFIX) and read_head(path).pid == os.getpid():
+                return True
+    return False
+
+deadline = time.monotonic() + 60
+while has_mirror() and time.monotonic() < deadline:
+    time.sleep(0.05)
+"""
+"""A program that lives until the shipper process has seen that it is no dead process of the application."""
+
+WORKERS = (
+    f"""
 import multiprocessing
+UNTIL_SEEN = {UNTIL_SEEN!r}
+"""
+    + """
 
 def work(end, settings):
     begin(report_deaths=True, **settings)
@@ -80,7 +104,7 @@ def work(end, settings):
     if end == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
     if end == "exec":
-        os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(4)"])
+        os.execv(sys.executable, [sys.executable, "-c", UNTIL_SEEN])
     if end == "_exit":
         os._exit(7)
     time.sleep(600)
@@ -92,6 +116,7 @@ def run(ends, method, **settings):
         worker.start()
     return workers
 """
+)
 
 
 INDENTED = WORKERS.replace("\n", "\n" + " " * 8)
@@ -169,8 +194,8 @@ def test_when_all_are_killed_at_once_the_next_start_reports_it(app: App) -> None
         assert process.stdout is not None
         wait_until(lambda: "ready" in process.stdout.readline(), 20)  # type: ignore[union-attr]
         pid = process.pid
-        os.kill(app.wait_for_shipper(), signal.SIGSTOP)
-        shipper = app.pid()
+        shipper = app.wait_for_shipper()
+        os.kill(shipper, signal.SIGSTOP)
         process.kill()
         os.kill(shipper, signal.SIGKILL)
         process.wait(PATIENCE)

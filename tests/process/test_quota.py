@@ -125,7 +125,7 @@ def test_the_journal_keeps_its_quota_while_the_deliverer_waits(spool: Path, tmp_
                 for n in range(1500):
                     log.info("event %d %s", n, "x" * 200)
                     time.sleep(0.0005)
-                deadline = time.monotonic() + 20
+                deadline = time.monotonic() + 60
                 while shipper.status().backends[0].dropped.get("quota", {{}}).get("INFO", 0) < 500:
                     assert time.monotonic() < deadline, shipper.status()
                     time.sleep(0.02)
@@ -155,6 +155,7 @@ def test_refusing_the_newest_keeps_the_oldest_and_the_quota(spool: Path, tmp_pat
             begin(spooling=shipper.Spooling(quota={quota}, segment={segment}, when_full="newest"), grace=0.1)
             for n in range(1500):
                 log.info("event %d %s", n, "x" * 200)
+            while shipper.status().journaled < 100: time.sleep(0.02)
             time.sleep(1)
             shipper.stop(0)
         """)
@@ -175,6 +176,7 @@ def test_a_segment_of_an_older_release_that_is_above_the_quota_is_given_up(spool
             begin(grace=0.1)
             for n in range(1000):
                 log.info("old %d %s", n, "x" * 200)
+            while shipper.status().journaled < 1000: time.sleep(0.02)
             shipper.stop(0.5)
         """)
         app.wait_for_end(timeout=20)

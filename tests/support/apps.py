@@ -10,7 +10,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -104,8 +104,22 @@ class App:
         return holder.pid if holder else 0
 
     def wait_for_shipper(self, *, other_than: int = 0, timeout: float = 10) -> int:
-        wait_until(lambda: self.pid() not in (0, other_than), timeout, "a shipper process")
-        return self.pid()
+        found = 0
+
+        def runs() -> bool:
+            nonlocal found
+            found = self.pid()
+            return found not in (0, other_than)
+
+        wait_until(runs, timeout, "a shipper process")
+        return found
+
+    def signal_shipper(self, number: int) -> None:
+        """Send a signal to the shipper process, if one runs: pid 0 would be this process's group."""
+        pid = self.pid()
+        if pid:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def wait_for_end(self, timeout: float = 10) -> None:
         wait_until(lambda: running(Spool(str(self.spool))) is None, timeout, "the shipper process's end")
