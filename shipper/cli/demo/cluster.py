@@ -8,7 +8,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +17,11 @@ from ...backends.jetstream import JetStream
 from ...errors import DeliveryError
 from ...report import Status, read_status, total
 from ...spool.layout import Spool
-from .application import LINE, WORKERS, Task
+from .application import WORKERS, Task
 from .outcome import SERVICES, Outcome, undelivered
 from .process import ApplicationProcess, DemoFailed, end_shipper, shipper_pid
-from .scenario import STOP, TICK, Arrivals, Display
+from .progress import Display, Progress
+from .scenario import STOP
 from .servers import Children, Servers
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ class ClusterDemo:
         self._seconds = seconds
         self._began = began
         self._limit = began + seconds + LIMIT
-        self._arrived = {service: Arrivals(receiver, service) for service in SERVICES}
 
     def play(self) -> Outcome:
         """DemoFailed when something does not do what is needed."""
@@ -52,6 +51,7 @@ class ClusterDemo:
         self._spools = [Spool(str(self._folder / f"spool{number}")) for number in range(len(HOSTS))]
         self._ledgers = self._folder / "ledgers"
         self._ledgers.mkdir()
+        self._progress = Progress(self._receiver, self._display, self._ledgers)
         try:
             with Children() as children:
                 return self._play(children)
@@ -79,7 +79,7 @@ class ClusterDemo:
                 tasks = [self._task(number) for number in range(len(HOSTS))]
                 running = [stack.enter_context(ApplicationProcess(self._folder, task)) for task in tasks]
                 self._perform(running, children, client)
-            self._watch(self._has_everything, until=self._limit)
+            self._progress.watch(self._has_everything, until=self._limit)
             return self._count(client)
         finally:
             client.close()
@@ -95,7 +95,7 @@ class ClusterDemo:
                 return True
             return False
 
-        if not self._watch(are_made, until=self._limit):
+        if not self._progress.watch(are_made, until=self._limit):
             raise DemoFailed("the servers did not come up")
 
     def _start_relay(self, children: Children, number: int) -> None:
@@ -142,14 +142,14 @@ class ClusterDemo:
             (0.7, lambda: self._kill_worker(running[1])),
         ]
         for share, happens in script:
-            self._watch(lambda: False, until=start + share * self._seconds)
+            self._progress.watch(lambda: False, until=start + share * self._seconds)
             happens()
-        self._watch(lambda: False, until=start + self._seconds)
+        self._progress.watch(lambda: False, until=start + self._seconds)
         self._display.line("the applications stop; what is on its way is published, and delivered")
         for each in running:
             each.send("stop")
         for each in running:
-            self._watch(lambda each=each: each.has_answered, until=self._limit)  # type: ignore[misc]
+            self._progress.watch(lambda each=each: each.has_answered, until=self._limit)  # type: ignore[misc]
             each.answer("stopped", self._limit)
 
     def _kill_leader(self, client: Client) -> None:
@@ -166,7 +166,7 @@ class ClusterDemo:
         self._display.line("relay 1 got SIGKILL; relay 2 takes over what it had in hand")
 
     def _kill_shipper(self, spool: Spool) -> None:
-        self._watch(lambda: shipper_pid(spool) is not None, until=self._limit)
+        self._progress.watch(lambda: shipper_pid(spool) is not None, until=self._limit)
         pid = shipper_pid(spool)
         if pid is None:
             raise DemoFailed("no shipper process runs")
@@ -180,36 +180,16 @@ class ClusterDemo:
 
     # -- what it comes to --------------------------------------------------------------------------------------------
 
-    def _watch(self, is_over: Callable[[], bool], *, until: float) -> bool:
-        """Show the progress until ``is_over``, or until a moment (time.monotonic()); whether it was over."""
-        pause = threading.Event()
-        while True:
-            over = is_over()
-            self._update()
-            left = until - time.monotonic()
-            if over or left <= 0:
-                return over
-            pause.wait(min(TICK, left))
-
-    def _update(self) -> None:
-        emitted = sum(path.stat().st_size // LINE for path in self._ledgers.iterdir())
-        for arrivals in self._arrived.values():
-            arrivals.follow()
-        self._display.progress(emitted, {service: len(each.names) for service, each in self._arrived.items()})
-
-    def _logged(self) -> set[str]:
-        return {name for path in self._ledgers.iterdir() for name in path.read_text().split("\n") if name}
-
     def _has_everything(self) -> bool:
-        logged = self._logged()
-        return all(logged <= each.names for each in self._arrived.values())
+        logged = self._progress.logged()
+        return all(logged <= each for each in self._progress.names.values())
 
     def _count(self, client: Client) -> Outcome:
         from ...stream.streams import consumer_info
 
-        logged = self._logged()
-        self._update()
-        names = {service: each.names for service, each in self._arrived.items()}
+        logged = self._progress.logged()
+        self._progress.update()
+        names = self._progress.names
         statuses = [read_status(spool, "demo") for spool in self._spools]
         waiting = sum(status.left for status in statuses)
         for service in SERVICES:
@@ -222,9 +202,7 @@ class ClusterDemo:
             delivered={service: len(logged & each) for service, each in names.items()},
             retried=sum(counts[service]["failed"] for service in SERVICES),
             duplicates=sum(counts[service]["events"] - len(names[service]) for service in SERVICES),
-            dropped=sum(
-                status.total_dropped + sum(total(each.dropped) for each in status.backends) for status in statuses
-            ),
+            dropped=sum(map(_dropped, statuses)),
             lost=lost,
             left=left,
             unfinished=len({name for each in names.values() for name in each} - logged),

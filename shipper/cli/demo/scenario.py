@@ -11,18 +11,17 @@ import os
 import shutil
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ...report import Status, read_status, total
 from ...spool.layout import Spool
-from .application import LINE, WORKERS, Task
+from .application import WORKERS, Task
 from .outcome import SERVICES, Outcome, undelivered
 from .process import ApplicationProcess, DemoFailed, end_shipper, shipper_pid
+from .progress import Display, Progress
 
 if TYPE_CHECKING:
     from ...receiver import Receiver
@@ -32,32 +31,6 @@ SPARE = 12.0  # ... or, when the workers are asked to log for long, so many seco
 CLEARING = 2.0  # of these, seconds to end and remove what was started
 OUTAGE = 2.0  # seconds of 503
 STOP = 6.0  # seconds that the application's `shipper.stop()` may wait
-TICK = 0.1  # seconds between two updates of the display
-
-
-class Display(Protocol):
-    """Where the demo is shown."""
-
-    def line(self, text: str) -> None:
-        """Something has happened."""
-        ...
-
-    def progress(self, emitted: int, delivered: dict[str, int]) -> None: ...
-
-
-@dataclass
-class Arrivals:
-    """The names of the records that one service has received so far."""
-
-    receiver: Receiver
-    service: str
-    names: set[str] = field(default_factory=set)
-    last: int = 0
-
-    def follow(self) -> None:
-        while found := self.receiver.events(self.service, after=self.last, limit=1000):
-            self.last = found[-1]["id"]
-            self.names.update(each["message"].rpartition("#")[2] for each in found)
 
 
 class Demo:
@@ -70,7 +43,6 @@ class Demo:
         self._seconds = seconds
         self._began = began
         self._limit = began + max(LIMIT, seconds + SPARE)
-        self._arrived = {service: Arrivals(receiver, service) for service in SERVICES}
 
     def play(self) -> Outcome:
         """DemoFailed when the application or the shipper process does not do what is needed."""
@@ -78,12 +50,14 @@ class Demo:
         spool = Spool(str(folder / "spool"))
         self._ledgers = folder / "ledgers"
         self._ledgers.mkdir()
+        self._progress = Progress(self._receiver, self._display, self._ledgers)
         application = ApplicationProcess(folder, self._task(spool))
         try:
             with application:
                 self._perform(application, spool)
             # Nobody writes any more: the shipper process delivers what is left, and ends by itself.
-            if not self._watch(lambda: not read_status(spool, "demo").running, until=self._limit - CLEARING / 2):
+            until = self._limit - CLEARING / 2
+            if not self._progress.watch(lambda: not read_status(spool, "demo").running, until=until):
                 self._display.line("the time is over, and the shipper process has not ended")
             return self._count(read_status(spool, "demo"))
         finally:
@@ -113,12 +87,12 @@ class Demo:
         start = time.monotonic()
         self._display.line(f"an application with {WORKERS} workers logs; one shipper process delivers")
         for moment, happens in self._script(application, spool):
-            self._watch(lambda: False, until=start + moment)
+            self._progress.watch(lambda: False, until=start + moment)
             happens()
-        self._watch(lambda: False, until=start + self._seconds)
+        self._progress.watch(lambda: False, until=start + self._seconds)
         self._display.line("the application stops; what is on its way is delivered")
         application.send("stop")
-        self._watch(lambda: application.has_answered, until=self._limit - CLEARING)
+        self._progress.watch(lambda: application.has_answered, until=self._limit - CLEARING)
         application.answer("stopped", self._limit - CLEARING)
 
     def _script(self, application: ApplicationProcess, spool: Spool) -> list[tuple[float, Callable[[], None]]]:
@@ -151,42 +125,22 @@ class Demo:
         self._display.line(f"worker {killed} got SIGKILL; worker {replacement} replaces it")
 
     def _kill_shipper(self, spool: Spool) -> None:
-        self._watch(lambda: shipper_pid(spool) is not None, until=self._limit - CLEARING)
+        self._progress.watch(lambda: shipper_pid(spool) is not None, until=self._limit - CLEARING)
         pid = shipper_pid(spool)
         if pid is None:
             raise DemoFailed("no shipper process runs")
         os.kill(pid, signal.SIGKILL)
         self._display.line(f"the shipper process {pid} got SIGKILL, in the middle of the outage")
-        if not self._watch(lambda: shipper_pid(spool) not in (None, pid), until=self._limit - CLEARING):
+        if not self._progress.watch(lambda: shipper_pid(spool) not in (None, pid), until=self._limit - CLEARING):
             raise DemoFailed("no other shipper process was started")
         self._display.line(f"shipper process {shipper_pid(spool)} continues from the journal")
 
     # -- what it comes to --------------------------------------------------------------------------------------------
 
-    def _watch(self, is_over: Callable[[], bool], *, until: float) -> bool:
-        """Show the progress until ``is_over``, or until a moment (time.monotonic()); whether it was over."""
-        pause = threading.Event()
-        while True:
-            over = is_over()
-            self._update()
-            left = until - time.monotonic()
-            if over or left <= 0:
-                return over
-            pause.wait(min(TICK, left))
-
-    def _update(self) -> None:
-        emitted = sum(path.stat().st_size // LINE for path in self._ledgers.iterdir())
-        for arrivals in self._arrived.values():
-            arrivals.follow()
-        self._display.progress(emitted, {service: len(each.names) for service, each in self._arrived.items()})
-
-    def _logged(self) -> set[str]:
-        return {name for path in self._ledgers.iterdir() for name in path.read_text().split("\n") if name}
-
     def _count(self, status: Status) -> Outcome:
-        logged = self._logged()
-        self._update()
-        names = {service: each.names for service, each in self._arrived.items()}
+        logged = self._progress.logged()
+        self._progress.update()
+        names = self._progress.names
         known = {name for each in names.values() for name in each}
         counts = self._receiver.counts()
         lost, left = undelivered(logged, names, {each.name: each.left for each in status.backends})
