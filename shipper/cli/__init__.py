@@ -96,5 +96,5 @@ def make_parser(names: Sequence[str] = ()) -> argparse.ArgumentParser:
 
 def complain(what: str, *, code: int) -> int:
     """Print one line on stderr; return ``code``."""
-    print(f"shipper: {what}", file=sys.stderr)
+    sys.stderr.write(f"shipper: {what}\n")  # in one piece: the shipper process may write there too
     return code

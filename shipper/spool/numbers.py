@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import itertools
 import os
 
 MAX_BASE = 768  # numbers from there to 1023; higher ones would make the kernel's table of descriptors larger
 _COUNT = 256
 
 _ATTEMPTS = 5
-_given = itertools.count()
+_next = 0  # counted from the base
 
 
 def move_up(fd: int) -> int:
@@ -52,11 +51,13 @@ def _base() -> int:
 
 
 def _duplicate(fd: int) -> int:
+    global _next
     base, limit = _base(), os.sysconf("SC_OPEN_MAX")
     # Not always the lowest one: a thread that just writes to a number must not find what another one has opened since.
-    for lowest in (base + next(_given) % max(1, min(_COUNT, limit - base)), base):
+    for lowest in (base + _next % max(1, min(_COUNT, limit - base)), base):
         with contextlib.suppress(OSError):
             moved: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
+            _next = moved - base + 1
             return moved
     return fd
 

@@ -85,7 +85,8 @@ def test_no_event_is_lost_and_no_second_process_starts(app: App, work: Callable[
         wait_until(lambda: len(app.messages()) > count + 5, 30, "events that are logged now")
         with app.running(sys.executable, str(second), str(end)) as b:
             app.wait_for("B 5", timeout=30)
-            assert shippers_of(app.spool) == [app.pid()] == [pid]
+            wait_until(lambda: app.pid() == pid, 30, "the lock to name the process again")
+            assert shippers_of(app.spool) == [pid]
             end.touch()
             said = [process.communicate(timeout=60)[0].splitlines()[-1] for process in (a, b)]
 

@@ -187,7 +187,8 @@ def test_a_wrong_key_loses_nothing_and_is_repaired_by_starting_again(
     assert time.monotonic() - started < scaled(10)
     scene.a_fresh_record_flows("a", "b")
     said = capfd.readouterr().err
-    assert said.count("trying again in") == 1, said
+    # Once a process: one that is replaced while it starts may say it too.
+    assert 1 <= said.count("trying again in") <= 2, said
     assert "key" not in said
 
 

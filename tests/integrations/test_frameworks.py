@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-import shipper
-from shipper.application.lifecycle import current
 from shipper.event.model import Event
 from shipper.integrations.asgi import ShipperMiddleware as AsgiMiddleware
 from shipper.integrations.wsgi import ShipperMiddleware as WsgiMiddleware
@@ -258,8 +256,3 @@ def test_loguru_s_bound_values_stay_typed_and_the_exception_structured(shipped: 
     paid = of(shipped, "paid by jill")
     assert (paid.level, paid.level_name, paid.extra, paid.path) == (25, "SUCCESS", {"order": 17}, __file__)
     assert of(shipped, "failed").exceptions[0].message == "no such order"
-
-
-def test_the_pipeline_is_the_tests_own() -> None:
-    assert current() is None
-    assert shipper.application.capture.pipeline.active.pipeline is None

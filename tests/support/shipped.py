@@ -9,7 +9,7 @@ import tempfile
 from types import TracebackType
 
 from shipper.application.capture.handler import QueueHandler
-from shipper.application.capture.pipeline import Pipeline, set_pipeline
+from shipper.application.capture.pipeline import Pipeline, active, set_pipeline
 from shipper.event.codec import unpack
 from shipper.event.model import Event
 from shipper.transport import frame
@@ -30,6 +30,7 @@ class Shipped:
 
     def __enter__(self) -> Shipped:
         self._queue.open()
+        self._before = active.pipeline
         set_pipeline(Pipeline(self._queue, ("memory",)))
         self._root = logging.getLogger()
         self._level = self._root.level
@@ -40,7 +41,7 @@ class Shipped:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self._root.removeHandler(self._handler)
         self._root.setLevel(self._level)
-        set_pipeline(None)
+        set_pipeline(self._before)
         self._queue.close()
         os.close(self._reading)
         shutil.rmtree(self._folder)

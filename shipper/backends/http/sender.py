@@ -10,6 +10,10 @@ from ...errors import DeliveryError, RejectedError, RetryableError, Unauthorised
 from ...event.model import Event
 from ..deprecated import with_current_names
 from ..protocol import AppContext, HttpBackend, HttpResponse
+
+# Imported before the first event is encoded: if another backend's event kills the process meanwhile, it looks as if
+# this one had done it.
+from ..wire import jkool_body, trakerr_body  # noqa: F401
 from .connect import find_route
 from .exchange import Exchange
 from .failure import classify_failure, describe, origin
