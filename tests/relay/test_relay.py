@@ -215,6 +215,8 @@ def test_a_dead_letter_that_no_message_could_hold_is_cut(stream: Stream) -> None
 def test_the_relays_and_what_waits_are_in_the_status(stream: Stream) -> None:
     stream.make("relay-http")
     with Sink(lambda request: DOWN) as sink, stream.relay(sink) as one, stream.relay(sink) as two:
+        one.wait_until_open()
+        two.wait_until_open()
         with stream.publisher() as publisher:
             publish(publisher, [event(number) for number in range(10)])
         wait_until(lambda: "retrying" in (one.backend().get("state"), two.backend().get("state")), 20, "it is retried")
