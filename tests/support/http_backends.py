@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 import ssl
 import threading
@@ -18,6 +20,7 @@ from shipper.event.model import Event
 
 from .servers import Reply, Request, Server
 
+_CHANCE = random.SystemRandom()  # not the one that is seeded for the order of the tests
 CONTEXT = AppContext("app", "/", "host", "127.0.0.1", lambda time: None)
 HANDSHAKE = b"<hello/>"
 
@@ -100,10 +103,15 @@ def handshakes(server: Server) -> list[list[bool]]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 on which nothing listens.
+
+    It is below those that the kernel gives to connections and to port 0: another process of the tests would get it
+    before it is used.
+    """
+    while True:
+        port = _CHANCE.randrange(10_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class Behaviour:
