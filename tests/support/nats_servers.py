@@ -21,6 +21,7 @@ from .needs import need
 from .waiting import wait_until
 
 STORE_BYTES = 512 * 1024 * 1024
+_ATTEMPTS = 3
 
 
 def server_binary() -> str:
@@ -147,16 +148,37 @@ def running_cluster(size: int = 3, *, more: str = "", scheme: str = "nats", sync
     """A cluster of so many servers; with 1 a server of its own. ``sync``: how often they sync to disk."""
     server_binary()
     folder = Path(tempfile.mkdtemp(prefix="nats-", dir=os.environ.get("NATS_TEST_FOLDER")))
-    ports = [free_port() for _ in range(3 * size)]
-    routes = ports[2 * size :] if size > 1 else []
-    nodes = [
-        Node(f"n{number}", folder, ports[number], ports[size + number], ports[2 * size + number], routes, more, sync)
-        for number in range(size)
-    ]
-    cluster = Cluster(nodes, scheme)
     try:
-        cluster.start()
-        yield cluster
+        cluster = _began(size, folder, more, scheme, sync)
+        try:
+            yield cluster
+        finally:
+            cluster.kill()
     finally:
-        cluster.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _began(size: int, folder: Path, more: str, scheme: str, sync: str) -> Cluster:
+    """New servers that are ready. Where the first election comes to nothing, or a port is taken, others begin anew."""
+    for attempt in range(_ATTEMPTS):
+        place = folder / str(attempt)
+        place.mkdir()
+        ports = _free_ports(3 * size)
+        routes = ports[2 * size :] if size > 1 else []
+        numbers = [(ports[number], ports[size + number], ports[2 * size + number]) for number in range(size)]
+        nodes = [Node(f"n{number}", place, *own, routes, more, sync) for number, own in enumerate(numbers)]
+        cluster = Cluster(nodes, scheme)
+        for node in cluster.nodes:
+            node.start()
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda nodes=cluster.nodes: all(node.is_ready for node in nodes), 10)  # type: ignore[misc]
+            return cluster
+        cluster.kill()
+    raise AssertionError(f"no cluster of {size} servers became ready in {_ATTEMPTS} attempts")
+
+
+def _free_ports(count: int) -> list[int]:
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(free_port())
+    return list(found)
