@@ -42,9 +42,13 @@ print(n, report.flushed, dict(report.dropped), report.waiting)
 
 
 def everything(spool: Path) -> None:
-    while spool.exists():  # it is written to meanwhile
+    _remove_folder(spool)
+
+
+def _remove_folder(folder: Path) -> None:
+    while folder.exists():  # it is written to meanwhile
         with contextlib.suppress(OSError):
-            shutil.rmtree(spool)
+            shutil.rmtree(folder)
             return
 
 
@@ -52,7 +56,7 @@ def remove(*names: str) -> Callable[[Path], None]:
     def work(spool: Path) -> None:
         for name in names:
             path = spool / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            _remove_folder(path) if path.is_dir() else path.unlink()
 
     work.__name__ = " ".join(names)
     return work
