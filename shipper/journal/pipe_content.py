@@ -37,12 +37,11 @@ def save_all(spool: Spool, pipe: int, *, limit: int = sys.maxsize) -> None:
     """
     with _writer(spool) as writer:
 
-        def splice(most: int) -> int:
-            space = limit - size_on_disk(spool.journal)
-            return writer.splice(pipe, min(most, space)) if space > 0 else 0
+        def space() -> int:
+            return limit - size_on_disk(spool.journal)
 
-        drain_pipe(pipe, splice)
-        if not bytes_in_pipe(pipe):
+        drain_pipe(pipe, lambda most: writer.splice(pipe, min(most, free)) if (free := space()) > 0 else 0)
+        if space() > 0 or not bytes_in_pipe(pipe):  # what living processes have written since stays in the pipe
             return
         beginning, rest = untaken(writer, pipe)
         try:
