@@ -146,6 +146,7 @@ class Pipe:
         if self.closed:
             return
         self.closed = True
+        self.on_closed = _nothing  # else the two would hold each other, and the number, until a garbage collection
         if self._own is not None:
             self._own.disable()
         for own, _ in self._earlier:

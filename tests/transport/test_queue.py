@@ -238,6 +238,23 @@ def test_a_collected_queue_closes_its_descriptor(pipe: RecordQueue) -> None:
         os.fstat(number)
 
 
+def test_a_closed_queue_that_nobody_has_waits_for_no_collection_to_close_it(pipe: RecordQueue, spool: Path) -> None:
+    """An application that starts and stops again and again would run out of descriptors between two collections."""
+    other = RecordQueue(pipe.path, overflow=str(spool / "memory"))
+    other.put(b"x")
+    number = other._pipe.open()
+    other.close()
+
+    gc.disable()
+    try:
+        del other
+    finally:
+        gc.enable()
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+
+
 def test_a_file_in_place_of_the_pipe_is_not_written_to(pipe: RecordQueue, spool: Path) -> None:
     (spool / "file").touch(0o600)
     other = RecordQueue(str(spool / "file"), overflow=str(spool / "overflow"))
