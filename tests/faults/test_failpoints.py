@@ -250,9 +250,9 @@ def test_nothing_is_missing_or_doubled_when_it_is_killed_while_it_puts_back_what
     os.kill(pid, signal.SIGSTOP)
     app.order("300 0")
     app.line()
-    os.kill(pid, signal.SIGKILL)
-    app.kill()
+    app.kill()  # first, else it might start another shipper process, which puts back what this one is to put back
     app.process.wait()
+    os.kill(pid, signal.SIGKILL)
     failing = Failpoints(tmp_path / "python", point)
     go_on(case, failing, fires=1)
     case.check(fresh=False, doubles=0)
