@@ -44,7 +44,7 @@ class Pipe:
         self.path = path
         self.closed = False
         self.was_closed = False
-        """Whether other code has closed the descriptor: what was in the pipe may be lost, if it was open nowhere."""
+        """Whether other code has closed the descriptor, or removed the FIFO: what was in it may be lost."""
         self.on_closed: Callable[[], None] = _nothing
         """Called when that is noticed, by any thread; it must not wait."""
         self._own: OwnDescriptor | None = None
@@ -102,6 +102,8 @@ class Pipe:
         make_folders(os.path.dirname(self.path))
         with contextlib.suppress(FileExistsError):
             make_fifo(self.path)
+        self.was_closed = True  # what the earlier one holds is not in the one that is asked from now on
+        self.on_closed()
         self._own = None
         try:
             self._reopen()

@@ -12,7 +12,7 @@ here) and the account (which knows what is in the journal already).
 Invariants
 * Whatever this process wrote and the pipe still holds is here, unless memory is short.
 * It is never waited for and never grows the memory of the process.
-* What may have been in a pipe that was open nowhere is kept until the process ends.
+* What may be in a pipe that was open nowhere, or was removed, is kept until the process ends.
 * Memory that overflows may need is left to them: an event there is nowhere else.
 
 Layout: see `shared_file.py`; from 64 what `life.py` says; from 4096 blocks of 32 KiB: whole frames, and behind them

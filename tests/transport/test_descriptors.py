@@ -432,6 +432,22 @@ def test_a_mirror_keeps_what_was_in_a_pipe_that_was_open_nowhere(spool: Path) ->
     assert found >= set(range(50))
 
 
+def test_a_mirror_keeps_what_is_in_a_queue_that_was_removed(pipe: RecordQueue, spool: Path) -> None:
+    """The one that is made in its place is empty, though nobody has read the other one."""
+    for count in range(50):
+        pipe.put_nowait(b"%d" % count + b"." * 1000)
+    (spool / "queue").unlink()
+    pipe.maintain()
+    for count in range(50):
+        pipe.put_nowait(b"%d" % count + b"." * 1000)
+        os.read(pipe._pipe.open(), 4096)
+    pipe.close()
+
+    (path,) = (spool / "memory").iterdir()
+    found = {view.seq for view in frame.scan(path.read_bytes()[4096:], complete=True).frames}
+    assert found >= set(range(50))
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to change the root")
 @pytest.mark.parametrize("change", ["root", "user"])
 def test_a_mirror_grows_in_a_process_that_can_not_see_its_path_any_more(
