@@ -70,7 +70,7 @@ def _numpy_scalar(value: Any) -> Any:
         text = str(value)
         return None if text == "NaT" else text
     if kind == "V" and value.dtype.names:
-        return dict(zip(value.dtype.names, value.item(), strict=False))
+        return {name: value[name] for name in value.dtype.names}
     return str(value) if kind == "c" else value.item()
 
 
@@ -104,7 +104,8 @@ def _pandas_series(value: Any) -> Any:
         return {"shape": [len(value)], "dtype": str(value.dtype)}
     if type(value.index).__name__ == "RangeIndex":
         return value.tolist() if value.name is None else {str(value.name): value.tolist()}
-    return dict(zip(value.index.tolist(), value.tolist(), strict=False))
+    pairs = list(zip(value.index.tolist(), value.tolist(), strict=False))
+    return dict(pairs) if value.index.is_unique else pairs
 
 
 def _pandas_list(value: Any) -> Any:
@@ -133,14 +134,20 @@ def _is_shown(field: Any) -> bool:
 
 
 def _attrs_fields(value: Any) -> dict[str, Any]:
-    return {each.name: getattr(value, each.name, None) for each in type(value).__attrs_attrs__ if each.repr}
+    """The fields that its repr shows; a field with a function for its repr is what that function says."""
+    shown = {each.name: (getattr(value, each.name, None), each.repr) for each in type(value).__attrs_attrs__}
+    return {name: each if spell is True else spell(each) for name, (each, spell) in shown.items() if spell}
 
 
 def _loaded_attributes(value: Any) -> dict[str, Any]:
     """The attributes of an SQLAlchemy object that are loaded: reading another one sends a query."""
     values = object.__getattribute__(value, "__dict__")
-    loaded = {name: each for name, each in values.items() if name != "_sa_instance_state"}
+    loaded = {name: each for name, each in values.items() if not name.startswith(("_sa_", "_AssociationProxy_"))}
     return {"type": type(value).__name__, **loaded}
+
+
+def _namespace(value: Any) -> dict[str, Any]:
+    return dict(vars(value))
 
 
 # -- lazy objects ------------------------------------------------------------------------------------------------------
@@ -155,6 +162,11 @@ def _lazy_object(value: Any) -> Any:
         setup = attributes.get("_setupfunc")
         return named(value) if setup is None else f"<{type(value).__name__}: {setup!r}>"
     return wrapped
+
+
+def _partial(value: Any) -> str:
+    """Without its arguments, which its repr would show by their own."""
+    return f"<partial of {getattr(value.func, '__qualname__', type(value.func).__name__)}>"
 
 
 def _query(value: Any) -> str:
@@ -210,6 +222,11 @@ _ADAPTERS: dict[tuple[str, str], Adapter] = {
     ("pandas", "Period"): str,
     ("pandas", "Interval"): str,
     ("pydantic", "BaseModel"): _pydantic_fields,
+    ("pydantic", "_BaseUrl"): str,
+    ("pydantic", "_BaseMultiHostUrl"): str,
+    ("types", "SimpleNamespace"): _namespace,
+    ("argparse", "Namespace"): _namespace,
+    ("functools", "partial"): _partial,
     ("decimal", "Decimal"): str,
     ("fractions", "Fraction"): str,
     ("uuid", "UUID"): str,
@@ -231,6 +248,8 @@ _ADAPTERS: dict[tuple[str, str], Adapter] = {
     ("starlette", "HTTPConnection"): _asgi_request,
     ("starlette", "Response"): _response,
     ("aiohttp", "BaseRequest"): _request,
+    ("sqlalchemy", "_AssociationCollection"): named,
+    ("celery", "Proxy"): named,
     ("peewee", "BaseQuery"): named,
     ("tortoise", "AwaitableQuery"): named,
     ("mongoengine", "BaseQuerySet"): named,

@@ -8,6 +8,7 @@ import string
 import subprocess
 import sys
 import tracemalloc
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -104,6 +105,8 @@ def test_a_usual_record_takes_the_fast_path(made: logging.LogRecord) -> None:
     [
         record(exc_info=(ValueError, ValueError("x"), None)),
         record(exc_text="Traceback ..."),
+        record({"event": "x"}),
+        record(OrderedDict(event="x")),
         record(stack_info="Stack ..."),
         record(password="hunter2"),
         record(items=[1, 2]),

@@ -6,15 +6,18 @@ objects are tried as well.
 
 from __future__ import annotations
 
+import collections
 import collections.abc
 import datetime
 import decimal
+import functools
 import importlib
 import ipaddress
 import logging
 import pathlib
 import uuid
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,6 +38,7 @@ from ..support.oddities import a_record
         (ipaddress.ip_address("::1"), "::1"),
         (ipaddress.ip_network("10.0.0.0/8"), "10.0.0.0/8"),
         (pathlib.PurePosixPath("/a/b"), "/a/b"),
+        (functools.partial(print, [1]), "<partial of print>"),
     ],
 )
 def test_values_of_the_standard_library_are_written_as_text(value: object, expected: str) -> None:
@@ -78,8 +82,16 @@ LAZY = [
     (instance(lazy_class("django.db.models.base", "Model"), id=17), "<Model id=17>"),
     (instance(lazy_class("werkzeug.local", "LocalProxy")), "<LocalProxy>"),
     (instance(lazy_class("peewee", "BaseQuery")), "<BaseQuery>"),
+    (instance(lazy_class("celery.local", "Proxy")), "<Proxy>"),
+    (instance(lazy_class("sqlalchemy.ext.associationproxy", "_AssociationCollection")), "<_AssociationCollection>"),
+    (SimpleNamespace(page=instance(lazy_class("django.core.paginator", "Page"))), {"page": "<Page>"}),
+    (functools.partial(print, instance(lazy_class("django.core.paginator", "Page"))), "<partial of print>"),
     (
         instance(lazy_class("shop.models", "User", __mapper__=None), _sa_instance_state=object(), id=5),
+        {"type": "User", "id": 5},
+    ),
+    (
+        instance(lazy_class("shop.models", "User", __mapper__=None), id=5, _AssociationProxy_tags_1=(1, 2, ["a"])),
         {"type": "User", "id": 5},
     ),
 ]
@@ -192,6 +204,7 @@ NUMPY: list[tuple[Callable[[Any], Any], Any]] = [
     (lambda np: np.eye(2), [[1.0, 0.0], [0.0, 1.0]]),
     (lambda np: np.array([0.1, 0.2], dtype="float32"), [0.1, 0.2]),
     (lambda np: np.array([(1, "a")], dtype=[("n", int), ("s", "U5")]), [{"n": 1, "s": "a"}]),
+    (lambda np: np.array([("2024-01-02",)], dtype=[("t", "M8[ns]")])[0], {"t": "2024-01-02T00:00:00.000000000"}),
     (lambda np: np.array([{"a": 1}], dtype=object), [{"a": 1}]),
     (lambda np: np.matrix([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
     (lambda np: np.ma.array([1, 2], mask=[0, 1]), [1, None]),
@@ -199,6 +212,7 @@ NUMPY: list[tuple[Callable[[Any], Any], Any]] = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize(("make", "expected"), NUMPY, ids=range(len(NUMPY)))
 def test_numpy(make: Callable[[Any], Any], expected: object) -> None:
     found = sanitize(make(library("numpy")))
@@ -214,6 +228,7 @@ def test_pandas() -> None:
     assert sanitize(frame) == {"shape": [2, 2], "columns": ["a", "b"], "rows": [[1, "x"], [2, sanitize(frame["b"][1])]]}
     assert sanitize(pd.DataFrame({"a": range(1000)})) == {"shape": [1000, 1], "columns": ["a"]}
     assert sanitize(pd.Series([1.5, 2.5], index=["p", "q"])) == {"p": 1.5, "q": 2.5}
+    assert sanitize(pd.Series([1, 2], index=["p", "p"])) == [["p", 1], ["p", 2]]
     assert sanitize(pd.Series([1, 2])) == [1, 2]
     assert sanitize(pd.Series([1, 2], name="paid")) == {"paid": [1, 2]}
     assert sanitize([pd.NaT, pd.NA]) == [None, None]
@@ -228,8 +243,9 @@ def test_pydantic() -> None:
         name: str = "bob"
         token: str = pydantic.Field(default="x", repr=False)
         when: datetime.date = datetime.date(2024, 1, 2)
+        url: Any = pydantic.AnyUrl("https://a.test/b")
 
-    assert sanitize(Login()) == {"name": "bob", "when": "2024-01-02"}
+    assert sanitize(Login()) == {"name": "bob", "when": "2024-01-02", "url": "https://a.test/b"}
 
 
 def test_attrs() -> None:
@@ -239,8 +255,9 @@ def test_attrs() -> None:
     class Login:
         name: str = "bob"
         token: str = attrs.field(default="x", repr=False)
+        key: str = attrs.field(default="x", repr=lambda value: f"{len(value)} characters")
 
-    assert sanitize(Login()) == {"name": "bob"}
+    assert sanitize(Login()) == {"name": "bob", "key": "1 characters"}
 
 
 def test_sqlalchemy_sends_no_query() -> None:
@@ -323,8 +340,9 @@ def event_dict_record(event_dict: dict[str, Any], **attributes: Any) -> logging.
     return record
 
 
-def test_an_event_dict_is_a_message_and_extras() -> None:
-    event_dict = {"event": "paid", "amount": 12.5, "level": "info", "_record": object(), "_from_structlog": True}
+@pytest.mark.parametrize("context_class", [dict, collections.OrderedDict])
+def test_an_event_dict_is_a_message_and_extras(context_class: type[dict[str, Any]]) -> None:
+    event_dict = context_class(event="paid", amount=12.5, level="info", _record=object(), _from_structlog=True)
 
     event = from_record(event_dict_record(event_dict))
 
@@ -333,12 +351,14 @@ def test_an_event_dict_is_a_message_and_extras() -> None:
     assert event_dict["event"] == "paid"
 
 
-@pytest.mark.parametrize("given", ["flag", "instance", "triple"])
+@pytest.mark.parametrize("given", ["flag", "number", "instance", "triple"])
 def test_the_exception_in_an_event_dict_counts(given: str) -> None:
     try:
         raise ZeroDivisionError("no")
     except ZeroDivisionError as exc:
-        exc_info: Any = {"flag": True, "instance": exc, "triple": (type(exc), exc, exc.__traceback__)}[given]
+        exc_info: Any = {
+            "flag": True, "number": 1, "instance": exc, "triple": (type(exc), exc, exc.__traceback__),
+        }[given]  # fmt: skip
         event = from_record(event_dict_record({"event": "failed", "exc_info": exc_info}))
 
     assert [one.name for one in event.exceptions] == ["ZeroDivisionError"]

@@ -87,7 +87,7 @@ def build_fast_packer(redactor: Redactor) -> FastPacker:
         if type(time) is not float or not FIRST_SECOND <= time < END_OF_TIME or len(extra) > _MAX_EXTRAS:
             raise FastPathUnavailable
         if type(message) is not str or type(record).getMessage is not _usual:
-            if type(message) is dict:  # structlog's event dict
+            if issubclass(type(message), dict):  # structlog's event dict
                 raise FastPathUnavailable
             message = record.getMessage()
         elif args:

@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import Any
 
 from ...event.exceptions import capture_exceptions
+from ...event.library_types import is_a
 from ...event.model import Event
 from ...event.sanitize import sanitize_mapping
 from ...event.scalars import (
@@ -57,7 +58,7 @@ def _event(record: logging.LogRecord, context: Callable[[], Mapping[str, object]
     extra = {key: value for key, value in values.items() if key not in _STANDARD}
     exc_info = find("exc_info")
     message = find("msg")
-    if type(message) is dict and "event" in message:
+    if is_a(message, dict) and "event" in message:
         message, exc_info = _take_event_dict(message, extra, exc_info)
     else:
         message = _message(record)
@@ -159,7 +160,8 @@ def _take_event_dict(event_dict: dict[Any, Any], extra: dict[str, Any], exc_info
     extra.update(fields)
     for name in _OF_STRUCTLOG:
         extra.pop(name, None)
-    return as_text(message), in_dict or exc_info
+    is_flag = in_dict and not isinstance(in_dict, (BaseException, tuple))
+    return as_text(message), True if is_flag else in_dict or exc_info
 
 
 def _formatted(message: str, args: Any) -> str:
