@@ -49,15 +49,16 @@ def bypasses_proxy(host: str, port: int, no_proxy: str) -> bool:
 
     The entries are separated by commas or blanks. ``example.com`` and ``.example.com`` match the domain and all of its
     subdomains. Addresses match as addresses, however they are written: IPv4, IPv6 with or without brackets, networks
-    such as ``10.0.0.0/8``. A port limits an entry to this port. ``*`` matches everything.
+    such as ``10.0.0.0/8``. A port limits an entry to this port. ``*`` alone matches everything; in a list it is no
+    wildcard.
     """
+    if no_proxy.strip() == "*":
+        return True
     name = host.lower().rstrip(".")
     return any(_matches(entry.lower(), name, port) for entry in re.split(r"[\s,]+", no_proxy) if entry)
 
 
 def _matches(entry: str, host: str, port: int) -> bool:
-    if entry == "*":
-        return True
     pattern, own_port = _split_port(entry)
     if own_port and own_port != str(port):
         return False

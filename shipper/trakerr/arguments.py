@@ -30,6 +30,6 @@ def list_tags(name: str, value: object) -> list[Any]:
     """The tags as a list; a single str is one tag. TypeError for bytes, and for what is not iterable."""
     if isinstance(value, str):
         return [value]
-    if not isinstance(value, Iterable) or isinstance(value, (bytes, bytearray)):
+    if not isinstance(value, Iterable) or isinstance(value, (bytes, bytearray, memoryview)):
         raise TypeError(f"{STRINGS} {name} is {type(value).__name__}")
     return list(value)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..application import api, lifecycle
 from ..application.capture.pipeline import active
+from ..application.capture.surroundings import surroundings
 from ..application.client import ClientBinding
 from ..application.stderr import warn_on_stderr
 from ..backends.protocol import AppContext
@@ -20,7 +21,7 @@ from ..backends.validators import MOST_IN_FLIGHT
 from ..backends.wire.trakerr_event import FIELDS, level_word
 from ..config.settings import identity
 from ..event.codec import unpack
-from ..event.model import Event, EventId
+from ..event.model import TRACE_ID, Event, EventId
 from ..transport.channel import new_token
 from .arguments import STRINGS, STRINGS_OR_NONE, check_count, check_texts
 from .defaults import ClientDefaults
@@ -173,7 +174,7 @@ class TrakerrClient(ClientDefaults):
         _check_event(app_event)
         if app_event.api_key is None:
             app_event.api_key = self._api_key
-        for key, value in {**self.defaults(), **fields()}.items():
+        for key, value in {**self.defaults(), **_surrounding()}.items():
             if getattr(app_event, FIELDS[key]) is None:
                 setattr(app_event, FIELDS[key], value)
         return app_event
@@ -188,11 +189,10 @@ class TrakerrClient(ClientDefaults):
         """Queue the event as it is now; the shipper process delivers it.
 
         ``call_back((None, 202, {}))`` is called in this thread once the event is queued; not when it was dropped, which
-        `shipper.status` counts. Raises TypeError for arguments of a wrong type, nothing else.
+        `shipper.status` counts. When it raises, or can't be called, a line on stderr says so. Raises TypeError for an
+        event of a wrong type, nothing else.
         """
         _check_event(app_event)
-        if call_back is not None and not callable(call_back):
-            raise TypeError(f"call_back is expected to be callable or None, not {type(call_back).__name__}.")
         if not self._enqueue(app_event) or call_back is None:
             return
         try:
@@ -238,7 +238,7 @@ class TrakerrClient(ClientDefaults):
             level=LEVELS.get(app_event.log_level or "error", logging.ERROR),
             level_name=app_event.log_level or "",
             message=str(app_event.event_message or ""),
-            data={**self.defaults(), **fields(), **own, **_carried_key(binding, key)},
+            data={**self.defaults(), **_surrounding(), **own, **_carried_key(binding, key)},
         )
         return binding, event
 
@@ -269,6 +269,12 @@ class TrakerrClient(ClientDefaults):
         Nothing is closed: what is sent later is delivered too. What is not delivered by then stays in the journal.
         """
         return lifecycle.current() is None or api.flush(timeout)
+
+
+def _surrounding() -> Mapping[str, str]:
+    """What surrounds the call: the trace id of OpenTelemetry's span, and the fields of `context`."""
+    trace_id = surroundings().get(TRACE_ID)
+    return {"contextCrossAppCorrelationId": trace_id, **fields()} if trace_id else fields()
 
 
 def _carried_key(binding: ClientBinding, key: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from ..backends.http import addresses
 from ..backends.protocol import HttpResponse
 from ..backends.proxies import basic_credentials, find_proxy, is_socks
 from .errors import ApiException
@@ -55,6 +56,8 @@ def _exchange(
     try:
         route = _route(url, timeout[0])
         with contextlib.closing(route.connection) as connection:
+            # Its own function would give each of a host's addresses the whole time.
+            connection._create_connection = _connected  # type: ignore[attr-defined]
             connection.connect()
             with _deadline(connection, timeout[1]):
                 connection.request(method, route.target, body or None, {**headers, **route.headers})
@@ -64,6 +67,10 @@ def _exchange(
         raise ApiException(0, f"{type(error).__name__}: {error}") from error
     found = {name.lower(): value for name, value in response.headers.items()}
     return HttpResponse(response.status, found, text), response.reason
+
+
+def _connected(place: tuple[str, int], timeout: float, source: None) -> socket.socket:
+    return addresses.connect(*place, timeout, ())
 
 
 def _body(response: http.client.HTTPResponse) -> bytes:

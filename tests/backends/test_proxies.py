@@ -41,7 +41,7 @@ def test_the_proxy_is_that_of_the_environment(url: str, environ: dict[str, str],
 BYPASSED = [
     ("example.com", "example.com"), ("example.com", ".example.com"), ("www.example.com", "example.com"),
     ("www.example.com", ".example.com"), ("EXAMPLE.com", "example.COM"), ("example.com.", "example.com"),
-    ("example.com", "example.com."), ("a.b.example.com", "b.example.com"), ("anything", "*"), ("anything", "a, *"),
+    ("example.com", "example.com."), ("a.b.example.com", "b.example.com"), ("anything", "*"), ("127.0.0.1", " * "),
     ("example.com", "a,b, example.com"), ("example.com", "a b example.com"), ("example.com", "a,\texample.com\n"),
     ("example.com", "example.com:80"), ("localhost", "localhost,127.0.0.1"),
     ("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "127.0.0.1:80"), ("127.0.0.1", "127.0.0.0/8"), ("10.1.2.3", "10.0.0.0/8"),
@@ -54,7 +54,8 @@ PROXIED = [
     ("example.com", "www.example.com"), ("example.com", "example.com:8080"), ("example.com", "ample.com"),
     ("example.com.evil.test", "example.com"), ("example.com", "93.184.216.34"), ("example.com", "0.0.0.0/0"),
     ("127.0.0.1", "127.0.0.1:8080"), ("127.0.0.1", "128.0.0.0/8"), ("127.0.0.1", "::1"), ("127.0.0.1", "0.0.1"),
-    ("127.0.0.1", "10.0.0.0/33"), ("::1", "127.0.0.1"), ("::1", "[::1]:8080"), ("::2", "::1"), ("fe80::7", "fd00::/8"),
+    ("127.0.0.1", "10.0.0.0/33"), ("example.com", "a, *"), ("example.com", "*,a"), ("www.example.com", "*.example.com"),
+    ("::1", "127.0.0.1"), ("::1", "[::1]:8080"), ("::2", "::1"), ("fe80::7", "fd00::/8"),
 ]  # fmt: skip
 
 

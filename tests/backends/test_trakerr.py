@@ -157,6 +157,20 @@ def test_without_a_load_sample_near_its_time_an_event_has_none() -> None:
     assert "contextMemoryPercentage" not in body
 
 
+@pytest.mark.parametrize("given", ["2020-01-01", True, [1]], ids=repr)
+def test_a_client_s_time_that_is_no_number_has_no_load(given: object) -> None:
+    asked: list[float] = []
+
+    def load(time: float) -> None:
+        asked.append(time)
+
+    event = Event(kind="trakerr", time=TIME, data={"eventTime": given})
+    body = body_of(event, context=AppContext("a", "/", "h", "127.0.0.1", load))
+
+    assert body["eventTime"] == given
+    assert asked == [0.0]
+
+
 @pytest.mark.parametrize(("seconds", "milliseconds"), [(0.987, 987), (1e9 + 0.9996, 1000000000999), (0.0, 0)])
 def test_the_time_is_the_records_own_in_whole_milliseconds(seconds: float, milliseconds: int) -> None:
     assert body_of(logged(time=seconds))["eventTime"] == milliseconds

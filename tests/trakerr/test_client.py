@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -42,6 +43,15 @@ ENVIRONMENT = {
 def service(spool: Path) -> Iterator[Service]:
     with running_service(spool) as server:
         yield server
+
+
+@pytest.fixture
+def trace_id(monkeypatch: pytest.MonkeyPatch) -> str:
+    """OpenTelemetry's module as it looks inside a span with that trace id."""
+    numbers = SimpleNamespace(trace_id=0xABC, span_id=1, trace_flags=1)
+    trace = SimpleNamespace(get_current_span=lambda: SimpleNamespace(get_span_context=lambda: numbers))
+    monkeypatch.setitem(sys.modules, "opentelemetry.trace", trace)
+    return f"{0xABC:032x}"
 
 
 def steady(event: dict[str, Any]) -> dict[str, Any]:
@@ -781,6 +791,18 @@ def test_another_thread_has_another_context(service: Service) -> None:
     assert "eventUser" not in service.only()
 
 
+def test_an_event_inside_a_span_has_its_trace_id_unless_it_was_set(service: Service, trace_id: str) -> None:
+    client = TrakerrClient("k")
+    client.log({}, exc_info=False)
+    client.log({"corrid": "own"}, exc_info=False)
+    with context(correlation_id="block"):
+        client.log({}, exc_info=False)
+
+    ids = [event["contextCrossAppCorrelationId"] for event in service.delivered()]
+    assert ids == [trace_id, "own", "block"]
+    assert client.fill_defaults(client.create_new_app_event()).context_cross_app_correlation_id == trace_id
+
+
 # Delivery ------------------------------------------------------------------------------------------------------------
 
 
@@ -793,13 +815,15 @@ def test_a_call_back_hears_when_the_queue_has_the_event(service: Service) -> Non
     assert heard == [(None, 202, {})]
 
 
-def test_a_call_back_that_fails_does_not_reach_the_application(service: Service) -> None:
+def fail(answer: object) -> None:
+    raise RuntimeError("call back")
+
+
+@pytest.mark.parametrize("call_back", [fail, 5], ids=["raises", "is no function"])
+def test_a_call_back_that_fails_does_not_reach_the_application(service: Service, call_back: Any) -> None:
     client = TrakerrClient("k")
 
-    def fail(answer: object) -> None:
-        raise RuntimeError("call back")
-
-    client.send_event_async(client.create_new_app_event(), fail)
+    client.send_event_async(client.create_new_app_event(), call_back)
 
     assert service.only()
 
@@ -968,7 +992,7 @@ def test_an_event_whose_time_lies_far_from_now_gets_no_load_of_today(service: Se
         assert "contextMemoryPercentage" not in arrived
 
 
-@pytest.mark.parametrize("tags", [b"ab", bytearray(b"ab")])
+@pytest.mark.parametrize("tags", [b"ab", bytearray(b"ab"), memoryview(b"ab")])
 def test_bytes_are_no_tags(service: Service, tags: Any) -> None:
     with pytest.raises(TypeError, match="tags"):
         TrakerrClient("key", tags=tags)

@@ -136,10 +136,14 @@ def _of_record(backend: Settings, event: Event, context: AppContext) -> dict[str
 
 
 def _time_of(event: Event) -> float:
-    """Seconds since the epoch: the time that a client has given its event, which may lie far from now."""
+    """Seconds since the epoch: the time that a client has given its event, which may lie far from now.
+
+    0 for a given time that is no number: the load of no other time may speak for it.
+    """
     given = event.data.get("eventTime") if event.kind == "trakerr" else None
-    is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
-    return given / 1000 if is_number else event.time  # type: ignore[operator]
+    if given is None:
+        return event.time
+    return given / 1000 if isinstance(given, (int, float)) and not isinstance(given, bool) else 0.0
 
 
 @functools.lru_cache(maxsize=16)

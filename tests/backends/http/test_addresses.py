@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from shipper.backends.http.addresses import Address, connect, connect_to_any
+
+from ...support.servers import Server
+from ...support.waiting import scaled
 
 NO_DELAY = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -64,6 +69,25 @@ def test_an_address_that_does_not_answer_gives_way_to_the_next(silent: Address, 
     assert peer(connect_to_any([silent, silent, good], 60, [])) == good[3]
 
     assert time.monotonic() - began < 30
+
+
+SEND_TO_A_HOST_WITH_TWO_ADDRESSES = """
+import socket, sys
+from shipper.trakerr.post import post
+ports = [int(each) for each in sys.argv[1:]]
+found = [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port)) for port in ports]
+socket.getaddrinfo = lambda *args, **options: found
+print(post("http://service.test/", b"{}", {}, (600, 60)))
+"""
+
+
+def test_an_event_that_is_sent_from_the_application_goes_to_the_next_address_too(silent: Address) -> None:
+    with Server() as server:
+        ports = [str(silent[3][1]), server.url.rpartition(":")[2]]
+        command = [sys.executable, "-c", SEND_TO_A_HOST_WITH_TWO_ADDRESSES, *ports]
+        sent = subprocess.run(command, capture_output=True, text=True, timeout=scaled(60), check=False)
+
+    assert (sent.stdout, sent.stderr) == ("200\n", "")
 
 
 def test_a_first_address_that_answers_is_taken(good: Address, refused: Address) -> None:
