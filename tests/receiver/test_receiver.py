@@ -27,6 +27,7 @@ from shipper.errors import ConfigurationError
 from shipper.receiver import Receiver
 from shipper.receiver.faults import Fault, Faults
 from shipper.receiver.services.jkool import JKool
+from shipper.receiver.services.service import Refused, read_objects
 from shipper.receiver.services.trakerr import Trakerr
 from shipper.receiver.store.events import Store
 from shipper.receiver.web import Web
@@ -402,6 +403,21 @@ def test_an_event_that_jkool_would_not_take_is_a_400_with_the_reason(
     assert answered.status == 400
     assert reason in answered.json["error"]
     assert receiver.counts()["jkool"] == {"requests": 1, "events": 0, "keys": 0, "duplicates": 0, "failed": 1}
+
+
+def test_each_member_of_an_array_is_kept_as_it_was_sent() -> None:
+    members = ['{"a": [1,2], "b" : "]}, {"}', "{ }", '"[,]"', "1.50", "null"]
+
+    for between in ("", " ", "\r\n\t"):
+        text = f"{between}[{between}{f'{between},{between}'.join(members)}{between}]{between}"
+        assert read_objects(text) == ([json.loads(each) for each in members], members)
+    assert read_objects(" [ ] ") == ([], [])
+
+
+@pytest.mark.parametrize("text", ["[{}", "[{},", "[{},]", "[{} {}]", "[,{}]", "[{}] {}", "[{}]]", "[NaN]", "[[]", "]"])
+def test_an_array_that_is_damaged_is_refused(text: str) -> None:
+    with pytest.raises(Refused, match="not JSON"):
+        read_objects(text)
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,8 @@ def spelled(value: Any) -> str:
 
 def as_text(value: Any) -> str:
     """A text or number as text; "" for anything else."""
+    if type(value) is str:
+        return value
     return str(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 from .facts import Facts, as_text, dotted, first_text, spelled
@@ -111,7 +112,7 @@ def _check_members(event: dict[str, Any], name: str, required: tuple[str, ...], 
     if not isinstance(members, list):
         raise Refused(400, f"{where}{name} must be a list")
     for member in members:
-        if not isinstance(member, dict) or not all(field in member for field in required):
+        if not isinstance(member, dict) or not all(map(member.__contains__, required)):
             raise Refused(400, f"{where}each of {name} needs {', '.join(required)}")
 
 
@@ -153,8 +154,9 @@ _SEARCHED = ("exception", "location", "user", "resource", "source-fqn", "msg-tag
 _HANDLED = frozenset({"msg-text", "operation", "properties", "tracking-id", "time-usec", "severity", "type", "id-set"})
 
 
-def _sources(fqn: str) -> dict[str, str]:
-    """``APPL=shop#SERVER=web`` by type."""
+@lru_cache(maxsize=256)
+def _sources(fqn: str) -> Mapping[str, str]:
+    """``APPL=shop#SERVER=web`` by type. An application's events all have the same one."""
     return {kind: name for kind, _, name in (part.partition("=") for part in fqn.split("#"))}
 
 

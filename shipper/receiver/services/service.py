@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -151,18 +152,47 @@ def parse(text: str) -> Any:
         raise Refused(400, "the body is not JSON: nested too deep") from exc
 
 
+def read_members(text: str) -> tuple[list[Any], list[str]]:
+    """The events of a body that is one object or an array, and each one's own text."""
+    found = _members(text)
+    if found is not None:
+        return found
+    parsed = parse(text)
+    return ([], []) if parsed == [] else ([parsed], [text])
+
+
 def read_objects(text: str) -> tuple[list[Any], list[str]]:
     """The events of a body that is one object, an array, or one object a line; and each one's own text."""
     try:
-        parsed = parse(text)
+        return read_members(text)
     except Refused:
         lines = [line for line in text.split("\n") if line.strip()]
         if len(lines) < 2:
             raise
         return [parse(line) for line in lines], lines
-    if isinstance(parsed, list):
-        return parsed, [json.dumps(event) for event in parsed]
-    return [parsed], [text]
+
+
+def _members(text: str) -> tuple[list[Any], list[str]] | None:
+    """The members of an array, and their texts as they were sent; None for an empty one and for anything else.
+
+    Member by member: to write each one as JSON again would take longer than to read it.
+    """
+    found = _BEGIN.match(text)
+    parsed, texts = [], []
+    while found is not None and found[1] != "]":
+        begin = found.end()
+        try:
+            member, end = _decoder.raw_decode(text, begin)
+        except (ValueError, RecursionError):
+            return None
+        parsed.append(member)
+        texts.append(text[begin:end])
+        found = _NEXT.match(text, end)
+    return None if found is None or found.end() < len(text) else (parsed, texts)
+
+
+_BEGIN = re.compile(r"[ \t\r\n]*(\[)[ \t\r\n]*")
+_NEXT = re.compile(r"[ \t\r\n]*([,\]])[ \t\r\n]*")
 
 
 def is_whole_number(value: Any) -> bool:

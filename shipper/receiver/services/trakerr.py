@@ -19,7 +19,7 @@ from .service import (
     body_text,
     is_whole_number,
     json_refusal,
-    parse,
+    read_members,
 )
 
 LEVELS = ("debug", "info", "warning", "error", "fatal")
@@ -38,12 +38,11 @@ class Trakerr:
         if request.media_type != JSON_TYPE:
             raise Refused(400, f"Content-Type must be {JSON_TYPE}, not {request.media_type!r}")
         text = body_text(request, self._max_body)
-        parsed = parse(text)
-        events = parsed if isinstance(parsed, list) else [parsed]
+        events, bodies = read_members(text)
+        is_one = bodies == [text]
         for index, event in enumerate(events):
-            self._check(event, f"event {index}: " if isinstance(parsed, list) else "")
+            self._check(event, "" if is_one else f"event {index}: ")
         keys = _idempotency_keys(request.header("idempotency-key"), len(events))
-        bodies = [text] if events and events[0] is parsed else [json.dumps(event) for event in events]
         arrivals = [_arrival(*each) for each in zip(events, keys, bodies, strict=True)]
         return arrivals, Reply(200, json.dumps({"accepted": len(arrivals)}).encode())
 

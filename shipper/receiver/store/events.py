@@ -140,17 +140,20 @@ class Store:
 
     def _add(self, service: str, exchange: Exchange, arrivals: Sequence[Arrival]) -> int:
         now, keys, first, kept = time.time(), 0, 0, 0
+        records: list[int] = []
         request = self._writer.request(service, exchange, len(arrivals))
         for arrival in arrivals:
             key = None if arrival.key is None else storable(arrival.key)
             if key is None and not exchange.stored:
                 continue  # another attempt could not be told from another event
-            record = self._writer.attempt(ident(key), arrival, request, now)
+            record = self._writer.record(ident(key), arrival, now)
+            records.append(record)
             if exchange.stored:
                 kept += 1
                 is_first = self._writer.event(service, key, arrival, now, record)
                 first += is_first
                 keys += is_first and key is not None
+        self._writer.attempts(records, request)
         self._writer.make_room()
         counts = self._counts[service]
         counts.requests += 1

@@ -76,18 +76,21 @@ class Writer:
             self._db.execute("DELETE FROM requests WHERE id <= ?", [self._request - MAX_REQUESTS])
         return self._request
 
-    def attempt(self, ident: str | None, arrival: Arrival, request: int, now: float) -> int:
-        """One event of a request; the number of its record, which is made if there is none."""
+    def record(self, ident: str | None, arrival: Arrival, now: float) -> int:
+        """The number of an event's record, which is made if there is none."""
         found = None if ident is None else self._db.execute(_FOUND, [ident]).fetchone()
         if found is None:
             record = self._new_record(ident, arrival, now)
         else:
             record = found[0]
             self._merge(arrival, now, *found)
-        self._db.execute(_ATTEMPT, (record, request))
         if arrival.facts.members and ident is not None:
             self._adopt(ident, arrival.facts.members)
         return record
+
+    def attempts(self, records: Sequence[int], request: int) -> None:
+        """These records were in a request."""
+        self._db.executemany(_ATTEMPT, [(record, request) for record in records])
 
     def event(self, service: str, key: str | None, arrival: Arrival, now: float, record: int) -> bool:
         """Whether it is the first with its key."""
@@ -129,7 +132,7 @@ class Writer:
         self._record += 1
         facts = arrival.facts
         words = _folded(" ".join(_pieces(ident, arrival)))
-        extras = json.dumps(facts.extras)
+        extras = json.dumps(facts.extras) if facts.extras else "{}"
         size = len(words) + len(extras) + _SIZE_OF_ROW
         what = (arrival.level, arrival.rank, storable(facts.logger or arrival.logger), storable(arrival.message))
         where = map(storable, (facts.app, facts.host, facts.pid, facts.trace, facts.kind, facts.parent))
