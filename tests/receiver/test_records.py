@@ -284,6 +284,14 @@ def test_a_list_with_a_pin_stands_still(filled: Receiver) -> None:
     assert ask(filled, f"/_control/records?after={pin}&q=order+11")["total"] == 1
 
 
+def test_the_newest_are_the_same_with_and_without_a_histogram(filled: Receiver) -> None:
+    pages = [ask(filled, f"/_control/records?offset=1&limit=2&pin=4{more}") for more in ("", "&buckets=3")]
+    pages[1].pop("histogram")
+
+    assert [row["id"] for row in pages[0]["rows"]] == [3, 2]
+    assert pages[0] == pages[1]
+
+
 @pytest.mark.parametrize("query", ["pin=x", "since=soon", "until=nan", "offset=-1", "limit=1e3"])
 def test_a_wrong_parameter_is_a_400_with_the_reason(receiver: Receiver, query: str) -> None:
     status, answer = ask(receiver, f"/_control/records?{query}")

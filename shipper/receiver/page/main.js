@@ -5,6 +5,7 @@ import { clearEverything, findRecords, follow } from "./api.js";
 import { Detail } from "./detail.js";
 import { byId, debounce, throttle } from "./dom.js";
 import { Faults } from "./faults.js";
+import { first } from "./first.js";
 import { count, plural } from "./format.js";
 import { Histogram } from "./histogram.js";
 import { RecordList } from "./list.js";
@@ -37,6 +38,15 @@ function problem(text) {
 }
 
 // The list.
+
+/** Shows the rows that first.js has asked for. */
+async function begin() {
+  const found = await first;
+  if (found === null || asked > 0) return;
+  pin = found.pin;
+  list.show({ q: state.q, since: state.since, until: state.until }, found, false);
+  showTotals(found);
+}
 
 /** Asks for the list anew, up to the newest record. */
 async function load(keepPlace = false) {
@@ -263,6 +273,7 @@ document.addEventListener("keydown", (event) => {
 fillExamples();
 byId("search").value = state.q;
 showState();
-await load();
+await begin();
+await load(true);
 if (state.record) openRecord(state.record);
 follow(changed, live);

@@ -17,7 +17,8 @@ shipper.stop()`,
     environment: `export SHIPPER_TRAKERR_API_KEY=any-key
 export SHIPPER_TRAKERR_URL=${here}/api/v1
 export SHIPPER_JKOOL_TOKEN=any-token
-export SHIPPER_JKOOL_URL=${here}`,
+export SHIPPER_JKOOL_URL=${here}
+export SHIPPER_OTLP_ENDPOINT=${here}`,
     curl: `curl ${here}/api/v1/events -H 'Content-Type: application/json' \\
   -d '{"apiKey": "any-key", "logLevel": "warning", "eventType": "shop", "eventMessage": "hello"}'`,
   };

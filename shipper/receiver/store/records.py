@@ -84,9 +84,11 @@ class Records:
         query = parse(text)
         with self._lock:
             pin = self._writer.last_record if pin is None else pin
+            if not (query.where or buckets or since is not None or until is not None):
+                return {**self._newest(pin, offset, limit), "notes": []}
             matches = self._matching(query.condition, query.values, pin)
             ids = matches.between(since, until)
-            rows = self._rows(ids[offset : offset + max(0, min(limit, MAX_ROWS))])
+            rows = self._rows(ids[offset : offset + _bounded(limit)])
         found: dict[str, Any] = {"pin": pin, "total": len(ids), "rows": rows, "notes": query.notes}
         if buckets:
             found["histogram"] = histogram(matches, min(buckets, MAX_BUCKETS))
@@ -135,8 +137,15 @@ class Records:
         values: list[Any] = [value for value in (service, before) if value is not None]
         sql = f"SELECT {_REQUEST} FROM requests WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?"
         with self._lock:
-            rows = self._db.execute(sql, [*values, max(0, min(limit, MAX_ROWS))]).fetchall()
+            rows = self._db.execute(sql, [*values, _bounded(limit)]).fetchall()
         return [_named(row, _REQUEST) for row in rows]
+
+    def _newest(self, pin: int, offset: int, limit: int) -> dict[str, Any]:
+        """Of all records, without reading more of them than are shown: the page begins with this."""
+        (total,) = self._db.execute("SELECT COUNT(*) FROM records WHERE id <= ?", [pin]).fetchone()
+        sql = "SELECT id FROM records WHERE id <= ? ORDER BY id DESC LIMIT ? OFFSET ?"
+        ids = [id for (id,) in self._db.execute(sql, [pin, _bounded(limit), offset])]
+        return {"pin": pin, "total": total, "rows": self._rows(ids)}
 
     def _matching(self, condition: str, values: Sequence[Any], pin: int) -> Matches:
         key = (self._writer.generation, condition, tuple(values), pin)
@@ -230,6 +239,10 @@ def histogram(matches: Matches, buckets: int) -> dict[str, Any] | None:
         place = min(int((time - begin) / step), buckets - 1)
         counts[place][0 if rank < _WARNING else 1 if rank < _ERROR else 2] += 1
     return {"from": begin, "step": step, "buckets": counts}
+
+
+def _bounded(limit: int) -> int:
+    return max(0, min(limit, MAX_ROWS))
 
 
 def _named(row: tuple[Any, ...], columns: str) -> dict[str, Any]:
