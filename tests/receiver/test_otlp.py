@@ -96,6 +96,11 @@ def test_a_gzipped_request_is_taken(receiver: Receiver) -> None:
     assert receiver.counts()["otlp"]["events"] == 1
 
 
+def in_json(**record: Any) -> bytes:
+    """A request with one record, in OTLP's JSON encoding."""
+    return json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}).encode()
+
+
 def test_json_is_taken_too(receiver: Receiver) -> None:
     record = {
         "timeUnixNano": "1700000000500000000",
@@ -115,6 +120,15 @@ def test_json_is_taken_too(receiver: Receiver) -> None:
     (event,) = receiver.events("otlp")
     assert (event["logger"], event["message"], event["level"], event["time"]) == ("shop", "hello", "INFO", 1700000000.5)
     assert event["body"]["attributes"] == {"n": 17, "l": [True], "m": {"a": 1.5}}
+
+
+def test_a_record_in_json_has_its_trace_as_protobuf_has_it_and_needs_no_body(receiver: Receiver) -> None:
+    trace = "0AF7651916CD43DD8448EB211C80319C"
+
+    assert post(receiver, in_json(traceId=trace, attributes=[{"value": {}}]), "application/json") == (200, b"{}")
+
+    (event,) = receiver.events("otlp")
+    assert (event["message"], event["body"]["traceId"]) == ("", trace.lower())
 
 
 def nested(depth: int) -> bytes:
@@ -138,10 +152,15 @@ def delimited(number: int, content: bytes) -> bytes:
         (nested(70), PROTOBUF, 400),
         (b"[]", "application/json", 400),
         (b'{"resourceLogs": 5}', "application/json", 400),
-        (b'{"resourceLogs": [{"scopeLogs": [{"logRecords": [{"timeUnixNano": "soon"}]}]}]}', "application/json", 400),
+        (b"null", "application/json", 400),
+        (in_json(timeUnixNano="soon"), "application/json", 400),
+        (in_json(timeUnixNano=1e300), "application/json", 400),
+        (in_json(severityNumber="SEVERITY_NUMBER_WARN"), "application/json", 400),
+        (in_json(traceId="0af7651916cd43dd"), "application/json", 400),
+        (in_json(spanId="b7ad6b716920333x"), "application/json", 400),
+        (in_json(attributes=[7]), "application/json", 400),
         (a_request(), "text/plain", 415),
     ],
-    ids=["text", "cut off", "too deep", "a list", "no list", "no number", "another type"],
 )
 def test_what_is_no_request_is_refused_and_nothing_of_it_kept(
     body: bytes, media_type: str, status: int, receiver: Receiver

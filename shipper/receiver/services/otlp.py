@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import string
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -56,7 +57,7 @@ def _arrival(record: Record) -> Arrival:
         level=level,
         rank=RANKS.get(_level(record["severityNumber"]), 0),
         logger=record["scope"],
-        message=body if isinstance(body, str) else json.dumps(body),
+        message=body if isinstance(body, str) else "" if body is None else json.dumps(body),
         body=json.dumps(record),
         facts=_facts(record),
     )
@@ -219,6 +220,8 @@ def _text(value: int | bytes) -> str:
 def records_of_json(body: Any) -> list[Record]:
     """The log records of a request in OTLP's JSON encoding. Raises `Refused` for any other value."""
     try:
+        if not isinstance(body, dict):
+            raise ValueError("it must be an object")
         return [
             _of_json_record(record, str(_member(scope_logs, "scope").get("name", "")), resource)
             for resource_logs in _list(body, "resourceLogs")
@@ -235,29 +238,29 @@ def _of_json_record(record: Mapping[str, Any], scope: str, resource: Record) -> 
         resource,
         scope,
         _json_attributes(record),
-        time=int(record.get("timeUnixNano", 0)),
-        observed=int(record.get("observedTimeUnixNano", 0)),
-        severity=int(record.get("severityNumber", 0)),
+        time=_whole(record, "timeUnixNano"),
+        observed=_whole(record, "observedTimeUnixNano"),
+        severity=_whole(record, "severityNumber"),
         severity_text=str(record.get("severityText", "")),
         body=_json_value(record.get("body") or {}),
-        trace_id=str(record.get("traceId", "")),
-        span_id=str(record.get("spanId", "")),
-        flags=int(record.get("flags", 0)),
+        trace_id=_hex(record, "traceId", 32),
+        span_id=_hex(record, "spanId", 16),
+        flags=_whole(record, "flags"),
     )
 
 
 def _json_attributes(value: Mapping[str, Any]) -> Record:
-    return {str(each["key"]): _json_value(each.get("value") or {}) for each in _list(value, "attributes")}
+    return {str(each.get("key", "")): _json_value(each.get("value") or {}) for each in _list(value, "attributes")}
 
 
 def _json_value(value: Mapping[str, Any]) -> Any:
     for name, content in value.items():
         if name == "intValue":  # a text, since JSON's numbers have 53 bits
-            return int(content)
+            return _whole(value, name)
         if name == "arrayValue":
             return [_json_value(member) for member in _list(content, "values")]
         if name == "kvlistValue":
-            return {str(each["key"]): _json_value(each.get("value") or {}) for each in _list(content, "values")}
+            return {str(each.get("key", "")): _json_value(each.get("value") or {}) for each in _list(content, "values")}
         if name in ("stringValue", "boolValue", "doubleValue", "bytesValue"):
             return content
     return None
@@ -272,6 +275,26 @@ def _member(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _list(value: Mapping[str, Any], name: str) -> list[Any]:
     found = value.get(name) or []
-    if not isinstance(found, list):
-        raise ValueError(f"{name} must be a list")
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise ValueError(f"{name} must be a list of objects")
     return found
+
+
+def _whole(value: Mapping[str, Any], name: str) -> int:
+    """A number of 64 bits, or a text that is one; 0 without it. This encoding has no names of severities."""
+    found = value.get(name) or 0
+    try:
+        number = int(found)
+    except (TypeError, ValueError, OverflowError):
+        number = 2**64
+    if not -(2**63) <= number < 2**64:
+        raise ValueError(f"{name} must be a whole number of 64 bits, not {found!r:.50}")
+    return number
+
+
+def _hex(value: Mapping[str, Any], name: str, digits: int) -> str:
+    """An id, in lower case as the other encoding has it; "" without it."""
+    found = value.get(name) or ""
+    if found and (not isinstance(found, str) or len(found) != digits or not set(found) <= set(string.hexdigits)):
+        raise ValueError(f"{name} must be {digits} hexadecimal digits")
+    return str(found).lower()
