@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from ..relay.service import Relay
 
 NAME = "relay"
+NO_SERVICE = """\
+no service is named. A relay has its backends from the environment only; set the variables of one or more:
+    export SHIPPER_OTLP_ENDPOINT=...      a collector, such as http://localhost:4318
+    export SHIPPER_TRAKERR_API_KEY=...    Trakerr: the API key of the project
+    export SHIPPER_JKOOL_TOKEN=...        jKool: the access token of the repository"""
 MAX_RELAYS = 100  # on one machine, with names of their own
 
 
@@ -68,11 +73,14 @@ def _count(text: str) -> int:
 
 
 def run(given: argparse.Namespace) -> int:
+    from ..config.environment import UnconfiguredError
     from ..relay.deliveries import Consuming
 
     consuming = Consuming(given.durable, given.ack_wait, given.max_ack_pending)
     try:
         relay = _relay(given, consuming)
+    except UnconfiguredError as error:
+        return complain("\n".join([NO_SERVICE, *error.hints]), code=NOT_TRIED)
     except BlockingIOError:
         return complain("another relay runs in this folder: give another name with --app", code=NOT_TRIED)
     relay.run()

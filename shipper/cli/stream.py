@@ -93,7 +93,8 @@ def _warnings(config: dict[str, Any], wanted: dict[str, Any], settings: JetStrea
 
 def _summary(config: dict[str, Any]) -> str:
     size = terminal.size(config.get("max_bytes", -1)) if config.get("max_bytes", -1) > 0 else "any size"
-    parts = [f"{config.get('num_replicas', 1)} replicas", f"{config['retention']} retention", f"at most {size}"]
+    copies = terminal.plural(config.get("num_replicas", 1), "replica")
+    parts = [copies, f"{config['retention']} retention", f"at most {size}"]
     if config.get("duplicate_window"):
         parts.append(f"window {config['duplicate_window'] / 1e9:g} s")
     return ", ".join(parts)

@@ -257,6 +257,14 @@ def test_a_relay_does_not_deliver_into_its_own_stream(stream: Stream, spool: Pat
     assert "its own stream" in refused.stderr
 
 
+def test_a_relay_without_a_service_says_that_the_environment_names_them(stream: Stream) -> None:
+    refused = stream.command("relay")
+
+    assert refused.returncode == 2
+    assert "no service is named" in refused.stderr
+    assert "SHIPPER_OTLP_ENDPOINT" in refused.stderr
+
+
 def test_a_second_relay_in_the_same_folder_is_refused(stream: Stream, spool: Path) -> None:
     with Sink() as sink, stream.relay(sink, spool=spool) as first:
         wait_until(first.status, 20, "the first one runs")
