@@ -13,8 +13,12 @@ MASK = "[redacted]"
 
 
 @pytest.mark.parametrize(
-    "pattern", [r"(a+)+$", r"(\w+\s?)*;", r"(x|xx)+y", r"^(\d+)*-$", r"(?:user|us|er)+!", r".*a.*a.*a.*b"]
-)
+    "pattern",
+    [
+        r"(a+)+$", r"(\w+\s?)*;", r"(x|xx)+y", r"^(\d+)*-$", r"(?:user|us|er)+!", r".*a.*a.*a.*b",
+        r"(?:a?){30}a{30}",
+    ],
+)  # fmt: skip
 def test_a_pattern_that_explodes_is_refused(pattern: str) -> None:
     with pytest.raises(ConfigurationError, match=r"redact\.patterns.*explode"):
         Redact(patterns=(pattern,))

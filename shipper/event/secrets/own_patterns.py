@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
+from itertools import product
 
 from ...errors import ConfigurationError
 
@@ -40,9 +41,13 @@ def _explodes(pattern: re.Pattern[str]) -> str | None:
     if not re.search(r"[*+}]", pattern.pattern):
         return None
     literals: list[str] = re.findall(r"[A-Za-z]{2,}|[\w .:@,;=&/-]", re.sub(r"\\[A-Za-z]", "", pattern.pattern))
-    for piece in [*dict.fromkeys(["a", "A", "0", " ", "-", *literals])][:40]:
+    pieces = [*dict.fromkeys(["a", "A", "0", " ", "-", *literals])][:40]
+    # `re` looks at no text that is shorter than the shortest match, so a longer end follows the first few repeats.
+    for (end, most), piece in product((("\0", 20), ("\0" * 40, 30), ("\0", 400)), pieces):
         for repeats in _PROBE_REPEATS:
-            probe = piece * repeats + "\0"
+            probe = piece * repeats + end
+            if repeats > most:
+                break
             if _is_slow(pattern, probe) and _is_slow(pattern, probe):
                 return piece
     return None
