@@ -32,6 +32,9 @@ MORE = [
     "token=é ", "password={", 'password="', 'password=("', "token={'a': '", "auth: x y ", "auth=", "community=",
     "psk=1 ", "token" + "x" * 63 + "=1 ", "t" * 128, "pass.", "pass-", "pass_", "jwt:", "sig=", "otp=1 ", "key=",
     "?key=aaaaaaaaaaaaaaaaaaaaaa1&", "session id: 1 ", "card number 1 ", "card no: ", "&lt;token&gt;", "<token>&lt;",
+    "into t (token) values ('a') ", "into t (token,token) values (", "into t (", "where a=? args=('a',) ", "$2b$12$",
+    "$", "where token=? parameters: [('a','b'), ", "token: |\n a\n", "pin=", "'-p', 'login", "token(",
+    "token('a')", "token->",
     "<token></token>", "'token','a1'", "token\t", "--token \n", "-token a1 ", "a.", "a-",
 ]  # fmt: skip
 EVERYTHING = (

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
 from ..._support.lazy_pattern import LazyPattern
 from .effort import Effort, matches, same_length, without
 from .keys import HIDDEN, is_outcome, is_secret
 
 _PASSWORD = frozenset({
-    "password", "passwort", "passwd", "passphrase", "passcode", "pwd", "pw", "passwords", "otp",
+    "password", "passwort", "passwd", "passphrase", "passcode", "pwd", "pw", "passwords", "otp", "requirepass",
+    "masterauth", "bindpw", "rootpw",
 })  # fmt: skip
+_PASSWORDS = ("_password", "_pass", "_passwd", "_pwd")  # of an environment's variable
 _TOKEN = frozenset({"token", "key", "secret", "tokens"})
 
 # Behind the word. A value in a sentence must look like one: it has a digit and a letter in it.
-_SHAPED = r"(?=[^\s\d]{0,64}\d)(?=[^\sA-Za-z]{0,64}[A-Za-z])"
+_SHAPED = r"(?=[^\s\d(\"'`]{0,64}\d)(?=[^\sA-Za-z]{0,64}[A-Za-z])"
 _ENCODING = r"(?!(?i:base\d|sha\d|md5|utf-?\d|pbkdf2|argon2|v\d|[\d.:]{1,8}[a-z]{0,3}\b|\d{4}-\d\d-))"
 _BEHIND_PASSWORD = LazyPattern(
-    r"(?:\s{1,4}(?:(?i:for)\s{1,4}[^\s:=]{1,64}(?:\s{0,4}[:=]\s{0,4}|\s{1,4}(?i:is|was)\s{1,4})|(?i:is|was|to|with)\s{1,4}(?i:now\s{1,4})?)"
+    r"(?:\s{1,4}(?:(?i:for)\s{1,4}[^\s:=]{1,64}(?:\s{0,4}[:=]\s{0,4}|\s{1,4}(?i:is|was)\s{1,4})|(?:(?i:is|was)\s{1,4}(?i:changed|set|reset|updated)\s{1,4})?"
+    r"(?i:is|was|to|with)\s{0,4}:?\s{1,4}(?i:now\s{1,4})?)"
     r"|\s{1,4}(?=[\"'`]))"
-    r"(?:([\"'`])(?P<quoted>[^\"'`\r\n]{1,200})\1|" + _ENCODING + _SHAPED + r"(?P<told>[^\s\"'`,;)\]]{4,200}))"
-    r"|\s{1,4}(?i:is|was)\s{1,4}(?P<digits>\d{4,10})(?![\w.:/-])(?!\s{1,4}(?i:char|day|sec|min|byte))"
+    r"(?:([\"'`])(?P<quoted>(?:(?<!`)|(?![^`]* ))[^\"'`\r\n]{1,200})\1|"
+    + _ENCODING
+    + _SHAPED
+    + r"(?P<told>[^\s\"'`,;()\]]{4,200}))"
+    r"|\s{1,4}(?i:is|was)\s{0,4}:?\s{1,4}(?P<digits>\d{4,10})(?![\w.:/-])(?!\s{1,4}(?i:char|day|sec|min|byte))"
     r"|\s{1,4}" + _ENCODING + _SHAPED + r"(?P<bare>[^\s\"'`,;:/()\[\]=]{6,200})(?![\w:/(=])"
 )
 _BEHIND_TOKEN = LazyPattern(
-    r"\s{1,4}(?:(?i:is|was)\s{1,4})?([\"'`]?)(?=(?:[^\s\d]{0,32}\d){3})(?=[^\sA-Za-z]{0,64}[A-Za-z])"
+    r"\s{1,4}(?:(?i:is|was)\s{0,4}:?\s{1,4}|to\s{1,4}(?=\w{20}))?([\"'`]?)(?=(?:[^\s\d]{0,32}\d){3})(?=[^\sA-Za-z]{0,64}[A-Za-z])"
     + _ENCODING
     + r"(?P<bare>[\w.~+-]{10,2000})(?![\w/:(=@])(?!\.\w)"
 )
@@ -41,6 +48,7 @@ _USER_OPTION = LazyPattern(
     r"|([^\s:\"'=/]{1,64}):(?:([\"'])([^\"'\r\n]+)\5|([^\s\"']+)))"
 )
 _SHORT_OPTION = LazyPattern(r" -p[ =]?[\"']?([^\s\"']{3,})")
+_LISTED_OPTION = LazyPattern(r"'-p', '([^\s\"']{3,})")
 _PROTOCOLS = (  # what stands in a text, and the secret behind it
     ("AUTH ", LazyPattern(r"AUTH (?:PLAIN|LOGIN|XOAUTH2) ([A-Za-z0-9+/=]{8,})")),
     ("PASS ", LazyPattern(r"PASS (?<=[\"']PASS )([^\s\"'\\]+)")),
@@ -50,7 +58,7 @@ _PROTOCOLS = (  # what stands in a text, and the secret behind it
     ("mysql", LazyPattern(r"mysql[a-z]{0,8}\s[^\n|;&]{0,100}?-p(?<= -p)([^\s\"']+)")),
     ("thin:", LazyPattern(r"thin:[^/\s\"']{1,64}/([^@\s\"']+)@")),
 )
-_TAKES_PASSWORD = ("login", "sshpass", "mosquitto_")  # the commands in which -p or -P is one
+_TAKES_PASSWORD = ("login", "sshpass", "mosquitto_", "twine", "sqlcmd", "7z ")  # the commands in which -p or -P is one
 _MAX_BETWEEN = 100
 _LONG = 4096  # characters; only texts that are shorter are searched for what is rare
 _END_OF_COMMAND = LazyPattern(r"[\n|;&]")
@@ -59,7 +67,7 @@ _END_OF_COMMAND = LazyPattern(r"[\n|;&]")
 def is_likely(low: str) -> bool:
     """False for a text in lower case that has none of the commands in it."""
     return (
-        ("-" in low and ("-u" in low or " -p" in low or "redis-cli" in low or "ldap" in low))
+        ("-" in low and ("-u" in low or " -p" in low or "'-p" in low or "redis-cli" in low or "ldap" in low))
         or (("'" in low or '"' in low) and ("identified" in low or "pass " in low or "login " in low))
         or "auth " in low or ("@" in low and "thin:" in low)
     )  # fmt: skip
@@ -82,12 +90,14 @@ def _behind_identified(text: str, low: str, effort: Effort) -> Iterator[tuple[in
     return (match.span(1) for match in matches(_IDENTIFIED, low, "identified", effort, 0.6))
 
 
-def _behind_short_options(text: str, low: str, effort: Effort) -> Iterator[tuple[int, int]]:
-    for match in matches(_SHORT_OPTION, low, " -p", effort, 1.2):
+def _behind_short_options(
+    text: str, low: str, effort: Effort, pattern: LazyPattern = _SHORT_OPTION, literal: str = " -p"
+) -> Iterator[tuple[int, int]]:
+    for match in matches(pattern, low, literal, effort, 1.2):
         start = match.start()
         before = low[max(0, start - _MAX_BETWEEN) : start]
         place = max(map(before.rfind, _TAKES_PASSWORD))
-        if place >= 0 and not _END_OF_COMMAND.search(before, place):
+        if place >= 0 and not _END_OF_COMMAND.search(before, place) and is_secret(text[slice(*match.span(1))], HIDDEN):
             yield match.span(1)
 
 
@@ -108,7 +118,7 @@ def secret_behind(text: str, key: str, start: int, end: int) -> tuple[int, int] 
 
     ``key`` is the word in lower case, with what belongs to it, and begins at ``start``.
     """
-    if key in _PASSWORD:
+    if key in _PASSWORD or (key.endswith(_PASSWORDS) and text[start:end].isupper()):
         match = _BEHIND_PASSWORD.match(text, end)
     elif key in _TOKEN and (key.startswith("token") or _IN_FRONT_OF_KEY.search(text, max(0, start - 12), start)):
         match = _BEHIND_TOKEN.match(text, end)
@@ -132,5 +142,6 @@ def _told(match: re.Match[str]) -> tuple[int, int] | None:
 _SEARCHES = (
     ("identified", _behind_identified),
     (" -p", _behind_short_options),
+    ("'-p', '", partial(_behind_short_options, pattern=_LISTED_OPTION, literal="'-p', '")),
     ("-u", _behind_user_options),
 )

@@ -24,7 +24,9 @@ _PRIVATE_KEY = LazyPattern(
 _JOSE = LazyPattern(  # a JWS has three parts, a JWE five; the first one is JSON, which begins with {"
     r"eyJ(?<![A-Za-z0-9]eyJ)[\w-]{4,}(\.[\w-]*\.[\w-]*(?:\.[\w-]*){0,2})?"
 )
-_LONG_KEY = LazyPattern(r"==(?<=[A-Za-z0-9+/]{86}==)")  # of Azure storage: 64 bytes in base64
+_LONG_KEY = LazyPattern(  # of Azure storage: 64 bytes in base64
+    r"==(?<=[A-Za-z0-9+/]{86}==)(?<![A-Za-z0-9+][A-Za-z0-9+/]{86}==)"
+)
 _WEBHOOK = LazyPattern(
     r"hook(?:s(?:\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/(?=([\w/+-]{10,200}))"
     r"|(?<=/api/webhooks)/\d{5,25}/(?=([\w-]{20,100}))|\.zapier\.com/hooks/catch/(?=(\d+/\w+)))"
@@ -34,8 +36,14 @@ _AWS_SECRET = LazyPattern(
     r"(?<![A-Za-z0-9+/=_-])(?=[A-Za-z0-9+/]{40}(?![A-Za-z0-9+/=_-]))"
     r"(?=[^A-Z]{0,39}[A-Z])(?=[^a-z]{0,39}[a-z])(?=[^0-9]{0,39}[0-9])[A-Za-z0-9+/]{40}"
 )
+_HASH = LazyPattern(  # of a password
+    r"\$(?:(?:1|2[abxy]|5|6|7|y|apr1|argon2(?:id?|d)|scrypt|pbkdf2-sha\d{1,3})\$(?=[^\s\"']{20})"
+    r"|(?<=pbkdf2_sha(?:256|512)\$)\d{1,8}\$)[\w./$=,+-]{20,400}"
+)
+_CARD_WORDS = ("card", "visa", "cvc")
+_OTHER_CARD_WORDS = ("charge", "payment", 'pan"', "cc=")  # in a short text
 _AROUND = 300  # characters around an AWS key's id in which its secret is looked for
-_CARD = LazyPattern(r"[2-6](?<![\w./=-]\d)\d{3}(?:([ -]?)\d{4}\1\d{4}\1\d{4}|[ -]?\d{6}[ -]?\d{5})(?![\w-])")
+_CARD = LazyPattern(r"[2-6](?<![\w./-]\d)\d{3}(?:([ -]?)\d{4}\1\d{4}\1\d{4}|[ -]?\d{6}[ -]?\d{5})(?![\w-])")
 _BEARER = LazyPattern(  # in lower case
     r"bearer(?<!\wbearer)\s{1,4}(?!tokens?\b|auth|[a-z_]{1,20}=[^=\s])([\w.~+/=-]{6,})"
 )
@@ -60,7 +68,9 @@ def is_likely(text: str, low: str) -> bool:
     # Spelt out: it is asked of every text, and a loop takes half as long again.
     return (
         "://" in low or "bearer" in low or "basic" in low or "card" in low or "aws" in low or "==" in low
-        or "visa" in low or "cvc" in low or "hook" in low or "----" in low or "eyJ" in text or tokens.is_likely(text)
+        or "visa" in low or "cvc" in low or "payment" in low or "hook" in low or "----" in low
+        or 'pan"' in low or "charge" in low or "cc=" in low or ("$" in low and low.count("$") > 1)
+        or "eyJ" in text or tokens.is_likely(text)
     )  # fmt: skip
 
 
@@ -71,7 +81,7 @@ def masked(text: str, low: str, mask: str, effort: Effort) -> str:
             changed = without(text, find(text, low, literal, effort, cost), mask, effort)
             if changed is not text:
                 text, low = changed, same_length(changed)
-    if "card" in low or "visa" in low or "cvc" in low:
+    if any(word in low for word in (*_CARD_WORDS, *(_OTHER_CARD_WORDS if len(text) < _LONG else ()))):
         text = effort.spend(text, _DIGIT_EFFORT * estimated(text, "23456"))
         text = without(text, _cards(text, effort, is_said="card" in low), mask, effort)
     if "aws" in low or "AKIA" in text:
@@ -102,6 +112,10 @@ def _tokens_of_jose(text: str, low: str, literal: str, effort: Effort, cost: flo
 
 def _long_keys(text: str, low: str, literal: str, effort: Effort, cost: float) -> Spans:
     return ((match.start() - 86, match.end()) for match in matches(_LONG_KEY, text, literal, effort, cost))
+
+
+def _hashes(text: str, low: str, literal: str, effort: Effort, cost: float) -> Spans:
+    return (match.span() for match in matches(_HASH, text, literal, effort, cost))
 
 
 def _in_urls(text: str, low: str, literal: str, effort: Effort, cost: float) -> Spans:
@@ -138,7 +152,8 @@ def _cards(text: str, effort: Effort, *, is_said: bool) -> Spans:
         start, end = match.span()
         digits = match[0].replace(" ", "").replace("-", "")
         effort.left -= _CARD_EFFORT
-        yield (start, end if _is_card(digits) or (is_said and match[1]) else start)
+        is_other = text[start - 1 : start] == "=" and not match[1] and not text.endswith(("card=", "cc="), 0, start)
+        yield (start, end if not is_other and (_is_card(digits) or (is_said and match[1])) else start)
 
 
 def _is_card(digits: str) -> bool:
@@ -191,4 +206,5 @@ _SEARCHES: tuple[tuple[str, float, Callable[[str, str, str, Effort, float], Span
     ("basic", 2.0, _basic),
     ("eyj", 0.5, _tokens_of_jose),
     ("==", 0.4, _long_keys),
+    ("$", 0.4, _hashes),
 )

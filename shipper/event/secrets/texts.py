@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable
 
 from ..._support.lazy_pattern import LazyPattern
-from . import phrases, shapes, tokens
+from . import phrases, shapes, sql, tokens
 from .effort import Effort, estimated, same_length
 from .keys import HIDDEN, OPEN, SHAPED, KeyRules
-from .values import Value, second_of_pair, value_in_form, value_in_markup, value_of_option, value_of_pair
+from .values import Value, second_of_pair, value_in_form, value_in_markup, value_of_call, value_of_option, value_of_pair
 
 _WORD_EFFORT = 0.5
 _KEY_EFFORT = 1.2
@@ -38,6 +38,7 @@ def _may_hold_key(low: str) -> bool:
         or ("cre" in low and ("secret" in low or "credential" in low))
         or "auth" in low or "cookie" in low or "pw" in low or "card" in low or "srf" in low or "cv" in low
         or "jwt" in low or "otp" in low or "psk" in low or "sig" in low or "social" in low or "saml" in low
+        or "community_" in low or "pin" in low or "contrase" in low
     )  # fmt: skip
 
 
@@ -56,12 +57,12 @@ def _is_suspicious(text: str) -> bool:
 
 
 _WORDS = (  # or ends of words: the search is faster for letters that are rare
-    "p(?:ass|w|sk|(?<=otp))|k(?:en(?<=token)|ey)|s(?:e(?:cret|ss)|sn|ig|ocial|aml)|uth(?<=auth)|xsrf|jwt"
-    "|c(?:redential|ookie|srf|ard|v[cv]|ommunity)"
+    r"p(?:ass|w|sk|in(?<![a-z]pin)(?=code|_code|[^a-z\d_.-])|(?<=otp))|k(?:en(?<=token)|ey)|s(?:e(?:cret|ss)|sn|ig|ocial|aml)|uth(?<=auth)|xsrf|jwt"
+    "|c(?:redential|ookie|srf|ard|v[cv]|ommunity|ontrase)"
 )
 _BEFORE = frozenset("_.-")
 _MORE = frozenset("nci")  # number, no, code, id
-_LAST_WORDS = frozenset({"key", "card", "number", "no", "code", "id", "token", "auth"})
+_LAST_WORDS = frozenset({"key", "card", "number", "no", "code", "id", "token", "auth", "passe"})
 """The last words of keys with spaces: "API key:"."""
 
 # What stands between a key and its value.
@@ -70,21 +71,23 @@ _LAST_WORDS = frozenset({"key", "card", "number", "no", "code", "id", "token", "
 #   markup    <param name="key">value</param>
 #   form      name="key"⏎⏎value
 #   listed    ('key', 'value')  [b'key', b'value']
+#   called    set_key('value')
 _SEPARATOR = LazyPattern(
     r"(?P<more>[ \t](?:number|no|code|id)(?=\s{0,4}[:=]))?"
-    r"(?:(?:%5d|\\{0,4}[\"'`]?(?:\[[\w.-]{0,32}\])?\]?)\s{0,4}"
-    r"(?:(?::?\s{0,2}(?:string|str|text)\s{0,4})?={1,3}>?|:(?!:)=?|->|%3d)\s{0,4}"
+    r"(?:(?:%5d|%22|\\{0,4}[\"'`]?(?:\[[\w.-]{0,32}\])?\]?)\s{0,24}"
+    r"(?:(?::?\s{0,2}(?:string|str|text)\s{0,4})?={1,3}>?|:(?!:)=?|->|\u2192|%3d|%3a(?:%20)?(?:%22)?)\s{0,24}"
     r"|(?:\\{0,4}[\"'][,\s]{1,4}|\s{1,24}|,\s?)\\{0,4}[\"']?value\\{0,4}[\"']?\s{0,4}[:=]\s{0,4}"
+    r"|</key>\s{0,24}<string>"
     r"|(?P<markup>[\"']\s{0,4}>)|(?P<form>[\"'](?:\r?\n|(?:\\r)?\\n){2})"
-    r"|(?P<listed>\\{0,4}[\"'],\s{0,4}(?=[bru]{0,2}\\{0,4}[\"'])))"
+    r"|(?P<listed>\\{0,4}[\"'],\s{0,4}(?=[bru]{0,2}\\{0,4}[\"']))|(?P<called>\((?=[bru]{0,2}\\{0,4}[\"'])))"
 )
-_NAMED = LazyPattern(r"name\s?=\s?[\"']\Z")
+_NAMED = LazyPattern(r"(?:name|key)\s?=\s?[\"']\Z")
 _IN_TAG = LazyPattern(r"(?:\s[^<>]{0,200})?(?:>|&gt;)")
 _OPENS_TAG = LazyPattern(r"(?:<|&lt;)(?:\w{1,32}:)?\Z")
 _BEHIND_OPTION = LazyPattern(r"\s{1,4}(?=[^\s-])|[\"'],\s{0,4}(?=[bru]{0,2}[\"'])")
 _FIRST_WORDS = LazyPattern(r"(?:[A-Za-z]{1,16}[ \t]){1,2}\Z")
 _IN_QUERY = LazyPattern(r"=(?=[\w-]{20})")
-_OF_A_PAIR = frozenset("=:\"'`%\\[]-,<>& \t\n\r\x0b\x0c")
+_OF_A_PAIR = frozenset("=:\"'`%\\[](-,<>& \t\n\r\x0b\x0c")
 """What may stand behind a key."""
 
 
@@ -141,6 +144,9 @@ class TextMasker:
             if masked is not text:
                 text, low = masked, same_length(masked)
         if is_long or _may_hold_key(low) or self._has_hint(low):
+            if sql.is_likely(low):
+                text = sql.masked(text, self._rules, self._mask, effort)
+                low = same_length(text)
             text = self._without_values(text, low, effort)
         return text
 
@@ -202,6 +208,8 @@ class TextMasker:
         key = low[start:end]
         if low[start - 1 : start] in ("<", ":", ";") and _OPENS_TAG.search(low, max(0, start - 40), start):
             tag = _IN_TAG.match(low, end)
+            if tag and tag[0].endswith("/>"):
+                return None
             if tag and (low[start - 1] != ":" or f"{key}>" in low[tag.end() : tag.end() + _LONG]):
                 return value_in_markup(text, text[start:end], tag.end(), verdict)
             return None
@@ -222,6 +230,8 @@ class TextMasker:
             if key.startswith("-"):
                 return value_of_option(text, key, separator.end(), verdict)
             return second_of_pair(text, start, separator.end(), verdict)
+        if separator["called"] is not None:
+            return value_of_call(text, key, separator.end(), verdict)
         quote = text[start - 1 : start]
         if quote in ("'", '"') and quote not in separator[0] and text.startswith(quote, separator.end()):
             return None  # "Password: " is all of a text

@@ -45,7 +45,7 @@ _BEGINNINGS = [  # with the sign; what comes from there on
     ("xapp-", r"\d-[\w-]{10,255}"),
     ("GOCSPX-", r"[\w-]{28}"),
     ("key-", r"[0-9a-f]{32}(?![A-Za-z0-9])"),
-    ("pypi-", r"AgEIcHlwaS5vcmc[\w-]{50,1000}"),
+    ("pypi-", r"AgEIcHlwaS5vcmc[\w-]{16,1000}"),
     ("sq0atp- sq0csp- sq0idp- sq0asp-", r"[\w-]{22,60}"),
     ("sk-", r"(?:proj-|ant-|svcacct-|or-)?[\w-]{20,255}"),
     ("xai-", r"[A-Za-z0-9]{60,100}"),

@@ -8,22 +8,27 @@ from typing import NamedTuple
 from ..._support.lazy_pattern import LazyPattern
 from .keys import SHAPED, WEAK, is_outcome, is_secret, names_secret
 
-_QUOTED = frozenset("\"'`\\bBrRuUfF")
+_QUOTED = frozenset("\"'`\\bBrRuUfFnN")
 _BRACKETS = frozenset("{[(")
-_QUOTE = LazyPattern(r"[bBrRuUfF]{0,2}(\\{0,4}[\"'`])")
+_QUOTE = LazyPattern(r"[bBrRuUfFnN]{0,2}(\\{0,4}[\"'`])")
 _CALL = LazyPattern(r"[A-Za-z_][\w.:]{0,64}(?=[({\[])")
 _FUNCTION = LazyPattern(
     r"(?:[A-Za-z_]\w*\.){1,8}(?:get|pop|read|load|fetch|find|create|generate|make|decode|encode|strip|format|join|split|strip|replace|lower|upper|hexdigest"
     r"|token_|random|choice|uuid\d|compare_digest)\w*\Z"
 )
+_GOES_ON = LazyPattern(r"\.[a-z_]{1,40}\(|\[[\"']")  # with what a call returns
 _ASKS = frozenset({"input", "getpass", "open", "next"})
 _DECLARATION = LazyPattern(
     r"(?:\w+\.)*(?:[Ff]ield|Column|mapped_column|Depends|Query|Header|Form|Body|Security|Cookie|\w{1,20}Field|attrib)\Z"
 )
-_TEMPLATE = LazyPattern(r"\$\{[^{}\s]*\}|\$?\{\{[^{}]*\}\}|\$\([^()\n]*\)|%\(\w+\)[sdr]")
+_TEMPLATE = LazyPattern(
+    r"\$\{[^{}\s]*\}|\$?\{\{[^{}]*\}\}|\$\([^()\n]*\)|%\(\w+\)[sdr]"
+    r"|!(?:secret|env|env_var|Ref|Sub)[ \t][\w.-]{1,64}"
+)
+_BLOCK = LazyPattern(r"([|>][-+]?\d?[ \t]{0,9})(?:\r?\n[ \t]+[^\r\n]*)+")  # the lines of a text in YAML
 _YAML_TYPE = LazyPattern(r"!!\w{1,10}\s{1,2}")
 _NAMES_ONLY = LazyPattern(r"\([A-Za-z_.]{1,40}(?:, ?[A-Za-z_.]{1,40}){0,4}\)")
-_SHORT_ARGUMENT = LazyPattern(r"\([^(),]{0,100}\)")
+_SHORT_ARGUMENT = LazyPattern(r"\([^(),]{0,100}(?:, ?(?:\"\"|''|[A-Za-z_.]{1,40}))?\)")
 _SUBSCRIPT = LazyPattern(r"[A-Za-z_][\w.]{0,64}\[[\"']")
 _DUMPED = LazyPattern(r"\s?\"")  # string(5) "value", as PHP dumps it
 _ANGLE = LazyPattern(r"<[^<>\r\n]{1,500}>?")
@@ -35,23 +40,34 @@ _SCHEME = LazyPattern(
     r"(?i)(?:bearer|basic|token|apikey|negotiate|ntlm)\s{1,4}(?![\w-]{1,64}=[\"'])"
     r"(?=\[?[\w.~+/=*-]+(?:[\s,;)\]}\"'\\]|\Z))"
 )
+_NUMBER_PAIR = LazyPattern(r"[a-z_]{1,24}=\d{1,12}")
 _OTHER_PAIR = LazyPattern(r"[A-Za-z_.-]{1,64}=[^=\s]")
 _ANY_SCHEME = LazyPattern(r"[A-Za-z][\w-]{0,64}\s{1,4}(?=\S)")
 _VARIABLE = LazyPattern(r"[A-Za-z]+\s{1,4}(?:\$\w+|\$?\{[^{}\s]*\}|\$\([^()]*\)|<[^<>]*>|\*+|\.{3})\s*(?=[\"'\\]|\Z)")
 _PROSE = LazyPattern(r"[a-z ,.]*")
 _COOKIES = LazyPattern(r"[^\s=;,\"'&\\]{1,256}=[^\s;\"'\\]*(?:;\s{0,4}[^\s;\"'\\]+)*")
+_SIGNATURES = LazyPattern(r"t=\d{1,20}(?:,v\d=[0-9a-f]{1,256}){1,8}")  # of Stripe
 _CARD = LazyPattern(r"\d[\dA-Za-z]*(?:[ -](?=[A-Za-z]{0,8}\d)\w{2,8}){1,5}")
 _BRACKET = LazyPattern(r"[\[\](){}]|\\*[\"']")
 _PLAIN = LazyPattern(r"(?:[^\[\](){}\"'\\]+|\"[^\"\\]*\"|'[^'\\]*')*")
 _FEW_BRACKETS = 120
 _CHARACTERS_A_BRACKET = 128  # a value with more of them is taken to go on to the text's end
 _SAYS_HOW = LazyPattern(r"token|session|cookie|csrf|xsrf|credential|auth")  # "token: not yet valid"
+_SCOPE = LazyPattern(r"(?:read|write|list|get|create|update|delete|admin|manage|view|edit)(?![^_:.-])")
 _PREFIX = LazyPattern(r"[a-z_.-]{1,40}:")  # of a message
-_PLAIN_WORDS = LazyPattern(r"<[a-z_ -]{1,40}>")
+_PLAIN_WORDS = LazyPattern(
+    r"<[a-z_ -]{1,40}>|\((?:sensitive|known|not|hidden|no|unknown|empty|unset|none)[a-z ]{0,40}\)"
+)
 _IN_SENTENCE = LazyPattern(r"[A-Za-z][a-z-]{1,24}(?:\.{3})? [A-Za-z][a-z]{0,24}(?![\w=:-]|\s{1,4}[=:])")
 _PLAIN_WORD = LazyPattern(r"[a-z_]{1,24}")
-_OPENING_PAIR = LazyPattern(r"[(\[]\s{0,4}[bruBRU]{0,2}\\{0,4}[\"']\Z")
+_OPENING_PAIR = LazyPattern(r"[(\[]\s{0,4}[bruBRU]{0,2}\\{0,4}[\"']#?\Z")
 _CLOSING_PAIR = LazyPattern(r"\\{0,4}[\"']\s{0,4},?\s{0,4}[)\]]")
+_TAKES_SECRET = LazyPattern(
+    r"(?:(?:set|with|hash|make|check|verify|change|update)_?)?(?:new_?|user_?|db_?)?(?:password|passwd|passphrase|pwd)"
+    r"|(?:set|with|use)_?\w{0,20}(?:token|secret|api_?key)"
+)
+_FIRST_ARGUMENT = LazyPattern(r"([\"'])[^\"'\\]{0,200}\1, ?(?=[\"'])")
+_ENDS_ARGUMENT = LazyPattern(r"\\{0,4}[\"']\s{0,4}[,)]")
 _ANNOTATION = LazyPattern(r"(?:Optional|Annotated|Union|Literal|Mapped|List|Dict|list|dict|tuple|type)\[")
 _NAME = LazyPattern(r"[A-Za-z_]+(?:\.[A-Za-z_]+)*")
 
@@ -83,8 +99,9 @@ def is_plain_word(value: object) -> bool:
 def value_of_option(text: str, key: str, start: int, verdict: int) -> Value:
     """The secret that begins there, behind ``--key``; nothing for a word of a command's help: ``--key KEY``."""
     value = secret_at(text, start, verdict)
-    if value.is_delimited:
-        return value
+    is_explained = text[start - 2 : start].isspace() and _IN_SENTENCE.match(text, start)  # in a table of options
+    if value.is_delimited or is_explained:
+        return value.seen() if is_explained else value
     word = text[value.start : value.end].rstrip("])>")
     low = word.lower()
     is_metavar = word.isupper() and (word.isalpha() or low in key) and (names_secret(word) or key.endswith(low))
@@ -121,14 +138,19 @@ def value_of_pair(text: str, key: str, key_start: int, start: int, verdict: int)
             return credentials
     if ("card" in key or key in ("number", "no")) and (card := _CARD.match(text, start)):
         return Value(start, card.end(), True)
+    if key.endswith("signature") and (signatures := _SIGNATURES.match(text, start)):
+        return Value(start, signatures.end(), True)
     value = secret_at(text, start, verdict)
-    return value if value.is_delimited or not _is_other(text, key, value) else value.seen()
+    is_test = text.startswith("PASS: ", key_start) and "test" in text[value.start : value.end].lower()
+    return value if not is_test and (value.is_delimited or not _is_other(text, key, value)) else value.seen()
 
 
 def _is_other(text: str, key: str, value: Value) -> bool:
     """Whether a value without quotes is, for its key or its place, something else than a secret."""
     start = value.start
     found = text[start : value.end]
+    if text[start - 1] == ":" and _SCOPE.match(found):
+        return True
     if text[start - 1] == ":" and key in ("session", "token", "cookie") and len(found) < 10 and found.isdigit():
         return True  # "session:42" is a name in a cache
     if found.isalnum() and not found.isalpha():  # most are: neither a word nor an expression
@@ -139,9 +161,13 @@ def _is_other(text: str, key: str, value: Value) -> bool:
         return True
     if _PREFIX.fullmatch(found) or (text[start - 2 : start] == ": " and _IN_SENTENCE.match(text, start)):
         return True
-    if ":" in text[start - 6 : start] and _SAYS_HOW.search(key) and is_plain_word(found):
+    if ":" in text[start - 6 : start] and _SAYS_HOW.search(key) and _is_word_or_pair(found):
         return True
     return _is_code(text, key, value, found)
+
+
+def _is_word_or_pair(found: str) -> bool:
+    return is_plain_word(found.lower() if found.isupper() else found) or _NUMBER_PAIR.fullmatch(found) is not None
 
 
 def value_in_form(text: str, start: int) -> Value:
@@ -159,6 +185,17 @@ def second_of_pair(text: str, key_start: int, start: int, verdict: int) -> Value
     if not _CLOSING_PAIR.match(text, value.end) or _PLAIN_WORD.fullmatch(found):
         return value.seen()
     return value if is_secret(found, verdict) else value.seen()
+
+
+def value_of_call(text: str, key: str, start: int, verdict: int) -> Value:
+    """The text that a function such as ``set_password``, which is in lower case, is called with."""
+    if key.endswith("basicauth") and (user := _FIRST_ARGUMENT.match(text, start)):
+        return value_at(text, user.end())
+    value = value_at(text, start)
+    found = text[value.start : value.end]
+    is_told = _TAKES_SECRET.fullmatch(key.rpartition(".")[2]) and _ENDS_ARGUMENT.match(text, value.end)
+    is_words = " " in found or is_plain_word(found)
+    return value if is_told and not is_words and is_secret(found, verdict) else value.seen()
 
 
 def secret_at(text: str, start: int, verdict: int) -> Value:
@@ -182,10 +219,11 @@ def _is_code(text: str, key: str, value: Value, found: str) -> bool:
         return False
     last = found.rpartition(".")[2]
     if last != found:
-        return names_secret(last) or (last in ("key", "value", "id", "pk") and names_secret(found))
+        return names_secret(found)
     if "_" in found and names_secret(found):
         return True
-    return found.lower() == key.rpartition(".")[2] and ("." in key or text[value.end : value.end + 1] in (")", ","))
+    name = key.rpartition(".")[2].lstrip("_")
+    return found.lower() == name and ("." in key or text[value.end : value.end + 1] in (")", ","))
 
 
 def _credentials_at(text: str, key_start: int, start: int, *, is_header: bool) -> Value | None:
@@ -220,14 +258,20 @@ def value_at(text: str, start: int) -> Value:
             return Value(template.end(), template.end(), True)
         if tag := _YAML_TYPE.match(text, start):
             return value_at(text, tag.end())
+    if first in "|>" and (block := _BLOCK.match(text, start)):
+        return Value(block.end(1), block.end(), True)
     if first in _BRACKETS:
+        if words := _PLAIN_WORDS.match(text, start):
+            return Value(words.end(), words.end(), True)
+        if (names := _NAMES_ONLY.match(text, start)) and names_secret(names[0]):
+            return Value(names.end(), names.end(), True)
         end = _closing_bracket(text, start)
         return Value(start if end > start + 2 else end, end, True)
     if first == "<":
         angle = _ANGLE.match(text, start)
         is_value = angle is not None and not _PLAIN_WORDS.fullmatch(angle[0])
         return Value(start, angle.end() if angle and is_value else start, True)
-    if text[start - 3 : start].lower() == "%3d":
+    if text[start - 3 : start].lower() in ("%3d", "%3a", "%22"):
         encoded = _IN_PERCENT.match(text, start)
         return Value(start, encoded.end() if encoded else start, False)
     bare = _BARE.match(text, start)
@@ -247,6 +291,8 @@ def _call_at(text: str, start: int, call: re.Match[str]) -> Value:
     if _FUNCTION.match(call[0]) and (reads := _SHORT_ARGUMENT.match(text, call.end())):
         return Value(reads.end(), reads.end(), True)
     end = _closing_bracket(text, call.end())
+    if "." in call[0] and _GOES_ON.match(text, end):
+        return Value(end, end, True)
     if call[0] == "string" and (dumped := _DUMPED.match(text, end)):
         return Value(dumped.end(), _closing_quote(text, dumped.end(), '"'), True)
     return Value(start, end, True)
