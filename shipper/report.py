@@ -18,7 +18,6 @@ from typing import Any
 from .config.state_folder import default_folder, usual_folder
 from .journal.cursor_files import saved_positions
 from .journal.segments import segments, size_on_disk
-from .journal.sequences import MAX_REPORTED
 from .spool.controls import Controls, read_controls
 from .spool.detached import detached_processes
 from .spool.files import (
@@ -33,7 +32,7 @@ from .spool.files import (
     open_file,
     read_json,
 )
-from .spool.layout import Spool
+from .spool.layout import MAX_REPORTED, Spool
 from .spool.lock import LockInfo, running
 from .transport.drops import Drops
 from .transport.in_memory import count_in_memory

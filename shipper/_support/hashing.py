@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 
 def _sha256_constructor() -> Any:
+    if "hashlib" in sys.modules:  # the application has loaded it
+        import hashlib
+
+        return hashlib.sha256
     for module in ("_sha2", "_sha256"):  # Python 3.12 and later, earlier ones; some builds have neither
         try:
             return __import__(module).sha256

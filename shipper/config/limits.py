@@ -23,7 +23,7 @@ def check_whole(setting: str, value: object, *, least: int) -> None:
         raise ConfigurationError(setting, value, f"must be a whole number of at least {least}")
 
 
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(I?)(B?)", re.IGNORECASE)
+_SIZE = LazyPattern(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(I?)(B?)", re.IGNORECASE)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 

@@ -83,19 +83,28 @@ by another thread, and not by a finalizer that logs while this thread packs.
 """
 
 
+_PACKER_BYTES = 4096
 _FLOAT64 = 0xCB  # the byte before a float in msgpack
 _FLOAT = struct.Struct(">d")
 
 
 def new_packer() -> Pack:
-    pack: Pack = msgpack.Packer(unicode_errors=SURROGATES).pack
+    pack: Pack = _packer(unicode_errors=SURROGATES).pack
     return pack
+
+
+def _packer(**options: str) -> Any:
+    try:
+        # It grows for a large event. The default is 256 KiB, which every process would take for its small ones.
+        return msgpack.Packer(buf_size=_PACKER_BYTES, **options)
+    except TypeError:  # before msgpack 1.1
+        return msgpack.Packer(**options)
 
 
 @functools.lru_cache(maxsize=8)
 def packed_head(kind: str) -> bytes:
     """The first bytes of every event of this kind that has no route."""
-    head: bytes = msgpack.Packer().pack_array_header(1 + len(_FIELDS))
+    head: bytes = _packer().pack_array_header(1 + len(_FIELDS))
     return head + pack_values(SCHEMA, kind, None)
 
 

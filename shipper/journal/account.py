@@ -16,12 +16,13 @@ import os
 from typing import Any
 
 from ..spool.files import open_file, read_json, write_atomically
+from ..spool.layout import MAX_REPORTED
 from ..transport import frame
 from ..transport.drops import Drops, level_name
 from ..transport.shared_file import process_is_gone
 from .reader import Frames, Reader
 from .segments import Position, segments
-from .sequences import MAX_REPORTED, SequenceTracker, add_drops, parse_counts, parse_drops
+from .sequences import SequenceTracker, add_drops, parse_counts, parse_drops
 
 MAX_PROCESSES = 512  # remembered one by one; older ones are added up
 MAX_DAMAGE = 64 * 1024 * 1024  # bytes of damage that are kept aside

@@ -14,7 +14,6 @@ from typing import Any
 from ..transport import frame
 from ..transport.drops import Drops
 
-MAX_REPORTED = 128  # processes in the status
 MAX_RANGES = 2048
 MAX_OPEN = 64  # events of which some frames have come
 

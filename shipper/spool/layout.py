@@ -24,6 +24,7 @@ from ..errors import ConfigurationError
 from .files import get_str, open_file, read_json, reclaim_file
 from .owner import make_fifo, make_folder, make_folders, owner_uid
 
+MAX_REPORTED = 128  # processes of the app in `status.json`, those that began last
 _MAX_PATH_BYTES = 900  # names are appended to it, and 4096 is the kernel's limit for a path
 
 

@@ -6,7 +6,6 @@ makes the files, and gives them to that user; the shipper process runs as that u
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 import stat
@@ -28,6 +27,8 @@ def set_owner(name: str) -> None:
         uid = entry.pw_uid if entry is not None else os.geteuid()
         gid = entry.pw_gid if entry is not None else os.getegid()
         if group:
+            import grp  # few applications name one, and only start() does
+
             gid = int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
     except KeyError:
         raise ConfigurationError("owner", name, "must be a user of this machine, or user:group") from None

@@ -9,7 +9,7 @@ import os
 import select
 import stat
 import struct
-import termios
+import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -32,9 +32,21 @@ def grow_pipe(fd: int) -> None:
         fcntl.fcntl(fd, _F_SETPIPE_SZ, PIPE_BYTES)
 
 
+def _request_of_bytes_to_read() -> int:
+    """The number of the request FIONREAD."""
+    if sys.platform == "linux" and os.uname().machine in ("x86_64", "aarch64"):
+        return 0x541B  # known, and termios has four hundred other constants, which take memory in every worker
+    import termios
+
+    return termios.FIONREAD
+
+
+_FIONREAD = _request_of_bytes_to_read()
+
+
 def bytes_in_pipe(fd: int) -> int:
     """How many bytes wait in a pipe to be read."""
-    return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0])
+    return int(struct.unpack("i", fcntl.ioctl(fd, _FIONREAD, b"\0" * 4))[0])
 
 
 class Pipe:

@@ -91,7 +91,7 @@ class Goal:
         return status
 
     def _is_journaled(self, reached: Mapping[str, Any]) -> bool:
-        from ...journal.sequences import MAX_REPORTED
+        from ...spool.layout import MAX_REPORTED
 
         unknown = 0 if len(reached) < MAX_REPORTED else 1 << 64
         return all(reached.get(token, unknown) >= number for token, number in self._accepted.items())
