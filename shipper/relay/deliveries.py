@@ -191,5 +191,6 @@ class Deliveries:
             each.deliverer.stop()
         self._threads.join(max(0.0, deadline - time.monotonic()))
         for each in self:
+            each.feed.end(max(0.0, deadline - time.monotonic()))
             each.cursor.close()
             each.backend.close()

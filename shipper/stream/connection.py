@@ -125,17 +125,21 @@ class Connection:
                 await self._nats.publish(subject, data)
 
     async def subscribe(self, subject: str, on_message: OnMessage) -> Callable[[], Awaitable[None]]:
-        """Call ``on_message`` for each message; a function that ends it. Ends with the connection too."""
+        """Call ``on_message`` for each message; a function that ends it. Ends with the connection too.
+
+        When that function has returned the server sends nothing more, and all that it had sent was handled.
+        """
         connection = await self.connected(self._settings.timeout)
 
         async def handle(message: nats.aio.msg.Msg) -> None:
             on_message(_reply(message))
 
         subscription = await connection.subscribe(subject, cb=handle, pending_bytes_limit=-1)
+        drain: Callable[[], Awaitable[None]] = subscription.drain
 
         async def unsubscribe() -> None:
-            with contextlib.suppress(nats.errors.Error):
-                await subscription.unsubscribe()
+            with contextlib.suppress(nats.errors.Error, OSError, asyncio.TimeoutError):
+                await asyncio.wait_for(drain(), CLOSE_SECONDS)
 
         return unsubscribe
 

@@ -4,6 +4,8 @@ Invariants: no more messages are asked for than the cursor has room for. Of ever
 least three times in its `ack_wait` that it is worked on, also while the backend makes us wait for longer than that.
 
 There is one request at a time. When it is answered, has run out, or was lost with a server, the next one is made.
+At the end the last request is waited for (`end`), and only then messages are given back. While a request is open the
+servers send messages to us, also those that were given back, and until `ack_wait` is over nobody else has them.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 
 from ..errors import DeliveryError
@@ -20,7 +23,7 @@ from .connection import Reply
 from .cursor import StreamCursor
 from .delivery import delivery_of
 
-EXPIRES_SECONDS = 3.0  # after which a request that is not answered in full is made again
+EXPIRES_SECONDS = 1.0  # after which a request that is not answered in full is made again; so long an end takes too
 LOST_SECONDS = 1.0  # after that: the server that had it is gone
 PAUSE_SECONDS = 0.5  # before the next request when the consumer has no leader, or does not exist
 SIGNS_OF_LIFE = 3  # in the time after which the consumer would give a message to another relay
@@ -46,6 +49,7 @@ class Feed:
         self._wanted = 0  # messages that the request under way may still bring
         self._changed = asyncio.Event()
         self._is_stopping = False
+        self._ended = threading.Event()
         self._pause = 0.0
 
     # -- for any thread ------------------------------------------------------------------------------------------------
@@ -65,6 +69,11 @@ class Feed:
         """Ask for no more."""
         self._is_stopping = True
         self._notify()
+
+    def end(self, seconds: float) -> None:
+        """The same, and wait until no message comes any more, at most so many seconds."""
+        self.stop()
+        self._ended.wait(seconds)
 
     def acknowledge(self, replies: Sequence[str]) -> None:
         self._client.post([(reply, ACK) for reply in replies])
@@ -99,7 +108,9 @@ class Feed:
                 if unsubscribe is not None:
                     with contextlib.suppress(Exception):
                         await unsubscribe()
-            await asyncio.sleep(PAUSE_SECONDS)
+            if not self._is_stopping:
+                await asyncio.sleep(PAUSE_SECONDS)
+        self._ended.set()
 
     async def _ask(self, inbox: str) -> None:
         """Make one request, and wait until it has ended and there is room for the next one."""
@@ -113,7 +124,7 @@ class Feed:
         await connection.publish(self._subject, json.dumps(request).encode(), reply=inbox)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + EXPIRES_SECONDS + LOST_SECONDS
-        while self._wanted > 0 and not self._is_stopping and (left := deadline - loop.time()) > 0:
+        while self._wanted > 0 and (left := deadline - loop.time()) > 0:
             await self._wait(left)
         if self._pause:
             await asyncio.sleep(self._pause)

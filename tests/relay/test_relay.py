@@ -99,14 +99,18 @@ def test_another_relay_takes_over_what_a_killed_one_had_in_hand(stream: Stream) 
     assert took < scaled(ack_wait + 2)
 
 
-def test_a_relay_that_is_ended_gives_back_what_its_service_does_not_take(stream: Stream) -> None:
+@pytest.mark.parametrize("is_ended_when", ["it asks for messages", "its service takes none"])
+def test_a_relay_that_is_ended_gives_back_what_its_service_does_not_take(stream: Stream, is_ended_when: str) -> None:
     """The consumer waits for 300 seconds: another relay gets it only because it was given back."""
     stream.make("relay-http", ack_wait=300)
     with Sink(lambda request: DOWN) as down, Sink() as sink:
         with stream.publisher() as publisher:
             publish(publisher, [event(number) for number in range(50)])
         with stream.relay(down) as first:
-            wait_until(lambda: first.backend().get("state") == "retrying", 20, "the first relay waits")
+            if is_ended_when == "it asks for messages":
+                first.wait_until_open()
+            else:
+                wait_until(lambda: first.backend().get("retried"), 20, "the first relay waits")
             code = first.end()
         with stream.relay(sink):
             sink.wait_for(names(50))
