@@ -146,7 +146,7 @@ def test_messages_are_held_while_the_service_asks_for_a_pause_longer_than_the_co
         for number in range(HELD):
             publish(publisher, [event(number)])
     with Sink(lambda request: next(answers, None)) as sink, stream.relay(sink) as first:
-        wait_until(lambda: first.backend().get("state") == "retrying", 20, "the first relay was asked to wait")
+        wait_until(lambda: first.backend().get("retried"), 20, "the first relay was asked to wait")
         with stream.relay(sink):
             sink.wait_for(names(HELD))
             wait_until(lambda: first.backend().get("held") == 0, 20, "the pause is over")
