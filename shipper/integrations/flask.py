@@ -3,17 +3,21 @@
 >>> ShipperFlask(app)
 
 Request id, method, path and endpoint are in every event that is logged during a request. Flask logs unhandled
-exceptions itself, once, to ``app.logger``: they arrive with the request.
+exceptions itself, once, to ``app.logger``: they arrive with the request. Where it passes them on instead, to the
+debugger of ``flask run --debug`` or to a test, they are logged here.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from ..application.capture.surroundings import bind, unbind
-from .request import request_id
+from .request import request_id, was_logged
 
 FIELDS = ("request_id", "method", "path", "endpoint")
+
+_log = logging.getLogger("shipper.request")
 
 
 class ShipperFlask:
@@ -27,6 +31,9 @@ class ShipperFlask:
     def init_app(self, app: Any) -> None:
         app.before_request_funcs.setdefault(None, []).insert(0, self._begin)
         app.teardown_request(self._end)
+        from flask import got_request_exception
+
+        got_request_exception.connect(_log_passed_on, app)
 
     def _begin(self) -> None:
         from flask import request
@@ -40,3 +47,12 @@ class ShipperFlask:
 
     def _end(self, error: object = None) -> None:
         unbind(*FIELDS)
+
+
+def _log_passed_on(app: Any, *, exception: BaseException, **_: Any) -> None:
+    """Log an exception that Flask does not log, because it raises it again (its `handle_exception`)."""
+    passes_on = app.config["PROPAGATE_EXCEPTIONS"]
+    if passes_on is None:
+        passes_on = app.testing or app.debug
+    if passes_on and not was_logged(exception):
+        _log.error("unhandled exception", exc_info=exception)

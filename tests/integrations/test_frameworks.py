@@ -92,6 +92,30 @@ def test_asgi_logs_an_unhandled_exception_once_through_two_middlewares(shipped: 
     assert failure.context["path"] == "/orders/17"
 
 
+@pytest.mark.parametrize("server", ["uvicorn.error", "gunicorn.error", "hypercorn.error"])
+def test_a_server_that_logs_an_exception_again_ships_it_once(server: str, shipped: Shipped) -> None:
+    with pytest.raises(ValueError, match="no such order") as raised:
+        asyncio.run(call_asgi(AsgiMiddleware(failing)))
+    logging.getLogger(server).error("Exception in ASGI application", exc_info=raised.value)
+    logging.getLogger(server).error("Exception in ASGI application", exc_info=ValueError("of the server"))
+
+    failures = [event for event in shipped.all() if event.exceptions]
+    assert [event.message for event in failures] == ["unhandled exception", "Exception in ASGI application"]
+    assert failures[1].exceptions[0].message == "of the server"
+
+
+def test_what_a_server_logs_is_shipped_where_the_middlewares_record_is_not(shipped: Shipped) -> None:
+    logging.getLogger("shipper.request").disabled = True
+    try:
+        with pytest.raises(ValueError, match="no such order") as raised:
+            asyncio.run(call_asgi(AsgiMiddleware(failing)))
+    finally:
+        logging.getLogger("shipper.request").disabled = False
+    logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=raised.value)
+
+    assert of(shipped, "Exception in ASGI application").exceptions[0].message == "no such order"
+
+
 @pytest.mark.parametrize("given", [b"", b"x" * 200, b"a b", b"<script>"], ids=["none", "long", "blank", "markup"])
 def test_a_request_id_that_is_not_plain_is_replaced(given: bytes, shipped: Shipped) -> None:
     asyncio.run(call_asgi(AsgiMiddleware(answering), headers=[(b"x-request-id", given)]))
@@ -208,6 +232,25 @@ def test_flask_binds_the_request_and_its_own_failure_arrives_once(shipped: Shipp
     assert failure.exceptions[0].name == "ZeroDivisionError"
     assert failure.context["path"] == "/orders/0"
     assert of(shipped, "outside").context == {}
+
+
+def test_flask_in_debug_mode_ships_the_failure_that_it_passes_on_to_the_debugger(shipped: Shipped) -> None:
+    need(importlib.util.find_spec("flask"), "flask")
+    from flask import Flask
+
+    from shipper.integrations.flask import ShipperFlask
+
+    app = Flask("shop")
+    app.debug = True
+    ShipperFlask(app)
+    app.add_url_rule("/orders/<int:number>", view_func=lambda number: str(1 // number), endpoint="order")
+
+    with app.test_client() as client, pytest.raises(ZeroDivisionError):
+        client.get("/orders/0")
+
+    (failure,) = [event for event in shipped.all() if event.exceptions]
+    assert failure.exceptions[0].name == "ZeroDivisionError"
+    assert failure.context["path"] == "/orders/0"
 
 
 # structlog and loguru.

@@ -17,6 +17,7 @@ from ...event.model import Event
 from ..stderr import warn_on_stderr, warn_once_on_stderr
 from .pipeline import Pipeline, active, early_events, warn_full
 from .record import from_record
+from .unhandled import is_repeated, note_shipped
 
 SHIPPED = "_shipper_sent"  # on a record: (path of the queue that has it, names of the backends it is for)
 
@@ -141,12 +142,16 @@ class QueueHandler(LocklessHandler, _Base):
             if pipeline is None or (self.route is None and not pipeline.names):  # only clients have started
                 early_events.keep(self.prepare(record))
                 return
+            if is_repeated(record):
+                return
             route = self._route(record, pipeline)
             if route == ():
                 return
             event = self.prepare(record)
             event.route = route
             pipeline.enqueue(event, is_sanitized=not _enrichers)
+            if self.route is None:
+                note_shipped(record)
         except Exception:
             self.handleError(record)
 
