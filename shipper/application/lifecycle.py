@@ -13,6 +13,7 @@ from .._support import unpatched
 from ..config.settings import Settings
 from ..spool.owner import set_owner
 from .capture.pipeline import Callbacks, Pipeline, set_pipeline
+from .stderr import warn_on_stderr
 from .supervision.exit import ExitFlush
 from .supervision.interpreter import find_interpreter
 from .supervision.uwsgi import call_in_first_worker
@@ -100,7 +101,20 @@ def replace_app(
             before.levels.end()
         if before.queue is not queue:
             before.queue.close(queue)
+        _say_changes(before, app)
     return app
+
+
+def _say_changes(before: App, app: App) -> None:
+    if before.request is None or app.request is None:  # of a client, not of start()
+        return
+    try:
+        from .changes import changes
+    except ImportError:  # a deployment has removed the files; the new settings are in force anyway
+        return
+    callbacks = before.pipeline.callbacks, app.pipeline.callbacks
+    if found := list(changes(before.settings, app.settings, *callbacks)):
+        warn_on_stderr("start() was called again with other settings, which are in force now", ", ".join(found))
 
 
 def _has_same_queue(before: Settings, settings: Settings) -> bool:

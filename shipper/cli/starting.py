@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import warnings
 from typing import TYPE_CHECKING
 
 from .._support.hashing import sha256_hex
@@ -16,6 +17,7 @@ from ..config.settings import Settings, identity
 from ..errors import ConfigurationError, ShipperError
 from ..spool.layout import Spool
 from ..spool.lock import running
+from . import OK, complain
 
 if TYPE_CHECKING:
     from ..application.runtime import App
@@ -40,19 +42,28 @@ def settings_for(app: str | None, spool: str | None) -> Settings:
     this one could not. NoServiceError when there is no backend; ConfigurationError when the app is running with other
     settings, which would be replaced.
     """
-    app = app or os.environ.get("SHIPPER_APP") or _owner(spool or os.environ.get("SHIPPER_SPOOL"))
-    try:
-        settings = resolve((), {"app": app, "spool": spool})
-    except UnconfiguredError as error:
-        raise NoServiceError(NO_SERVICE + "".join(f"\n{hint}" for hint in error.hints)) from error
-    if app is None:
-        words = " ".join(identity(backend) for backend in settings.backends)
-        settings = resolve((), {"app": f"command-{sha256_hex(words.encode())[:8]}", "spool": spool})
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        settings = _settings(app, spool)
+    for text in dict.fromkeys(str(each.message) for each in found):  # of misspelt variables
+        complain(text, code=OK)
     holder = running(Spool(settings.spool))
     if holder is not None and holder.digest not in ("", settings.digest):
         allowed = "runs with other settings, which would be replaced: give another name with --app"
         raise ConfigurationError("app", settings.app, allowed)
     return settings
+
+
+def _settings(app: str | None, spool: str | None) -> Settings:
+    app = app or os.environ.get("SHIPPER_APP") or _owner(spool or os.environ.get("SHIPPER_SPOOL"))
+    try:
+        settings = resolve((), {"app": app, "spool": spool})
+    except UnconfiguredError as error:
+        raise NoServiceError(NO_SERVICE + "".join(f"\n{hint}" for hint in error.hints)) from error
+    if app is not None:
+        return settings
+    words = " ".join(identity(backend) for backend in settings.backends)
+    return resolve((), {"app": f"command-{sha256_hex(words.encode())[:8]}", "spool": spool})
 
 
 def _owner(spool: str | None) -> str | None:
@@ -75,7 +86,9 @@ def begin(settings: Settings) -> App:
     derived = {"backends", "cwd", "is_named", "joined", "variables"}
     names = {each.name for each in dataclasses.fields(Settings)} - derived
     given = {name: getattr(settings, name) for name in names}
-    start(*settings.backends, attach=False, **given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # `settings_for` has said it
+        start(*settings.backends, attach=False, **given)
     app = current()
     assert app is not None
     return app

@@ -22,6 +22,7 @@ from shipper.spool.layout import Spool
 
 from ..support.apps import App
 from ..support.servers import HANG, Reply, Server
+from ..support.stderr import forget_warnings
 from ..support.waiting import PATIENCE, wait_until
 
 LOG = logging.getLogger("test of the app")
@@ -251,6 +252,24 @@ def test_each_backend_has_its_own_level_and_the_handler_has_one(app: App) -> Non
     assert arrived == {("/events", "at 30"), ("/all/events", "at 20"), ("/all/events", "at 30")}
 
 
+def test_a_start_with_other_settings_says_which(app: App, capfd: pytest.CaptureFixture[str]) -> None:
+    forget_warnings()
+
+    def begin_again(**more: Any) -> str:
+        begin(app, before_send=lambda event: event, **more)
+        return capfd.readouterr().err
+
+    assert begin_again() == ""
+    assert begin_again() == ""  # another function that does the same
+    assert begin_again(grace=7.0).endswith("with other settings, which are in force now: grace\n")
+    forget_warnings()
+    shipper.start(
+        Trakerr("secret-2", url=app.server.url), Trakerr("new", name="new"), app="test", spool=app.spool, logger=LOG
+    )
+    names = capfd.readouterr().err.rstrip().rpartition(": ")[2].split(", ")
+    assert sorted(names) == ["before_send", "grace", "new (added)", "trakerr.api_key", "trakerr.level"]
+
+
 def test_before_send_may_change_and_drop_and_what_it_breaks_is_dropped_and_counted(app: App) -> None:
     def before_send(event: Event) -> Event | None:
         if event.message == "drop":
@@ -277,7 +296,7 @@ def test_what_before_send_makes_that_is_no_event_is_dropped_and_counted(app: App
     report = shipper.stop(PATIENCE)
 
     assert report is not None
-    assert sum(sum(levels.values()) for levels in report.dropped.values()) == 1
+    assert report.dropped == {"before_send": {"WARNING": 1}}
     assert app.messages() == []
 
 

@@ -24,6 +24,7 @@ from shipper.event.redact import Redact
 from shipper.spool.layout import Spool
 from shipper.transport.queue import RecordQueue
 
+from ..support.stderr import forget_warnings
 from ..support.waiting import PATIENCE
 
 
@@ -171,6 +172,23 @@ def test_hooks_see_the_event_before_it_is_masked(spool: Path) -> None:
     assert seen == ["hunter2"]
     assert event.extra == {"password": "***"}
     assert event.context == {"tenant": 7}
+
+
+@pytest.mark.parametrize("keeps", [False, True], ids=["nothing is kept", "the first is kept"])
+def test_a_hook_that_returns_nothing_for_everything_is_said_once(
+    keeps: bool, spool: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    forget_warnings()
+
+    def before_send(event: Event) -> Event | None:
+        return event if keeps and event.message == "0" else None
+
+    with Site(spool, callbacks=Callbacks(before_send)) as site:
+        for number in range(50):
+            QueueHandler().handle(record(str(number)))
+
+        assert sum(site.queue.drops["before_send"].values()) == 50 - keeps
+    assert capfd.readouterr().err.count("return event") == (not keeps)
 
 
 def test_what_a_hook_drops_or_breaks_is_counted_by_level(spool: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ...event.model import Event
 from ...event.redact import Redact, Redactor
 from ...event.truncate import pack
-from ..stderr import warn_on_stderr
+from ..stderr import warn_on_stderr, warn_once_on_stderr
 from .callback_guard import CallbackGuard, CircuitOpen, P, R
 from .fast_path import build_fast_packer
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 BeforeSend = Callable[[Event], "Event | None"]
 Context = Callable[[], Mapping[str, object]]
 MAX_EARLY_EVENTS = 1000  # kept from before start()
+SUSPICIOUS_NONES = 10  # that `before_send` returns before its first event
+
+_EVENT = -1
 
 
 class Callbacks(NamedTuple):
@@ -49,6 +52,7 @@ class Pipeline:
         self.callbacks = callbacks or Callbacks()
         before_send, context = self.callbacks
         self.context = _guard(context, "`context` is slow, events go out without it for a while", clock)
+        self._nothing_returned = 0  # by `before_send` since the start; _EVENT once it has returned an event
         self._before_send = _guard(before_send, "`before_send` is slow, events are dropped for a while", clock)
         warning = "`Redact.patterns` are slow, events are dropped for a while"
         self._redactor = Redactor(redact or Redact(), lambda patterns: _guarded(patterns, warning, clock))
@@ -81,7 +85,7 @@ class Pipeline:
         """The event's bytes as they may leave the application; None when it was dropped, which is counted."""
         reason = "before_send"
         try:
-            changed = event if self._before_send is None else self._before_send(event)
+            changed = event if self._before_send is None else self._checked(self._before_send(event))
             if changed is None:
                 self.queue.drop(reason, event.level)
                 return None
@@ -94,6 +98,23 @@ class Pipeline:
         except Exception as error:  # never shipped unmasked
             self.queue.drop(reason, event.level)
             warn_on_stderr(f"an event was dropped ({reason})", repr(error))
+        return None
+
+
+    def _checked(self, changed: object) -> Event | None:
+        """What `before_send` has returned. TypeError when that is neither an event nor None."""
+        if isinstance(changed, Event):
+            self._nothing_returned = _EVENT
+            return changed
+        if changed is not None:
+            raise TypeError(f"before_send returned {type(changed).__name__}, and neither the event nor None")
+        if self._nothing_returned != _EVENT:
+            self._nothing_returned += 1
+            if self._nothing_returned == SUSPICIOUS_NONES:
+                warn_once_on_stderr(
+                    f"before_send has returned None for the first {SUSPICIOUS_NONES} events, which drops them: does it "
+                    "end without `return event`?"
+                )
         return None
 
 
