@@ -256,8 +256,8 @@ def _crashes(spool: Spool) -> dict[str, Any]:
 
 def _backends(spool: Spool, data: Mapping[str, Any], journaled: int, is_running: bool) -> list[BackendStatus]:
     known = {name: get_dict(get_dict(data, "backends"), name) for name in get_dict(data, "backends")}
-    # A process that is starting has not written yet which backends it has.
-    state = "starting" if is_running and not known else "not configured"
+    # A process that is starting has not written yet which backends it has; one that never started says nothing of them.
+    state = "not configured" if known else "starting" if is_running else "stopped"
     with contextlib.suppress(OSError):
         for name, saved in saved_positions(spool.cursors).items():
             known.setdefault(name, {**saved, "state": state})

@@ -66,9 +66,17 @@ def test_a_backend_that_is_no_longer_configured_is_told_too(place: Spool) -> Non
         os.path.join(place.cursors, "old.json"), {"segment": 1, "offset": 0, "base": 0, "counts": {"delivered": 3}}
     )
 
+    (old,) = (each for each in read_status(place, "shop", SAID).backends if each.name == "old")
+
+    assert (old.state, old.delivered) == ("not configured", 3)
+
+
+def test_no_backend_is_said_to_be_unconfigured_by_a_process_that_has_said_nothing(place: Spool) -> None:
+    write_atomically(os.path.join(place.cursors, "old.json"), {"segment": 1, "offset": 0, "base": 0, "counts": {}})
+
     (old,) = read_status(place, "shop").backends
 
-    assert (old.name, old.state, old.delivered) == ("old", "not configured", 3)
+    assert old.state == "stopped"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00" * 100, '{"ledger": {}}'])
@@ -123,7 +131,7 @@ def test_a_cursor_of_any_shape_can_be_read_and_shown(place: Spool) -> None:
 
     (old,) = read_status(place, "shop").backends
 
-    assert (old.name, old.state, old.delivered, old.left) == ("old", "not configured", 0, 0)
+    assert (old.name, old.state, old.delivered, old.left) == ("old", "stopped", 0, 0)
 
 
 def test_dead_letters_that_are_kept_are_counted(place: Spool) -> None:

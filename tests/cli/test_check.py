@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +18,12 @@ import pytest
 import trustme
 
 from shipper.receiver import Receiver
+from shipper.spool.files import reclaim_file, write_atomically
+from shipper.spool.layout import Spool
+from shipper.spool.owner import set_owner
 
 from ..support.disks import tmpfs
+from ..support.needs import need
 from ..support.servers import Reply, Request, Server
 from ..support.waiting import PATIENCE
 
@@ -285,3 +293,22 @@ def test_text_has_a_line_for_each_check_and_its_remedy_below(spool: Path) -> Non
     assert lines[-2].startswith("error    settings     SHIPPER_GRACE='x'")
     assert lines[-1].strip().startswith("-> Correct it")
     assert "\x1b" not in done.stdout
+
+
+def test_root_sees_the_process_of_a_spool_that_was_made_for_another_user(tmp_path: Path) -> None:
+    need(os.geteuid() == 0, "the rights of root")
+    with tempfile.TemporaryDirectory(prefix="o-", dir="/tmp") as folder, contextlib.ExitStack() as opened:
+        os.chmod(folder, 0o755)
+        set_owner("nobody")
+        opened.callback(set_owner, "")
+        spool = Spool(f"{folder}/spool")
+        spool.prepare()
+        write_atomically(spool.status, {"app": "shop", "updated": time.time()})
+        lock = reclaim_file(spool.lock, os.O_RDWR | os.O_CREAT)
+        opened.callback(os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        found = check("--offline", "--spool", spool.path, SHIPPER_TRAKERR_API_KEY="right", SHIPPER_APP="shop")
+
+    assert [line.level for line in found.of("spool")] == ["warning", "ok"]
+    assert not any("No shipper process runs" in line.text for line in found.of("process"))

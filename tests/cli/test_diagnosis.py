@@ -10,7 +10,8 @@ import pytest
 
 from shipper.backends.http.status import classify_status
 from shipper.backends.protocol import HttpResponse
-from shipper.cli.status.diagnosis import DEGRADED, FAILING, HEALTHY, NOT_RUNNING, Finding, diagnose, notes, severity
+from shipper.cli.status.diagnosis import DEGRADED, FAILING, HEALTHY, NOT_RUNNING, Finding, diagnose, severity
+from shipper.cli.status.notes import notes
 from shipper.report import BackendStatus, Status
 
 NOW = 1_000_000.0
@@ -38,6 +39,7 @@ def test_an_app_without_trouble_is_healthy() -> None:
     assert diagnose(app(), NOW) == [Finding(HEALTHY, "Everything that came in is delivered.")]
     assert "3 events are on the way" in str(worst(backend(left=3)))
     assert "1 event is on the way" in str(worst(backend(left=1)))
+    assert "1 event is on the way, the oldest for 9.0 s (to trakerr)." in str(worst(backend(left=1, lag=9.0)))
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,7 @@ def test_an_app_without_trouble_is_healthy() -> None:
         ),
         (app(running=False, updated=None), NOT_RUNNING, "it is not known what is left"),
         (app(updated=None), DEGRADED, "/spool/status.json is missing or damaged"),
+        (app(updated=None, pid=None), DEGRADED, "The shipper process is starting"),
         (
             app(quota=1 << 20, backends=(BackendStatus("trakerr", state="paused", since=NOW - 5, left=3),)),
             DEGRADED,
@@ -73,13 +76,20 @@ def test_an_app_without_trouble_is_healthy() -> None:
         (app(dropped={"queue_full": {"DEBUG": 3}}, dropped_at={"queue_full": NOW - 5}), FAILING, "queue_full: DEBUG 3"),
         (backend(state="unauthorised", left=1, last_error="HTTP 401"), FAILING, "refuses the credentials (HTTP 401)"),
         (
+            backend(state="unauthorised", last_error="handshake: HTTP 404"),
+            FAILING,
+            "refuses the connection (handshake: HTTP 404)",
+        ),
+        (backend(state="unauthorised", last_error="handshake: HTTP 403"), FAILING, "trakerr refuses the credentials ("),
+        (backend(state="unauthorised", last_error="HTTP 407"), FAILING, "The proxy in front of trakerr refuses its"),
+        (
             backend(state="refused", last_error="HTTP 404", url="http://x/y"),
             FAILING,
             "every event (HTTP 404) at http://x/y",
         ),
         (backend(state="retrying", left=2, last_error="HTTP 503"), DEGRADED, "HTTP 503. 2 events wait"),
         (backend(left=9, lag=90.0), DEGRADED, "trakerr is slow: 9 events wait, the oldest for 90 s"),
-        (backend(dead=1, dead_letters=1), DEGRADED, "1 event was refused by trakerr and is kept as dead letters"),
+        (backend(dead=1, dead_letters=1), DEGRADED, "1 event was refused by trakerr and is kept as a dead letter."),
         (
             backend(dropped={"quota": {"INFO": 100}}, dropped_at={"quota": NOW - 5}),
             FAILING,

@@ -211,7 +211,7 @@ def test_dead_letters_are_named_with_the_command_that_shows_them(app: App, servi
 
     with logging_app(app):
         shows(
-            r"^test: degraded - 1 event was refused by trakerr and is kept as dead letters\. "
+            r"^test: degraded - 1 event was refused by trakerr and is kept as a dead letter\. "
             r"See `shipper dead list --app test`",
             1,
         )

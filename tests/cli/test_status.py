@@ -6,7 +6,11 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
 from pathlib import Path
 from typing import Any
@@ -26,7 +30,8 @@ from ..support.status_files import STATUS, make_spool
 from ..support.waiting import wait_until
 from .conftest import Run
 
-DOCUMENT = Path(__file__).resolve().parent.parent.parent / "shipper" / "cli" / "README.md"
+PACKAGE = Path(__file__).resolve().parent.parent.parent / "shipper"
+DOCUMENT = PACKAGE / "cli" / "README.md"
 
 # -- which app -------------------------------------------------------------------------------------------------------
 
@@ -114,6 +119,25 @@ def give_to(uid: int, folder: Path) -> None:
         os.chmod(parent, parent.stat().st_mode | 0o055)
 
 
+
+def test_root_needs_no_interpreter_that_the_other_user_can_read(tmp_path: Path) -> None:
+    need(os.geteuid() == 0, "the rights of root")
+    shutil.copytree(PACKAGE, tmp_path / "shipper", ignore=shutil.ignore_patterns("__pycache__"))
+    code = """
+        import importlib
+        from shipper.cli.status.find import as_user
+        print(as_user(23456, lambda: importlib.import_module("shipper.delivery.dead.store").__file__))
+        print(as_user(23456, lambda: "x".encode("ascii")))
+    """
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [f"{tmp_path}/shipper/delivery/dead/store.py", "b'x'"]
+
+
 def test_root_reads_the_spool_of_another_user(spool: Path, run: Run) -> None:
     need(os.geteuid() == 0, "the rights of root")
     give_to(12345, make_spool(spool, STATUS))
@@ -150,7 +174,7 @@ def test_another_users_spool_is_named_with_the_command_that_reads_it(spool: Path
 
     said = as_user(23456, look)
 
-    assert f"{spool} belongs to the user uid 12345: run `sudo -u '#12345' shipper status --spool {spool}`" in said
+    assert f"{spool} belongs to the user uid 12345: run the command as that user (`sudo -u '#12345' shipper …`)" in said
 
 
 # -- as text ---------------------------------------------------------------------------------------------------------

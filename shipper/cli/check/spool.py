@@ -15,6 +15,7 @@ from ...report import read_status
 from ...spool.layout import Spool
 from ...transport.shared_file import list_files
 from ..status.diagnosis import DEGRADED, FAILING, HEALTHY, NOT_RUNNING, diagnose
+from ..status.find import as_user, user_name
 from ..terminal import plural, size
 from .result import Level, Result, error, ok, warning
 
@@ -25,6 +26,25 @@ _LEVELS: dict[int, Level] = {HEALTHY: "ok", DEGRADED: "warning", FAILING: "error
 
 
 def check_spool(settings: Settings) -> Iterator[Result]:
+    """As the spool's owner, where this is root: only its owner sees which process holds the lock."""
+    try:
+        owner = os.stat(settings.spool).st_uid
+    except OSError:
+        owner = os.geteuid()
+    if os.geteuid() != 0 or owner == 0:
+        yield from _check_spool(settings)
+        return
+    name = user_name(owner)
+    if not settings.owner:
+        yield warning(
+            "spool",
+            f"{settings.spool} belongs to the user {name}, and this is root: it is checked as that user",
+            f"Nothing to do if the application runs as {name}; if root starts it, give owner={name!r} (SHIPPER_OWNER).",
+        )
+    yield from as_user(owner, lambda: list(_check_spool(settings)))
+
+
+def _check_spool(settings: Settings) -> Iterator[Result]:
     spool = Spool(settings.spool)
     yield from _folder(spool)
     yield from _disk(spool, settings.spooling.quota)

@@ -154,6 +154,5 @@ def _say_left(status: Status, left: list[BackendStatus]) -> None:
     for each in left:
         reason = f": {each.last_error}" if each.last_error else ""
         print(f"  {each.name}: {plural(each.left, 'event')} left, {each.state}{reason}.")
-    for finding in diagnose(status):
-        if finding.remedy:
-            print(f"  {finding.remedy}")
+    for remedy in dict.fromkeys(finding.remedy for finding in diagnose(status) if finding.remedy):
+        print(f"  {remedy}")

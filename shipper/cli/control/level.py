@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import logging
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..status.find import Found
 
 USUAL_SECONDS = 600.0
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 def register(commands: argparse._SubParsersAction[Any]) -> None:
@@ -90,12 +92,18 @@ def _level(given: argparse.Namespace, app: Found) -> int:
 
 
 def _parsed(text: str) -> tuple[str, int]:
+    from ...errors import ConfigurationError
     from ..starting import level_from
 
     name, equals, level = text.rpartition("=")
     if equals and not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=LEVEL")
-    return name, level_from(level)
+    try:
+        return name, level_from(level)
+    except ConfigurationError:
+        close = difflib.get_close_matches(level.upper(), LEVELS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"levels are {', '.join(LEVELS)}, or numbers"
+        raise argparse.ArgumentTypeError(f"{level!r} is no level; {hint}") from None
 
 
 def _named(name: str) -> str:

@@ -95,7 +95,7 @@ def _pause(given: argparse.Namespace, app: Found) -> int:
     paused = {name: before.get(name, now) for name in names}
     change_controls(app.spool, lambda each: dataclasses.replace(each, paused={**each.paused, **paused}))
     status = _wait_for(app, lambda status: all(each.state == "paused" for each in _backends(status, names)))
-    if not all(each.state == "paused" for each in _backends(status, names)):
+    if status.running and not all(each.state == "paused" for each in _backends(status, names)):
         return _not_confirmed()
     for each in _backends(status, names):
         _say_paused(status, each, before.get(each.name))
@@ -123,7 +123,7 @@ def _resume(given: argparse.Namespace, app: Found) -> int:
 
     change_controls(app.spool, lambda each: dataclasses.replace(each, paused=without(each.paused)))
     status = _wait_for(app, lambda status: all(each.state != "paused" for each in _backends(status, names)))
-    if any(each.state == "paused" for each in _backends(status, names)):
+    if status.running and any(each.state == "paused" for each in _backends(status, names)):
         return _not_confirmed()
     for each in _backends(status, names):
         if each.name not in before:
@@ -136,6 +136,7 @@ def _resume(given: argparse.Namespace, app: Found) -> int:
 
 def _retry_now(given: argparse.Namespace, app: Found) -> int:
     from ...spool.controls import change_controls
+    from ..status.diagnosis import is_old
 
     before = app.read()
     failing = [each.name for each in before.backends if each.state in _FAILING]
@@ -148,6 +149,8 @@ def _retry_now(given: argparse.Namespace, app: Found) -> int:
     if paused:
         return complain(f"{paused[0]} is paused: `shipper resume {paused[0]}`", code=BAD_NEWS)
     names = [name for name in names if name in failing]
+    if not names and is_old(before, time.time()):
+        return complain("the shipper process writes no status, so this is not known: see `shipper status`", code=1)
     if not names:
         print("Nothing waits for another attempt: the backends take events.")
         return OK
@@ -184,7 +187,7 @@ def _wait_for(app: Found, is_done: Callable[[Status], bool], seconds: float = CO
 
     announce_flush(app.spool.joins)
     deadline = time.monotonic() + seconds
-    while not is_done(status := app.read()) and time.monotonic() < deadline:
+    while not is_done(status := app.read()) and status.running and time.monotonic() < deadline:
         threading.Event().wait(LOOK_SECONDS)
     return status
 

@@ -82,8 +82,11 @@ def _chosen(given: argparse.Namespace, place: Place) -> list[tuple[str, Letter]]
 
 
 def _none(given: argparse.Namespace) -> int:
-    what = "there is no dead letter" if is_everything(given) else "no dead letter is chosen by these options"
-    return complain(what, code=OK if is_everything(given) else BAD_NEWS)
+    if is_everything(given):
+        return complain("there is no dead letter", code=OK)
+    ids = " or ".join(getattr(given, "id", None) or ())
+    what = f"there is no dead letter {ids}" if ids else "no dead letter is chosen by these options"
+    return complain(f"{what}: see `shipper dead list`", code=BAD_NEWS)
 
 
 def _list(given: argparse.Namespace, place: Place) -> int:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ...report import BackendStatus, Status, total
+from ...report import BackendStatus, Status
 from ..terminal import count, duration, moment, plural, size, wait, were
 
 HEALTHY, DEGRADED, FAILING, NOT_RUNNING = range(4)
@@ -26,12 +26,14 @@ COLOURS = ("green", "yellow", "red", "yellow")
 OLD_SECONDS = 3.0  # age of a status file that a process writes at least once a second
 RECENT_SECONDS = 600.0  # for so long a loss makes an app "failing"
 SLOW_SECONDS = 60.0  # lag of a backend that takes events
+LATE_SECONDS = 5.0  # lag from which on it is said of events that are on the way
 NEAR_QUOTA = 0.8  # of the quota: from there on a journal with events that wait is worth a warning
 
 _VARIABLES = {"trakerr": ("SHIPPER_TRAKERR_API_KEY", "SHIPPER_TRAKERR_URL"),
               "jkool": ("SHIPPER_JKOOL_TOKEN", "SHIPPER_JKOOL_URL")}  # fmt: skip
 _PERHAPS_GZIP = ("HTTP 400", "HTTP 415")  # a service that takes no gzip answers so
 _REDIRECT = re.compile(r"HTTP 3\d\d.*?'([^']*)'")  # what `backends.http.status` says of a redirect
+_HANDSHAKE = re.compile(r"handshake: .*HTTP (?!401|403|407)\d{3}")  # a refusal that does not name the credentials
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,15 @@ def severity(findings: Sequence[Finding]) -> int:
 def _all_well(status: Status) -> str:
     on_the_way = status.left + status.in_memory
     if on_the_way:
-        return f"{plural(on_the_way, 'event is', 'events are')} on the way."
+        return f"{plural(on_the_way, 'event is', 'events are')} on the way{_late(status)}."
     return "Everything that came in is delivered." if status.journaled else "No event has come in yet."
+
+
+def _late(status: Status) -> str:
+    late = max(status.backends, key=lambda each: each.lag, default=None)
+    if late is None or late.lag < LATE_SECONDS:
+        return ""
+    return f", the oldest for {duration(late.lag)} (to {late.name})"
 
 
 # -- the process -----------------------------------------------------------------------------------------------------
@@ -83,6 +92,9 @@ def _process(status: Status, now: float) -> Iterator[Finding]:
         )
     elif not status.running:
         yield _not_running(status, age, now)
+    elif age is None and not status.pid:
+        remedy = f"If this stays, see the application's stderr and {status.spool}/shipper.log."
+        yield Finding(DEGRADED, "The shipper process is starting, and has written no status yet.", remedy)
     elif age is None:
         yield Finding(
             DEGRADED,
@@ -93,12 +105,18 @@ def _process(status: Status, now: float) -> Iterator[Finding]:
         yield _hanging(status, age)
 
 
+def is_old(status: Status, now: float) -> bool:
+    """Whether a process that runs has written no status for so long that what it says is not true any more."""
+    return status.running and (status.updated is None or now - status.updated > OLD_SECONDS)
+
+
 def _not_running(status: Status, age: float | None, now: float) -> Finding:
     if status.updated is None or age is None:
+        known = f"; {wait(status.in_memory, 'event')} in memory" if status.in_memory else ""
         return Finding(
             NOT_RUNNING,
-            "No shipper process runs, and its status is missing or damaged: it is not known what is left.",
-            "Start the application.",
+            f"No shipper process runs, and its status is missing or damaged: it is not known what is left{known}.",
+            "Start the application; if it runs, its stderr says why it starts no shipper process.",
         )
     since = moment(status.updated, now)
     waiting = status.left + status.in_memory
@@ -217,7 +235,7 @@ def _backend(status: Status, backend: BackendStatus, now: float) -> Iterator[Fin
         yield Finding(
             DEGRADED,
             f"{were(backend.dead_letters, 'event')} refused by {backend.name} and "
-            f"{'is' if backend.dead_letters == 1 else 'are'} kept as dead letters.",
+            f"{'is kept as a dead letter' if backend.dead_letters == 1 else 'are kept as dead letters'}.",
             f"See `shipper dead list --app {status.app}`; correct the reason, then `shipper dead replay` or `purge`.",
         )
 
@@ -248,11 +266,16 @@ def _unauthorised(status: Status, backend: BackendStatus, now: float) -> Finding
             f"followed. {_waiting(backend)}",
             f"Set {url} to the address that is right, and restart the application.",
         )
+    what, remedy = f"{backend.name} refuses the credentials", f"Correct {secret}"
+    if _HANDSHAKE.match(backend.last_error):
+        what, remedy = f"{backend.name} refuses the connection", f"Check {url} first, then {secret}; correct it"
+    elif "HTTP 407" in backend.last_error:
+        what = f"The proxy in front of {backend.name} refuses its credentials"
+        remedy = "Correct user and password in the proxy's URL (https_proxy, http_proxy)"
     return Finding(
         FAILING,
-        f"{backend.name} refuses the credentials ({backend.last_error or 'HTTP 401'}){_since(backend, now)}. "
-        f"{_waiting(backend)}",
-        f"Correct {secret} and restart the application; meanwhile events wait in the journal.",
+        f"{what} ({backend.last_error or 'HTTP 401'}){_since(backend, now)}. {_waiting(backend)}",
+        f"{remedy} and restart the application; meanwhile events wait in the journal.",
     )
 
 
@@ -306,26 +329,3 @@ _STATES: Mapping[str, Callable[[Status, BackendStatus, float], Finding]] = {
     "retrying": _retrying,
     "not configured": _not_configured,
 }
-
-
-# -- what has been ---------------------------------------------------------------------------------------------------
-
-
-def notes(status: Status, now: float) -> Iterator[str]:
-    """What is worth a sentence although nothing is to be done about it."""
-    for name, (level, until) in status.levels_set.items():
-        what = f"the logger {name!r}" if name else "the handler"
-        yield f"The level of {what} is {level} for {duration(until - now)} more, by `shipper level`."
-    if status.dropped:
-        reasons = "; ".join(f"{reason}: {by_level(levels)}" for reason, levels in sorted(status.dropped.items()))
-        yield f"Since the spool was made, {were(total(status.dropped), 'event')} dropped ({reasons})."
-    for backend in status.backends:
-        if backend.dropped:
-            reasons = "; ".join(f"{reason}: {by_level(levels)}" for reason, levels in sorted(backend.dropped.items()))
-            yield f"Since then, {were(total(backend.dropped), 'event')} given up for {backend.name} ({reasons})."
-    unaccepted = status.missing - status.total_dropped
-    if unaccepted > 0:
-        yield f"{plural(unaccepted, 'record')} on the way, or not accepted when their process was killed."
-    if status.corrupt:
-        skipped = f"{plural(status.corrupt, 'stretch', 'stretches')} of damaged bytes"
-        yield f"{skipped} {'was' if status.corrupt == 1 else 'were'} skipped, and kept in {status.spool}/damaged."

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib
 import os
 import pickle
+import pkgutil
 import pwd
 import stat
 import sys
@@ -11,12 +15,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+import shipper
+
 from ...config.state_folder import default_folder
 from ...errors import ShipperError
 from ...report import Status, read_status
 from ...spool.layout import Spool
 
 T = TypeVar("T")
+
+_UNUSED = ("shipper.receiver", "shipper.integrations", "shipper.trakerr", "shipper.jkool", "shipper.cli.demo")
+"""Packages that no command imports with the rights of another user."""
 
 
 class NoSuchApp(ShipperError):
@@ -56,9 +65,9 @@ def find(app: str | None, path: str | None) -> list[Found]:
     if app is None and path is None:
         app, path = os.environ.get("SHIPPER_APP"), os.environ.get("SHIPPER_SPOOL")
     if path is not None:
-        return [_checked(app or os.path.basename(os.path.abspath(path)), path)]
-    known = list(_all_apps())
-    places = os.path.dirname(default_folder("x")) + (" or of another user" if os.geteuid() == 0 else "")
+        return [_checked(app, path)]
+    known = [*_all_apps(), *_named_by_variables(app)]
+    places = os.path.dirname(default_folder("x")) + (", or of another user" if os.geteuid() == 0 else "")
     if not known:
         raise NoSuchApp(f"no app has a spool in {places}; name one that is elsewhere with --spool PATH")
     if app is None:
@@ -70,28 +79,49 @@ def find(app: str | None, path: str | None) -> list[Found]:
     return found
 
 
-def _checked(app: str, path: str) -> Found:
+def _named_by_variables(app: str | None) -> Iterator[Found]:
+    """The spool in SHIPPER_SPOOL, should it be of this app."""
+    path = os.environ.get("SHIPPER_SPOOL")
+    if path is not None and app is not None:
+        with contextlib.suppress(NoSuchApp):
+            found = _checked(None, path)
+            if found.app == app:
+                yield found
+
+
+def _checked(app: str | None, path: str) -> Found:
     """The spool in a folder. NoSuchApp when there is none, or when only another user may read it."""
     spool = Spool(path)
     try:
         queue, owner = os.stat(spool.queue), os.stat(spool.path).st_uid
     except PermissionError as error:
-        raise NoSuchApp(f"{spool.path} {_closed(_owner_of(spool.path), spool.path)}") from error
+        raise NoSuchApp(f"{spool.path} {_closed(_owner_of(spool.path))}") from error
     except OSError as error:
-        raise NoSuchApp(f"there is no spool in {spool.path} ({error.strerror})") from error
+        hint = "start the application once, or name the folder that it uses (--spool, $SHIPPER_SPOOL)"
+        raise NoSuchApp(f"there is no spool in {spool.path} ({error.strerror}): {hint}") from error
     if not stat.S_ISFIFO(queue.st_mode):
         raise NoSuchApp(f"there is no spool in {spool.path} (its queue is not a FIFO)")
     if os.geteuid() not in (0, owner):
-        raise NoSuchApp(f"{spool.path} {_closed(owner, spool.path)}")
-    return Found(app, spool, owner)
+        raise NoSuchApp(f"{spool.path} {_closed(owner)}")
+    return Found(app or _app_of(spool) or os.path.basename(spool.path), spool, owner)
 
 
-def _closed(owner: int | None, path: str) -> str:
+def _app_of(spool: Spool) -> str:
+    """The app that has claimed a spool; "" when that is not known."""
+    try:
+        fd = os.open(spool.app, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    with open(fd, "rb") as file:
+        return file.read(1024).decode(errors="replace").strip()
+
+
+def _closed(owner: int | None) -> str:
     if owner is None or owner == os.geteuid():
         return "can only be read by another user: run the command as that user, or as root"
     name = user_name(owner)
     sudo = f"sudo -u '#{owner}'" if name.startswith("uid ") else f"sudo -u {name}"
-    return f"belongs to the user {name}: run `{sudo} shipper status --spool {path}`, or the command as root"
+    return f"belongs to the user {name}: run the command as that user (`{sudo} shipper …`), or as root"
 
 
 def _owner_of(path: str) -> int | None:
@@ -143,6 +173,7 @@ def as_user(uid: int, function: Callable[[], T]) -> T:
     """
     if uid == os.geteuid():
         return function()
+    _import_everything()
     reading, writing = os.pipe()
     pid = os.fork()
     if not pid:
@@ -158,6 +189,17 @@ def as_user(uid: int, function: Callable[[], T]) -> T:
         raise error
     found: T = result
     return found
+
+
+@functools.cache
+def _import_everything() -> None:
+    """What commands import when they need it: another user may not be able to read the folders of this interpreter."""
+    for name in ("termios", *(f"encodings.{each}" for each in ("ascii", "latin_1", "idna"))):
+        importlib.import_module(name)
+    for module in pkgutil.walk_packages(shipper.__path__, "shipper.", onerror=lambda _: None):
+        if not module.name.endswith("__main__") and not module.name.startswith(_UNUSED):
+            with contextlib.suppress(Exception):  # that of a missing extra, or of its library
+                importlib.import_module(module.name)
 
 
 def _run_as(uid: int, function: Callable[[], object], writing: int) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from ...report import BackendStatus, Status, total
 from .. import terminal
 from ..terminal import coloured, count, duration, plural, size
-from .diagnosis import COLOURS, WORDS, Finding, diagnose, notes, severity
+from .diagnosis import COLOURS, WORDS, Finding, diagnose, severity
+from .notes import notes
 
 _CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
@@ -74,7 +75,7 @@ def _facts(status: Status, now: float) -> Iterator[tuple[str, str]]:
     state = "does not run"
     if status.running:
         began = f" for {duration(now - status.started)}" if status.started else ""
-        state = f"runs{began}, pid {status.pid}"
+        state = f"runs{began}, pid {status.pid}" if status.pid else "is starting"
     yield "shipper process", state
     yield "came in", f"{plural(status.journaled, 'event')}{_in_memory(status)}"
     quota = f" of {size(status.quota)}" if status.quota > 0 else ""
