@@ -124,9 +124,12 @@ def start(
             wanted = min(max(settings.level, backend.level) for backend in settings.backends)
             diversion.attach(target, level=settings.level, wanted=wanted)
         return
-    request = (settings, target if attach else None, named, tuple(flags.values()), callbacks)
+    from .derived_name import with_name_of  # only where shipping starts
+
     with lock():
         before = current()
+        settings = with_name_of(before, settings)
+        request = (settings, target if attach else None, named, tuple(flags.values()), callbacks)
         if before is not None and before.request == request:
             before.queue.ensure_current_process()
             before.attach_again()

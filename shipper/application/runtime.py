@@ -26,6 +26,7 @@ from ..spool.lock import claim
 from ..transport.producer import Producer
 from .attachment import Attachment
 from .capture.pipeline import Pipeline
+from .derived_name import adopt_earlier
 from .levels import Levels
 from .server_loggers import ServerLoggers
 from .stderr import warn_on_stderr, warn_once_on_stderr
@@ -267,6 +268,7 @@ def _dead_letters(status: Mapping[str, Any]) -> dict[str, int]:
 
 def claim_spool(settings: Settings) -> Spool:
     """The app's spool, prepared. An app named after its program gets a subfolder of a spool that another app owns."""
+    adopt_earlier(settings)
     try:
         return _claim_on_this_host(Spool(settings.spool), settings.app)
     except ConfigurationError:

@@ -103,6 +103,11 @@ class JetStream(Described):
         return min(2, self.max_in_flight)
 
     @property
+    def destination(self) -> tuple[object, ...]:
+        """Servers, stream and who publishes: equal for backends that send to the same place."""
+        return self.servers, self.stream, self.subject, self.user, self.password, self.credentials
+
+    @property
     def endpoint(self) -> str:
         """The first of the servers: where the status says that events go."""
         return self.servers[0]

@@ -17,7 +17,7 @@ def default_app() -> str:
 
     A script is named after its file. A server that is installed in the environment (gunicorn, uvicorn, celery …) runs
     many applications, so its name is derived from the server, the working directory and those of its arguments that
-    name loaded modules.
+    name modules that are loaded, or lie in the working directory.
     """
     program = _program()
     if program is None:
@@ -28,7 +28,7 @@ def default_app() -> str:
     stem = re.sub(r"[^A-Za-z0-9_-]", "-", stem).strip("-_") or "app"
     if not _is_installed(program):
         return _named(stem, [os.path.realpath(program)])
-    modules = sorted({word for word in sys.argv[1:] if _names_a_loaded_module(word)})
+    modules = sorted({word for word in sys.argv[1:] if _names_a_module(word)})
     return _named(stem, [stem, working_directory(), *modules])
 
 
@@ -48,7 +48,8 @@ def _program() -> str | None:
     """The main program's file (in a spawned worker, the parent's). None for `-c`, stdin and the interactive prompt."""
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
-    if isinstance(file, str) and os.path.isfile(file):
+    # A worker of loky (joblib) is a program of its own that has the arguments of its parent.
+    if isinstance(file, str) and os.path.isfile(file) and f"{os.sep}loky{os.sep}backend{os.sep}" not in file:
         return os.path.abspath(file)
     first = sys.argv[0] if sys.argv else ""
     return os.path.abspath(first) if first not in ("", "-", "-c") and os.path.isfile(first) else None
@@ -64,6 +65,10 @@ def _is_installed(program: str) -> bool:
     return os.path.basename(folder) in ("bin", "sbin") or os.path.exists(os.path.join(folder, "python3"))
 
 
-def _names_a_loaded_module(word: str) -> bool:
+def _names_a_module(word: str) -> bool:
     name = word.partition(":")[0].removesuffix(".py")
-    return bool(_MODULE.fullmatch(name)) and name in sys.modules
+    if not _MODULE.fullmatch(name):
+        return False
+    # Before the server has loaded it (gunicorn.conf.py) it is the same one.
+    path = os.path.join(working_directory(), *name.split("."))
+    return name in sys.modules or os.path.isfile(f"{path}.py") or os.path.isfile(os.path.join(path, "__init__.py"))

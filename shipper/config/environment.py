@@ -24,7 +24,7 @@ from ..event.redact import Redact
 from .app_name import default_app, working_directory
 from .limits import Batching, Retry, Spooling
 from .parsing import parse, parse_field
-from .settings import Settings, is_path
+from .settings import Settings, destinations, is_path
 from .state_folder import default_folder
 
 T = TypeVar("T")
@@ -95,7 +95,8 @@ def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mappin
         warnings.warn(sentence, stacklevel=3)
     values, sources = _values(given, variables)
     values["is_named"] = "app" in values
-    values.setdefault("app", default_app())
+    if "app" not in values:
+        values["app"] = default_app() if "spool" in values else f"{default_app()}-{destinations(found)}"
     values["spool"] = _spool(values)
     with names_variables(sources):
         values["python"] = _python(values.get("python", ""))

@@ -127,6 +127,20 @@ def identity(backend: Any) -> str:
     return sha256_hex(_canonical(dataclasses.replace(backend, name="x"), without=_LATER_FIELDS).encode())[:8]
 
 
+def destinations(backends: Sequence[Any]) -> str:
+    """Eight hex digits that are the same for backends that send to the same places with the same keys."""
+    return sha256_hex(repr(sorted(map(_destination, backends))).encode())[:8]
+
+
+def _destination(backend: Any) -> str:
+    place = getattr(backend, "destination", None)
+    if place is None and dataclasses.is_dataclass(backend) and not isinstance(backend, type):
+        # Texts only: the repr of anything else may differ from process to process.
+        found = [(each.name, getattr(backend, each.name)) for each in dataclasses.fields(backend) if each.init]
+        place = [(name, value) for name, value in found if isinstance(value, str)]
+    return repr((type(backend).__module__, type(backend).__qualname__, getattr(backend, "name", ""), place))
+
+
 _LATER_FIELDS = ("client_cert", "initial_in_flight", "keepalive", "max_age", "max_idle")
 """Fields of backends that are younger than names made of identities. At their defaults they do not count, so a client
 finds the events again that an earlier release has kept for it."""

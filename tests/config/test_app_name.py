@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from shipper import JKool, Trakerr
+from shipper.config.environment import resolve
+
+from ..support.needs import need
 from ..support.waiting import PATIENCE
 
 TELL = "from shipper.config.app_name import default_app\nprint(default_app(), flush=True)\n"
@@ -100,6 +105,34 @@ def test_an_installed_server_is_named_after_itself_its_folder_and_its_applicatio
     assert told(sys.executable, str(server), "one:app", cwd=tmp_path / "one") != first
 
 
+def test_a_server_has_one_name_before_and_after_it_has_loaded_its_application(tmp_path: Path) -> None:
+    environment = tmp_path / "venv" / "bin"
+    environment.mkdir(parents=True)
+    (environment / "python3").symlink_to(sys.executable)
+    server = environment / "server"
+    server.write_text(f"import sys\nsys.path.insert(0, '')\n{TELL}import shop.one\nprint(default_app())\n")
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "one.py").write_text("")
+
+    before, after = told(sys.executable, str(server), "shop.one:app", cwd=tmp_path).split()
+
+    assert before == after
+
+
+def test_a_worker_of_loky_has_its_parents_name(tmp_path: Path) -> None:
+    need(find_spec("loky"), "loky")
+    (tmp_path / "shop.py").write_text(
+        "from shipper.config.app_name import default_app\n"
+        "if __name__ == '__main__':\n"
+        "    from loky import get_reusable_executor\n"
+        "    print(default_app(), get_reusable_executor(1).submit(default_app).result())\n"
+    )
+
+    mine, worker = told(sys.executable, "shop.py", cwd=tmp_path).split()
+
+    assert mine == worker
+
+
 @pytest.mark.skipif(sys.version_info[:3] == (3, 13, 0), reason="importing anything there is a SystemError in 3.13.0")
 def test_a_deleted_working_directory_is_handled(tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
@@ -107,3 +140,18 @@ def test_a_deleted_working_directory_is_handled(tmp_path: Path) -> None:
     code += "print(resolve((), {}, {'SHIPPER_TRAKERR_API_KEY': 'k'}).cwd)"
 
     assert told(sys.executable, "-c", code, cwd=tmp_path / "gone").endswith("/")
+
+
+def test_an_app_without_a_name_has_its_destinations_in_it() -> None:
+    """Two notebooks in one folder, each with a key of its own, must not get each other's events."""
+    one, two = JKool("one"), JKool("two")
+    trakerr = Trakerr("key")
+
+    def name(*backends: object, **given: str) -> str:
+        return resolve(backends, given, {}).app
+
+    assert name(one) == name(JKool("one", timeout=(3, 3), level=40))
+    assert len({name(one), name(two), name(JKool("one", url="http://localhost")), name(one, trakerr)}) == 4
+    assert name(one, trakerr) == name(trakerr, one)
+    assert name(one, spool="/tmp/x") == name(two, spool="/tmp/x")
+    assert name(one, app="shop") == name(two, app="shop") == "shop"

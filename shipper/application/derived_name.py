@@ -1,0 +1,52 @@
+"""Apps that are named after their program and where it sends: one program keeps its name, and its spool."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from .._support.hashing import sha256_hex
+from ..config.settings import Settings, destinations
+from ..config.state_folder import default_folder
+from ..spool.layout import Spool
+from ..spool.lock import running
+
+if TYPE_CHECKING:
+    from .runtime import App
+
+
+def with_name_of(before: App | None, settings: Settings) -> Settings:
+    """The settings with the name of the running app, if both were named after this program and its destinations.
+
+    The program may have another name by now: a worker of gunicorn has loaded its application since gunicorn.conf.py.
+    """
+    asked = before.request[0] if before is not None and isinstance(before.request, tuple) else None
+    if not isinstance(asked, Settings) or not (_is_all_derived(asked) and _is_all_derived(settings)):
+        return settings
+    if destinations(asked.backends) != destinations(settings.backends):
+        return settings
+    return dataclasses.replace(settings, app=asked.app, spool=asked.spool)
+
+
+def _is_all_derived(settings: Settings) -> bool:
+    """Whether neither the app nor its folder was given."""
+    return not settings.is_named and settings.spool == default_folder(settings.app)
+
+
+def adopt_earlier(settings: Settings) -> None:
+    """Take over the spool that an earlier version has left for this program: its names had no destinations."""
+    if not _is_all_derived(settings):
+        return
+    earlier = Spool(default_folder(settings.app.rpartition("-")[0]))
+    with contextlib.suppress(OSError):
+        if not stat.S_ISFIFO(os.lstat(earlier.queue).st_mode) or os.path.lexists(os.path.join(earlier.path, "hosts")):
+            return
+        if os.path.lexists(settings.spool) or running(earlier) is not None:
+            return
+        # The folder in memory of a spool without an id is named after its path.
+        earlier.write_id(earlier.read_id() or sha256_hex(os.path.realpath(earlier.path).encode())[:16])
+        os.rename(earlier.path, settings.spool)
+        os.unlink(Spool(settings.spool).app)
