@@ -294,22 +294,39 @@ def test_what_was_in_a_pipe_that_was_open_nowhere_comes_when_its_process_has_end
     assert sorted(place.journaled) == [(0, 0), (1, 0), (2, 0), (3, 0)]
 
 
-@pytest.mark.parametrize("why", ["its queue was removed", "its account was lost"])
-def test_a_mirror_whose_frames_may_be_elsewhere_is_not_put_back(place: Place, why: str) -> None:
+def test_a_mirror_of_a_process_that_the_account_has_forgotten_is_not_put_back(place: Place) -> None:
     place.end()
     place.killed(put_and_lose(place))
-    if why == "its account was lost":
-        os.unlink(place.queue.replace("queue", "ledger.json"))
-        os.rename(segment_path(str(place.journal), 1), segment_path(str(place.journal), 2))
+    os.unlink(place.queue.replace("queue", "ledger.json"))
+    os.rename(segment_path(str(place.journal), 1), segment_path(str(place.journal), 2))
     place.begin()
     place.recovery._has_looked = True
-    if why == "its queue was removed":
-        os.unlink(place.queue)
 
     with place.at_work():
         wait_until(place.is_recovered, 10, "the removal of the mirror")
 
     assert len(place.journaled) < 4
+
+
+def test_a_mirror_whose_frames_may_be_in_another_queue_is_put_back_once_they_are_not(place: Place) -> None:
+    """A process with closed descriptors has opened the queue that was made in the place of a removed one, and ended
+    before anyone else has opened that."""
+    place.end()
+    place.killed(put_and_lose(place))
+    place.begin()
+    place.recovery._has_looked = True
+    os.unlink(place.queue)
+
+    with place.at_work():
+        for _ in range(3):
+            assert not place.is_recovered()
+        assert len(place.journaled) < 4
+        assert not place.recovery.finds_more()  # the process may end meanwhile
+        os.mkfifo(place.queue, 0o600)
+        place.intake.follow(os.open(place.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        wait_until(place.is_recovered, 10, "the rest")
+
+    assert sorted(place.journaled) == [(0, 0), (1, 0), (2, 0), (3, 0)]
 
 
 def test_the_process_removes_mirrors_at_its_end_unless_something_is_in_the_pipe(place: Place) -> None:

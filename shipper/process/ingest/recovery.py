@@ -57,6 +57,7 @@ class Recovery:
         self._kept: set[str] = set()  # paths of these: each goes once what it lost is in the journal
         self._ended: list[OrphanedMirror] = []  # of processes that ended later; looked at behind their last frame
         self._ended_end = 0
+        self._unclear: set[str] = set()  # paths of those whose frames are lost, or in another FIFO
         self._found_more = False
         self._is_comparable = False  # whether everything that they wrote is in the pipe, in the journal, or lost
 
@@ -113,7 +114,8 @@ class Recovery:
         with contextlib.suppress(OSError):
             self.look()
         # In the round after it was put back, the deliverers may not know of it yet.
-        before, self._found_more = self._found_more, bool(self._ended or self._adoption.late)
+        is_left = any(mirror.path not in self._unclear for mirror in self._ended)
+        before, self._found_more = self._found_more, is_left or self._adoption.late > 0
         return before or self._found_more
 
     def _find_ended(self) -> list[OrphanedMirror]:
@@ -142,11 +144,14 @@ class Recovery:
     def _compare_ended(self) -> bool:
         """Put back what the pipe has lost of processes that have ended; whether all were looked at."""
         self._account.follow(_ALL)
+        self._unclear.clear()
         whole = []
         while self._ended and self._account.is_at_end and self._adoption.late < _MAX_LATE:
             mirror = self._ended.pop(0)
             frames = self._lost_later(mirror)
-            if frames:
+            if frames and not self._is_comparable:
+                self._unclear.add(mirror.path)
+            elif frames:
                 self._kept.add(mirror.path)
                 self._adoption.put_back_later(frames, self._put_back(mirror))
             else:
@@ -168,20 +173,19 @@ class Recovery:
 
     def _lost_later(self, mirror: OrphanedMirror) -> bytes:
         # Of a process that the account has forgotten, everything would seem to be lost.
-        return self._lost_frames(mirror) if self._is_comparable and self._account.remembers_all else b""
+        return self._lost_frames(mirror) if self._account.remembers_all else b""
 
     def end(self, *, all_journaled: bool) -> None:
         """Remove the mirrors of processes that have ended, once intake has ended and the pipe is empty.
 
-        One that has something that the journal has not is left to the next process, unless another place has it: then
-        not ``all_journaled``.
+        One that has something that the journal has not is left to the next process, unless an orphaned overflow has it:
+        then not ``all_journaled``.
         """
         with contextlib.suppress(OSError):
             # In this order: what a process that is in the list wrote is not in the pipe any more.
             ended = self._find_ended()
-            self._is_comparable = all_journaled and self._is_only_pipe()
             if bytes_in_pipe(self._pipe):
                 return
             self._account.follow(_ALL)
             # A death that is found only now is reported by the next shipper process: its mirror stays.
-            self._remove([mirror for mirror in ended if not self._lost_later(mirror)])
+            self._remove([mirror for mirror in ended if not (all_journaled and self._lost_later(mirror))])
