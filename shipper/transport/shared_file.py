@@ -204,6 +204,8 @@ def living_pids(folder: str) -> Iterator[int]:
 CLOSED_MEMORY = mmap.mmap(-1, 1)
 CLOSED_MEMORY.close()
 
+_never_unmapped: list[mmap.mmap] = []
+
 
 class Mapping:
     """A file in memory, mapped. The mapping keeps the file's lock, also when descriptors are closed by other code."""
@@ -230,9 +232,12 @@ class Mapping:
         if self._duplicate is None or self._duplicate.is_own():
             self.memory.close()
             return
-        import ctypes  # seldom comes to that
+        _never_unmapped.append(self.memory)
+        with contextlib.suppress(ImportError):  # after a change of the root there is no library
+            import ctypes  # seldom comes to that
 
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.memory))  # nor does its destructor close the number
+            # Nor does its destructor close the number when the interpreter ends.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.memory))
 
     __del__ = close
 

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -446,6 +447,20 @@ def test_a_mirror_keeps_what_is_in_a_queue_that_was_removed(pipe: RecordQueue, s
     (path,) = (spool / "memory").iterdir()
     found = {view.seq for view in frame.scan(path.read_bytes()[4096:], complete=True).frames}
     assert found >= set(range(50))
+
+
+def test_a_queue_is_closed_where_nothing_can_be_imported_any_more(pipe: RecordQueue, files: Path) -> None:
+    """After chroot, and when all descriptors were closed."""
+
+    def work() -> None:
+        pipe.put_nowait(b"before")
+        close_all()
+        open_files(files)
+        sys.modules["ctypes"] = None  # type: ignore[assignment]
+        pipe.close()
+
+    assert in_a_child(work) == 0
+    assert sizes(files) == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to change the root")
