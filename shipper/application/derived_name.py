@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .._support.hashing import sha256_hex
 from ..config.settings import Settings, destinations
 from ..config.state_folder import default_folder
+from ..errors import ConfigurationError
 from ..spool.layout import Spool
 from ..spool.lock import running
 
@@ -33,7 +34,12 @@ def with_name_of(before: App | None, settings: Settings) -> Settings:
 
 def _is_all_derived(settings: Settings) -> bool:
     """Whether neither the app nor its folder was given."""
-    return not settings.is_named and settings.spool == default_folder(settings.app)
+    if settings.is_named:
+        return False
+    try:
+        return settings.spool == default_folder(settings.app)
+    except ConfigurationError:  # there is no default folder here: one was given
+        return False
 
 
 def adopt_earlier(settings: Settings) -> None:

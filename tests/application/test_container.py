@@ -196,7 +196,14 @@ def test_a_wrong_exit_wait_is_an_error(value: object) -> None:
 
 def test_a_read_only_container_without_a_temp_folder_is_told_to_give_a_spool() -> None:
     need(can_unshare(), "unshare with a mount namespace (root)")
-    program = "import shipper; shipper.start(shipper.Trakerr('k'))"
+    program = """
+import shipper
+from shipper.application.derived_name import adopt_earlier
+from shipper.config.environment import resolve
+adopt_earlier(resolve((shipper.Trakerr('k'),), {'spool': '/mnt/shipper'}))
+print('a folder that is given is taken')
+shipper.start(shipper.Trakerr('k'))
+"""
     read_only = "for d in / /tmp /var/tmp; do mount --bind $d $d && mount -o remount,bind,ro $d || exit 9; done"
     command = f'{read_only}; cd /; exec "$0" -c "{program}"'
     environment = {name: value for name, value in os.environ.items() if name not in ("TMPDIR", "XDG_STATE_HOME")}
@@ -210,5 +217,6 @@ def test_a_read_only_container_without_a_temp_folder_is_told_to_give_a_spool() -
     )
 
     assert done.returncode == 1
+    assert done.stdout == "a folder that is given is taken\n"
     assert "ConfigurationError: spool" in done.stderr
     assert "a folder that can be written to" in done.stderr
