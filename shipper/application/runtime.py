@@ -10,13 +10,13 @@ import queue
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .._support.kept_code import keep_code, use_kept_code
 from ..config.settings import Settings
 from ..errors import ConfigurationError
 from ..journal.cursor_files import begin_cursor, saved_positions
 from ..journal.segments import segments
+from ..report import Report, Status, read_status, total
 from ..spool.detached import clear_detached, note_detached
 from ..spool.files import get_dict, get_int, read_json
 from ..spool.host import lane_of_this_host
@@ -30,14 +30,8 @@ from .derived_name import adopt_earlier
 from .levels import Levels
 from .server_loggers import ServerLoggers
 from .stderr import warn_on_stderr, warn_once_on_stderr
+from .supervision.flush_wait import FlushWait
 from .supervision.supervisor import Supervisor
-
-if TYPE_CHECKING:
-    from ..report import Report, Status
-
-# Loaded by the first flush, status or stop; see `kept_code`.
-keep_code("shipper.spool.progress", "shipper.application.supervision.flush_wait")
-keep_code("shipper.transport.in_memory", "shipper.report")
 
 NO_PYTHON_SECONDS = 1.5  # that a flush waits for a missing interpreter to come back: the start is retried meanwhile
 
@@ -186,9 +180,6 @@ class App:
         number = self._mark(deadline)
         if number is None:
             return False
-        with use_kept_code():
-            from .supervision.flush_wait import FlushWait  # not every process flushes
-
         announce_flush(self.spool.joins)
         with contextlib.closing(FlushWait(self.spool, self._names(), self.queue.token, number, delivered)) as waiting:
             for pause in waiting.pauses():
@@ -211,15 +202,9 @@ class App:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def status(self) -> Status:
-        with use_kept_code():
-            from ..report import read_status  # few processes ask
-
         return dataclasses.replace(read_status(self.spool, self.settings.app), attached=self.is_attached)
 
     def _report(self, flushed: bool, attached: bool | None) -> Report:
-        with use_kept_code():
-            from ..report import Report, read_status, total  # only at the end
-
         emitted, dropped = self.queue.emitted, self.queue.drops
         # The file is read once for both, or an event that is journaled in between counts twice, or not at all.
         content = read_json(self.spool.status) or {}

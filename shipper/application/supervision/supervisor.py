@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 
 from ..._support import unpatched
-from ..._support.kept_code import keep_code, use_kept_code
 from ...config.settings import Settings
+from ...journal.pipe_content import move_to_journal, save_all
 from ...spool import host
 from ...spool.files import open_file, reclaim_file
 from ...spool.joined import read_settings, request_join
@@ -24,13 +24,9 @@ from ...spool.layout import Spool
 from ...spool.lock import LockInfo, open_journal, read_pid, running, try_lock
 from ...spool.numbers import close_high, open_high
 from ...transport.frame import MAX_FRAME
-from ...transport.pipe import bytes_in_pipe
 from ..stderr import warn_on_stderr
 from .exit_watcher import ProcessExitWatcher
 from .launcher import Launcher, is_shipper_process, reap_adopted
-
-# Loaded when a shipper process has ended and left something in the pipe; see `kept_code`.
-keep_code("shipper.transport.orphans", "shipper.journal.writer", "shipper.journal.pipe_content")
 
 QUICK_EXIT_SECONDS = 1.0  # a process that lived shorter than this failed at its start
 CRASH_LOOP_STARTS = 20  # so many of them in a row are a crash loop ...
@@ -185,8 +181,7 @@ class Supervisor:
         pipe = self._open_pipe()
         try:
             # If the new process and the whole application are killed before it opens the pipe, no process holds it.
-            if bytes_in_pipe(pipe):
-                self._move_to_journal(pipe)
+            move_to_journal(self._spool, pipe, limit=self._settings.spooling.quota)
             self._launcher.launch(self._settings, self._payload, pipe, lock)
         except OSError:  # no process was started, so none has crashed
             LockInfo.read(lock)._replace(quick=0).write(lock)
@@ -196,12 +191,6 @@ class Supervisor:
         finally:
             close_high(pipe)
         self._failed_starts = 0
-
-    def _move_to_journal(self, pipe: int) -> None:
-        with use_kept_code():
-            from ...journal.pipe_content import move_to_journal  # most processes never find anything there
-
-        move_to_journal(self._spool, pipe, limit=self._settings.spooling.quota)
 
     def _open_pipe(self) -> int:
         return open_high(self._spool.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
@@ -213,9 +202,6 @@ class Supervisor:
 
         False when a process runs, which then has the pipe, or when it fails.
         """
-        with use_kept_code():
-            from ...journal.pipe_content import save_all  # as above
-
         with contextlib.ExitStack() as opened, contextlib.suppress(OSError):
             lock = open_file(self._spool.lock, os.O_RDWR | os.O_CREAT)
             opened.callback(close_high, lock)
