@@ -475,18 +475,20 @@ def test_workers_that_make_their_own_handlers_share_one_shipper_process(service:
         tmp_path,
         """
         import multiprocessing, logging, os, sys
-        def work(number):
+        def work(number, all_log):
             import shipper
             from shipper.trakerr import TrakerrClient, TrakerrHandler
             logger = logging.getLogger("worker")
             logger.addHandler(TrakerrHandler("k", "1.0", "production"))
             for event in range(10):
                 logger.error("%d-%d", number, event)
+            all_log.wait(60)  # the shipper process ends when nobody logs any more
             assert TrakerrClient.shutdown(60)
             os.write(1, f"{shipper.status().pid}\\n".encode())  # in one piece
         if __name__ == "__main__":
             context = multiprocessing.get_context("fork")
-            workers = [context.Process(target=work, args=(number,)) for number in range(3)]
+            all_log = context.Barrier(3)
+            workers = [context.Process(target=work, args=(number, all_log)) for number in range(3)]
             for worker in workers:
                 worker.start()
             for worker in workers:
