@@ -114,7 +114,7 @@ def _say_changes(before: App, app: App) -> None:
         return
     callbacks = before.pipeline.callbacks, app.pipeline.callbacks
     if found := list(changes(before.settings, app.settings, *callbacks)):
-        warn_on_stderr("start() was called again with other settings, which are in force now", ", ".join(found))
+        warn_on_stderr(f"start() was called again with other settings, which are in force now: {', '.join(found)}")
 
 
 def _has_same_queue(before: Settings, settings: Settings) -> bool:

@@ -253,6 +253,7 @@ def test_nothing_is_missing_or_doubled_when_it_is_killed_while_it_puts_back_what
     app.kill()  # first, else it might start another shipper process, which puts back what this one is to put back
     app.process.wait()
     os.kill(pid, signal.SIGKILL)
+    case.wait_for_end()  # until then the pipe keeps what is in it
     failing = Failpoints(tmp_path / "python", point)
     go_on(case, failing, fires=1)
     case.check(fresh=False, doubles=0)
