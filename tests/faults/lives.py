@@ -44,6 +44,7 @@ class Life:
         self.lock = threading.Lock()  # of the descriptors that the application itself uses
         self.count = 0
         self.generation = 0
+        self.killed = 0  # the last shipper process that was killed
         self.may_exec = True  # and start, and see the spool
         self.is_root = os.geteuid() == 0
 
@@ -168,11 +169,21 @@ class Life:
         os.chdir(self.random.choice(["/", self.folder]))
 
     def change_root(self) -> None:
-        if self.is_root:
+        """While a shipper process runs: there is no memory in the new root where a child could mirror the pipe."""
+        if self.is_root and self._sees_shipper():
             os.chroot(self.folder)
             os.chdir("/")
             self.folder = ""
             self.may_exec = self.is_root = False
+
+    def _sees_shipper(self) -> bool:
+        """Whether a shipper process runs that was not killed; a killed one is replaced soon."""
+        deadline = time.monotonic() + 10
+        while (found := running(Spool(self.spool))) is None or found.pid in (0, self.killed):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
 
     def delete_part(self) -> None:
         """What a cleaner removes that is not the journal."""
@@ -197,6 +208,7 @@ class Life:
     def kill_shipper(self) -> None:
         found = running(Spool(self.spool)) if self.may_exec else None
         if found is not None and found.pid > 1:
+            self.killed = found.pid
             with contextlib.suppress(ProcessLookupError):
                 os.kill(found.pid, signal.SIGKILL)
 
