@@ -141,3 +141,4 @@ def test_every_event_ends_once_whatever_the_service_and_the_process_do(
     world.finish()
 
     world.check()
+    world.cursor.close()

@@ -46,6 +46,7 @@ class JournalLog:
         self._folder = folder / "journal"
         self._folder.mkdir(mode=0o700)
         self._path = str(folder / "cursor.json")
+        self._cursor: JournalCursor | None = None
 
     def append(self, events: Sequence[Event]) -> None:
         with open(segment_path(str(self._folder), 1), "ab", opener=_private) as file:
@@ -56,7 +57,10 @@ class JournalLog:
                 )
 
     def open(self, *, level: int) -> Cursor:
-        return JournalCursor(self._path, str(self._folder), level=level)
+        if self._cursor is not None:
+            self._cursor.close()  # only descriptors, as the kernel does when a process is killed
+        self._cursor = JournalCursor(self._path, str(self._folder), level=level)
+        return self._cursor
 
     is_empty = True  # its cursor reads it to its end
 
