@@ -355,6 +355,8 @@ def test_dramatiq(app: App) -> None:
         broker.declare_queue("default")
         worker = dramatiq.Worker(broker, worker_timeout=100)
         worker.start()
+        while not all(thread.running for thread in worker.workers):
+            time.sleep(0.01)  # in dramatiq a thread that begins to run after stop() never ends
         for number in range(5): work.send(number)
         broker.join("default", fail_fast=False); worker.join(); worker.stop()
         assert shipper.stop(60).flushed
