@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from ..application.capture.surroundings import bound
+from ..application.capture.unhandled import MIDDLEWARE
 from .request import request_id, route_of, was_logged
 
 Message = MutableMapping[str, Any]
@@ -21,7 +22,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
-_log = logging.getLogger("shipper.request")
+_log = logging.getLogger(MIDDLEWARE)
 
 
 class ShipperMiddleware:

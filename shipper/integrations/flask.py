@@ -13,11 +13,12 @@ import logging
 from typing import Any
 
 from ..application.capture.surroundings import bind, unbind
+from ..application.capture.unhandled import MIDDLEWARE
 from .request import request_id, was_logged
 
 FIELDS = ("request_id", "method", "path", "endpoint")
 
-_log = logging.getLogger("shipper.request")
+_log = logging.getLogger(MIDDLEWARE)
 
 
 class ShipperFlask:

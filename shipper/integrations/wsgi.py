@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..application.capture.surroundings import bound
+from ..application.capture.unhandled import MIDDLEWARE
 from .request import request_id, was_logged
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-_log = logging.getLogger("shipper.request")
+_log = logging.getLogger(MIDDLEWARE)
 
 
 class ShipperMiddleware:

@@ -100,7 +100,6 @@ class Pipeline:
             warn_on_stderr(f"an event was dropped ({reason})", repr(error))
         return None
 
-
     def _checked(self, changed: object) -> Event | None:
         """What `before_send` has returned. TypeError when that is neither an event nor None."""
         if isinstance(changed, Event):
