@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from ..backends.http import addresses
@@ -56,8 +56,7 @@ def _exchange(
     try:
         route = _route(url, timeout[0])
         with contextlib.closing(route.connection) as connection:
-            # Its own function would give each of a host's addresses the whole time.
-            connection._create_connection = _connected  # type: ignore[attr-defined]
+            connection._create_connection = route.connect  # type: ignore[attr-defined]
             connection.connect()
             with _deadline(connection, timeout[1]):
                 connection.request(method, route.target, body or None, {**headers, **route.headers})
@@ -70,6 +69,7 @@ def _exchange(
 
 
 def _connected(place: tuple[str, int], timeout: float, source: None) -> socket.socket:
+    """In place of http.client's own function, which gives each of a host's addresses the whole time."""
     return addresses.connect(*place, timeout, ())
 
 
@@ -112,6 +112,7 @@ class _Route(NamedTuple):
     connection: http.client.HTTPConnection
     target: str
     headers: Mapping[str, str]
+    connect: Callable[..., socket.socket] = _connected
 
 
 def _route(url: str, timeout: float) -> _Route:
@@ -119,11 +120,14 @@ def _route(url: str, timeout: float) -> _Route:
     host = parts.hostname or ""
     path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
     own = _credentials("Authorization", url)
-    proxy = _proxy(url)
-    if proxy is None:
+    text = find_proxy(url, os.environ)
+    if text is None or is_socks(text):
+        connect = _connected if text is None else _through_socks(text)
         if parts.scheme == "https":
-            return _Route(http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=_trust()), path, own)
-        return _Route(http.client.HTTPConnection(host, parts.port, timeout=timeout), path, own)
+            secure = http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=_trust())
+            return _Route(secure, path, own, connect)
+        return _Route(http.client.HTTPConnection(host, parts.port, timeout=timeout), path, own, connect)
+    proxy = urllib.parse.urlsplit(text)
     proxy_host, port = proxy.hostname or "", proxy.port or 80
     proxy_credentials = _credentials("Proxy-Authorization", proxy.geturl())
     if parts.scheme == "https":
@@ -134,13 +138,28 @@ def _route(url: str, timeout: float) -> _Route:
     return _Route(http.client.HTTPConnection(proxy_host, port, timeout=timeout), whole, {**own, **proxy_credentials})
 
 
-def _proxy(url: str) -> urllib.parse.SplitResult | None:
-    proxy = find_proxy(url, os.environ)
-    if proxy is None:
-        return None
-    if is_socks(proxy):
-        raise ValueError("send_event can't use a SOCKS proxy; send_event_async and logging can")
-    return urllib.parse.urlsplit(proxy)
+def _through_socks(proxy: str) -> Callable[..., socket.socket]:
+    try:
+        import socks
+    except ImportError:
+        raise ValueError("a SOCKS proxy needs PySocks: pip install 'shipper-logs[socks]'") from None
+    parts = urllib.parse.urlsplit(proxy)
+    version = parts.scheme.lower()
+
+    def connect(place: tuple[str, int], timeout: float, source: None) -> socket.socket:
+        connected: socket.socket = socks.create_connection(
+            place,
+            timeout,
+            proxy_type=socks.SOCKS4 if version.startswith("socks4") else socks.SOCKS5,
+            proxy_addr=parts.hostname,
+            proxy_port=parts.port or 1080,
+            proxy_rdns=version.endswith(("a", "h")),  # the proxy resolves the name
+            proxy_username=urllib.parse.unquote(parts.username) if parts.username else None,
+            proxy_password=urllib.parse.unquote(parts.password) if parts.password else None,
+        )
+        return connected
+
+    return connect
 
 
 def _credentials(header: str, url: str) -> dict[str, str]:

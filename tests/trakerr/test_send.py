@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from shipper.trakerr import ApiException, TrakerrClient
 from shipper.trakerr.post import post
 
 from ..support.servers import CLOSE, HALF, RESET, Reply, Server
+from ..support.socks5 import proxying
 from ..support.trakerr_service import Service, running_service
 from ..support.waiting import scaled
 
@@ -186,6 +188,26 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> 
     assert request.target == "http://service.invalid/events?a=1"
     assert request.headers["host"] == "service.invalid"
     assert request.headers["proxy-authorization"] == "Basic dXNlcjpwQHNz"
+
+
+@pytest.mark.parametrize(("scheme", "host"), [("socks5h", "service.test"), ("socks5", "127.0.0.1")])
+def test_a_socks_proxy_of_the_environment_is_used(scheme: str, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("socks")
+    with Server() as server, proxying(server) as proxy:
+        monkeypatch.setenv("ALL_PROXY", f"{scheme}://127.0.0.1:{proxy.port}")
+
+        assert post(f"http://{host}:4711/events", b"{}", {}, (3, 3)) == 200
+
+        assert proxy.asked == [f"{host}:4711"]
+        assert [request.target for request in server.requests] == ["/events"]
+
+
+def test_without_pysocks_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    monkeypatch.setitem(sys.modules, "socks", None)
+
+    with pytest.raises(ApiException, match=r"pip install 'shipper-logs\[socks\]'"):
+        post("http://127.0.0.1:4711/events", b"{}", {}, (3, 3))
 
 
 def test_a_host_that_needs_no_proxy_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
