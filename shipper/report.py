@@ -137,6 +137,8 @@ class Status:
     """Logger's name ("" is the handler) → the level that `shipper level` has set, and until when it is in force."""
     detached: Mapping[int, str] = field(default_factory=dict)
     """Pid → name of the logger, of processes that ship nothing because other code has removed their handler."""
+    name_from: Mapping[str, str] = field(default_factory=dict)
+    """What the app's name was derived from (`shipper apps` says it in words); empty while that is not known."""
 
     @property
     def left(self) -> int:
@@ -211,6 +213,7 @@ def read_status(spool: Spool, app: str, data: Mapping[str, Any] | None = None) -
         in_memory=_in_memory(spool, get_counts(ledger, "reached")),
         dropped_at=get_times(data, "dropped_at"),
         detached=detached_processes(spool),
+        name_from=_texts(data, "name_from"),
         **_crashes(spool),
     )
 
@@ -240,6 +243,10 @@ def _updated(spool: Spool, written: float | None) -> float | None:
         return None if written is None else max(written, os.stat(spool.status).st_mtime)
     except OSError:
         return written
+
+
+def _texts(data: Mapping[str, Any], name: str) -> dict[str, str]:
+    return {key: value for key, value in get_dict(data, name).items() if isinstance(value, str)}
 
 
 def _in_memory(spool: Spool, journaled: Mapping[str, int]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ..config.settings import Settings
 from .capture.pipeline import Callbacks
 
-_DERIVED = ("backends", "cwd", "is_named", "joined", "variables")
+_DERIVED = ("backends", "cwd", "is_named", "joined", "name_from", "variables")
 
 
 def changes(before: Settings, now: Settings, callbacks: Callbacks, others: Callbacks) -> Iterator[str]:

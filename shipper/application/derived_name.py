@@ -29,7 +29,7 @@ def with_name_of(before: App | None, settings: Settings) -> Settings:
         return settings
     if destinations(asked.backends) != destinations(settings.backends):
         return settings
-    return dataclasses.replace(settings, app=asked.app, spool=asked.spool)
+    return dataclasses.replace(settings, app=asked.app, spool=asked.spool, name_from=asked.name_from)
 
 
 def _is_all_derived(settings: Settings) -> bool:

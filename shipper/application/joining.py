@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from .._support.hashing import sha256_hex
-from ..config.app_name import default_app
+from ..config.app_name import derive_name
 from ..config.environment import resolve, resolve_enabled
 from ..config.settings import Settings, identity
 from ..config.state_folder import default_folder
@@ -86,5 +86,5 @@ def _settings_for(backend: Any) -> Settings:
     if settings.is_named or os.environ.get("SHIPPER_SPOOL"):
         return settings
     # Not the whole backend's: clients that differ in a timeout or a number of threads belong to one program.
-    app = f"{default_app()}-{sha256_hex(repr(backend.destination).encode())[:8]}"
-    return dataclasses.replace(settings, app=app, spool=default_folder(app))
+    app, name_from = derive_name().sending_to(sha256_hex(repr(backend.destination).encode())[:8])
+    return dataclasses.replace(settings, app=app, spool=default_folder(app), name_from=name_from)

@@ -23,6 +23,7 @@ from .parsing import Parser
 COMMANDS = {
     "demo": ".demo.command",
     "status": ".status.command",
+    "apps": ".apps.command",
     "top": ".top.command",
     "check": ".check.command",
     "dead": ".dead.command",

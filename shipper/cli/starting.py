@@ -83,7 +83,7 @@ def level_from(text: str) -> int:
 
 def begin(settings: Settings) -> App:
     """Start the app, without a handler at a logger."""
-    derived = {"backends", "cwd", "is_named", "joined", "variables"}
+    derived = {"backends", "cwd", "is_named", "joined", "name_from", "variables"}
     names = {each.name for each in dataclasses.fields(Settings)} - derived
     given = {name: getattr(settings, name) for name in names}
     with warnings.catch_warnings():

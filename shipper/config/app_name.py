@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from typing import NamedTuple
 
 from .._support.hashing import sha256_hex
 from .._support.lazy_pattern import LazyPattern
@@ -12,8 +13,28 @@ from .._support.lazy_pattern import LazyPattern
 _MODULE = LazyPattern(r"[A-Za-z_][\w.]*")
 
 
+GIVEN_NAME = (("rule", "given"),)
+"""In place of `DerivedName.parts`, for a name that was set."""
+
+
+class DerivedName(NamedTuple):
+    """The name of a program, and what it was derived from: ``rule`` (script, server or folder) and its parts."""
+
+    app: str
+    parts: tuple[tuple[str, str], ...]
+
+    def sending_to(self, destinations: str) -> DerivedName:
+        """The name with a digest of where events go: with other URLs or keys the program is another app."""
+        return DerivedName(f"{self.app}-{destinations}", (*self.parts, ("destinations", destinations)))
+
+
 def default_app() -> str:
-    """Return a name for the running program that is the same in all of its workers.
+    """Return a name for the running program that is the same in all of its workers."""
+    return derive_name().app
+
+
+def derive_name() -> DerivedName:
+    """The name of the running program, which is the same in all of its workers.
 
     A script is named after its file. A server that is installed in the environment (gunicorn, uvicorn, celery …) runs
     many applications, so its name is derived from the server, the working directory and those of its arguments that
@@ -21,15 +42,19 @@ def default_app() -> str:
     """
     program = _program()
     if program is None:
-        return _named("python", ["interactive", working_directory()])
+        folder = working_directory()
+        return DerivedName(_named("python", ["interactive", folder]), (("rule", "folder"), ("folder", folder)))
     stem = os.path.splitext(os.path.basename(program))[0]
     if stem == "__main__":
         stem = os.path.basename(os.path.dirname(program))
     stem = re.sub(r"[^A-Za-z0-9_-]", "-", stem).strip("-_") or "app"
     if not _is_installed(program):
-        return _named(stem, [os.path.realpath(program)])
+        script = os.path.realpath(program)
+        return DerivedName(_named(stem, [script]), (("rule", "script"), ("script", script)))
     modules = sorted({word for word in sys.argv[1:] if _names_a_module(word)})
-    return _named(stem, [stem, working_directory(), *modules])
+    folder = working_directory()
+    parts = (("rule", "server"), ("server", stem), ("folder", folder), ("modules", " ".join(modules)))
+    return DerivedName(_named(stem, [stem, folder, *modules]), parts)
 
 
 def working_directory() -> str:

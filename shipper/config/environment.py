@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from ..backends import registry, validators
 from ..errors import ConfigurationError, nearest
 from ..event.redact import Redact
-from .app_name import default_app, working_directory
+from .app_name import GIVEN_NAME, derive_name, working_directory
 from .limits import Batching, Retry, Spooling
 from .parsing import parse, parse_field
 from .settings import Settings, destinations, is_path
@@ -95,8 +95,10 @@ def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mappin
         warnings.warn(sentence, stacklevel=3)
     values, sources = _values(given, variables)
     values["is_named"] = "app" in values
+    values["name_from"] = GIVEN_NAME
     if "app" not in values:
-        values["app"] = default_app() if "spool" in values else f"{default_app()}-{destinations(found)}"
+        name = derive_name()
+        values["app"], values["name_from"] = name if "spool" in values else name.sending_to(destinations(found))
     values["spool"] = _spool(values)
     with names_variables(sources):
         values["python"] = _python(values.get("python", ""))

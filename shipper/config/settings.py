@@ -35,6 +35,7 @@ class Settings:
     that it waits at most. ``owner``: the user that the application is going to be, "" for its present one. ``cwd``: the
     application's working directory. ``report_deaths``: whether the shipper process reports processes of the application
     that end without a clean close. ``is_named``: whether ``app`` was set, rather than derived from the program.
+    ``name_from``: what ``app`` was derived from, see `config.app_name.DerivedName`.
     ``joined``: names of the backends that clients have added; only records that name such a backend go there.
     ``variables``: the settings that come from the environment, each with its variable's name.
     """
@@ -56,6 +57,7 @@ class Settings:
     report_deaths: bool = False
     cwd: str = ""
     is_named: bool = True
+    name_from: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
     joined: tuple[str, ...] = ()
     variables: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
 

@@ -17,7 +17,7 @@ DERIVED = "derived"
 
 _SECRETS = ("api_key", "token", "headers", "client_cert")
 _GROUPS = ("batching", "retry", "spooling", "redact")
-_LEFT_OUT = ("backends", "cwd", "is_named", "joined")
+_LEFT_OUT = ("backends", "cwd", "is_named", "joined", "name_from")
 
 
 def check_settings(settings: Settings, origin: str) -> Iterator[Result]:

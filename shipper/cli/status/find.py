@@ -65,8 +65,8 @@ def find(app: str | None, path: str | None) -> list[Found]:
     if app is None and path is None:
         app, path = os.environ.get("SHIPPER_APP"), os.environ.get("SHIPPER_SPOOL")
     if path is not None:
-        return [_checked(app, path)]
-    known = [*_all_apps(), *_named_by_variables(app)]
+        return [checked(app, path)]
+    known = [*all_apps(), *_named_by_variables(app)]
     places = os.path.dirname(default_folder("x")) + (", or of another user" if os.geteuid() == 0 else "")
     if not known:
         raise NoSuchApp(f"no app has a spool in {places}; name one that is elsewhere with --spool PATH")
@@ -84,12 +84,12 @@ def _named_by_variables(app: str | None) -> Iterator[Found]:
     path = os.environ.get("SHIPPER_SPOOL")
     if path is not None and app is not None:
         with contextlib.suppress(NoSuchApp):
-            found = _checked(None, path)
+            found = checked(None, path)
             if found.app == app:
                 yield found
 
 
-def _checked(app: str | None, path: str) -> Found:
+def checked(app: str | None, path: str) -> Found:
     """The spool in a folder. NoSuchApp when there is none, or when only another user may read it."""
     spool = Spool(path)
     try:
@@ -134,18 +134,18 @@ def _owner_of(path: str) -> int | None:
     return None
 
 
-def _all_apps() -> Iterator[Found]:
+def all_apps() -> Iterator[Found]:
     """Apps in the default place: of this user, or, for root, of all users."""
     place = os.path.dirname(default_folder("x"))
-    yield from _apps_in(place)
+    yield from apps_in(place)
     if os.geteuid() == 0:
         homes = dict.fromkeys(user.pw_dir for user in pwd.getpwall())
         for folder in (os.path.join(home, ".local", "state", "shipper") for home in homes):
             if os.path.realpath(folder) != os.path.realpath(place):
-                yield from _apps_in(folder)
+                yield from apps_in(folder)
 
 
-def _apps_in(place: str) -> Iterator[Found]:
+def apps_in(place: str) -> Iterator[Found]:
     try:
         names = sorted(os.listdir(place))
     except OSError:

@@ -109,6 +109,7 @@ class StatusWriter:
         load = self._deliveries.load
         return {
             "app": self._deliveries.settings.app,
+            "name_from": dict(self._deliveries.settings.name_from),
             "pid": os.getpid(),
             "started": self._started,
             "digest": self._digest(),
