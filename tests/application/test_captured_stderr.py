@@ -18,7 +18,7 @@ LIVES_ON = """
 begin()
 print("ready", flush=True)
 sys.stdin.read()
-shipper.stop(10)
+shipper.stop(0.1)
 """
 
 

@@ -118,6 +118,7 @@ def test_a_slow_backend_is_named_with_the_age_of_the_oldest_event(app: App, serv
 
     service.reply = late
     old = "before_send=lambda event: setattr(event, 'time', event.time - 120) or event"
+    old += ", batching=shipper.Batching(max_events=4)"  # after each batch it is known how old its events are
 
     with logging_app(app, old, events=3000):
         shows(r"^test: degraded - trakerr is slow: [\d,]+ events wait, the oldest for \d min\. If this stays", 1)

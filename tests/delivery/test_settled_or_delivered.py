@@ -46,7 +46,8 @@ def test_while_a_backend_refuses_everything_nothing_is_flushed_or_dead(spool: Pa
         done = app.run("""
             begin(grace=0.1)
             for n in range(20): log.info("event %d", n)
-            print(shipper.flush(3), shipper.status().backends[0].state)
+            while shipper.status().backends[0].state != "refused": time.sleep(0.02)
+            print(shipper.flush(0.5), shipper.status().backends[0].state)
             report = shipper.stop(0.1)
             print(report.flushed, report.delivered, dict(report.dead), dict(report.left))
         """)
