@@ -188,11 +188,12 @@ def test_a_shipper_process_that_cannot_be_started_loses_nothing(case: Case, tmp_
     broken.chmod(0o755)
     began = time.monotonic()
 
-    stderr = case.run("flood", count=500, end="return", settings={"python": str(broken)})
+    settings = {"python": str(broken), "exit_timeout": 60.0, "exit_wait": False}
+    stderr = case.run("flood", count=500, end="return", settings=settings)
 
     assert len(stderr.splitlines()) <= 2, stderr
     assert "can't be started" in stderr
-    assert time.monotonic() - began < 8, "it waited for its process until the deadline, 10 s"
+    assert time.monotonic() - began < 30, "it waited for its process until the deadline, 60 s"
     case.check()
 
 
@@ -339,7 +340,7 @@ def test_a_process_ends_in_time_when_nothing_is_reachable(case: Case) -> None:
 
     stderr = case.run("flood", count=500, end="return", settings={"grace": 0.5})
 
-    assert time.monotonic() - started < 5.5
+    assert time.monotonic() - started < scaled(5.5)
     assert "Traceback" not in stderr
     case.wait_for_end()
     case.oracle.up()

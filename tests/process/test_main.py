@@ -401,7 +401,11 @@ def test_settings_that_can_not_be_read_leave_every_event_in_the_journal(app: App
         os.environ["LOADED"] = "1"
         shipper.start(mine.Mine(), app="test", spool=os.environ["TEST_SPOOL"])
         log.info("rescued")
-        time.sleep(0.5)
+        journal = os.path.join(os.environ["TEST_SPOOL"], "journal")
+        def is_journaled():
+            return any(b"rescued" in open(os.path.join(journal, each), "rb").read() for each in os.listdir(journal))
+        while not is_journaled():  # each process that ends so is followed by another, which is given what waits
+            time.sleep(0.02)
         os._exit(0)
     """)
     app.wait_for_end()

@@ -98,9 +98,9 @@ def test_the_time_limit_is_for_all_addresses_together(silent: Address) -> None:
     began = time.monotonic()
 
     with pytest.raises(TimeoutError):
-        connect_to_any([silent] * 5, 0.6, [])
+        connect_to_any([silent] * 50, 0.6, [])
 
-    assert time.monotonic() - began < 0.6 * 5
+    assert time.monotonic() - began < 0.6 * 50
 
 
 def test_addresses_that_all_refuse_are_told(refused: Address) -> None:
