@@ -144,7 +144,7 @@ print(shipper.stop(30).flushed)
 
 
 def test_the_folder_of_an_application_that_has_ended_is_not_made_again(app: App) -> None:
-    app.run("begin(grace=1.0); log.info('x')")
+    app.run("begin(grace=3.0); log.info('x')")  # so long it looks once a second whether its spool is there
     pids = shippers_of(app.spool)
     everything(app.spool)
 
