@@ -162,7 +162,8 @@ class Report:
     """Events that this process dropped, by reason and level."""
     status: Status
     waiting: int = 0
-    """Events of this process that are not in the journal yet: in the pipe, or in its overflow."""
+    """Events of this process that are not in the journal yet: in the pipe, or in its overflow. Where that cannot be
+    known (it has changed its user or root, and the pipe does not get empty): all that it has not dropped."""
     attached: bool | None = None
     """Whether records still reached the handler that `start()` had attached; None if it attached none."""
     dead: Mapping[str, int] = field(default_factory=dict)

@@ -130,7 +130,7 @@ def start(
         before = current()
         settings = with_name_of(before, settings)
         request = (settings, target if attach else None, named, tuple(flags.values()), callbacks)
-        if before is not None and before.request == request:
+        if before is not None and before.request == request and not before.spool.is_in_other_root:
             before.queue.ensure_current_process()
             before.attach_again()
             return

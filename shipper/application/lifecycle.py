@@ -61,10 +61,11 @@ def replace_app(
         before.queue.ensure_current_process()  # a forked child has a supervisor of its own
     find_interpreter(settings.python)  # before anything is started
     set_owner(settings.owner)
+    has_other_root = before is not None and before.spool.is_in_other_root  # the same path is another folder then
     spool = claim_spool(settings)
     settings = dataclasses.replace(settings, spool=spool.path)
     begin_cursors(settings, spool)
-    if before is not None and _has_same_queue(before.settings, settings):
+    if before is not None and not has_other_root and _has_same_queue(before.settings, settings):
         queue = before.queue
     else:
         queue = Producer(

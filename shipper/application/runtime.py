@@ -35,6 +35,8 @@ from .supervision.supervisor import Supervisor
 
 NO_PYTHON_SECONDS = 1.5  # that a flush waits for a missing interpreter to come back: the start is retried meanwhile
 
+READ_SECONDS = 1.0  # that the shipper process has to read the pipe, where nothing else says what is journaled
+
 
 class App:
     """One app in one process. A forked child inherits it, and may stop it.
@@ -84,11 +86,16 @@ class App:
         """Whether this process still may use its spool; warn if it may not."""
         if self.spool.is_usable:
             return True
+        if self.spool.is_in_other_root:
+            what = f"this process no longer sees the spool {self.spool.path}: it has changed its root"
+            remedy = "or start shipper in a parent process that keeps its root"
+        else:
+            user = f"this process (uid {os.geteuid()})"
+            what = f"{user} may no longer use the spool {self.spool.path}: it has changed its user"
+            remedy = "or give it owner= and spool=: the user to come, and a folder for it"
         warn_once_on_stderr(
-            f"this process (uid {os.geteuid()}) may no longer use the spool {self.spool.path}: it has changed its user "
-            "since shipper.start(). Its events are shipped while the queue has space, and are dropped when it is full; "
-            "nothing can be waited for. Call shipper.start() after the change, or give it owner= and spool=: the user "
-            "to come, and a folder for it"
+            f"{what} since shipper.start(). Its events are shipped while the queue has space, and are dropped when it "
+            f"is full; nothing can be waited for. Call shipper.start() after the change, {remedy}"
         )
         return False
 
@@ -204,12 +211,14 @@ class App:
     def status(self) -> Status:
         return dataclasses.replace(read_status(self.spool, self.settings.app), attached=self.is_attached)
 
-    def _report(self, flushed: bool, attached: bool | None) -> Report:
+    def _report(self, flushed: bool, attached: bool | None, deadline: float) -> Report:
+        # Without the spool, an empty pipe says that everything is in the journal.
+        is_journaled = flushed or (not self.spool.is_usable and self.queue.wait_until_read(deadline))
         emitted, dropped = self.queue.emitted, self.queue.drops
         # The file is read once for both, or an event that is journaled in between counts twice, or not at all.
         content = read_json(self.spool.status) or {}
         journaled = get_int(get_dict(get_dict(content, "ledger"), "seen"), self.queue.token.hex())
-        waiting = 0 if flushed else max(0, emitted - total(dropped) - journaled)
+        waiting = 0 if is_journaled else max(0, emitted - total(dropped) - journaled)
         status = dataclasses.replace(read_status(self.spool, self.settings.app, content), attached=attached)
         dead = {name: count - self._dead_before.get(name, 0) for name, count in _dead_letters(content).items()}
         return Report(
@@ -232,7 +241,7 @@ class App:
         flushed = self.flush(deadline)
         if not flushed:
             self.supervisor.drain_pipe()
-        report = self._report(flushed, attached)
+        report = self._report(flushed, attached, min(deadline, time.monotonic() + READ_SECONDS))
         self.supervisor.stop()
         self.queue.close()
         return report

@@ -23,6 +23,7 @@ from .._support.hashing import sha256_hex
 from ..errors import ConfigurationError
 from .files import get_str, open_file, read_json, reclaim_file
 from .owner import make_fifo, make_folder, make_folders, owner_uid
+from .root import has_other_root, note_place
 
 MAX_REPORTED = 128  # processes of the app in `status.json`, those that began last
 _MAX_PATH_BYTES = 900  # names are appended to it, and 4096 is the kernel's limit for a path
@@ -79,7 +80,10 @@ class Spool:
 
     @property
     def is_usable(self) -> bool:
-        """False when this user may not use the folder: the process has changed its user. A missing folder is usable."""
+        """False when this process may not use the folder, for it has changed its user, or does not see it, for it has
+        changed its root. A missing folder is usable."""
+        if self.is_in_other_root:
+            return False
         try:
             os.stat(self.path)
         except PermissionError:
@@ -87,6 +91,11 @@ class Spool:
         except OSError:
             return True
         return os.access(self.path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True)
+
+    @property
+    def is_in_other_root(self) -> bool:
+        """Whether this process has changed its root since it prepared the spool, and does not see it any more."""
+        return has_other_root(self.queue)
 
     @property
     def overflow_on_disk(self) -> str:
@@ -143,6 +152,7 @@ class Spool:
                 _check_folder(folder)
             for fifo in (self.queue, self.joins):
                 _prepare_fifo(fifo)
+            note_place(self.queue)
         except OSError as error:
             raise ConfigurationError("spool", self.path, f"a folder that this user can write to ({error})") from error
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -24,10 +25,13 @@ from typing import Any, NoReturn
 from .._support.unpatched import new_rlock
 from ..config.limits import OVERFLOW_SIZE
 from ..event.model import EventId
+from ..spool.root import root_identity
 from . import frame
 from .channel import Channel
 from .drops import Drops
 from .pipe import Pipe
+
+_NAP_SECONDS = 0.005  # between two looks into the pipe
 
 
 class Producer:
@@ -45,7 +49,7 @@ class Producer:
         self._folder = overflow
         self._overflow_size = overflow_size
         self._pipe = Pipe(path)
-        self._root = _root()
+        self._root = root_identity()
         self.closed = False
         self._successor: Producer | None = None
         self.on_new_process: Callable[[], None] | None = None
@@ -166,7 +170,8 @@ class Producer:
 
         Called about once a second, by one thread.
         """
-        if self.closed or _root() != self._root:  # after chroot the path is another folder's, and the pipe still ours
+        # After chroot the path is another folder's, and the pipe is still ours.
+        if self.closed or root_identity() != self._root:
             return
         with contextlib.suppress(OSError):
             self._pipe.open()
@@ -178,6 +183,18 @@ class Producer:
         channel = self._current()
         next(channel.sequence)
         channel.overflow.count(reason, level)
+
+    def wait_until_read(self, deadline: float) -> bool:
+        """Wait until `deadline` (time.monotonic()) for the shipper process to read all; False when something waits."""
+        if not self.drain(deadline):
+            return False
+        with contextlib.suppress(OSError):
+            while self._pipe.waiting():
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(_NAP_SECONDS)
+            return True
+        return False
 
     def mark(self) -> int:
         """Put a mark behind everything this process has put; its number. Raises `queue.Full`."""
@@ -209,11 +226,6 @@ class Producer:
         self._channel.close()
         self._pipe.close()
         _open_producers.discard(self)
-
-
-def _root() -> tuple[int, int]:
-    found = os.stat("/")
-    return found.st_dev, found.st_ino
 
 
 _open_producers: weakref.WeakSet[Producer] = weakref.WeakSet()

@@ -76,8 +76,13 @@ class Life:
 
     # -- steps -------------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        shipper.start(shipper.Trakerr("key", url=self.url, level=0), app="lives", spool=self.spool)
+    def start(self, grace: float = 30.0) -> None:
+        shipper.start(shipper.Trakerr("key", url=self.url, level=0), app="lives", spool=self.spool, grace=grace)
+
+    def start_again(self) -> None:
+        """With the same settings, or with others, for which the shipper process is replaced."""
+        if self.may_exec:
+            self.start(self.random.choice([30.0, 31.0]))
 
     def log_some(self) -> None:
         for _ in range(self.random.randrange(1, 20)):
@@ -97,17 +102,21 @@ class Life:
         self._fork(os.fork)
 
     def fork_without_hooks(self) -> None:
-        self._fork(lambda: int(ctypes.PyDLL(None).fork()))
+        self._fork(lambda: int(ctypes.PyDLL(None).fork()), has_hooks=False)
 
-    def _fork(self, fork: Callable[[], int]) -> None:
+    def _fork(self, fork: Callable[[], int], *, has_hooks: bool = True) -> None:
         pid = fork()
         if pid == 0:
             self.generation += 1
             self.log_some()
-            if self.random.random() < 0.3:
-                self.note("# close_descriptors")
-                self.close_descriptors()
+            if self.random.random() < 0.5:
+                steps = [self.close_descriptors, self.drop_privileges, self.change_root, self.start_again]
+                step = self.random.choice([*steps, self.delete_part] if has_hooks else steps[:1])
+                self.note(f"# {step.__name__}")
+                step()
                 self.log_some()
+            if has_hooks and self.random.random() < 0.5:
+                sys.exit()
             self._end_hard()
         if self.random.random() < 0.5:
             self.log_some()
@@ -233,6 +242,7 @@ class Life:
             self.drop_privileges,
             self.configure_logging,
             self.restart,
+            self.start_again,
             self.change_folder,
             self.change_root,
             self.delete_part,

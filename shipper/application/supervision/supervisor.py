@@ -202,6 +202,8 @@ class Supervisor:
 
         False when a process runs, which then has the pipe, or when it fails.
         """
+        if not self._spool.is_usable:
+            return False
         with contextlib.ExitStack() as opened, contextlib.suppress(OSError):
             lock = open_file(self._spool.lock, os.O_RDWR | os.O_CREAT)
             opened.callback(close_high, lock)
