@@ -20,7 +20,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 
-from ..spool.files import open_file
+from ..spool.files import open_file, sync
 from ..transport.channel import new_token
 from ..transport.orphans import write_orphan
 
@@ -68,7 +68,7 @@ class Handover:
             with open(fd, "wb") as file:
                 file.writelines(content)
                 file.flush()
-                os.fsync(fd)
+                sync(fd)
             _sync(self._staged)
             os.rename(self._staged, self._committed)
         except OSError:
@@ -104,6 +104,6 @@ class Handover:
 def _sync(path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        sync(fd)
     finally:
         os.close(fd)

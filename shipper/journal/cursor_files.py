@@ -18,7 +18,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..spool.files import open_file, read_json, seal, write_atomically
+from ..spool.files import open_file, read_json, seal, sync, write_atomically
 from ..transport.drops import Drops
 from .segments import Position, segment_path, segments, unfinished_frame
 
@@ -99,7 +99,7 @@ def begin_cursor(path: str, folder: str) -> None:
     try:
         os.write(fd, text)
         # Once in a backend's life: without it a power cut would have it begin anew, after what is left for it.
-        os.fsync(fd)
+        sync(fd)
         _sync_folder(os.path.dirname(path))
     finally:
         os.close(fd)
@@ -123,7 +123,7 @@ def _last_border(folder: str) -> Position:
 def _sync_folder(path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        sync(fd)
     finally:
         os.close(fd)
 

@@ -43,6 +43,15 @@ def open_file(path: str, flags: int) -> int:
     return fd
 
 
+def sync(fd: int) -> None:
+    """`os.fsync`, where file system and system call filters have it: folders cannot be synced everywhere. OSError."""
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.ENOTSUP):
+            raise
+
+
 def reclaim_file(path: str, flags: int) -> int:
     """`open_file`, after anything but a file of ours at this path was renamed. Raises OSError when that fails."""
     try:

@@ -138,7 +138,7 @@ def _claim(spool: Spool, ours: Host) -> bool:
                 os.unlink(spool.host)
         return False
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+        if error.errno not in (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK):
             raise
         write_atomically(spool.host, _content(spool, ours))  # a file system without links
     finally:

@@ -155,7 +155,9 @@ class Life:
                 os.write(fd, b"mine\n")
 
     def drop_privileges(self) -> None:
-        if self.is_root:
+        """While a shipper process runs: its user's folder in memory is closed to a child, which cannot mirror the pipe
+        there."""
+        if self.is_root and self._sees_shipper():
             os.setgid(NOBODY)
             os.setuid(NOBODY)
             self.may_exec = self.is_root = False

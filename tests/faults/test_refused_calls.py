@@ -20,7 +20,7 @@ REFUSE = '''
 import ctypes, os, struct, sys
 
 NUMBERS = {"memfd_create": 319, "splice": 275, "pidfd_open": 434, "eventfd2": 290, "sched_setscheduler": 144,
-           "fallocate": 285, "madvise": 28}
+           "fallocate": 285, "madvise": 28, "fsync": 74, "link": 86}
 
 def refuse(names, number):
     """Install a seccomp filter (x86-64) under which these calls fail with this error, here and in all children."""
@@ -64,7 +64,8 @@ def app(spool: Path, tmp_path: Path) -> Iterator[App]:
         ("splice", errno.ENOSYS),
         ("fallocate", errno.EOPNOTSUPP),
         ("madvise", errno.EINVAL),
-        ("memfd_create,splice,pidfd_open,eventfd2,sched_setscheduler", errno.ENOSYS),
+        ("fsync", errno.EINVAL),
+        ("memfd_create,splice,pidfd_open,eventfd2,sched_setscheduler,fsync,link", errno.ENOSYS),
     ],
 )
 def test_every_event_arrives_once(app: App, tmp_path: Path, calls: str, error: int) -> None:
