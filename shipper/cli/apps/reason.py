@@ -34,12 +34,11 @@ def _origin(rule: str, name_from: Mapping[str, str]) -> str:
 
 def relations(found: Sequence[tuple[str, Mapping[str, str]]]) -> Iterator[str]:
     """Sentences about apps, each a name and what it was derived from, that are one program with other destinations."""
-    groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    programs: dict[str, list[str]] = {}
     for app, name_from in found:
         if name_from.get("destinations"):
-            program = tuple(sorted(each for each in name_from.items() if each[0] != "destinations"))
-            groups.setdefault(program, []).append(app)
-    for names in groups.values():
+            programs.setdefault(app.removesuffix(f"-{name_from['destinations']}"), []).append(app)
+    for names in programs.values():
         names = list(dict.fromkeys(names))
         if len(names) > 1:
             yield (
