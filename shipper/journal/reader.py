@@ -77,6 +77,20 @@ class Reader:
 
     def _stretch(self, *, complete: bool) -> Frames | None:
         buffer = self._chunk()
+        while True:
+            stretch = self._scanned(buffer, complete=complete)
+            if stretch is None or not stretch.scan.damage:
+                break
+            # A read is no snapshot: the writer may have cut off half a frame meanwhile, and gone on.
+            again = self._chunk()
+            if again[: len(buffer)] == buffer:
+                break
+            buffer = again
+        if stretch is not None:
+            self.position = Position(self.position.segment, self.position.offset + stretch.scan.consumed)
+        return stretch
+
+    def _scanned(self, buffer: bytes, *, complete: bool) -> Frames | None:
         complete = complete and len(buffer) < CHUNK
         growing = not complete and (len(buffer) == CHUNK or not self._is_stuck(buffer))
         found = frame.scan(buffer, complete=complete, growing=growing)
@@ -85,9 +99,7 @@ class Reader:
         self.is_at_end = not found.consumed and not (buffer and growing)
         if not found.consumed:
             return None
-        stretch = Frames(*self.position, buffer, found)
-        self.position = Position(self.position.segment, self.position.offset + found.consumed)
-        return stretch
+        return Frames(*self.position, buffer, found)
 
     def _is_stuck(self, buffer: bytes) -> bool:
         """Whether the same unfinished frame has stood at the journal's end for so long that its rest will not come."""

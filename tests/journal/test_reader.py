@@ -161,6 +161,28 @@ def test_bytes_at_the_end_that_are_no_frame_count_as_damage_after_a_while(
     assert reading.position.offset == path.stat().st_size
 
 
+class TornReader(Reader):
+    """Its first read comes while half a frame is cut off and written again: zeros in the middle."""
+
+    is_torn = True
+
+    def _chunk(self) -> bytes:
+        data = super()._chunk()
+        if not self.is_torn:
+            return data
+        self.is_torn = False
+        size = len(whole(b"x", 0))
+        return data[:size] + bytes(size) + data[2 * size :]
+
+
+def test_what_the_writer_was_just_writing_is_no_damage(spool: Path) -> None:
+    segment(spool, 1, b"".join(whole(b"x", seq) for seq in range(4)))
+
+    with contextlib.closing(TornReader(str(spool), Position(1, 0))) as reader:
+        assert read_seqs(reader) == [0, 1, 2, 3]
+        assert not reader.is_torn
+
+
 def test_a_reader_passes_deleted_segments(writer: Writer, cursor: Open, spool: Path) -> None:
     for seq in range(60):
         writer.append(whole(b"x" * 100, seq))
