@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from typing import Any, cast
 
+from .._support.unpatched import new_rlock
 from ..event.model import EventId
 from ..event.redact import Redact
 from ..transport.drops import Drops, level_name
@@ -31,6 +32,7 @@ class DivertedQueue:
     def __init__(self, keep: Keep) -> None:
         self._keep = keep
         self._sequence = itertools.count()
+        self._lock = new_rlock()
         self.token = os.urandom(8)
         self.drops: Drops = {}
 
@@ -40,8 +42,10 @@ class DivertedQueue:
         return number
 
     def drop(self, reason: str, level: int) -> None:
-        levels = self.drops.setdefault(reason, {})
-        levels[level_name(level)] = levels.get(level_name(level), 0) + 1
+        name = level_name(level)
+        with self._lock:
+            levels = self.drops.setdefault(reason, {})
+            levels[name] = levels.get(name, 0) + 1
 
     def ensure_current_process(self) -> None:
         """A diversion belongs to no process."""

@@ -48,8 +48,8 @@ class Levels:
             self._replaced[target] = (usual if found in (ours, level) else found, level)
             if found != level:
                 target.setLevel(level)
-        for target in [each for each in self._replaced if each not in targets]:
-            usual, ours = self._replaced.pop(target)
+        for target in [each for each in list(self._replaced) if each not in targets]:
+            usual, ours = self._replaced.pop(target, (0, -1))  # -1: another thread has put it back
             if target.level == ours:
                 target.setLevel(usual)
         if targets and self._has_ended:  # by another thread, meanwhile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 
 MIN_RTT_SECONDS = 0.003  # answers that all take longer came over a network: more requests at once will help
@@ -13,7 +14,7 @@ class Concurrency:
     many after a failure, never more than ``maximum``. ``initial`` is the number at the start.
 
     The quickest of the last answers tells how far away the server is. A slow one may only tell that this machine is
-    busy, and then more threads would slow each other down.
+    busy, and then more threads would slow each other down. Thread-safe.
     """
 
     def __init__(self, maximum: int, *, initial: int = 1) -> None:
@@ -21,6 +22,7 @@ class Concurrency:
         self._size = float(min(initial, maximum))
         self._has_failed = False
         self._round_trips: deque[float] = deque(maxlen=32)
+        self._lock = threading.Lock()
 
     @property
     def size(self) -> int:
@@ -29,13 +31,15 @@ class Concurrency:
 
     def answered(self, seconds: float) -> None:
         """A request was answered after so many seconds of waiting."""
-        self._round_trips.append(seconds)
-        step = 1 / self._size if self._has_failed else 1.0
-        if len(self._round_trips) >= MIN_SAMPLES and min(self._round_trips) >= MIN_RTT_SECONDS:
-            self._size = min(self._size + step, self._maximum)
-        else:
-            self._size = max(1.0, self._size - 1 / self._size)
+        with self._lock:
+            self._round_trips.append(seconds)
+            step = 1 / self._size if self._has_failed else 1.0
+            if len(self._round_trips) >= MIN_SAMPLES and min(self._round_trips) >= MIN_RTT_SECONDS:
+                self._size = min(self._size + step, self._maximum)
+            else:
+                self._size = max(1.0, self._size - 1 / self._size)
 
     def failed(self) -> None:
-        self._size = max(1.0, self._size / 2)
-        self._has_failed = True
+        with self._lock:
+            self._size = max(1.0, self._size / 2)
+            self._has_failed = True

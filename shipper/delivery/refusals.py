@@ -52,17 +52,15 @@ class Refusals:
 
     def __iter__(self) -> Iterator[Entry]:
         """The events that are not settled, the one that was tried least recently first."""
-        return iter(tuple(self._refused))
+        return iter(list(self._refused))  # a list is filled at once, also where threads run in parallel
 
     def __len__(self) -> int:
         return len(self._refused)
 
     def note_accepted(self, entry: Entry) -> None:
         """The backend took this event."""
-        self.accepted += 1
-        if not self._in_row and not self._refused:
-            return
         with self._lock:
+            self.accepted += 1
             self._refused.pop(entry, None)
             self._in_row = 0
             self.is_refusing_all = False

@@ -166,7 +166,11 @@ class _Sanitizer:
 
         Of what is left, a little is reserved for each item, so that a large one leaves its small siblings whole.
         """
-        kept = list(itertools.islice(items, min(size, MAX_ITEMS, max(0, self.nodes))))
+        most = min(size, MAX_ITEMS, max(0, self.nodes))
+        try:
+            kept = list(itertools.islice(items, most))
+        except RuntimeError:  # changed meanwhile, where threads run in parallel: all are taken at once even there
+            kept = list(items)[:most]
         self.nodes -= len(kept)
         nodes = min(_RESERVED_NODES, self.nodes // (2 * len(kept))) if kept else 0
         characters = min(_RESERVED_CHARACTERS, self.characters // (2 * len(kept))) if kept else 0

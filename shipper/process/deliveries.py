@@ -60,7 +60,7 @@ class Deliveries:
         self._cursors = {backend.name: self._open_cursor(backend) for backend in settings.backends}
 
     def __iter__(self) -> Iterator[Deliverer]:
-        return iter(tuple(self._deliverers.values()))
+        return iter(list(self._deliverers.values()))  # filled at once, also where threads run in parallel
 
     def _open_cursor(self, backend: Any) -> Cursor:
         path = os.path.join(self._spool.cursors, f"{backend.name}.json")

@@ -104,7 +104,7 @@ class Deliveries:
         self._open: dict[str, Delivery] = {}
 
     def __iter__(self) -> Iterator[Delivery]:
-        return iter(tuple(self._open.values()))
+        return iter(list(self._open.values()))  # filled at once, also where threads run in parallel
 
     @property
     def settled(self) -> int:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 
 MAX_BASE = 768  # numbers from there to 1023; higher ones would make the kernel's table of descriptors larger
 _COUNT = 256
 
 _ATTEMPTS = 5
-_next = 0  # counted from the base
+_turns = itertools.count()  # each number in turn, from the base on
 
 
 def move_up(fd: int) -> int:
@@ -51,13 +52,13 @@ def _base() -> int:
 
 
 def _duplicate(fd: int) -> int:
-    global _next
     base, limit = _base(), os.sysconf("SC_OPEN_MAX")
     # Not always the lowest one: a thread that just writes to a number must not find what another one has opened since.
-    for lowest in (base + _next % max(1, min(_COUNT, limit - base)), base):
+    for lowest in (base + next(_turns) % max(1, min(_COUNT, limit - base)), base):
         with contextlib.suppress(OSError):
             moved: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
-            _next = moved - base + 1
+            for _ in range(lowest, moved):  # those are in use; the turn is that of the number behind this one
+                next(_turns)
             return moved
     return fd
 

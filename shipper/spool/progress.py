@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Sequence
 
@@ -46,6 +47,7 @@ class ProgressWriter:
     def __init__(self, path: str) -> None:
         self._fd = -1
         self._slots: dict[str, int] = {}
+        self._lock = threading.Lock()
         try:
             self._fd = reclaim_file(path, os.O_RDWR | os.O_CREAT)
             os.ftruncate(self._fd, 0)  # what another process wrote may be about a journal that was deleted since
@@ -69,13 +71,14 @@ class ProgressWriter:
         self._write(_mark_at(token), token, number, place)
 
     def _write(self, at: int, key: bytes, number: int, place: Place) -> None:
-        if self._fd < 0:
-            return
         data = _SLOT.pack(key, number, *place)
-        try:
-            os.pwrite(self._fd, data + _CRC.pack(zlib.crc32(data)), at)
-        except OSError:
-            self.close()
+        with self._lock:  # another thread may close the file, and its number be another file's then
+            if self._fd < 0:
+                return
+            try:
+                os.pwrite(self._fd, data + _CRC.pack(zlib.crc32(data)), at)
+            except OSError:
+                self.close()
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1

@@ -55,6 +55,7 @@ class Channel:
         self._mirror_folder = folder if folder != second else ""
         self._marks = itertools.count(1)
         self._lock = new_rlock()
+        self._is_beginning = False
         self._draining = False
 
     @property
@@ -94,10 +95,14 @@ class Channel:
     def _begin_mirror(self, piece: bytes) -> None:
         """Note the first frame. A process without memory for a mirror does without one."""
         with self._lock:
-            if self.note == self._begin_mirror:
-                self.note = _ignore  # of a signal handler that logs right now
-                if self._mirror_folder:
-                    self.note = self._make_mirror()
+            if self._is_beginning:  # a signal handler logs while this thread is in here
+                return
+            self._is_beginning = True
+            try:
+                if self.note == self._begin_mirror:  # else another thread has begun it
+                    self.note = self._make_mirror() if self._mirror_folder else _ignore
+            finally:
+                self._is_beginning = False
         if self.note != self._begin_mirror:
             self.note(piece)
 
@@ -185,9 +190,11 @@ class Channel:
         for view in frame.scan(left, complete=True).frames:
             self.offer([left[view.start : view.end]], frame.MAX_LEVEL)
         self.overflow.touch()
+        if self.overflow.busy:
+            self._start_draining()
         if self._mirror is not None and not self._mirror.touch():
-            self._mirror.forget()
-            self._mirror, self.note = None, self._begin_mirror
+            removed, self._mirror, self.note = self._mirror, None, self._begin_mirror
+            removed.close(is_needed=True)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -74,7 +74,8 @@ class Overflow:
 
     @property
     def drops(self) -> Drops:
-        return drops.named([now + before for now, before in zip(self._table, self._earlier, strict=True)])
+        with self._lock:
+            return drops.named([now + before for now, before in zip(self._table, self._earlier, strict=True)])
 
     # -- appending ---------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 from .._support import unpatched
 from ..spool.numbers import close_high, open_high
@@ -60,6 +61,7 @@ class Pipe:
         self.on_closed: Callable[[], None] = _nothing
         """Called when that is noticed, by any thread; it must not wait."""
         self._own: OwnDescriptor | None = None
+        self._locks: dict[int, Any] = {}  # of each process: a parent's may have been taken when it forked
         self._earlier: list[tuple[OwnDescriptor, float]] = []  # of FIFOs that were removed, and since when
 
     def open(self) -> int:
@@ -88,16 +90,25 @@ class Pipe:
         if self.closed:
             raise OSError(errno.EBADF, "the queue is closed", self.path)
         before = self._own
+        if before is not None and before.is_own():  # another thread has opened it since the caller looked
+            return before
         own = OwnDescriptor(_open_fifo(self.path))
-        if self._own is not before or self.closed:  # by another thread; nothing is called between here and the change
+        if not self._replace(before, own):  # by another thread
             own.close()
             return self._own or self._reopen()
-        self._own = own
         if before is not None:
             self.was_closed = True
             self.on_closed()
         weakref.finalize(self, own.close).atexit = False
         return own
+
+    def _replace(self, before: OwnDescriptor | None, own: OwnDescriptor) -> bool:
+        """Use another descriptor from now on, unless the one before was replaced already, or the pipe is closed."""
+        with self._locks.setdefault(os.getpid(), unpatched.new_rlock()):
+            if self._own is not before or self.closed:
+                return False
+            self._own = own
+            return True
 
     def follow(self) -> None:
         """Open the FIFO again when another one is at the path, or make it when a cleaner has removed it. OSError.
@@ -120,7 +131,7 @@ class Pipe:
         try:
             self._reopen()
         except OSError:
-            self._own = before
+            self._replace(None, before)
             raise
         self._earlier.append((before, time.monotonic()))
 
@@ -157,9 +168,10 @@ class Pipe:
 
     def close(self) -> None:
         """Release the FIFO. Idempotent."""
-        if self.closed:
-            return
-        self.closed = True
+        with self._locks.setdefault(os.getpid(), unpatched.new_rlock()):
+            if self.closed:
+                return
+            self.closed = True
         self.on_closed = _nothing  # else the two would hold each other, and the number, until a garbage collection
         if self._own is not None:
             self._own.disable()

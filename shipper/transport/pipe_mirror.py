@@ -76,8 +76,6 @@ class PipeMirror:
         self._current = self._at = self._end = 0
         self._turning = False
         self._late: deque[bytes] = deque()  # for the next block
-        if not _has_gil():
-            self.note = self._note_locked  # type: ignore[method-assign]
         names = [f"{token.hex()}{SUFFIX}"]
         own, self._path = shared_file.create(folder, names, MAGIC, Owner(pid, token, 0), spool=spool)
         try:
@@ -92,7 +90,7 @@ class PipeMirror:
         finally:
             own.close()
 
-    def note(self, piece: bytes) -> None:
+    def _note(self, piece: bytes) -> None:
         """Keep a frame that is in the pipe."""
         size = len(piece)
         # Nothing is called or decided until the place is reserved (Python 3.10 may switch threads after an `if` too),
@@ -108,9 +106,11 @@ class PipeMirror:
             return
 
     def _note_locked(self, piece: bytes) -> None:
-        """`note` where threads run in parallel."""
+        """`_note` where threads run in parallel: no two get one place, and none writes into memory that is unmapped."""
         with self._lock:
-            PipeMirror.note(self, piece)
+            self._note(piece)
+
+    note = _note if _has_gil() else _note_locked  # the interpreter may get a GIL later, but never lose it
 
     def _note_in_next_block(self, piece: bytes) -> None:
         with self._lock:
@@ -128,7 +128,7 @@ class PipeMirror:
         with contextlib.suppress(ValueError, OSError):
             if self._at > self._end:  # else another thread has turned while this one waited
                 self._turn_to(self._next_block())
-            self.note(piece)
+            self._note(piece)
 
     # -- blocks ------------------------------------------------------------------------------------------------------
 
@@ -195,7 +195,7 @@ class PipeMirror:
 
     def note_clean_end(self) -> None:
         """Say that the process ends as it should. It may go on to write."""
-        with contextlib.suppress(ValueError):
+        with self._lock, contextlib.suppress(ValueError):
             self._memory[CLEAN_AT : CLEAN_AT + len(CLEAN)] = CLEAN
 
     def touch(self) -> bool:

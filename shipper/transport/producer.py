@@ -89,15 +89,15 @@ class Producer:
     def ensure_current_process(self) -> None:
         """In a forked child, become a process of its own: a new token, an empty overflow."""
         # Not only by os.register_at_fork: uWSGI forks without running its hooks.
-        if self._channel.pid != os.getpid():
-            # A lock for each process: the parent's may have been taken when it forked.
-            with self._fork_locks.setdefault(os.getpid(), new_rlock()):
-                if self._channel.pid != os.getpid():
-                    self._begin_in_child()
-        if self._is_new_process:
-            self._is_new_process = False
-            if self.on_new_process is not None:
-                self.on_new_process()
+        if self._channel.pid == os.getpid() and not self._is_new_process:
+            return
+        # A lock for each process: the parent's may have been taken when it forked.
+        with self._fork_locks.setdefault(os.getpid(), new_rlock()):
+            if self._channel.pid != os.getpid():
+                self._begin_in_child()
+            is_new, self._is_new_process = self._is_new_process, False
+        if is_new and self.on_new_process is not None:
+            self.on_new_process()
 
     def _current(self) -> Channel:
         self.ensure_current_process()

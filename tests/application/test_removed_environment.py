@@ -5,7 +5,6 @@ from __future__ import annotations
 import compileall
 import shutil
 import subprocess
-import sys
 import sysconfig
 import venv
 from collections.abc import Iterator
@@ -35,8 +34,8 @@ def environment(tmp_path: Path) -> Path:
     """A virtual environment with a copy of the package in it."""
     folder = tmp_path / "release"
     venv.create(folder, with_pip=False, symlinks=True)
-    site = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
     installed = Path(sysconfig.get_path("purelib"))
+    site = folder / "lib" / installed.parent.name / "site-packages"
     for name in DEPENDENCIES:
         shutil.copytree(installed / name, site / name)
     for module in installed.glob("*mypyc*.so"):

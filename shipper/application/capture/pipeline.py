@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import queue
 import time
@@ -10,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..._support.unpatched import new_rlock
 from ...event.model import Event
 from ...event.redact import Redact, Redactor
 from ...event.truncate import pack
@@ -24,9 +26,6 @@ BeforeSend = Callable[[Event], "Event | None"]
 Context = Callable[[], Mapping[str, object]]
 MAX_EARLY_EVENTS = 1000  # kept from before start()
 SUSPICIOUS_NONES = 10  # that `before_send` returns before its first event
-
-_EVENT = -1
-
 
 class Callbacks(NamedTuple):
     """The application's own functions: `before_send` gets every event, `context` is called for every record."""
@@ -52,7 +51,8 @@ class Pipeline:
         self.callbacks = callbacks or Callbacks()
         before_send, context = self.callbacks
         self.context = _guard(context, "`context` is slow, events go out without it for a while", clock)
-        self._nothing_returned = 0  # by `before_send` since the start; _EVENT once it has returned an event
+        self._has_returned_event = False  # `before_send`, since the start
+        self._nones_returned = itertools.count(1)  # before that
         self._before_send = _guard(before_send, "`before_send` is slow, events are dropped for a while", clock)
         warning = "`Redact.patterns` are slow, events are dropped for a while"
         self._redactor = Redactor(redact or Redact(), lambda patterns: _guarded(patterns, warning, clock))
@@ -103,17 +103,15 @@ class Pipeline:
     def _checked(self, changed: object) -> Event | None:
         """What `before_send` has returned. TypeError when that is neither an event nor None."""
         if isinstance(changed, Event):
-            self._nothing_returned = _EVENT
+            self._has_returned_event = True
             return changed
         if changed is not None:
             raise TypeError(f"before_send returned {type(changed).__name__}, and neither the event nor None")
-        if self._nothing_returned != _EVENT:
-            self._nothing_returned += 1
-            if self._nothing_returned == SUSPICIOUS_NONES:
-                warn_once_on_stderr(
-                    f"before_send has returned None for the first {SUSPICIOUS_NONES} events, which drops them: does it "
-                    "end without `return event`?"
-                )
+        if not self._has_returned_event and next(self._nones_returned) == SUSPICIOUS_NONES:
+            warn_once_on_stderr(
+                f"before_send has returned None for the first {SUSPICIOUS_NONES} events, which drops them: does it "
+                "end without `return event`?"
+            )
         return None
 
 
@@ -156,29 +154,33 @@ class EarlyEvents:
     def __init__(self) -> None:
         self._new = 0  # in this process: a forked child inherits events that its parent has logged
         self._events: deque[Event] = deque()
-        self._dropped: dict[int, int] = {}  # level → count
+        self._dropped: dict[int, list[int]] = {}  # level → count, alone in a list: a signal handler may count too
+        self._lock = new_rlock()
 
     def keep(self, event: Event) -> None:
-        self._new += 1
-        if len(self._events) < MAX_EARLY_EVENTS:
-            self._events.append(event)
-            pipeline = active.pipeline
-            if pipeline is not None and pipeline.names:  # start() was called meanwhile
-                self.ship(pipeline)
-            return
-        self._dropped[event.level] = self._dropped.get(event.level, 0) + 1
-        warn_on_stderr(f"events from before shipper.start() are dropped: there are more than {MAX_EARLY_EVENTS}")
+        with self._lock:
+            self._new += 1
+            is_kept = len(self._events) < MAX_EARLY_EVENTS
+            if is_kept:
+                self._events.append(event)
+            else:
+                self._dropped.setdefault(event.level, [0])[0] += 1
+        if not is_kept:
+            warn_on_stderr(f"events from before shipper.start() are dropped: there are more than {MAX_EARLY_EVENTS}")
+        pipeline = active.pipeline
+        if pipeline is not None and pipeline.names:  # start() was called meanwhile
+            self.ship(pipeline)
 
     def ship(self, pipeline: Pipeline) -> None:
-        self._new = 0
+        with self._lock:
+            self._new = 0
+            dropped, self._dropped = self._dropped, {}
         with contextlib.suppress(IndexError):  # another thread may do the same
             while True:
                 pipeline.enqueue(self._events.popleft())
-        while self._dropped:
-            level, count = self._dropped.popitem()
+        for level, (count,) in dropped.items():
             for _ in range(count):
                 pipeline.queue.drop("not_started", level)
-
 
     def warn_unshipped(self) -> None:
         """Warn that this process ends and never called `start`."""
@@ -196,8 +198,9 @@ class EarlyEvents:
         self._new = 0
 
     def forget_parents(self) -> None:
-        """In a forked child: `warn_unshipped` is about its own records."""
+        """In a forked child: `warn_unshipped` is about its own records, and no other thread has the lock."""
         self._new = 0
+        self._lock = new_rlock()
 
 
 early_events = EarlyEvents()

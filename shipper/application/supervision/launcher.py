@@ -111,7 +111,8 @@ class Launcher:
             while wait and child.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.001)  # not Popen.wait: an event loop may have replaced what it waits with
             if child.poll() is not None:
-                self._children.remove(child)
+                with contextlib.suppress(ValueError):  # another thread has removed it
+                    self._children.remove(child)
 
 
 _adopted: set[int] = set()  # shipper processes whose parent this process is, because it is PID 1
