@@ -335,13 +335,14 @@ NO_THREADS = """
     def none(*arguments, **options):
         raise RuntimeError("can't start new thread")
 
-    kept = threading._start_new_thread, getattr(threading, "_start_joinable_thread", None)
-    threading._start_new_thread = threading._start_joinable_thread = none
+    names = [name for name in ("_start_new_thread", "_start_joinable_thread") if hasattr(threading, name)]
+    kept = {name: getattr(threading, name) for name in names}
+    vars(threading).update(dict.fromkeys(names, none))
     shipper.start(shipper.Trakerr("k", url=url, name="a", level=0), app="none", spool=spool, logger=log)
     for number in range(3000):
         log.error("id:e%d %s", number, "x" * 1000)
     assert shipper.flush(60)
-    threading._start_new_thread, threading._start_joinable_thread = kept
+    vars(threading).update(kept)
     log.error("id:fresh")
     report = shipper.stop(60)
     assert report.flushed and not report.dropped, report
