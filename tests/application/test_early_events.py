@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, cast
 
-from shipper.application.capture.pipeline import MAX_EARLY_EVENTS, EarlyEvents
+import pytest
+
+from shipper.application.capture.pipeline import MAX_EARLY_EVENTS, EarlyEvents, active
 from shipper.event.model import Event
 
 from ..support.threads import THREADS, in_threads
@@ -24,6 +27,13 @@ class Pipeline:
 
     def drop(self, reason: str, level: int) -> None:
         self.drops[reason, level] += 1
+
+
+@pytest.fixture(autouse=True)
+def nothing_has_started() -> Iterator[None]:
+    before, active.pipeline = active.pipeline, None
+    yield
+    active.pipeline = before
 
 
 def test_each_record_that_threads_log_before_the_start_is_kept_or_counted() -> None:
