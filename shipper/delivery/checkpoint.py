@@ -15,7 +15,7 @@ from ..journal.entry import Entry
 from ..journal.segments import Position
 from .cursor import Cursor
 
-MAX_UNSAVED_SECONDS = 0.05  # that a few single events may be settled and not saved yet
+MAX_UNSAVED_SECONDS = 0.1  # that a few single events may be settled and not saved yet
 
 
 @dataclass(frozen=True)

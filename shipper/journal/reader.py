@@ -24,7 +24,7 @@ from .segments import Position, segment_path, segment_size, segments
 CHUNK = 256 * 1024  # bytes of one read
 HALF_FRAME_SECONDS = 1.0  # for the rest of a frame whose beginning is at the journal's end, or for damage there
 _BLOCK = 4096  # bytes that a disk can't read at once
-_SETTLED_NANOSECONDS = 2_000_000_000  # after which a folder's next change certainly has another time
+SETTLED_NANOSECONDS = 2_000_000_000  # after which a folder's next change certainly has another time
 
 
 class Frames(NamedTuple):
@@ -136,7 +136,7 @@ class Reader:
             return
         self._known = self._list()
         # A file system's clock is coarse: the change after a recent one may have the same time.
-        self._changed = changed if time.time_ns() - changed > _SETTLED_NANOSECONDS else -1
+        self._changed = changed if time.time_ns() - changed > SETTLED_NANOSECONDS else -1
 
     def _chunk(self) -> bytes:
         if self._fd < 0:

@@ -15,7 +15,7 @@ from .control import Control
 from .deaths.reporter import DeathReporter
 from .deliveries import Deliveries
 from .ingest.appender import Appender
-from .ingest.intake import Intake
+from .ingest.intake import Intake, rest_seconds
 from .ingest.quota import Quota
 from .ingest.recovery import Recovery
 from .ingest.retention import Retention
@@ -67,6 +67,7 @@ def make_parts(settings: Settings, *, pipe: int, lock_file: LockFile, crashes: C
         appender,
         *overflows,
         fsync=settings.spooling.fsync,
+        rest=rest_seconds(pipe),
         last_bytes=_last_bytes(settings.spooling),
         on_change=on_change,
     )

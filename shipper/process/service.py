@@ -28,7 +28,8 @@ from .waker import Waker, poll
 
 HAND_OVER = signal.SIGUSR1  # end at once: a process with other settings takes over
 DRAIN_TICK_SECONDS = 0.05  # between two rounds of the main thread while it drains
-MIN_PAUSE_SECONDS = 0.02  # between two rounds unless one is waited for: the processor is left to the deliverers
+PAUSE_SECONDS = 0.05  # between two rounds unless one is waited for: the processor is left to the deliverers
+DRAIN_PAUSE_SECONDS = 0.02  # the same while it drains: the process ends by a round
 
 _log = logging.getLogger(log.NAME)
 
@@ -110,7 +111,8 @@ class Service:
             seconds = min(seconds, DRAIN_TICK_SECONDS)
         woken = self._waker.wait(seconds, self._joins, self._stderr.descriptor)
         if self._joins not in woken and not self._is_urgent():
-            woken.update(poll(self._round_at + MIN_PAUSE_SECONDS - time.monotonic(), self._joins))
+            pause = DRAIN_PAUSE_SECONDS if self._drain.is_draining else PAUSE_SECONDS
+            woken.update(poll(self._round_at + pause - time.monotonic(), self._joins))
         if self._joins in woken:
             self._parts.flushes.announce()
             self._parts.control.look()
@@ -162,6 +164,7 @@ class Service:
         if no_writers and not self._drain.is_draining:
             self._stderr.close()
         self._drain.update(draining, settled=deliveries.settled)
+        intake.set_hurry(self._parts.flushes.is_waiting)
         deliveries.set_drain_mode(
             draining,
             no_writers=no_writers,

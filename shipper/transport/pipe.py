@@ -25,12 +25,20 @@ POLL_MS = 50
 _NAP_MS = 5
 _UNREAD_SECONDS = 5.0  # for which a removed FIFO is left to the shipper process
 _F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
+_F_GETPIPE_SZ = getattr(fcntl, "F_GETPIPE_SZ", 1032)
 
 
 def grow_pipe(fd: int) -> None:
     """Ask for a 1 MiB pipe. A refusal (the user's share of pipe memory is used up) only means a smaller pipe."""
     with contextlib.suppress(OSError):
         fcntl.fcntl(fd, _F_SETPIPE_SZ, PIPE_BYTES)
+
+
+def pipe_size(fd: int) -> int:
+    """How many bytes a pipe holds; 0 where the system does not say."""
+    with contextlib.suppress(OSError):
+        return fcntl.fcntl(fd, _F_GETPIPE_SZ)
+    return 0
 
 
 def _request_of_bytes_to_read() -> int:

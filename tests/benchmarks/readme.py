@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .notes import QUIET
 from .peers import PACKED, POSTED
 
 HERE = Path(__file__).parent
@@ -129,25 +130,6 @@ def _storm(storm: dict[str, Any] | None) -> Iterator[str]:
             f"{one['arrived']:,} | {one['lost']:,} | {one['hung']} of 4 | {works} |"
         )
     yield ""
-
-
-QUIET = """\
-## A shipper process with little to do
-
-`python -m tests.benchmarks.quiet 20`: two backends on this machine, for 20 s idle and for 20 s at 100 records/s.
-Processor time is that of all threads of the shipper process (`schedstat`), wake-ups are their voluntary context
-switches. Before, each thread looked for work every 20 to 1000 ms, and `flush()` read `status.json` every 5 ms.
-
-| | before | now |
-|---|---:|---:|
-| idle: processor | 0.75 % | 0.09 % |
-| idle: wake-ups | 35.4 /s | 1.2 /s |
-| 100 records/s: processor | 7.4 % | 7.9 % |
-| 100 records/s: wake-ups | 535 /s | 545 /s |
-| flush() of one record, median | 31 ms | 6 ms |
-| flush() of one record, 90th percentile | 41 ms | 12 ms |
-"""
-"""Measured on 2 cores shared with other work, so the absolute numbers are high."""
 
 
 _CALLED = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import signal
@@ -18,7 +19,7 @@ from shipper.journal.reader import Reader
 from shipper.journal.segments import Position, segment_path, segments
 from shipper.journal.writer import Writer
 from shipper.process.ingest.appender import Appender
-from shipper.process.ingest.intake import Intake
+from shipper.process.ingest.intake import MIN_REST_SECONDS, Intake, rest_seconds
 from shipper.process.ingest.quota import Quota
 from shipper.transport import frame
 from shipper.transport.overflow import Overflow
@@ -90,12 +91,13 @@ def start(place: Place) -> Iterator[Start]:
         segment_bytes: int = 1 << 20,
         quota: Quota | None = None,
         last_bytes: int = 0,
+        rest: float = MIN_REST_SECONDS,
         on_change: Callable[[], None] = lambda: None,
     ) -> Intake:
         pipe = place.pipe()
         writer = Writer(str(place.journal), segment_bytes=segment_bytes)
         appender = Appender(pipe, writer, quota)
-        intake = Intake(pipe, appender, place.overflow, last_bytes=last_bytes, on_change=on_change)
+        intake = Intake(pipe, appender, place.overflow, rest=rest, last_bytes=last_bytes, on_change=on_change)
         intake.adoption.allowed.set()
         thread = threading.Thread(target=intake.run)
         thread.start()
@@ -121,6 +123,27 @@ def start(place: Place) -> Iterator[Start]:
         os.close(pipe)
         while not intake.adoption.adopted.empty():
             intake.adoption.adopted.get().remove()
+
+
+def test_what_a_process_waits_for_does_not_wait_for_the_end_of_a_rest(place: Place, start: Start) -> None:
+    intake = start(rest=3600.0)
+    put = place.record_queue()
+    put.put_nowait(b"0")
+    wait_until(lambda: Journal(place.journal).seqs == [0])
+    put.put_nowait(b"1")
+
+    intake.set_hurry(True)
+
+    wait_until(lambda: Journal(place.journal).seqs == [0, 1])
+    put.put_nowait(b"2")
+    wait_until(lambda: Journal(place.journal).seqs == [0, 1, 2])
+
+
+def test_a_rest_is_short_when_the_pipe_is_small() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb"), os.fdopen(writing, "wb"):
+        fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, 4096)
+        assert rest_seconds(reading) == MIN_REST_SECONDS
 
 
 def test_events_from_the_queue_are_journaled_and_reported(place: Place, start: Start) -> None:
@@ -218,7 +241,7 @@ def test_segments_begin_at_frame_borders_under_the_load_of_several_processes(pla
 INTAKE = """
 import os, sys
 from shipper.process.ingest.appender import Appender
-from shipper.process.ingest.intake import Intake
+from shipper.process.ingest.intake import MIN_REST_SECONDS, Intake, rest_seconds
 from shipper.journal.writer import Writer
 from shipper.transport.pipe import grow_pipe
 queue, journal, overflow = sys.argv[1:]

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from ...transport.pipe import pipe_size
 from ..system import log
 from ..waker import Waker
 from .adoption import Adoption
@@ -24,7 +25,9 @@ from .appender import MAX_SPLICE_BYTES, Appender
 from .quota import QuotaReachedError
 
 BUSY_BYTES = 64 * 1024  # in one splice, from which on intake does not rest
-REST_SECONDS = 0.004  # after a smaller one: some events a splice, instead of a wake-up for each
+MIN_REST_SECONDS = 0.004  # after a smaller one: some events a splice, instead of a wake-up for each
+MAX_REST_SECONDS = 0.02
+WRITTEN_BYTES = 25_000_000  # that the application writes a second on one processor, at most
 LOOK_SECONDS = 0.2  # between two looks at what no descriptor tells: a FIFO without writers so far, a removed FIFO
 FULL_SECONDS = 1.0  # between two looks at a full journal when nobody has made space
 NO_WRITERS_SECONDS = 0.05  # between two looks while there are no writers
@@ -37,6 +40,7 @@ class Intake:
     """`run` is its thread, which sleeps until something comes through the pipe, or another thread calls a method.
 
     ``overflows`` are the folders of overflows; ``fsync`` seconds are between two fsyncs of the journal, 0 for none.
+    ``rest`` seconds are between two splices of little, unless `set_hurry` says that a process waits.
     ``on_change`` is called by the thread after every append, and when the journal has reached its quota: then call
     `space_made` once segments were deleted. ``last_bytes`` above the quota are taken when no writers are left: what is
     in the pipe then is nowhere else.
@@ -48,10 +52,12 @@ class Intake:
         appender: Appender,
         *overflows: str,
         fsync: float = 0.0,
+        rest: float = MIN_REST_SECONDS,
         last_bytes: int = 0,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.stopping = threading.Event()
+        self._hurry = threading.Event()  # a process waits for what it has logged
         self.eof = threading.Event()  # no process has the queue open for writing, and everything in it is journaled
         self.hung_up = threading.Event()  # no process has the queue open for writing
         self.full = threading.Event()  # the journal has reached its quota
@@ -62,6 +68,7 @@ class Intake:
         self._coming: int | None = None  # the reading end of a FIFO that was made anew
         self._appender = appender
         self._fsync = fsync
+        self._rest = rest
         self._last_bytes = last_bytes
         self._on_change = on_change
         self._waker = Waker()
@@ -92,8 +99,14 @@ class Intake:
     def stop(self) -> None:
         """End `run` after the append that is under way."""
         self.stopping.set()
+        self._hurry.set()
         self._space_made.set()
         self._waker.wake()
+
+    def set_hurry(self, waits: bool) -> None:
+        """Whether a process waits for what it has logged."""
+        if not self.stopping.is_set():
+            (self._hurry.set if waits else self._hurry.clear)()
 
     def space_made(self) -> None:
         """Segments were deleted."""
@@ -148,7 +161,13 @@ class Intake:
             return
         self._took()
         if moved < BUSY_BYTES:
-            self.stopping.wait(REST_SECONDS)
+            self._rest_unless_hurried()
+
+    def _rest_unless_hurried(self) -> None:
+        if self._hurry.is_set():
+            self.stopping.wait(MIN_REST_SECONDS)
+        else:
+            self._hurry.wait(self._rest)
 
     def _patience(self) -> float | None:
         """How long to wait for the pipe: 0 when it had no writers, for then it is always ready; None is any time."""
@@ -205,3 +224,9 @@ class Intake:
         self.trouble = os.strerror(error.errno) if error.errno else str(error)
         self._retry_seconds = min(max(self._retry_seconds * 2, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS)
         self.stopping.wait(self._retry_seconds)
+
+
+def rest_seconds(pipe: int) -> float:
+    """How long intake may rest: a pipe of this size is not filled meanwhile, by a burst on all processors."""
+    seconds = pipe_size(pipe) / (WRITTEN_BYTES * (os.cpu_count() or 1))
+    return min(max(seconds, MIN_REST_SECONDS), MAX_REST_SECONDS)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 
 from ...errors import ConfigurationError
+from ...journal.reader import SETTLED_NANOSECONDS
 from ...spool import host
 from ...spool.joined import close_joins, open_joins
 from ...spool.layout import Spool
@@ -121,6 +122,10 @@ class Upkeep:
         for path in self._paths():
             with contextlib.suppress(OSError):
                 os.utime(path, follow_symlinks=False)
+        with contextlib.suppress(OSError):
+            # Not now: readers of the journal list its folder at each read while it has changed a moment ago.
+            past = time.time_ns() - 2 * SETTLED_NANOSECONDS
+            os.utime(self._spool.journal, ns=(past, past), follow_symlinks=False)
 
     def _paths(self) -> Iterator[str]:
         """Everything in the spool but the cursors of removed backends, whose age tells when to forget them, and the
