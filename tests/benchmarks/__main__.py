@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import calls, delivery, growth, latency, machine, memory, otlp, plots, rows, startstop, wire
+from . import calls, delivery, growth, latency, machine, memory, otlp, pinned, plots, rows, startstop, wire
 from .rows import Plan, Row
 from .servers import Nginx, nginx
 
 QUESTIONS: dict[str, Callable[[Plan, Nginx], Iterator[Row]]] = {
     "cost": calls.cost,
     "burst": calls.burst,
+    "pinned": pinned.pinned,
     "trouble": calls.trouble,
     "singles": delivery.singles,
     "far": delivery.far,

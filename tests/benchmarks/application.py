@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import otlp
+from . import otlp, pinned
 from .children import percentile, shipper_pid
 
 Options = dict[str, Any]
@@ -305,6 +305,19 @@ def start_and_stop(options: Options) -> Numbers:
     return {**numbers, "stop": (time.perf_counter() - begun) * 1e3, "flushed": bool(report and report.flushed)}
 
 
+def first_event(options: Options) -> Numbers:
+    """When `start()` was called (`time.monotonic()`), and ms of CPU of the shipper process until a record arrived."""
+    import shipper
+
+    spool = os.path.join(options["folder"], "spool")
+    backends = _backends(options)
+    began = time.monotonic()
+    shipper.start(*backends, app="bench", spool=spool)
+    logging.error("the first record")
+    shipper.flush(20)
+    return {"began": began, "cpu": _used(shipper_pid(spool))[0] * 1e3}
+
+
 def workers(options: Options) -> Numbers:
     """CPU per record in so many forked workers that log at the same time; ``size`` bytes in each record's message."""
     import shipper
@@ -355,7 +368,7 @@ QUESTIONS: dict[str, Callable[[Options], Numbers]] = {
     function.__name__: function
     for function in (
         paced, burst, trouble, deliver, bare, bare_batches, worker_memory, importing, importing_others, start_and_stop,
-        workers, *otlp.CHILDREN,
+        first_event, workers, *otlp.CHILDREN, *pinned.CHILDREN,
     )
 }
 

@@ -122,6 +122,8 @@ def main(seconds: float = 20.0) -> None:
         print(f"beyond the requests: {whole - bare:.1f} % of a processor")
         measure_flushes()
         shipper.stop(5)
+        while Path(f"/proc/{pid}").exists():  # it would look for its folder
+            time.sleep(0.1)
 
 
 def measure_flushes() -> None:

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .notes import QUIET
+from .notes import CALLS, QUIET
 from .peers import PACKED, POSTED
 
 HERE = Path(__file__).parent
 
 
 def document(bench: dict[str, Any], storm: dict[str, Any] | None) -> str:
-    parts = [*_head(bench), *_table(bench["rows"]), "", *_pictures(), *_alone(bench), *_storm(storm), QUIET]
+    parts = [*_head(bench), *_table(bench["rows"]), "", *_pictures(), *_alone(bench), *_storm(storm), QUIET, CALLS]
     return "\n".join(parts)
 
 
@@ -59,6 +59,8 @@ _BESIDE = (
     f"... with {PACKED}",
     "... with OpenTelemetry",
     "... of it the standard library and msgpack",
+    "... the least of all",
+    "... CPU of the shipper process until then",
     "bare: unpack, JSON, gzip, urllib3, to one",
     "bare: unpack, JSON, gzip, urllib3, to both",
     "stdlib queue",

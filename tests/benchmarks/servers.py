@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import socket
+import socketserver
 import subprocess
 import tempfile
 import threading
@@ -84,6 +85,45 @@ def _wait_for(port: int) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
+
+
+class Arrivals(socketserver.ThreadingTCPServer):
+    """Answers every request with 200; ``times`` has `time.monotonic()` of each whose body has the word in it."""
+
+    daemon_threads = True
+
+    def __init__(self, word: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _Arrival)
+        self.word = word
+        self.times: list[float] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Arrival(socketserver.StreamRequestHandler):
+    server: Arrivals
+
+    def handle(self) -> None:
+        while self.rfile.readline():
+            length = 0
+            while (line := self.rfile.readline()) not in (b"\r\n", b""):
+                name, _, value = line.partition(b":")
+                length = int(value) if name.lower() == b"content-length" else length
+            if self.server.word in self.rfile.read(length):
+                self.server.times.append(time.monotonic())
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
+@contextlib.contextmanager
+def arrivals(word: bytes) -> Iterator[Arrivals]:
+    """A server next door that notes when requests arrive."""
+    with Arrivals(word) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,158 @@
+"""What a call costs with everything in its place: the application has a core, all others share the other cores.
+
+Each contender logs at 1,000 records a second, then as fast as it goes, while it delivers what it logs: shipper to both
+backends, "bare" to a process that only reads or to one that posts each record to two services. So the application's
+core is disturbed by nobody, but caches, memory and the pipe are shared with a process that works.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .children import ask, median_if_any, percentile
+from .peers import POSTED
+from .rows import Plan, Row
+from .servers import Nginx
+
+NOTHING, BARE = "nothing", "bare: format, pack, write"
+CONTENDERS = (NOTHING, BARE, POSTED, "shipper")
+RATE = 1000.0
+BURST = 100_000
+WARM_UP = 300  # records, before anything is measured
+
+_PACED, _BURST = "at 1,000 records/s", f"burst of {BURST:,}"
+_VALUES = {
+    "paced_cpu": f"{_PACED}: CPU of the application per record",
+    "paced_mean": f"{_PACED}: a call, mean",
+    "paced_p99": f"{_PACED}: a call, p99",
+    "burst_cpu": f"{_BURST}: CPU of the application per record",
+    "burst_mean": f"{_BURST}: a call, mean",
+    "burst_max": f"{_BURST}: the longest call",
+}
+_TARGETS = {"paced_cpu": 1.10, "paced_mean": 1.10, "paced_p99": 1.2, "burst_cpu": 1.10, "burst_mean": 1.10}
+_LONGEST_MICROSECONDS = 5000.0
+
+
+def pinned(plan: Plan, nginx: Nginx) -> Iterator[Row]:
+    """Ratios to "nothing" are the rows' own; those to both kinds of bare are told beside them."""
+    for is_pinned in (True, False):
+        seen: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
+        errors: dict[str, str] = {}
+        for _ in range(plan.rounds):
+            for name in CONTENDERS:
+                told = ask(
+                    "called",
+                    peer=name,
+                    url=nginx.good,
+                    pinned=is_pinned,
+                    seconds=plan.seconds(5.0),
+                    records=plan.count(BURST),
+                    timeout=120,
+                )
+                if "paced_cpu" in told:
+                    seen[name].append(told)
+                errors[name] = told.get("error", "")
+        for key, value in _VALUES.items():
+            question = f"{'Pinned' if is_pinned else 'Not pinned'}, {value}"
+            yield from _rows(question, key, seen, errors)
+
+
+def _rows(
+    question: str, key: str, seen: dict[str, list[dict[str, float]]], errors: dict[str, str]
+) -> Iterator[Row]:
+    def ratio(name: str, to: str) -> float | None:  # of the same round: the machine's mood cancels out
+        pairs = zip(seen[name], seen[to], strict=False)
+        return median_if_any([one[key] / other[key] for one, other in pairs if key in one and key in other])
+
+    for name in CONTENDERS:
+        if name == POSTED and key.startswith("burst"):
+            continue
+        value = median_if_any([one[key] for one in seen[name] if key in one])
+        beside = [ratio(name, BARE), ratio(name, POSTED)]
+        note = errors[name] or "".join(
+            f"{each:.2f} × {of}  " for each, of in zip(beside, ("bare", "bare and posted"), strict=True) if each
+        )
+        target, met = "", None
+        bare = beside[0] if key.startswith("burst") else beside[1]
+        if name == "shipper" and value is not None and key == "burst_max":
+            target, met = "≤ 5 ms", value <= _LONGEST_MICROSECONDS
+        elif name == "shipper" and bare is not None:
+            target, met = f"≤ {_TARGETS[key]:.2f} × bare", bare <= _TARGETS[key]
+        yield Row(question, name, value, "µs", ratio(name, NOTHING), target, met, note.strip())
+
+
+# -- in the process that is measured -------------------------------------------------------------------------------
+
+
+def called(options: dict[str, Any]) -> dict[str, float]:
+    """CPU per record and the times of calls, in µs: at a rate, then as fast as it goes."""
+    from . import application
+
+    peer = application._peer(options)
+    if options["pinned"]:
+        own, others = _cores()
+        os.sched_setaffinity(0, own)
+        _move_away(others)
+    for number in range(WARM_UP):
+        peer.log(number)
+        time.sleep(0.001)
+    numbers: dict[str, float] = {}
+    if options["pinned"]:
+        _move_away(_cores()[1])  # the threads that the others have begun meanwhile
+    times: list[int] = []
+    before = application._cpu()
+    count = application._log_paced(peer.log, RATE, options["seconds"], times)
+    numbers["paced_cpu"] = (application._cpu() - before) / count * 1e6
+    numbers |= _told("paced", times)
+    if options["peer"] == POSTED:  # in a burst it waits for its reader
+        return numbers
+    time.sleep(1.0)
+    times = []
+    before = application._cpu()
+    application._log_all(peer.log, options["records"], times)
+    peer.settle()
+    numbers["burst_cpu"] = (application._cpu() - before) / options["records"] * 1e6
+    numbers |= _told("burst", times)
+    peer.end()
+    return numbers
+
+
+def _told(name: str, times: list[int]) -> dict[str, float]:
+    ordered = sorted(times)
+    return {
+        f"{name}_mean": sum(ordered) / len(ordered) / 1e3,
+        f"{name}_p99": percentile(ordered, 0.99) / 1e3,
+        f"{name}_max": ordered[-1] / 1e3,
+    }
+
+
+def _cores() -> tuple[set[int], set[int]]:
+    """That of the application, and those of all others."""
+    cores = sorted(range(os.cpu_count() or 1))
+    return {cores[0]}, set(cores[1:]) or {cores[0]}
+
+
+def _move_away(others: set[int]) -> None:
+    """Our children, and shipper's process, which is nobody's child."""
+    for each in os.listdir("/proc"):
+        if each.isdigit() and int(each) != os.getpid() and _is_of_this_measurement(each):
+            with contextlib.suppress(OSError):
+                for thread in os.listdir(f"/proc/{each}/task"):
+                    os.sched_setaffinity(int(thread), others)
+
+
+def _is_of_this_measurement(pid: str) -> bool:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+        command = file.read()
+        if b"shipper: bench " in command:
+            return True
+        with open(f"/proc/{pid}/stat", "rb") as status:
+            return int(status.read().rpartition(b")")[2].split()[1]) == os.getpid()
+    return False
+
+
+CHILDREN: tuple[Callable[[dict[str, Any]], dict[str, float]], ...] = (called,)
