@@ -43,7 +43,7 @@ def usual_folder(app: str) -> str:
 def host_name() -> str:
     """A name for this host that is the same after a reboot: its node name and a digest of its machine id."""
     machine = ""
-    with contextlib.suppress(OSError), open("/etc/machine-id", encoding="ascii") as file:
+    with contextlib.suppress(OSError), open("/etc/machine-id", encoding="utf-8") as file:
         machine = file.read().strip()
     node = os.uname().nodename
     return f"{_NOT_ALLOWED.sub('-', node)[:60]}-{sha256_hex(f'{node} {machine}'.encode())[:8]}"

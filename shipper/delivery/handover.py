@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 
 from ..spool.files import open_file, sync
 from ..transport.channel import new_token
-from ..transport.orphans import write_orphan
+from ..transport.overflow import write_orphan
 
 OVERFLOW_BYTES = 4 * 1024 * 1024  # frames in one overflow
 

@@ -10,7 +10,6 @@ from ..errors import ConfigurationError, suggest_keywords
 from .codec import sanitize_event
 from .model import Event
 from .secrets.keys import OPEN, KeyRules, is_secret, normalized
-from .secrets.own_patterns import OwnPatterns, compiled
 from .secrets.texts import TextMasker
 from .secrets.values import is_plain_word
 
@@ -49,8 +48,11 @@ class Redact:
             for word in getattr(self, setting):
                 if not normalized(word):
                     raise ConfigurationError(f"redact.{setting}", word, "a word with a letter or a digit in it")
-        for pattern in self.patterns:
-            compiled(pattern)
+        if self.patterns:
+            from .secrets.own_patterns import compiled  # most applications have none
+
+            for pattern in self.patterns:
+                compiled(pattern)
 
 
 def _texts(setting: str, values: object) -> tuple[str, ...]:
@@ -90,13 +92,16 @@ class Redactor:
         self._mask = settings.mask
         self._rules = KeyRules(settings.keys, settings.allow)
         self._texts = TextMasker(self._rules, settings.mask)
-        own = OwnPatterns(settings.patterns, settings.mask)
-        self._own = guard(own) if own else None
+        self._own: Callable[[str], str] | None = None
+        if settings.patterns:
+            from .secrets.own_patterns import OwnPatterns
+
+            self._own = guard(OwnPatterns(settings.patterns, settings.mask))
         self.is_suspicious: Callable[[str], bool] = self._texts.is_suspicious
         """Whether anything in a text may have to be masked; cheap."""
         if not settings.enabled:
             self.is_suspicious = lambda text: False
-        elif own:
+        elif self._own is not None:
             self.is_suspicious = lambda text: True
 
     def __call__(self, event: Event, *, is_sanitized: bool = False) -> None:

@@ -12,7 +12,7 @@ import sys
 
 from ..spool.files import get_int, read_json
 from ..spool.layout import Spool
-from ..transport.orphans import write_orphan
+from ..transport.overflow import write_orphan
 from ..transport.pipe import bytes_in_pipe
 from .cursor_files import saved_positions
 from .segments import size_on_disk

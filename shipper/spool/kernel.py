@@ -8,7 +8,7 @@ import os
 
 def boot_id() -> str:
     """An id that the kernel has made at its start; the name of the host where there is none."""
-    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
         return file.read().strip()
     return os.uname().nodename
 

@@ -7,7 +7,6 @@ mirror is only read when the pipe lost its content, and removed otherwise.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import struct
 import time
@@ -18,7 +17,7 @@ from ..spool.kernel import namespace
 from ..spool.layout import Spool, memory_folder
 from . import drops, frame, overflow, pipe_mirror, shared_file
 from .drops import Drops
-from .overflow import DROPS_AT, Overflow
+from .overflow import DROPS_AT
 from .pipe_mirror import MAX_BYTES, SUFFIX
 from .shared_file import HEAD_BYTES, NO_RESOURCES, NUMBER_AT, living_pids, process_is_gone
 
@@ -100,18 +99,6 @@ def _read_drops(fd: int) -> Drops:
 
 def _overflows(folder: str) -> list[str]:
     return [path for path in shared_file.list_files(folder) if not path.endswith(SUFFIX)]
-
-
-def write_orphan(folder: str, frames: bytes) -> str:
-    """Store frames that no other process has for the next shipper process; the file's name. OSError without space."""
-    # Orphans are adopted in the order of their names, and this one has to be first: the rest of an event that it begins
-    # is in its process's overflow.
-    token = (time.time_ns() // 1_000_000).to_bytes(8, "big")
-    made = Overflow(folder, token=token, pid=os.getpid(), limit=len(frames))
-    if not made.append([frames], frame.MAX_LEVEL):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
-    made.close()
-    return os.path.basename(made._path)
 
 
 def count_events(frames: bytes) -> Drops:

@@ -20,6 +20,7 @@ import errno
 import itertools
 import mmap
 import os
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
@@ -299,3 +300,15 @@ class Overflow:
             own.close()
             self._table = self._earlier = drops.empty_table()
             self._reset()
+
+
+def write_orphan(folder: str, frames: bytes) -> str:
+    """Store frames that no other process has for the next shipper process; the file's name. OSError without space."""
+    # Orphans are adopted in the order of their names, and this one has to be first: the rest of an event that it begins
+    # is in its process's overflow.
+    token = (time.time_ns() // 1_000_000).to_bytes(8, "big")
+    made = Overflow(folder, token=token, pid=os.getpid(), limit=len(frames))
+    if not made.append([frames], frame.MAX_LEVEL):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
+    made.close()
+    return os.path.basename(made._path)

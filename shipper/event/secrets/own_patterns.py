@@ -66,9 +66,6 @@ class OwnPatterns:
         self._patterns = tuple(map(compiled, patterns))
         self._mask = mask
 
-    def __bool__(self) -> bool:
-        return bool(self._patterns)
-
     def __call__(self, text: str) -> str:
         for pattern in self._patterns:
             text = pattern.sub(self._replaced, text)
