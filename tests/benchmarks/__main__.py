@@ -27,6 +27,7 @@ QUESTIONS: dict[str, Callable[[Plan, Nginx], Iterator[Row]]] = {
     "batches": delivery.batches,
     "otlp": otlp.otlp,
     "memory": memory.memory,
+    "workers": memory.workers,
     "growth": growth.growth,
     "start": startstop.start_and_stop,
     "wire": wire.wire,

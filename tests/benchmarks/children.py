@@ -36,7 +36,7 @@ def ask(question: str, *, core: int | None = None, timeout: float = LONGEST, **o
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env=_environment(),
+            env=environment(),
         )
         try:
             out, err = process.communicate(timeout=timeout)
@@ -54,7 +54,7 @@ def ask(question: str, *, core: int | None = None, timeout: float = LONGEST, **o
         return {"error": err.strip().splitlines()[-1] if err.strip() else f"exit code {process.returncode}"}
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, with bytecode: an installed package has it, and compiling would count as time and memory of its user."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 

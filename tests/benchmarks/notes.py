@@ -58,13 +58,11 @@ The harnesses agree in µs and differ in what they divide by:
   bare from 8 to 39 µs. What ran in between has taken the caches, so each line of code and data counts three to five
   times; the ratios of the warm calls are about those of the cold ones.
 * **Whom a write wakes.** Bare's `cat` sleeps at the pipe, so each of bare's writes wakes it: 7 µs more than where the
-  reader is always busy. shipper's intake rests by time, and a write finds nobody to wake in 19 of 20 calls.
-* **The splice** takes the pipe's lock some µs long, 50 times a second (250 before intake rested for 20 ms). In
-  four pairs of runs at 1,000 records/s a record took 64 µs of CPU with the longer rest, 69 µs with the shorter one
-  (medians); p99 was the same.
+  reader is always busy. shipper's intake rests by time, so most writes wake nobody.
+* **The splice** takes the pipe's lock some µs long, 50 times a second (250 before intake rested for 20 ms).
 
 `python -m tests.benchmarks.floor` measures the parts of a call one by one, warm, without disturbance (the least of 100
-rounds; the instructions are counted by valgrind):
+rounds; with valgrind installed it counts the instructions of each part too):
 
 | | ns | above bare |
 |---|---:|---|

@@ -15,7 +15,9 @@ HERE = Path(__file__).parent
 
 
 def document(bench: dict[str, Any], storm: dict[str, Any] | None) -> str:
-    parts = [*_head(bench), *_table(bench["rows"]), "", *_pictures(), *_alone(bench), *_storm(storm), QUIET, CALLS]
+    again = {row["question"] for results in bench.get("alone", {}).values() for row in results["rows"]}
+    rows = [row for row in bench["rows"] if row["question"] not in again]  # what was measured later stands alone
+    parts = [*_head(bench), *_table(rows), "", *_pictures(), *_alone(bench), *_storm(storm), QUIET, CALLS]
     return "\n".join(parts)
 
 
@@ -103,12 +105,14 @@ def _pictures() -> Iterator[str]:
 
 
 def _alone(bench: dict[str, Any]) -> Iterator[str]:
-    for results in bench.get("alone", {}).values():
+    for name, results in bench.get("alone", {}).items():
         machine = results["machine"]
         yield f"`{results['command']}`, {machine['cpu']}, {machine['cores']} cores, load {machine['load at start']}:"
         yield ""
         yield from _table(results["rows"], everything=True)
         yield ""
+        if name == "workers":
+            yield WORKERS
 
 
 def _storm(storm: dict[str, Any] | None) -> Iterator[str]:
@@ -132,6 +136,14 @@ def _storm(storm: dict[str, Any] | None) -> Iterator[str]:
             f"{one['arrived']:,} | {one['lost']:,} | {one['hung']} of 4 | {works} |"
         )
     yield ""
+
+
+WORKERS = """\
+*Modules of others* are those of the standard library and msgpack that shipper imports; in the bare worker each row is
+what they take when those above are loaded. Most applications have loaded nearly all of them for themselves. shipper's
+own part is the functions and classes of about 100 modules, all of which are loaded at the latest by `start()`. The RSS
+counts pages of files too, such as the machine code of extension modules, which all processes that use them share.
+"""
 
 
 _CALLED = {
