@@ -40,6 +40,8 @@ class LockInfo(NamedTuple):
     """The kernel that it runs on (see `kernel.py`)."""
     pids: int = 0
     """The PID namespace in which its pid is meant, 0 when that is not known."""
+    spool_id: str = ""
+    """The id of the spool (see `Spool.read_id`), should a cleaner remove the file before the process has read it."""
 
     @classmethod
     def read(cls, lock: int) -> LockInfo:
@@ -59,6 +61,7 @@ class LockInfo(NamedTuple):
             settings=get_int(data, "settings"),
             boot=get_str(data, "boot"),
             pids=get_int(data, "pids"),
+            spool_id=get_str(data, "spool_id"),
         )
 
     def is_visible(self) -> bool:

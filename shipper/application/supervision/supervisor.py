@@ -174,7 +174,7 @@ class Supervisor:
         is_quick = 0.0 <= age < QUICK_EXIT_SECONDS or (is_recent and quick >= CRASH_LOOP_STARTS)
         quick = quick + 1 if is_quick else 0
         info = LockInfo(started=time.time(), digest=self._digest, since=self._since, quick=quick)
-        info._replace(boot=boot_id(), pids=namespace("pid")).write(lock)
+        info._replace(boot=boot_id(), pids=namespace("pid"), spool_id=self._id).write(lock)
         return True
 
     def _launch(self, lock: int) -> None:

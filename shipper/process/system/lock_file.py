@@ -28,6 +28,14 @@ class LockFile:
         self._settings = 0
         self._digest = ""
         self._journal = lock_journal(spool)
+        self._restore_id()
+
+    def _restore_id(self) -> None:
+        """Write the spool's id again if it was removed since the start: it names the folder in memory."""
+        known = LockInfo.read(self._lock).spool_id
+        if known and not self._spool.read_id():
+            with contextlib.suppress(OSError):
+                self._spool.write_id(known)
 
     def publish(self, settings: Settings) -> None:
         """Write pid and digest, and the descriptor from which others read the settings."""
