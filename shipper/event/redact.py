@@ -9,7 +9,8 @@ from typing import Any
 from ..errors import ConfigurationError, suggest_keywords
 from .codec import sanitize_event
 from .model import Event
-from .secrets.keys import OPEN, KeyRules, is_secret, normalized
+from .secrets.keys import KeyRules, is_secret
+from .secrets.names import OPEN, normalized
 from .secrets.texts import TextMasker
 from .secrets.values import is_plain_word
 

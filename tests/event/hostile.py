@@ -36,6 +36,12 @@ MORE = [
     "$", "where token=? parameters: [('a','b'), ", "token: |\n a\n", "pin=", "'-p', 'login", "token(",
     "token('a')", "token->",
     "<token></token>", "'token','a1'", "token\t", "--token \n", "-token a1 ", "a.", "a-",
+    "token=f(token=f(", "token = [a ", "token = f(a) + ", "token = a.b ", "token: :a:`", "token == 'x' ", "token: A[",
+    "| password | a |", "&quot;password&quot;:&quot;a&quot;", "\\u0022token\\u0022:", "password=''a", "password:: a ",
+    '"value": "a", "name": "password"', "token 'a1b2c3' ", "credentials a1:", "code=", "&code=a1", "a:b@tcp(",
+    ":a@tcp(", "AUTH a1 ", '"AUTH" "', "secret 5 ", "password 7 ", "SHA}", "-U a%", "echo a:b", "net user a ",
+    "rabbitmqctl add_user a ", "htpasswd -b ", "zip -P a ", "token={a: b, ", "token: a.b-c/d ", "TOKEN_A_B_", "A",
+    "where " + "t" * 128 + " args=('a',) ", "where a=? parameters: ('a', ",
 ]  # fmt: skip
 EVERYTHING = (
     "password=x token: basic bearer private key ---- aws akia -u identified login -p sshpass mosquitto_ card hook == "

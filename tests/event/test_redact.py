@@ -110,6 +110,20 @@ def test_numbers_that_are_secrets_and_other_values_of_measures_are_masked(key: s
     assert masked_under(key, value) == MASK
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["active", "RequestsCookieJar", "next-page", 57, ["hello", "world"], {"provider": "env", "ttl": 60}, "}"],
+)
+def test_a_name_or_a_short_number_is_a_secret_only_if_the_key_says_whose(value: object) -> None:
+    assert [masked_under(key, value) for key in ("token", "session", "cookie")] == [value] * 3
+    assert [masked_under(key, value) for key in ("access_token", "session_id", "password")] == [MASK] * 3
+
+
+@pytest.mark.parametrize("value", [SECRET, 4711_4711, ["hello", SECRET], {"user": "bob", "password": "x"}, "a b1c2d3"])
+def test_anything_else_under_such_a_key_is_masked(value: object) -> None:
+    assert [masked_under(key, value) for key in ("token", "session", "cookie")] == [MASK] * 3
+
+
 def test_secrets_are_masked_at_any_depth() -> None:
     value = {"a": [{"b": {"password": SECRET, "c": [1, {"token": [SECRET]}]}}], "d": f"password={SECRET}"}
 

@@ -16,7 +16,7 @@ from ..markers import left_out
 BASE = 240.0
 """For any text, however short. A unit is about a microsecond."""
 
-PER_CHARACTER = 0.007
+PER_CHARACTER = 0.01
 
 _SAMPLE = 2048  # characters of a text that are counted
 

@@ -1,71 +1,45 @@
-"""Decides by its key whether a value is a secret.
+"""Decides whether a value is a secret under its key.
 
-Keys are compared as lower case words joined by underscores: "X-Api-Key", "xApiKey" and "x api key" are "x_api_key".
+`names` gives the verdict on the key; what each verdict leaves alone:
+
+=========  ==========================================================  ==============================================
+verdict    keys                                                        a value is no secret if it is
+=========  ==========================================================  ==============================================
+`OPEN`     all others; a last word that describes (``token_url``,      anything
+           ``password_reset_at``), a word that denies
+           (``invalid_token``), tokens of parsers and pagers
+           (``end_token``, ``next_page_token``), ``passwordless``
+`SHAPED`   ``signature``, ``sig``, ``pin``; what is compared (``==``)  anything but six letters and digits, or more
+`WEAK`     ``pass``, ``auth``                                          a number, an outcome (``failed``), a method
+`COUNTED`  a word that measures (``token_count``, ``token_ttl``),      a number, a name
+           more than one (``tokens``, ``sessions``)
+`LOOSE`    ``token``, ``session``, ``cookie``, ``credential``,         a name: words, a class, a URL (`is_name`), or a
+           ``authorization``, if no other word tells whose             list of them; a number of up to four digits;
+                                                                       up to three signs
+`HIDDEN`   ``password``, ``secret``, ``api_key``, ``access_token``,    nothing, a flag, a placeholder (``****``,
+           ``session_id`` and the like                                 ``${VAR}``, ``%s``), the name of a file
+=========  ==========================================================  ==============================================
+
+What a row leaves alone, the rows above it leave alone too, except for what is named in theirs. A structure is secret
+unless all that is in it is left alone. In a text, `values` leaves more alone by the place in which a value stands:
+sentences (``password: not set yet``), expressions of programs, helps of commands, versions (``asttokens==3.0``).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from ..._support.lazy_pattern import LazyPattern
-
-OPEN = 0
-"""The value is no secret by its key."""
-
-SHAPED = 1
-"""The value is a secret if it looks like a token: ``signature``, ``sig``."""
-
-WEAK = 2
-"""The value is a secret unless it is a number or a word that says how something went: ``pass``, ``auth``."""
-
-COUNTED = 3
-"""The value is a secret unless it is a number: ``max_tokens``, ``session_count``."""
-
-HIDDEN = 4
-"""The value is a secret."""
+from .names import COUNTED, HIDDEN, LOOSE, OPEN, SHAPED, WEAK, is_measure, normalized, secrecy, verdict_on
 
 _MAX_CACHED = 4096  # keys
 _MAX_SHAPED = 2048  # characters of a value that are looked at
 _MAX_KEY = 256  # characters of a key that are looked at
 
-_SECRET = LazyPattern(
-    r"passwor[dt](?!less)|passwd|passphrase|passcode|authori[sz]ation|credential|csrf|xsrf|cookie"
-    r"|(?<!pull_)secret(?!ar|s?_?manager)"
-    r"|(?<!tik)token(?!i[sz])|(?<!ob)(?<!pos)session(?!al)|sess_?id"
-    r"|(?:api|access|private|secret|signing|encryption|account|auth|master|consumer|subscription|licen[cs]e|hmac|aes"
-    r"|fernet|pragma|webhook|functions?|client|app|application|deploy|authentication|priv|privacy|license)_?key(?![a-z])"
-    r"|credit_?card|card_?(?:number|num|no)(?![a-z])"
-    r"|pwd(?![a-z])|(?:\A|_)(?:bind|root|[a-z]{0,8}db)?pw\Z|(?<![a-z])(?:cvv2?|cvc2?|ssn|jwt|psk|[th]?otp)(?![a-z])|community_string|oauth2?_bearer|social_?security"
-    r"|contrase\u00f1a|mot_de_passe|(?:amz|goog)_signature\Z|passkey(?![a-z])"
-    r"|(?:\A|_)(?:proxy|basic|master|https?|db|smtp|imap|ftp|ldap|redis|mongo|git|docker|npm)_?auth\Z"
-    r"|(?:user|usr|db|database|root|admin|smtp|mail|imap|ftp|ssh|sudo|sql|pg|postgres|redis|mongo|rabbit|proxy|login|ldap"
-    r"|wifi|https?|keystore|store|cert|vault|jdbc|app|bind|bot|host|server|client|account|service|require|my|new|old)_?pass\Z"
-)
-_WEAK = LazyPattern(r"(?:\A|_)pass\Z|\A(?:x_)?auth\Z")
-_SHAPED = LazyPattern(r"signature(?:_\d{1,4})?\Z|(?:\A|_)sig\Z|saml_?(?:response|request)\Z|(?:\A|_)pin(?:_?code)?\Z")
-_MEASURE = LazyPattern(
-    r"(?:\A|_)(?:counts?|total|num|number_of|max|min|maximum|minimum|avg|length|len|size|limit|used|usage|left|remaining"
-    r"|budget|rate|index|history|attempts|age|ttl|timeout|lifetime|duration|seconds|minutes|hours|days|ms|expiry|expires?|expiration"
-    r"|version|strength)(?:_|\Z)|(?:token|key)_?ids?\Z|(?:tokens|sessions|cookies|credentials|secrets|passwords)(?:_|\Z)"
-)
-_NOT_CARD = LazyPattern(r"(?:\A|_)(?:card_?(?:number|num|no)|credit_?card|cvv2?|cvc2?|ssn)(?:_|\Z)")
-_DESCRIPTION = LazyPattern(
-    r"_(?:(?:start(?:ed)?|end(?:ed)?|at|on|date|time|timestamp|created|updated|changed|ur[il]|endpoint|path|file(?:_?name)?"
-    r"|dir(?:ectory)?|folder|type|kind|status|state|name|policy|enabled|disabled|required|supported|strength|method|mode"
-    r"|provider|server|host|port|stdin|alg(?:orithm)?|format|error|failed|failure|attempt|retries|domain|scope|issuer|backend"
-    r"|engine|class|store|manager|middleware|hasher|validator|handler|samesite|prefix|suffix|field|param|header|consent"
-    r"|storage|user|owner|username|ref|ref_key|arn|expired|exception|invalid|missing|not_found|warning|revoked|denied"
-    r"|valid|verified|secure|httponly|http_only|only|exempt|result|check|source|validation|reset|hint|label|rule|service|controller|embd|embedding|weight"
-    r"|py[cio]?|jsx?|tsx?|html?|css|java|rb|php|go|rs|cs?|cpp|hh?|log|txt|md|json|ya?ml|toml|ini|cfg|conf|xml|sql|sh|pem"
-    r"|crt|key_file)s?|policies)\Z|credentials?_ids?\Z"
-    r"|(?:\A|_)(?:page|paging|pagination|continuation|next|previous|prev|starting|cursor|resume|sync|skip|[beu]os|pad|unk|sep|cls|mask|stop)_?token\Z"
-    r"|(?:\A|_)(?:invalid|missing|expired|bad|wrong|unknown|unexpected|no|has|is|needs|requires|forgot)_"
-)
 _NUMBER_OR_DATE = LazyPattern(
     r"[-+]?\d{1,15}(?:[./]\d{1,15})?(?:[mun]?s|[mhdw%])?|[\[(][\d., ]{1,400}[\])]"
-    r"|\d{4}-\d\d-\d\d(?:[T ][\d:.+Z-]{1,32})?"
+    r"|\d{4}(?:_[a-z]{1,16}){1,8}|\d{4}-\d\d-\d\d(?:[T ][\d:.+Z-]{1,32})?"
 )
 _TOKEN_LIKE = LazyPattern(
     r"(?!(?i:(?:hmac[-_]?)?sha[-_]?\d(?!\d*=[0-9a-f]{32})|ed25519|[rehp]s\d{3}\Z|rsa|ecdsa|v\d))"
@@ -73,8 +47,10 @@ _TOKEN_LIKE = LazyPattern(
 )
 
 _PLACEHOLDER = LazyPattern(  # of a template, of a command's help, or of somebody else's mask
-    r"\$[A-Z_][A-Z0-9_]*|\$\{[^{}]*\}|\$?\{\{[^{}]*\}\}|\{[\w.]*\}|\$\([^()]*\)|%\(\w+\)[sdr]|%[sdr]|\?|:[a-z_]+|\$\d{1,3}|\*+|\u2022+|[xX]{4,}"
-    r"|\.{3}|\u2026|VALUE_SPECIFIED_IN_NO_LOG_PARAMETER|0x[0-9a-fA-F]{1,16}|[\[<(*_]{0,2}(?i:redacted|masked|filtered|hidden|removed|scrubbed|sanitized|suppressed)[\]>)*_]{0,2}"
+    r"\$[A-Z_][A-Z0-9_]*|\$\{[^{}]*\}|\$?\{\{[^{}]*\}\}|(?:\{[\w.()]*(?:\[\w*\])?(?:![rsa])?\}[:/ -]?){1,4}"
+    r"|\$\([^()]*\)|%\(\w+\)[sdr]|%[sdr]|\?|:[a-z_]+|\$\d{1,3}|\*+|\u2022+|[xX]{4,}|\.{3}|\u2026"
+    r"|VALUE_SPECIFIED_IN_NO_LOG_PARAMETER|0x[0-9a-fA-F]{1,16}"
+    r"|[\[<(*_]{0,2}(?i:redacted|masked|filtered|hidden|removed|scrubbed|sanitized|suppressed)[\]>)*_]{0,2}"
 )
 _FILE = LazyPattern(  # whose name is given, not what is in it
     r"(?:/(?:run|var|etc|home|usr|opt|root|tmp|srv|mnt|app|proc|secrets|vault|Users)|~|[A-Za-z]:)"
@@ -91,9 +67,31 @@ _SCHEMA = LazyPattern(  # of JSON
 _SENTENCES = LazyPattern(r"\[(?:\\?[\"'][A-Z][^\"']{0,200} [^\"']{0,200}\.\\?[\"'](?:, ?)?){1,9}\]")
 """Errors of a form's field."""
 
+_WORD = r"(?:[a-z]{1,14}|[A-Z]{1,12}|[a-z]{0,12}[A-Z]{0,6}(?:[A-Z][a-z]{2,14}){1,4})"
+_NAME = LazyPattern(  # but the words that people take for secrets
+    rf"(?!.{{0,8}}(?:abc|xyz|qwer|asdf|hunter|letmein|changeme|sesame))(?![^aeiouyAEIOUY]{{7}})"
+    rf"<?{_WORD}(?:[-_./ ]{{1,2}}{_WORD}){{0,7}}(?:\[\])?[>?]?"
+    r"|(?:role|scope|group|realm|read|write|admin):[a-z:]{1,40}|https?://[^\s?@#]*"
+)
+_SIMPLE = (
+    rf"(?:[bru]?\\{{0,4}}[\"']{_WORD}(?:[-_.:/ ]{_WORD}){{0,5}}\\{{0,4}}[\"']"
+    rf"|{_WORD}(?:[-_.]{_WORD}){{0,5}}|\d{{1,4}}|\d\.\d{{1,6}})"
+)
+_NAMES = LazyPattern(
+    rf"[\[({{]\s{{0,8}}(?:{_SIMPLE}(?:\s?[:=]\s?{_SIMPLE})?(?:,\s{{0,8}}|\s{{1,8}}|(?=[\])}}]))){{1,40}}[\])}}]"
+)
+_KEY_IN_NAMES = LazyPattern(r"([\w-]{1,64})\\{0,4}[\"']?\s?[:=]")
+_SHORT_NUMBER_OR_SIGNS = LazyPattern(r"-?\d{1,4}(?:\.\d{1,3})?|[^\w\s]{1,3}")
+_SHORTEST_MASK = 4
+_LONGEST_NAME = 80
+_LONGEST_LIST = 300
+_MANY = 10_000  # a number that has fewer than five digits counts something
+
 _NOTHING = frozenset({
     "", "-", "n/a", "none", "null", "nil", "true", "false", "undefined", "include", "omit", "same-origin",
+    "string", "boolean", "integer", "number", "object",
 })  # fmt: skip
+_MASKS = frozenset({"redacted", "masked", "filtered", "hidden", "removed", "scrubbed", "sanitized", "suppressed"})
 _OUTCOMES = frozenset({
     "ok", "okay", "success", "successful", "succeeded", "passed", "pass", "fail", "fails", "failed", "failure",
     "failing", "error", "denied", "accepted", "rejected", "granted", "refused", "required", "missing",
@@ -109,18 +107,17 @@ _OUTCOMES = frozenset({
     "too", "for", "from", "in", "of", "to", "by", "with", "and", "or", "but", "the", "a", "an", "this", "that",
     "if", "when", "your", "we", "you", "please", "contains", "contain", "length", "string", "text", "field",
     "str", "bytes", "int", "bool", "float", "any", "object", "varchar", "type", "secretstr", "mapped",
-    "amd64", "arm64", "i386", "all",
+    "amd64", "arm64", "i386", "all", "added", "add", "delete", "fix", "fixed", "rename", "renamed", "likewise",
+    "deprecated", "new", "use", "uses", "used", "now", "so", "which", "whether", "maybe", "could", "would", "might",
+    "only", "also", "option", "options", "flag", "flags", "argument", "arguments", "parameter", "parameters", "setting",
+    "settings", "switch", "switches", "command", "description", "defines", "specifies", "defaults", "respectively",
+    "gained",
 })  # fmt: skip
 _AUTH_METHODS = frozenset({
     "basic", "digest", "bearer", "oauth", "oauth2", "ntlm", "negotiate", "kerberos", "ldap", "saml", "token",
     "password", "apikey",
 })  # fmt: skip
 _WEAK_WORDS = _OUTCOMES | _AUTH_METHODS
-
-
-def normalized(key: str) -> str:
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", key)
-    return re.sub(r"[\W_]+", "_", apart).strip("_").lower()
 
 
 class KeyRules:
@@ -161,16 +158,14 @@ class KeyRules:
 
     def _judge(self, key: str) -> int:
         normal = normalized(key[:_MAX_KEY])
-        joined = normal.replace("_", "")
-        if joined in self._allow:
+        if self._allow and normal.replace("_", "") in self._allow:
             return OPEN
-        if joined in self._joined or any(word in f"_{normal}_" for word in self._keys):
-            return COUNTED if _MEASURE.search(normal) else HIDDEN
-        if _SECRET.search(normal) and not _DESCRIPTION.search(normal):
-            return COUNTED if _MEASURE.search(normal) and not _NOT_CARD.search(normal) else HIDDEN
-        if _WEAK.search(normal):
-            return WEAK
-        return SHAPED if _SHAPED.search(normal) else OPEN
+        if self._keys and self._is_own(normal):
+            return COUNTED if is_measure(normal.split("_")) else HIDDEN
+        return verdict_on(normal)
+
+    def _is_own(self, normal: str) -> bool:
+        return normal.replace("_", "") in self._joined or any(word in f"_{normal}_" for word in self._keys)
 
 
 def is_secret(value: Any, verdict: int) -> bool:
@@ -179,18 +174,28 @@ def is_secret(value: Any, verdict: int) -> bool:
         return False
     kind = type(value)
     if kind is int or kind is float:
-        return verdict == HIDDEN or (verdict == SHAPED and value >= 1000)
+        return verdict == HIDDEN or (verdict == SHAPED and value >= 1000) or (verdict == LOOSE and value >= _MANY)
     if kind is bytes:
         return bool(value)
-    if kind is not str:
-        is_open = _is_sentence if verdict != COUNTED else _is_sentence_or_number
-        is_said = (kind is list and all(map(is_open, value))) or (kind is dict and all(map(_is_flag, value.values())))
-        return bool(value) and verdict != SHAPED and not is_said
+    if kind is str:
+        return _is_secret_text(value, verdict)
+    return bool(value) and verdict != SHAPED and not _is_open(value, verdict)
+
+
+def _is_secret_text(value: str, verdict: int) -> bool:
     if verdict == SHAPED:
         return _TOKEN_LIKE.fullmatch(value[:_MAX_SHAPED]) is not None
     if len(value) > _MAX_SHAPED:
         return True
-    if value.lower() in _NOTHING or _PLACEHOLDER.fullmatch(value) or _SENTENCES.fullmatch(value):
+    if value.isalnum() and not value.isalpha() and not value.isdecimal() and verdict >= LOOSE:
+        return value[:2] != "0x"  # most are: no word, and no sign in it
+    low = value.lower()
+    if low in _NOTHING:
+        return False
+    if value.isalnum():
+        if low in _MASKS or (len(low) >= _SHORTEST_MASK and not low.strip("x")):
+            return False
+    elif _PLACEHOLDER.fullmatch(value) or (value[0] == "[" and _SENTENCES.fullmatch(value)):
         return False
     if ("/" in value or "\\" in value) and _FILE.fullmatch(value):
         return False
@@ -198,7 +203,37 @@ def is_secret(value: Any, verdict: int) -> bool:
         return False
     if verdict == HIDDEN:
         return True
-    return not _NUMBER_OR_DATE.fullmatch(value) and not (verdict == WEAK and value.lower() in _WEAK_WORDS)
+    if verdict == WEAK:
+        return not _NUMBER_OR_DATE.fullmatch(value) and low not in _WEAK_WORDS
+    if is_name(value) or (value[0] in "[({" and _are_names(value)):
+        return False
+    return not (_SHORT_NUMBER_OR_SIGNS if verdict == LOOSE else _NUMBER_OR_DATE).fullmatch(value)
+
+
+def is_name(value: str) -> bool:
+    """Whether it consists of words, as the name of a thing does, or of a class: nothing that a generator makes."""
+    return len(value) <= _LONGEST_NAME and _NAME.fullmatch(value) is not None
+
+
+def _are_names(value: str) -> bool:
+    """Whether a list or a mapping in a text holds nothing but names, flags and short numbers, under open keys."""
+    return (
+        len(value) <= _LONGEST_LIST
+        and _NAMES.fullmatch(value) is not None
+        and all(verdict_on(normalized(key[1])) == OPEN for key in _KEY_IN_NAMES.finditer(value))
+    )
+
+
+def _is_open(values: Any, verdict: int) -> bool:
+    """Whether nothing of a structure is secret: flags, sentences, and names where the verdict allows them."""
+    if type(values) is dict:
+        return all(map(_is_flag, values.values())) or (
+            verdict in (COUNTED, LOOSE)
+            and all(type(key) is str and verdict_on(normalized(key)) == OPEN for key in values)
+            and all(_is_name_or_number(value) for value in values.values())
+        )
+    is_open = _is_name_or_number if verdict in (COUNTED, LOOSE) else _is_sentence
+    return type(values) is list and all(_is_sentence(value) or is_open(value) for value in values)
 
 
 def _is_sentence(item: Any) -> bool:
@@ -209,8 +244,8 @@ def _is_flag(value: Any) -> bool:
     return value is None or type(value) is bool or (type(value) is int and 0 <= value < 100_000)
 
 
-def _is_sentence_or_number(item: Any) -> bool:
-    return type(item) is int or type(item) is float or _is_sentence(item)
+def _is_name_or_number(item: Any) -> bool:
+    return _is_flag(item) or type(item) is int or type(item) is float or (type(item) is str and is_name(item))
 
 
 def is_outcome(word: str) -> bool:
@@ -220,4 +255,5 @@ def is_outcome(word: str) -> bool:
 
 def names_secret(name: str) -> bool:
     """Whether a name in a program, such as ``self.password``, is that of a secret."""
-    return _SECRET.search(normalized(name)) is not None
+    normal = normalized(name)
+    return secrecy(normal, normal.split("_")) != OPEN

@@ -8,7 +8,8 @@ from functools import partial
 
 from ..._support.lazy_pattern import LazyPattern
 from .effort import Effort, matches, same_length, without
-from .keys import HIDDEN, is_outcome, is_secret
+from .keys import is_outcome, is_secret
+from .names import HIDDEN
 
 _PASSWORD = frozenset({
     "password", "passwort", "passwd", "passphrase", "passcode", "pwd", "pw", "passwords", "otp", "requirepass",
@@ -19,12 +20,16 @@ _TOKEN = frozenset({"token", "key", "secret", "tokens"})
 
 # Behind the word. A value in a sentence must look like one: it has a digit and a letter in it.
 _SHAPED = r"(?=[^\s\d(\"'`]{0,64}\d)(?=[^\sA-Za-z]{0,64}[A-Za-z])"
-_ENCODING = r"(?!(?i:base\d|sha\d|md5|utf-?\d|pbkdf2|argon2|v\d|[\d.:]{1,8}[a-z]{0,3}\b|\d{4}-\d\d-))"
+_ENCODING = r"(?!(?i:base\d|ucs-?\d|s?cram-|sha\d|md5|utf-?\d|pbkdf2|argon2|v\d|[\d.:]{1,8}[a-z]{0,3}\b|\d{4}-\d\d-))"
+_QUOTED = (
+    r"|\s{1,4}[\"'](?P<quoted>(?=[^\s\d\"']{0,64}\d)(?=[^\sA-Za-z\"']{0,64}[A-Za-z])[\w.~+/=-]{6,400})[\"']"
+    r"(?![\w.(\[])"
+)
 _BEHIND_PASSWORD = LazyPattern(
     r"(?:\s{1,4}(?:(?i:for)\s{1,4}[^\s:=]{1,64}(?:\s{0,4}[:=]\s{0,4}|\s{1,4}(?i:is|was)\s{1,4})|(?:(?i:is|was)\s{1,4}(?i:changed|set|reset|updated)\s{1,4})?"
     r"(?i:is|was|to|with)\s{0,4}:?\s{1,4}(?i:now\s{1,4})?)"
     r"|\s{1,4}(?=[\"'`]))"
-    r"(?:([\"'`])(?P<quoted>(?:(?<!`)|(?![^`]* ))[^\"'`\r\n]{1,200})\1|"
+    r"(?:([\"'`])(?P<quoted>(?:(?<!`)|(?![^`]{0,200} ))[^\"'`\r\n]{3,200})\1|"
     + _ENCODING
     + _SHAPED
     + r"(?P<told>[^\s\"'`,;()\]]{4,200}))"
@@ -35,30 +40,77 @@ _BEHIND_TOKEN = LazyPattern(
     r"\s{1,4}(?:(?i:is|was)\s{0,4}:?\s{1,4}|to\s{1,4}(?=\w{20}))?([\"'`]?)(?=(?:[^\s\d]{0,32}\d){3})(?=[^\sA-Za-z]{0,64}[A-Za-z])"
     + _ENCODING
     + r"(?P<bare>[\w.~+-]{10,2000})(?![\w/:(=@])(?!\.\w)"
+    + _QUOTED
 )
-_BEHIND_SECRET_NAME = LazyPattern(r"\s{1,4}([\"'])(?P<quoted>[^\"'\r\n]{4,400})\1\s{0,4};")  # in a configuration file
+_BEHIND_SECRET_NAME = LazyPattern(  # in a configuration file, or in an error
+    r"\s{1,4}([\"'])(?P<quoted>[^\"'\r\n]{4,400})\1\s{0,4};" + _QUOTED.replace("quoted", "shown")
+)
 _BEHIND_NAME = LazyPattern(
     r"\s{1,4}(?=(?:[^\s\d]{0,64}\d){2})(?=[^\sA-Za-z]{0,64}[A-Za-z])(?P<bare>[\w.~+/=-]{16,2000})(?![\w(:])"
 )
 _IN_FRONT_OF_KEY = LazyPattern(r"(?i)(?:api|access|secret|private|auth|signing|encryption)[ \t]\Z")
 
-_IDENTIFIED = LazyPattern(r"identified\s{1,4}(?:with\s{1,4}\S{1,40}\s{1,4})?by\s{1,4}(?:password\s{1,4})?'([^']*)")
+_IDENTIFIED = LazyPattern(
+    r"identified\s{1,4}(?:with\s{1,4}\S{1,40}\s{1,4})?by\s{1,4}(?:password\s{1,4})?"
+    r"(?:'([^']*)|(?=[a-z_]{1,32}\d)([\w$#!]{5,128}))"
+)
 _USER_OPTION = LazyPattern(
     r"-u(?:ser)?(?:[ =]\s{0,3}|[\"'],\s{0,4}(?=[\"']))(?:([\"'])([^\s:\"']{0,64}):([^\"'\r\n]+)\1"
     r"|([^\s:\"'=/]{1,64}):(?:([\"'])([^\"'\r\n]+)\5|([^\s\"']+)))"
 )
+_ADDRESS = LazyPattern(r"@(?:tcp|unix)\(")
+_USER_IN_FRONT = LazyPattern(r"(?:(?<=[\s\"'=`])|(?<![^/])//|\A)[\w.-]{1,64}:(?=[^\s\"']{1,100}\Z)")
 _SHORT_OPTION = LazyPattern(r" -p[ =]?[\"']?([^\s\"']{3,})")
 _LISTED_OPTION = LazyPattern(r"'-p', '([^\s\"']{3,})")
 _PROTOCOLS = (  # what stands in a text, and the secret behind it
-    ("AUTH ", LazyPattern(r"AUTH (?:PLAIN|LOGIN|XOAUTH2) ([A-Za-z0-9+/=]{8,})")),
+    (
+        "AUTH",
+        LazyPattern(
+            r"AUTH(?: (?:PLAIN|LOGIN|XOAUTH2) ([A-Za-z0-9+/=]{8,})|\"(?: \"\w{1,32}\")? \"([^\"]+)\""
+            r"|(?: default)? (?=[^\s\d]{1,32}\d)(?=[^\sa-z]{0,32}[a-z])([\w.+!@#%-]{8,}))"
+        ),
+    ),
     ("PASS ", LazyPattern(r"PASS (?<=[\"']PASS )([^\s\"'\\]+)")),
     ("LOGIN ", LazyPattern(r"LOGIN \S{1,64} \\?\"([^\"\\]+)")),
     ("redis-cli", LazyPattern(r"redis-cli\s[^\n|;&]{0,100}?-a\s{1,4}[\"']?([^\s\"']+)")),
     ("ldap", LazyPattern(r"ldap[a-z]{3,8}\s[^\n|;&]{0,200}?-w\s{1,4}[\"']?([^\s\"']+)")),
     ("mysql", LazyPattern(r"mysql[a-z]{0,8}\s[^\n|;&]{0,100}?-p(?<= -p)([^\s\"']+)")),
+    (
+        "rabbitmqctl",
+        LazyPattern(
+            r"rabbitmqctl\s[^\n|;&]{0,60}?(?:add_user|change_password|authenticate_user)\s{1,4}\S{1,64}\s{1,4}"
+            r"[\"']?([^\s\"']+)"
+        ),
+    ),
+    (
+        "htpasswd",
+        LazyPattern(r"htpasswd -[a-zA-Z]{0,4}b[a-zA-Z]{0,4} (?:-\S{1,8} ){0,3}\S{1,200} \S{1,64} [\"']?([^\s\"']+)"),
+    ),
+    ("net user ", LazyPattern(r"net user \S{1,32} ([^\s/*]{3,})(?=\s|\Z)")),
+    ("-U ", LazyPattern(r"-U [\"']?[\w.\\/-]{1,64}%([^\s\"']+)")),
+    ("echo ", LazyPattern(r"echo [\"']?[\w.-]{1,32}:([^\s\"'|]+)[\"']? ?\| ?(?:sudo )?chpasswd")),
+    ("credentials ", LazyPattern(r"credentials (?=\S{0,64}\d)[^\s:\"'/@=]{1,64}:([^\s\"',;)/]{3,})")),
+    ("secret ", LazyPattern(r"secret \d (\S{6,})")),
+    ("password ", LazyPattern(r"password \d (?=\D{0,32}\d)(\w{8,})")),
+    ("SHA}", LazyPattern(r"SHA\}([A-Za-z0-9+/=]{16,})")),
+    (
+        "code=",
+        LazyPattern(
+            r"code=(?:(?<=[?&]code=)|(?=[^&\s]{16,500}&(?:client_|redirect_|grant_|state)))"
+            r"(?=[^&\s\d]{0,64}\d)(?=[^&\sA-Za-z]{0,64}[A-Za-z])([\w./%~+-]{16,})"
+        ),
+    ),
     ("thin:", LazyPattern(r"thin:[^/\s\"']{1,64}/([^@\s\"']+)@")),
 )
-_TAKES_PASSWORD = ("login", "sshpass", "mosquitto_", "twine", "sqlcmd", "7z ")  # the commands in which -p or -P is one
+_TAKES_PASSWORD = (
+    "login",
+    "sshpass",
+    "mosquitto_",
+    "twine",
+    "sqlcmd",
+    "7z ",
+    "zip ",
+)  # the commands in which -p or -P is one
 _MAX_BETWEEN = 100
 _LONG = 4096  # characters; only texts that are shorter are searched for what is rare
 _END_OF_COMMAND = LazyPattern(r"[\n|;&]")
@@ -69,7 +121,9 @@ def is_likely(low: str) -> bool:
     return (
         ("-" in low and ("-u" in low or " -p" in low or "'-p" in low or "redis-cli" in low or "ldap" in low))
         or (("'" in low or '"' in low) and ("identified" in low or "pass " in low or "login " in low))
-        or "auth " in low or ("@" in low and "thin:" in low)
+        or "auth" in low or "credentials " in low or "code=" in low or "secret " in low or "password " in low
+        or "htpasswd" in low or "chpasswd" in low or "rabbitmqctl" in low or "net user" in low or "sha}" in low
+        or ("@" in low and ("thin:" in low or "@tcp(" in low or "@unix(" in low))
     )  # fmt: skip
 
 
@@ -78,8 +132,8 @@ def masked(text: str, low: str, mask: str, effort: Effort) -> str:
     if len(text) < _LONG:
         for literal, pattern in _PROTOCOLS:
             if literal in text:
-                found = matches(pattern, text, literal, effort, 1.0)
-                text = without(text, (match.span(1) for match in found), mask, effort)
+                found = (match.span(match.lastindex or 0) for match in matches(pattern, text, literal, effort, 1.6))
+                text = without(text, (one for one in found if is_secret(text[slice(*one)], HIDDEN)), mask, effort)
     for literal, find in _SEARCHES:
         if literal in low:
             text = without(text, find(text, same_length(text), effort), mask, effort)
@@ -87,7 +141,7 @@ def masked(text: str, low: str, mask: str, effort: Effort) -> str:
 
 
 def _behind_identified(text: str, low: str, effort: Effort) -> Iterator[tuple[int, int]]:
-    return (match.span(1) for match in matches(_IDENTIFIED, low, "identified", effort, 0.6))
+    return (match.span(match.lastindex or 0) for match in matches(_IDENTIFIED, low, "identified", effort, 0.6))
 
 
 def _behind_short_options(
@@ -95,8 +149,10 @@ def _behind_short_options(
 ) -> Iterator[tuple[int, int]]:
     for match in matches(pattern, low, literal, effort, 1.2):
         start = match.start()
-        before = low[max(0, start - _MAX_BETWEEN) : start]
+        before = low[max(0, start - _MAX_BETWEEN) : start + 1]
         place = max(map(before.rfind, _TAKES_PASSWORD))
+        if place >= 0 and before.startswith("zip ", place) and text[start + 2] != "P":
+            continue
         if place >= 0 and not _END_OF_COMMAND.search(before, place) and is_secret(text[slice(*match.span(1))], HIDDEN):
             yield match.span(1)
 
@@ -111,6 +167,14 @@ def _behind_user_options(text: str, low: str, effort: Effort) -> Iterator[tuple[
         is_word = before.isalnum() and not text.endswith("-proxy", 0, match.start())
         if not is_ids and not is_word and not user.startswith(("$", "<", "{")) and is_secret(password, HIDDEN):
             yield match.span(group)
+
+
+def _in_go_names(text: str, low: str, effort: Effort, literal: str = "@tcp(") -> Iterator[tuple[int, int]]:
+    """The password of ``user:password@tcp(host)/database``."""
+    for match in matches(_ADDRESS, text, literal, effort, 4.0):
+        end = match.start()
+        if user := _USER_IN_FRONT.search(text, max(0, end - _MAX_BETWEEN), end):
+            yield user.end(), end
 
 
 def secret_behind(text: str, key: str, start: int, end: int) -> tuple[int, int] | None:
@@ -144,4 +208,6 @@ _SEARCHES = (
     (" -p", _behind_short_options),
     ("'-p', '", partial(_behind_short_options, pattern=_LISTED_OPTION, literal="'-p', '")),
     ("-u", _behind_user_options),
+    ("@tcp(", _in_go_names),
+    ("@unix(", partial(_in_go_names, literal="@unix(")),
 )

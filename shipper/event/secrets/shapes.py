@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from ..._support.lazy_pattern import LazyPattern
 from . import tokens
 from .effort import Effort, estimated, matches, same_length, without
+from .keys import is_name
 
 Spans = Iterator[tuple[int, int]]
 
 _PRIVATE_KEY = LazyPattern(
-    r"BEGIN (?<=----BEGIN |--- BEGIN )[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}.*?"
+    r"BEGIN (?<=----BEGIN |--- BEGIN )[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}"
+    r"(?!-?[\"'`](?:[\s,.)]|\Z)).*?"
     r"(?:-{4,5} ?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}|\Z)",
     re.DOTALL,
 )
@@ -25,7 +27,7 @@ _JOSE = LazyPattern(  # a JWS has three parts, a JWE five; the first one is JSON
     r"eyJ(?<![A-Za-z0-9]eyJ)[\w-]{4,}(\.[\w-]*\.[\w-]*(?:\.[\w-]*){0,2})?"
 )
 _LONG_KEY = LazyPattern(  # of Azure storage: 64 bytes in base64
-    r"==(?<=[A-Za-z0-9+/]{86}==)(?<![A-Za-z0-9+][A-Za-z0-9+/]{86}==)"
+    r"==(?<=[A-Za-z0-9+/]{86}==)(?<![A-Za-z0-9+][A-Za-z0-9+/]{86}==)(?<!sha512-[A-Za-z0-9+/]{86}==)"
 )
 _WEBHOOK = LazyPattern(
     r"hook(?:s(?:\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/(?=([\w/+-]{10,200}))"
@@ -47,7 +49,6 @@ _CARD = LazyPattern(r"[2-6](?<![\w./-]\d)\d{3}(?:([ -]?)\d{4}\1\d{4}\1\d{4}|[ -]
 _BEARER = LazyPattern(  # in lower case
     r"bearer(?<!\wbearer)\s{1,4}(?!tokens?\b|auth|[a-z_]{1,20}=[^=\s])([\w.~+/=-]{6,})"
 )
-_ANY_WORD = LazyPattern(r"[a-z]+")
 _BASIC = LazyPattern(r"basic(?<!\wbasic)\s{1,4}([a-z0-9+/=_-]{4,})")
 
 # user:password@ or token@ in a URL. A password may have / # ? in it; digits in front of one of them are a port.
@@ -102,7 +103,8 @@ def _in_webhooks(text: str, low: str, literal: str, effort: Effort, cost: float)
 def _behind_bearer(text: str, low: str, literal: str, effort: Effort, cost: float) -> Spans:
     for match in matches(_BEARER, low, literal, effort, cost):
         start, end = match.span(1)
-        if not _ANY_WORD.fullmatch(text, start, end):
+        word = text[start:end].rstrip(".")
+        if not (word.isalpha() and is_name(word)):
             yield start, end
 
 
@@ -202,7 +204,7 @@ _SEARCHES: tuple[tuple[str, float, Callable[[str, str, str, Effort, float], Span
     ("----", 1.0, _private_keys),
     ("://", 0.8, _in_urls),
     ("hook", 0.6, _in_webhooks),
-    ("bearer", 0.6, _behind_bearer),
+    ("bearer", 1.3, _behind_bearer),
     ("basic", 2.0, _basic),
     ("eyj", 0.5, _tokens_of_jose),
     ("==", 0.4, _long_keys),

@@ -11,13 +11,17 @@ from collections.abc import Iterator, Sequence
 
 from ..._support.lazy_pattern import LazyPattern
 from .effort import Effort, matches, same_length, without
-from .keys import OPEN, KeyRules, is_secret
+from .keys import KeyRules, is_secret
+from .names import OPEN
 
 _INSERT = LazyPattern(  # in lower case
     r"into\s{1,4}[^\s()]{1,200}\s{0,4}\(([^()]{1,4000})\)\s{0,4}values?\s{0,4}(?=\()"
 )
 _PARAMETERS = LazyPattern(r"(?:parameters: ?|args=|params[=:] ?)[\[(]")  # of SQLAlchemy, of Django
-_SLOT = LazyPattern(r"([\w.\"`]{1,128})\s?=\s?(?:'[^']{0,500}'|\d)|(?:([\w.\"`]{1,128})\s?=\s?)?(?:%s|\?|\$\d{1,3})")
+_SLOT = LazyPattern(  # each name is looked at once, from its beginning
+    r"(?<![\w.\"`])([\w.\"`]{1,128})\s?=\s?(?:'[^']{0,500}'|\d)"
+    r"|(?:(?<![\w.\"`])([\w.\"`]{1,128})\s?=\s?)?(?:%s|\?|\$\d{1,3})"
+)
 _ITEM = LazyPattern(
     r"\s{0,4}(?:[beBEnN]?(?:'(?P<single>(?:[^'\\]+|\\.|'')*)(?:'|\Z)|\"(?P<double>(?:[^\"\\]+|\\.)*)(?:\"|\Z))"
     r"|(?P<bare>[^,()\[\]'\"]{0,500}))\s{0,4}",

@@ -14,17 +14,22 @@ from collections.abc import Callable
 from ..._support.lazy_pattern import LazyPattern
 from . import phrases, shapes, sql, tokens
 from .effort import Effort, estimated, same_length
-from .keys import HIDDEN, OPEN, SHAPED, KeyRules
-from .values import Value, second_of_pair, value_in_form, value_in_markup, value_of_call, value_of_option, value_of_pair
+from .extents import Value
+from .keys import KeyRules, is_name
+from .names import HIDDEN, LOOSE, OPEN, SHAPED
+from .values import second_of_pair, value_in_form, value_in_markup, value_of_call, value_of_option, value_of_pair
 
 _WORD_EFFORT = 0.5
-_KEY_EFFORT = 1.2
-_SEPARATOR_EFFORT = 2.0
-_NEW_KEY_EFFORT = 6
-_VALUE_EFFORT = 4
+_OBVIOUS_EFFORT = 1.0
+_KEY_EFFORT = 0.9
+_NEW_KEY_EFFORT = 3.0
+_SEPARATOR_EFFORT = 1.5
+_VALUE_EFFORT = 4.7
 _CHARACTERS_OF_VALUE = 64  # one more for so many
+_CHARACTERS_OF_CALL = 8  # that is not masked, so that what is in it is looked at again
+_WORDS_EFFORT = 1.8
 _FIRST_LETTERS = "pkscuxj"
-_LETTER_EFFORT = 0.025
+_LETTER_EFFORT = 0.03
 _MAX_BEFORE = 64  # characters of a key in front of the word
 _MAX_BEHIND = 64
 
@@ -50,8 +55,9 @@ def _is_suspicious(text: str) -> bool:
         return _may_hold_key(low) or shapes.is_likely(text, low) or phrases.is_likely(low)
     # Most texts have none of these signs, and few of these words.
     return (
-        "passw" in low or "phrase" in low or "token" in low or "key " in low or "otp " in low or "bearer" in low
+        "pass" in low or "phrase" in low or "token" in low or "key " in low or "otp " in low or "bearer" in low
         or "basic" in low or "card" in low or "visa" in low or "aws" in low or "auth " in low or "eyJ" in text
+        or "secret" in low or "mqctl" in low or "net user" in low or "sha}" in low or "pw" in low or "$" in low
         or tokens.is_likely(text)
     )  # fmt: skip
 
@@ -74,14 +80,28 @@ _LAST_WORDS = frozenset({"key", "card", "number", "no", "code", "id", "token", "
 #   called    set_key('value')
 _SEPARATOR = LazyPattern(
     r"(?P<more>[ \t](?:number|no|code|id)(?=\s{0,4}[:=]))?"
-    r"(?:(?:%5d|%22|\\{0,4}[\"'`]?(?:\[[\w.-]{0,32}\])?\]?)\s{0,24}"
-    r"(?:(?::?\s{0,2}(?:string|str|text)\s{0,4})?={1,3}>?|:(?!:)=?|->|\u2192|%3d|%3a(?:%20)?(?:%22)?)\s{0,24}"
+    r"(?:(?:%5d|%22|&quot;|\\{1,2}u0022|\\{0,4}[\"'`]?(?:\[[\w.-]{0,32}\])?\]?)\s{0,24}"
+    r"(?:(?::?\s{0,2}(?:string|str|text)\s{0,4})?={1,3}>?|:(?!:)=?|::(?=\s[\w+/=]{8})|->|\u2192|%3d|%3a(?:%20)?(?:%22)?)\s{0,24}"
+    r"(?:&quot;|\\{1,2}u0022)?"
     r"|(?:\\{0,4}[\"'][,\s]{1,4}|\s{1,24}|,\s?)\\{0,4}[\"']?value\\{0,4}[\"']?\s{0,4}[:=]\s{0,4}"
-    r"|</key>\s{0,24}<string>"
+    r"|</(?:key|name)>\s{0,24}<(?:string|value)>"
+    r"|(?P<cell>\s{1,24}\|\s{1,24}(?=[^\s|]{4,256}\s{0,64}\|\s*?(?:[\r\n]|\Z)))"
     r"|(?P<markup>[\"']\s{0,4}>)|(?P<form>[\"'](?:\r?\n|(?:\\r)?\\n){2})"
-    r"|(?P<listed>\\{0,4}[\"'],\s{0,4}(?=[bru]{0,2}\\{0,4}[\"']))|(?P<called>\((?=[bru]{0,2}\\{0,4}[\"'])))"
+    r"|(?P<listed>\\{0,4}[\"'],\s{0,4}(?=[bru]{0,2}\\{0,4}[\"']))|(?P<called>\((?:(?:value|token|key|secret)=(?=[\w\"'])|(?=[bru]{0,2}\\{0,4}[\"']))))"
 )
+_OBVIOUS = LazyPattern(  # most secrets: letters and digits, in the same quotes or up to a space
+    r"[\"']?[=:] ?(?:([\"'])(?=[A-Za-z_-]{0,24}\d)(?=[\d_-]{0,24}[A-Za-z])([\w-]{6,128})\1"
+    r"|(?=[A-Za-z_-]{0,24}\d)(?=[\d_-]{0,24}[A-Za-z])(?!0x)([\w-]{6,128})(?=[\s&]|\Z))"
+)
+_IN_PARTS = ("card", "number", "no", "cookie", "cookies", "CARD", "COOKIE", "COOKIES", "Cookie", "Cookies")
+_NOT_BEFORE = ("nexpected ", ":", "/", "<")
+_OF_KEY = "abcdefghijklmnopqrstuvwxyz0123456789_.-"
 _NAMED = LazyPattern(r"(?:name|key)\s?=\s?[\"']\Z")
+_VALUE_IN_FRONT = LazyPattern(  # {"value": "x", "name": "key"}
+    r"[\"']value\\{0,4}[\"']: ?\\{0,4}[\"']([^\"'\\]{1,200})\\{0,4}[\"'], ?\\{0,4}[\"']"
+    r"(?:name|key)\\{0,4}[\"']: ?\\{0,4}[\"']\Z"
+)
+_LONG_VALUE = 260
 _IN_TAG = LazyPattern(r"(?:\s[^<>]{0,200})?(?:>|&gt;)")
 _OPENS_TAG = LazyPattern(r"(?:<|&lt;)(?:\w{1,32}:)?\Z")
 _BEHIND_OPTION = LazyPattern(r"\s{1,4}(?=[^\s-])|[\"'],\s{0,4}(?=[bru]{0,2}[\"'])")
@@ -92,8 +112,11 @@ _OF_A_PAIR = frozenset("=:\"'`%\\[](-,<>& \t\n\r\x0b\x0c")
 
 
 _LONG = 4096  # characters; so long a text is not looked at twice
-_PIECE = 800  # characters of it by which its effort is estimated, twice
-_PIECE_EFFORT = 40.0
+_MANY = 800  # characters; the search of so long a text is counted
+_PIECE = 200  # characters of it by which its effort is estimated, a few times
+_PIECE_EFFORT = 18.0
+_PIECES = 4
+_SURE = 0.85  # of what the pieces promise: what is searched for last needs something too
 
 
 class TextMasker:
@@ -116,18 +139,19 @@ class TextMasker:
     def __call__(self, text: str) -> str:
         effort = Effort(len(text))
         if len(text) > _LONG:
-            text = effort.cut(text, self._affordable(text, effort.left))
+            text = effort.cut(text, self._affordable(text, effort))
         return effort.ended(self._masked(text, effort, is_long=len(text) > _LONG), self._mask)
 
-    def _affordable(self, text: str, most: float) -> int:
-        """How many characters of a long text can be looked at, going by two pieces of it."""
+    def _affordable(self, text: str, all_of_it: Effort) -> int:
+        """How many characters of a long text can be looked at, going by a few pieces of it."""
         spent = 0.0
-        for start in (0, len(text) // 2):
+        for start in range(0, len(text), len(text) // _PIECES + 1):
             effort = Effort(_PIECE)
             effort.left = _PIECE_EFFORT
             self._masked(text[start : start + _PIECE], effort, is_long=True)
+            all_of_it.left -= _PIECE_EFFORT - effort.left
             spent += (_PIECE_EFFORT - effort.left) * _PIECE / max(1, _PIECE - effort.left_out)
-        affordable = int(most * 2 * _PIECE / max(spent, 1.0))
+        affordable = int(_SURE * all_of_it.left * _PIECES * _PIECE / max(spent, 1.0))
         if affordable >= len(text):
             return len(text)
         # Between two words, so that no secret is cut in two; in a text that has none, what was looked at stays.
@@ -152,7 +176,7 @@ class TextMasker:
 
     def _without_values(self, text: str, low: str, effort: Effort) -> str:
         """The text without the values that stand behind secret keys."""
-        if len(text) >= _PIECE:
+        if len(text) >= _MANY:
             text = effort.spend(text, _LETTER_EFFORT * estimated(low, _FIRST_LETTERS))
             low = low[: len(text)]
         kept: list[str] = []
@@ -168,7 +192,8 @@ class TextMasker:
                 left -= spent
                 if value is not None and value.end > value.start >= done:
                     kept += text[done : value.start], self._mask
-                    done = position = value.end
+                    done = value.end
+                    position = max(position, done)
             if left < 0:
                 break
         effort.left = left
@@ -178,29 +203,39 @@ class TextMasker:
 
     def _value_at(self, text: str, low: str, word: int, end: int) -> tuple[Value | None, float]:
         """The value to be masked behind the key that has the word in it and ends at ``end``; what it took to find."""
-        start = word
         first = max(0, word - _MAX_BEFORE)
+        start = first + len(low[first:word].rstrip(_OF_KEY))
         while start > first and (low[start - 1].isalnum() or low[start - 1] in _BEFORE):
             start -= 1
         key = text[start:end]
         effort = _KEY_EFFORT if self._rules.is_known(key) else _NEW_KEY_EFFORT
         verdict = self._rules.verdict(key)
+        if (
+            verdict == HIDDEN
+            and (obvious := _OBVIOUS.match(text, end))
+            and not (key.endswith(_IN_PARTS) or text.endswith(_NOT_BEFORE, 0, start))
+        ):
+            return Value(*obvious.span(obvious.lastindex or 0), True), effort + _OBVIOUS_EFFORT
         is_more = low[end : end + 1] in (" ", "\t") and low[end + 1 : end + 2] in _MORE
         if verdict == OPEN and not is_more and low[word:end] not in _LAST_WORDS and low[start - 1 : start] != "\\":
             return None, effort
+        if verdict == OPEN:
+            effort += _WORDS_EFFORT
         separator = _SEPARATOR.match(low, end)
         if is_more and separator is not None and separator["more"]:
             end = separator.end("more")
             key = text[start:end]
             verdict = self._rules.verdict(key)
-        if verdict == OPEN or (verdict == HIDDEN and start):
+        if verdict == OPEN or (verdict >= LOOSE and start):
             verdict = self._verdict_after(text, start, key, verdict)
         if verdict == OPEN:
             return None, effort + _SEPARATOR_EFFORT
         value = self._find(text, low, start, end, separator, verdict)
         if value is None:
             return None, effort + _SEPARATOR_EFFORT + _VALUE_EFFORT / 2
-        return value, effort + _SEPARATOR_EFFORT + _VALUE_EFFORT + (value.end - end) // _CHARACTERS_OF_VALUE
+        return value, effort + _SEPARATOR_EFFORT + _VALUE_EFFORT + (value.end - end) // (
+            _CHARACTERS_OF_CALL if value.is_empty else _CHARACTERS_OF_VALUE
+        )
 
     def _find(
         self, text: str, low: str, start: int, end: int, separator: re.Match[str] | None, verdict: int
@@ -214,9 +249,13 @@ class TextMasker:
                 return value_in_markup(text, text[start:end], tag.end(), verdict)
             return None
         if separator is None:
-            if key.startswith("-") and (option := _BEHIND_OPTION.match(low, end)):
+            front = max(0, start - _LONG_VALUE)
+            if low[end] in "\"'\\" and low.find("value", front, start) >= 0:
+                valued = _VALUE_IN_FRONT.search(low, front, start)
+                return Value(*valued.span(1), True) if valued else None
+            if key.startswith("-") and text[start:end] != "-Pw" and (option := _BEHIND_OPTION.match(low, end)):
                 return value_of_option(text, key, option.end(), verdict)
-            if verdict == HIDDEN and (told := phrases.secret_behind(text, key, start, end)):
+            if verdict >= LOOSE and (told := phrases.secret_behind(text, key, start, end)):
                 return Value(*told, True)
             return None
         if separator["markup"] is not None:
@@ -230,22 +269,27 @@ class TextMasker:
             if key.startswith("-"):
                 return value_of_option(text, key, separator.end(), verdict)
             return second_of_pair(text, start, separator.end(), verdict)
+        if separator["cell"] is not None:
+            value = value_of_pair(text, key, start, separator.end(), verdict)
+            return value if low[start - 2 : start] == "| " and not is_name(text[value.start : value.end]) else None
         if separator["called"] is not None:
-            return value_of_call(text, key, separator.end(), verdict)
+            return value_of_call(text, key, start, separator.end(), verdict)
         quote = text[start - 1 : start]
-        if quote in ("'", '"') and quote not in separator[0] and text.startswith(quote, separator.end()):
+        if quote in ("'", '"', "`") and quote not in separator[0] and text.startswith(quote, separator.end()):
             return None  # "Password: " is all of a text
         return value_of_pair(text, key, start, separator.end(), verdict)
 
     def _verdict_after(self, text: str, start: int, key: str, verdict: int) -> int:
         """The verdict on a key by what stands in front of it."""
         before = text[start - 1 : start]
-        if verdict == HIDDEN:
+        if verdict >= LOOSE:
             if before == " " and text[max(0, start - 11) : start].lower() == "unexpected ":  # a parser's
                 return OPEN
             if before == "/" and key == "passwd" and text[max(0, start - 5) : start] == "/etc/":
                 return OPEN
-            return OPEN if before == ":" and "arn:aws" in text[max(0, start - 60) : start] else HIDDEN
+            if before == ":" and text[start - 3 : start] == "_r:":  # a type of SELinux
+                return OPEN
+            return OPEN if before == ":" and "arn:aws" in text[max(0, start - 60) : start] else verdict
         if key.lower() in _LAST_WORDS:
             if before in ("?", "&"):
                 return SHAPED if key == "key" and _IN_QUERY.match(text, start + len(key)) else OPEN

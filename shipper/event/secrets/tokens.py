@@ -9,20 +9,23 @@ behind it, and only then the letters are looked at: a search for each of the beg
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 
 from ..._support.lazy_pattern import LazyPattern
 from .effort import Effort, estimated, matches, without
 
 _SHORTEST = 20
 _SHORT = 500  # characters; the search of a text that is not longer costs next to nothing
-_UNDERLINED = LazyPattern(r"_(?=[A-Za-z0-9+/=]{10})(?=[a-z]{0,40}[A-Z\d])")
+_UNDERLINED = LazyPattern(  # most capital letters in front of one are those of an environment's variable
+    r"_(?:(?<=[a-z1]_)|(?<=ARS_))(?=[A-Za-z0-9+/=]{10})(?=[a-z]{0,40}[A-Z\d])"
+)
 _DASHED = LazyPattern(  # not behind a letter from a to f: a UUID has many of them
     r"-(?=\w)(?:(?<=[A-Za-z][g-zG-Z]-)|(?<=xox[abe]-)|(?<=sib-))(?=[\w-]{10})"
 )
 _DOTTED = LazyPattern(r"\.(?=[\w-]{16})(?<=[A-Za-z0-9]\.)")
 _TILDE = LazyPattern(r"~(?<=[6Q]~)")
-_SEARCHES = [("_", _UNDERLINED, 0.03), ("-", _DASHED, 0.04), (".", _DOTTED, 0.04), ("~", _TILDE, 0.05)]
+_SEARCHES = [("_", _UNDERLINED, 0.04), ("-", _DASHED, 0.06), (".", _DOTTED, 0.05), ("~", _TILDE, 0.05)]
 _BEGINNINGS = [  # with the sign; what comes from there on
     ("ghp_ gho_ ghu_ ghs_ ghr_", r"[A-Za-z0-9]{30,255}"),
     ("github_pat_", r"\w{22,255}"),
@@ -68,8 +71,8 @@ _CAPITAL = LazyPattern(  # AWS, Google, Atlassian, Telegram
     r"A(?:(?:KIA|SIA|BIA|CCA)[A-Z0-9]{16}(?![A-Za-z0-9])|Iza[\w-]{35}|TATT3[\w=-]{60,255}"
     r"|A(?<=\d{8}:AA)[\w-]{30,40}(?![\w-]))"
 )
+_CAPITAL_EFFORT = 0.06
 _WHOLE = [  # what they begin with, and their pattern; one letter or digit more is another word
-    ("A", _CAPITAL),
     ("SK", LazyPattern(r"SK[0-9a-f]{32}(?![A-Za-z0-9])")),
     ("dapi", LazyPattern(r"dapi[a-h0-9]{32}(?:-\d)?(?![A-Za-z0-9])")),
     ("EAAA", LazyPattern(r"EAAA[\w-]{60}")),
@@ -106,6 +109,10 @@ def masked(text: str, mask: str, effort: Effort) -> str:
             if len(text) > _SHORT:
                 text = effort.spend(text, cost * estimated(text, sign))
             text = without(text, _behind_signs(pattern, text, effort), mask, effort)
+    if "A" in text:
+        if len(text) > _SHORT:
+            text = effort.spend(text, _CAPITAL_EFFORT * estimated(text, "A"))
+        text = without(text, _no_ends(text, _CAPITAL.finditer(text)), mask, effort)
     for beginning, whole in _WHOLE:
         if beginning in text:
             text = without(text, _words(whole, text, beginning, effort), mask, effort)
@@ -143,8 +150,12 @@ def _token_at(text: str, end: int, beginnings: list[str]) -> tuple[int, int] | N
 
 
 def _words(pattern: LazyPattern, text: str, beginning: str, effort: Effort) -> Iterator[tuple[int, int]]:
-    """What matches and is not the end of a longer word."""
-    for match in matches(pattern, text, beginning, effort, _WORD_EFFORT):
+    return _no_ends(text, matches(pattern, text, beginning, effort, _WORD_EFFORT))
+
+
+def _no_ends(text: str, found: Iterable[re.Match[str]]) -> Iterator[tuple[int, int]]:
+    """The matches that are not the end of a longer word."""
+    for match in found:
         start, end = match.span()
         if start == 0 or text[start] == "/" or not text[start - 1].isalnum():
             yield start, end
