@@ -29,7 +29,7 @@ _TEXT_LIKE_SECRET = LazyPattern(
     r"[\"'](?!utf-?8|latin-?1|sha-?\d|md5|[\w.+-]+\.[a-z]{2,4}[\"'])(?=[^\"'\s]{0,64}\d)(?=[^\"'\sA-Za-z]{0,64}[A-Za-z])"
     r"[^\"'\s\\(){}\[\]]{5,}"
 )
-_BARE_LIKE_SECRET = LazyPattern(r"(?=[A-Za-z_]{0,64}\d)[\w.~+/-]{4,}")
+_BARE_LIKE_SECRET = LazyPattern(r"(?<![A-Za-z_])(?=[A-Za-z_]*\d)[\w.~+/-]{4,}")
 _LONGEST = 400  # characters of a call that are looked at
 
 

@@ -91,13 +91,14 @@ def value_at(text: str, start: int) -> Value:
     if text[start - 3 : start].lower() in _ENCODED:
         encoded = _IN_PERCENT.match(text, start)
         return Value(start, encoded.end() if encoded else start, False)
-    bare = _BARE.match(text, start)
-    if bare is None:
-        return Value(start, start, False)
-    if ("(" in bare[0] or "{" in bare[0]) and (call := _CALL.match(text, start)) and text[call.end()] != "[":
+    # First, for a bare value may be as long as the text.
+    if (call := _CALL.match(text, start)) and text[call.end()] != "[":
         value = _call_at(text, start, call)
         if value.start < value.end or text[value.end : value.end + 1] in _BEHIND_CALL:
             return value
+    bare = _BARE.match(text, start)
+    if bare is None:
+        return Value(start, start, False)
     found = bare[0][:-1] if bare[0].endswith("):") else bare[0]
     return Value(start, start + len(found.rstrip(",.)]}`")), False)
 

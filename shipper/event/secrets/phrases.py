@@ -25,8 +25,11 @@ _QUOTED = (
     r"|\s{1,4}[\"'](?P<quoted>(?=[^\s\d\"']{0,64}\d)(?=[^\sA-Za-z\"']{0,64}[A-Za-z])[\w.~+/=-]{6,400})[\"']"
     r"(?![\w.(\[])"
 )
+_FOR = r"(?i:is\s{1,4}generated\s{1,4})?(?i:for)\s{1,4}[^\s:=]{1,64}(?:\s{1,4}[^\s:=]{1,64}){0,2}"
 _BEHIND_PASSWORD = LazyPattern(
-    r"(?:\s{1,4}(?:(?i:for)\s{1,4}[^\s:=]{1,64}(?:\s{0,4}[:=]\s{0,4}|\s{1,4}(?i:is|was)\s{1,4})|(?:(?i:is|was)\s{1,4}(?i:changed|set|reset|updated)\s{1,4})?"
+    r"(?:\s{1,4}(?:"
+    + _FOR
+    + r"(?:\s{0,4}[:=]\s{0,4}|\s{1,4}(?i:is|was)\s{1,4})|(?:(?i:is|was)\s{1,4}(?i:changed|set|reset|updated)\s{1,4})?"
     r"(?i:is|was|to|with)\s{0,4}:?\s{1,4}(?i:now\s{1,4})?)"
     r"|\s{1,4}(?=[\"'`]))"
     r"(?:([\"'`])(?P<quoted>(?:(?<!`)|(?![^`]{0,200} ))[^\"'`\r\n]{3,200})\1|"
@@ -37,7 +40,9 @@ _BEHIND_PASSWORD = LazyPattern(
     r"|\s{1,4}" + _ENCODING + _SHAPED + r"(?P<bare>[^\s\"'`,;:/()\[\]=]{6,200})(?![\w:/(=])"
 )
 _BEHIND_TOKEN = LazyPattern(
-    r"\s{1,4}(?:(?i:is|was)\s{0,4}:?\s{1,4}|to\s{1,4}(?=\w{20}))?([\"'`]?)(?=(?:[^\s\d]{0,32}\d){3})(?=[^\sA-Za-z]{0,64}[A-Za-z])"
+    r"\s{1,4}(?:(?i:is|was)\s{0,4}:?\s{1,4}|to\s{1,4}(?=\w{20})|"
+    + _FOR
+    + r":\s{1,4})?([\"'`]?)(?=(?:[^\s\d]{0,32}\d){3})(?=[^\sA-Za-z]{0,64}[A-Za-z])"
     + _ENCODING
     + r"(?P<bare>[\w.~+-]{10,2000})(?![\w/:(=@])(?!\.\w)"
     + _QUOTED
@@ -70,7 +75,7 @@ _PROTOCOLS = (  # what stands in a text, and the secret behind it
             r"|(?: default)? (?=[^\s\d]{1,32}\d)(?=[^\sa-z]{0,32}[a-z])([\w.+!@#%-]{8,}))"
         ),
     ),
-    ("PASS ", LazyPattern(r"PASS (?<=[\"']PASS )([^\s\"'\\]+)")),
+    ("PASS ", LazyPattern(r"PASS (?:(?<=[\"']PASS )|(?<=> PASS )(?!\d+\s|\S{0,200}(?:test|[/:])))([^\s\"'\\]+)")),
     ("LOGIN ", LazyPattern(r"LOGIN \S{1,64} \\?\"([^\"\\]+)")),
     ("redis-cli", LazyPattern(r"redis-cli\s[^\n|;&]{0,100}?-a\s{1,4}[\"']?([^\s\"']+)")),
     ("ldap", LazyPattern(r"ldap[a-z]{3,8}\s[^\n|;&]{0,200}?-w\s{1,4}[\"']?([^\s\"']+)")),
@@ -121,8 +126,9 @@ def is_likely(low: str) -> bool:
     return (
         ("-" in low and ("-u" in low or " -p" in low or "'-p" in low or "redis-cli" in low or "ldap" in low))
         or (("'" in low or '"' in low) and ("identified" in low or "pass " in low or "login " in low))
-        or "auth" in low or "credentials " in low or "code=" in low or "secret " in low or "password " in low
-        or "htpasswd" in low or "chpasswd" in low or "rabbitmqctl" in low or "net user" in low or "sha}" in low
+        or "> pass " in low or "auth" in low or "credentials " in low or "code=" in low or "secret " in low
+        or "password " in low or "htpasswd" in low or "chpasswd" in low
+        or "rabbitmqctl" in low or "net user" in low or "sha}" in low
         or ("@" in low and ("thin:" in low or "@tcp(" in low or "@unix(" in low))
     )  # fmt: skip
 

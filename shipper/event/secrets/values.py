@@ -124,6 +124,8 @@ def _is_other(text: str, key: str, value: Value) -> bool:
         return True
     if text[start - 2 : start] in (": ", "= ") and text[start - 3] != " " and _IN_SENTENCE.match(text, start):
         return True
+    if found[-3:].lower() == "ing" and found.isalpha() and text.startswith("...", value.end):  # a progress
+        return True
     if "`" in found and _ROLE.match(found):  # of a documentation's markup
         return True
     if found.startswith("--"):  # the next option of a command
