@@ -25,10 +25,6 @@ GRACE = 5.0
 
 TURNS = pytest.StashKey[Turns]()
 
-# The machine's load says nothing about us, so an example has no time limit of its own; a test has one.
-hypothesis.settings.register_profile("tests", deadline=None)
-hypothesis.settings.load_profile("tests")
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -42,7 +38,17 @@ def pytest_configure(config: pytest.Config) -> None:
     leftovers.mark_this_run()
     config.stash[TURNS] = Turns()
     config.pluginmanager.register(order.Order(config))
+    _settle_examples(random=config.getoption("--long"))
     _share_the_package()
+
+
+def _settle_examples(*, random: bool) -> None:
+    """Every run tries the same examples, so that a change is not blamed for chance; long runs look for new ones.
+
+    The machine's load says nothing about us, so an example has no time limit of its own; a test has one.
+    """
+    hypothesis.settings.register_profile("tests", deadline=None, derandomize=not random)
+    hypothesis.settings.load_profile("tests")
 
 
 def _share_the_package() -> None:
