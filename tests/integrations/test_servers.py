@@ -169,12 +169,20 @@ def test_gunicorn_s_worker_that_is_killed_for_its_time_out(app: App) -> None:
 
 
 CELERY = f"""
-    import celery
+    import celery, kombu.transport.filesystem, kombu.utils.json
     from shipper.integrations.celery import ship
     folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "broker")
     os.makedirs(folder, exist_ok=True)
     options = {{"data_folder_in": folder, "data_folder_out": folder, "control_folder": folder + "-control"}}
     app = celery.Celery("shop", broker="filesystem://", broker_transport_options=options)
+
+    def put(channel, queue, payload, **options):  # kombu's own lets a worker read a message that is not written yet
+        name = os.path.join(folder, f"{{time.monotonic_ns():020}}-{{os.getpid()}}.{{queue}}.msg")
+        with open(f"{{name}}.part", "w") as file:
+            file.write(kombu.utils.json.dumps(payload))
+        os.rename(f"{{name}}.part", name)
+    kombu.transport.filesystem.Channel._put = put
+
     app.conf.worker_hijack_root_logger = HIJACK
     app.conf.beat_schedule = {{"tick": {{"task": "shop.tick", "schedule": 1.0}}}}
     ship(app, {START.removeprefix("shipper.start(")}, app="test")
