@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from shipper.receiver import Receiver
 
@@ -61,6 +61,12 @@ def rows(page: Page) -> list[str]:
     return page.locator(".row .message").all_inner_texts()
 
 
+def texts(found: Locator, count: int) -> list[str]:
+    """The texts of so many elements, once they are there."""
+    expect(found).to_have_count(count)
+    return found.all_inner_texts()
+
+
 def search(page: Page, query: str, total: str) -> None:
     page.fill("#search", query)
     expect(page.locator("#list")).not_to_have_attribute("aria-busy", "true")
@@ -90,25 +96,25 @@ def test_one_record_has_a_badge_and_a_payload_for_each_service(page: Page, recei
     show(page, receiver)
 
     search(page, '"card refused"', "1 match")
-    assert page.locator(".row .badge").all_inner_texts() == ["jKool×3", "OTLP×3", "Trakerr×2↻2"]
+    assert texts(page.locator(".row .badge"), 3) == ["jKool×3", "OTLP×3", "Trakerr×2↻2"]
     open_first(page)
 
-    attempts = page.locator(".delivery").first.locator("tbody .outcome").all_inner_texts()
+    attempts = texts(page.locator(".delivery").first.locator("tbody .outcome"), 3)
     assert attempts == ["503 asked for", "half an answer asked for", "200"]
     expect(page.locator(".delivery").first).to_contain_text("at attempt 2 · 2 copies arrived")
-    assert page.locator(".payload .badge").all_inner_texts() == ["Trakerr", "jKool", "OTLP"]
+    assert texts(page.locator(".payload .badge"), 3) == ["Trakerr", "jKool", "OTLP"]
     assert "secret-0815" not in page.content()
-    assert page.locator(".exception .relation").all_inner_texts() == ["raised", "caused by"]
+    assert texts(page.locator(".exception .relation"), 2) == ["raised", "caused by"]
     expect(page.locator(".notes")).to_have_text("while the basket was priced")
     expect(page.locator(".frames code").first).to_have_text('raise ValueError("no price") from exc')
-    table = page.locator(".values tbody tr").all_inner_texts()
+    table = texts(page.locator(".values tbody tr"), 2)
     assert [row.split("\t") for row in table] == [["order", "int", str(2**60)], ["vip", "bool", "true"]]
     expect(page.locator("#detail-content")).to_contain_text("Stack (most recent ...)")
 
     search(page, "group", "1 match")
     open_first(page)
     expect(page.locator("#detail .headline")).to_have_text("group")
-    raised = page.locator(".exception p.raised").all_inner_texts()
+    raised = texts(page.locator(".exception p.raised"), 4)
     assert raised == [
         "raisedExceptionGroup: two checks failed (2 sub-exceptions)",
         "memberKeyError: 'A-17'",
@@ -131,7 +137,7 @@ def test_what_arrived_is_shown_as_text_and_never_run(
     )
     show(page, receiver)
 
-    assert rows(page)[2] == SCRIPT
+    expect(page.locator(".row .message").nth(2)).to_have_text(SCRIPT)
     assert rows(page)[1] == "activityaU+202Etxt.exeU+0007"
     for number in (1, 2, 3):
         page.goto(f"{receiver.url}/?record={uuid(number)}&q={SCRIPT}")
@@ -162,7 +168,7 @@ def test_traces_and_activities_lead_to_their_records(page: Page, receiver: Recei
 
     page.locator("#detail-tree .node", has_text="checkout").click()
     expect(page.locator("#detail .headline")).to_have_text("checkout · 2.50 s")
-    assert [text.split("\n") for text in page.locator("#detail-tree .node").all_inner_texts()] == [
+    assert [text.split("\n") for text in texts(page.locator("#detail-tree .node"), 2)] == [
         ["activity", "checkout", "2.50 s"],
         ["info", "inside"],
     ]
@@ -305,8 +311,7 @@ def test_faults_come_at_a_click_and_are_told_from_real_failures(page: Page, rece
 
     expect(page.locator(".badge.missing")).to_have_text("Trakerr 429")
     page.locator("#show-requests").click()
-    expect(page.locator("#requests-body tr")).to_have_count(2)
-    assert page.locator("#requests-body .outcome").all_inner_texts() == ["400", "429 asked for"]
+    assert texts(page.locator("#requests-body .outcome"), 2) == ["400", "429 asked for"]
     expect(page.locator("#requests-body tr.bad")).to_contain_text("logLevel must be one of")
     shop.trakerr(2, "taken")
     expect(page.locator("#requests-body tr")).to_have_count(3)
@@ -346,9 +351,7 @@ def test_everything_goes_without_a_mouse(page: Page, receiver: Receiver, shop: S
     expect(page.locator("#range-clear")).to_be_visible()
 
 
-def test_the_page_has_no_barrier_that_axe_knows(
-    window: Window, page: Page, receiver: Receiver, shop: Shop
-) -> None:
+def test_the_page_has_no_barrier_that_axe_knows(window: Window, page: Page, receiver: Receiver, shop: Shop) -> None:
     found: list[str] = []
 
     def look(where: str, *schemes: Literal["light", "dark"]) -> None:
