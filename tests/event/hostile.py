@@ -36,6 +36,7 @@ MORE = [
     "$", "where token=? parameters: [('a','b'), ", "token: |\n a\n", "pin=", "'-p', 'login", "token(",
     "token('a')", "token->",
     "<token></token>", "'token','a1'", "token\t", "--token \n", "-token a1 ", "a.", "a-",
+    "token=config.get(a=]}b\\ro", '" name="authorization: digest a', "token = [" + "a" * 300 + " ",
     "token=f(token=f(", "token = [a ", "token = f(a) + ", "token = a.b ", "token: :a:`", "token == 'x' ", "token: A[",
     "| password | a |", "&quot;password&quot;:&quot;a&quot;", "\\u0022token\\u0022:", "password=''a", "password:: a ",
     '"value": "a", "name": "password"', "token 'a1b2c3' ", "credentials a1:", "code=", "&code=a1", "a:b@tcp(",

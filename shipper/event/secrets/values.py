@@ -208,11 +208,9 @@ def _credentials_at(text: str, key_start: int, start: int, *, is_header: bool) -
     word = _ANY_SCHEME.match(text, start) if is_header else None
     if not word or is_outcome(word[0].rstrip()):
         return None
-    line = _LINE.match(text, start)
-    end = line.end() if line else start
     quote = text[key_start - 1 : key_start]
-    if quote in ("'", '"'):
-        closing = text.find(quote, start, end)
-        end = closing if closing >= 0 else end
+    closing = text.find(quote, start) if quote in ("'", '"') else -1
+    line = _LINE.match(text, start, closing if closing >= 0 else len(text))
+    end = line.end() if line else start
     is_no_secret = _PROSE.fullmatch(text[start:end]) or _VARIABLE.fullmatch(text[start:end])
     return Value(end if is_no_secret else start, end, True)
