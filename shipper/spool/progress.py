@@ -47,7 +47,7 @@ class ProgressWriter:
     def __init__(self, path: str) -> None:
         self._fd = -1
         self._slots: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         try:
             self._fd = reclaim_file(path, os.O_RDWR | os.O_CREAT)
             os.ftruncate(self._fd, 0)  # what another process wrote may be about a journal that was deleted since
@@ -81,9 +81,10 @@ class ProgressWriter:
                 self.close()
 
     def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        with self._lock:
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)
 
 
 class ProgressReader:
