@@ -128,13 +128,14 @@ class Upkeep:
             os.utime(self._spool.journal, ns=(past, past), follow_symlinks=False)
 
     def _paths(self) -> Iterator[str]:
-        """Everything in the spool but the cursors of removed backends, whose age tells when to forget them, and the
-        status, whose age tells how the process does."""
+        """Everything in the spool but the cursors of removed backends, whose age tells when to forget them, the status,
+        whose age tells how the process does, and the journal's folder itself."""
         spool = self._spool
+        others = (spool.status, spool.journal)
         yield spool.path
         for folder in (spool.path, spool.journal, spool.dead, spool.damaged, spool.overflow_on_disk):
             with contextlib.suppress(OSError):
-                yield from [entry.path for entry in os.scandir(folder) if entry.path != spool.status]
+                yield from [entry.path for entry in os.scandir(folder) if entry.path not in others]
         for name in self._deliveries.names:
             for suffix in (".json", ".encoding"):
                 yield os.path.join(spool.cursors, name + suffix)
