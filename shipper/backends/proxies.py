@@ -15,6 +15,8 @@ from urllib.parse import unquote_to_bytes, urlsplit
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
+NEEDS_PYSOCKS = "a SOCKS proxy needs PySocks: pip install 'shipper-logs[socks]'"
+
 _PORTS = {"http": 80, "https": 443}
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ..backends.http import addresses
 from ..backends.protocol import HttpResponse
-from ..backends.proxies import basic_credentials, find_proxy, is_socks
+from ..backends.proxies import NEEDS_PYSOCKS, basic_credentials, find_proxy, is_socks
 from .errors import ApiException
 
 MAX_RESPONSE_BYTES = 64 * 1024
@@ -142,7 +142,7 @@ def _through_socks(proxy: str) -> Callable[..., socket.socket]:
     try:
         import socks
     except ImportError:
-        raise ValueError("a SOCKS proxy needs PySocks: pip install 'shipper-logs[socks]'") from None
+        raise ValueError(NEEDS_PYSOCKS) from None
     parts = urllib.parse.urlsplit(proxy)
     version = parts.scheme.lower()
 

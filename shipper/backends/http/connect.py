@@ -19,7 +19,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NameResolutionError, NewConnectionError
 
 from ..protocol import AppContext, HttpBackend
-from ..proxies import basic_credentials, find_proxy, is_socks, without_credentials
+from ..proxies import NEEDS_PYSOCKS, basic_credentials, find_proxy, is_socks, without_credentials
 from . import addresses, head
 from .connection import Connection
 from .failure import SetupError
@@ -204,7 +204,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         if is_socks(proxy) and importlib.util.find_spec("socks") is None:
-            raise SetupError("a SOCKS proxy needs PySocks: pip install 'shipper-logs[socks]'")
+            raise SetupError(NEEDS_PYSOCKS)
         if proxy.lower().startswith("https:") and self._tls is not None:
             options["proxy_ssl_context"] = self._tls.context()
         return super().proxy_manager_for(proxy, **options)
