@@ -27,6 +27,7 @@ from .spool.files import (
     get_float,
     get_int,
     get_str,
+    get_texts,
     get_time,
     get_times,
     open_file,
@@ -214,7 +215,7 @@ def read_status(spool: Spool, app: str, data: Mapping[str, Any] | None = None) -
         in_memory=_in_memory(spool, get_counts(ledger, "reached")),
         dropped_at=get_times(data, "dropped_at"),
         detached=detached_processes(spool),
-        name_from=_texts(data, "name_from"),
+        name_from=get_texts(data, "name_from"),
         **_crashes(spool),
     )
 
@@ -244,10 +245,6 @@ def _updated(spool: Spool, written: float | None) -> float | None:
         return None if written is None else max(written, os.stat(spool.status).st_mtime)
     except OSError:
         return written
-
-
-def _texts(data: Mapping[str, Any], name: str) -> dict[str, str]:
-    return {key: value for key, value in get_dict(data, name).items() if isinstance(value, str)}
 
 
 def _in_memory(spool: Spool, journaled: Mapping[str, int]) -> int:

@@ -209,6 +209,11 @@ def get_counts(data: Mapping[str, Any], name: str) -> dict[str, int]:
     return {each: count for each in found if (count := get_int(found, each))}
 
 
+def get_texts(data: Mapping[str, Any], name: str) -> dict[str, str]:
+    """Name → text, without what is not a text."""
+    return {each: text for each, text in get_dict(data, name).items() if isinstance(text, str)}
+
+
 def get_drops(data: Mapping[str, Any], name: str = "dropped") -> dict[str, dict[str, int]]:
     """Reason → level → count."""
     found = get_dict(data, name)
