@@ -336,14 +336,6 @@ def test_without_memory_the_latest_frames_are_kept(spool: Path, pipe: Pipe) -> N
     assert set(range(seq - 50, seq)) <= kept
 
 
-@pytest.fixture
-def queue(spool: Path) -> Iterator[RecordQueue]:
-    os.mkfifo(spool / "queue", 0o600)
-    made = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"))
-    yield made
-    made.close()
-
-
 def test_a_queue_works_without_memory_for_a_mirror(queue: RecordQueue, spool: Path) -> None:
     (spool / "memory").mkdir(0o700)
     with tmpfs(spool / "memory", "16k"):

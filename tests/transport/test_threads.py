@@ -7,10 +7,7 @@ import mmap
 import os
 import signal
 import struct
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from shipper.transport import frame
 from shipper.transport.orphans import orphaned_mirrors, orphaned_overflows
@@ -23,14 +20,6 @@ from ..support.waiting import wait_until
 
 EVENTS = 1500  # of each thread
 COUNT = struct.Struct("<Q")
-
-
-@pytest.fixture
-def queue(spool: Path) -> Iterator[RecordQueue]:
-    os.mkfifo(spool / "queue", 0o600)
-    made = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"))
-    yield made
-    made.close()
 
 
 def events(frames: bytes) -> set[bytes]:

@@ -27,6 +27,7 @@ Context = Callable[[], Mapping[str, object]]
 MAX_EARLY_EVENTS = 1000  # kept from before start()
 SUSPICIOUS_NONES = 10  # that `before_send` returns before its first event
 
+
 class Callbacks(NamedTuple):
     """The application's own functions: `before_send` gets every event, `context` is called for every record."""
 
