@@ -58,6 +58,7 @@ class Service:
         self._handed_over = False
         self._round_at = 0.0
         self._is_idle = False  # nothing has happened since the last round
+        self._nothing_comes = False  # no process writes any more, and what ended ones have left is in the journal
         self._deaths = 0  # events about processes that died which the deliverers were told of
         self._parts = make_parts(settings, pipe=pipe, lock_file=lock_file, crashes=crashes, waker=self._waker)
         self._housekeeping = Housekeeping(self._parts)
@@ -158,8 +159,10 @@ class Service:
 
     def _update_drain(self) -> None:
         """No writers are left, or SIGTERM came: drain while there is progress, for up to `grace` seconds without."""
-        intake, deliveries = self._parts.intake, self._parts.deliveries
+        intake, deliveries, recovery = self._parts.intake, self._parts.deliveries, self._parts.recovery
         no_writers = intake.eof.is_set()
+        # What a killed process has left in its mirror, or in a queue that was made anew, may be the rest of an event.
+        self._nothing_comes = no_writers and not self._parts.upkeep.has_other_queue() and not recovery.finds_more()
         draining = no_writers or self._terminated or intake.hung_up.is_set()
         if no_writers and not self._drain.is_draining:
             self._stderr.close()
@@ -167,8 +170,8 @@ class Service:
         intake.set_hurry(self._parts.flushes.is_waiting)
         deliveries.set_drain_mode(
             draining,
-            no_writers=no_writers,
-            disk_blocked=bool(intake.trouble) or self._parts.recovery.is_pending,
+            no_writers=self._nothing_comes,
+            disk_blocked=bool(intake.trouble) or recovery.is_pending or recovery.is_unclear,
             quota_reached=intake.full.is_set(),
             flush_waiting=self._parts.flushes.is_waiting,
         )
@@ -176,11 +179,9 @@ class Service:
     def _is_over(self) -> bool:
         if self._handed_over or self._drain.is_out_of_time:
             return True
-        if not self._drain.is_draining or not self._parts.intake.eof.is_set() or not self._is_drained():
+        if not self._drain.is_draining or not self._nothing_comes or not self._parts.intake.eof.is_set():
             return False
-        if self._parts.upkeep.has_other_queue() or self._parts.recovery.finds_more():
-            return False
-        return self._are_deaths_reported()
+        return self._is_drained() and not self._parts.upkeep.has_other_queue() and self._are_deaths_reported()
 
     def _are_deaths_reported(self) -> bool:
         """Whether what there is to report of processes that died is journaled, and the deliverers know of it."""

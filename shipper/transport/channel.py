@@ -19,7 +19,7 @@ from .._support.unpatched import new_rlock, start_thread
 from . import frame
 from .overflow import Overflow
 from .pipe import POLL_MS, Pipe
-from .pipe_mirror import PipeMirror
+from .pipe_mirror import PipeMirror, frames_of_event
 
 
 def new_token() -> bytes:
@@ -186,15 +186,25 @@ class Channel:
 
     def maintain(self) -> None:
         """Keep the files from cleaners, and offer again what is left in a FIFO that was removed."""
-        left = self._pipe.take_earlier()
-        for view in frame.scan(left, complete=True).frames:
-            self.offer([left[view.start : view.end]], frame.MAX_LEVEL)
+        self._offer_again(self._pipe.take_earlier())
         self.overflow.touch()
         if self.overflow.busy:
             self._start_draining()
         if self._mirror is not None and not self._mirror.touch():
             removed, self._mirror, self.note = self._mirror, None, self._begin_mirror
             removed.close(is_needed=True)
+
+    def _offer_again(self, left: bytes) -> None:
+        """Offer what processes have written into a FIFO that was removed."""
+        events: dict[tuple[bytes, int, int], list[frame.FrameView]] = {}
+        for view in frame.scan(left, complete=True).frames:
+            events.setdefault((view.token, view.flags, view.seq), []).append(view)
+        for (token, _, seq), views in events.items():
+            frames = [left[view.start : view.end] for view in views]
+            if views[0].part == 0 and len(views) < views[0].parts:
+                # Its rest is in the next FIFO, before this beginning, where it says nothing.
+                frames = frames_of_event(self._mirror_folder, token, seq) or frames
+            self.offer(frames, frame.MAX_LEVEL)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -12,14 +12,13 @@ import struct
 import time
 from collections.abc import Callable, Container, Iterable, Iterator
 
-from ..spool.files import open_file
 from ..spool.kernel import namespace
 from ..spool.layout import Spool, memory_folder
 from . import drops, frame, overflow, pipe_mirror, shared_file
 from .drops import Drops
 from .overflow import DROPS_AT
-from .pipe_mirror import MAX_BYTES, SUFFIX
-from .shared_file import HEAD_BYTES, NO_RESOURCES, NUMBER_AT, living_pids, process_is_gone
+from .pipe_mirror import SUFFIX, read_mirror
+from .shared_file import NO_RESOURCES, NUMBER_AT, living_pids, process_is_gone
 
 FOREIGN_MIRROR_SECONDS = 600.0
 FOREIGN_OVERFLOW_SECONDS = 24 * 3600.0
@@ -123,21 +122,10 @@ class OrphanedMirror:
         `journaled` tells it of an event's sequence number and a part.
         """
         try:
-            fd = open_file(self.path, os.O_RDONLY)
+            found = read_mirror(self.path, self.token)
         except FileNotFoundError:  # a cleaner has removed it
             return b""
-        try:
-            data = os.pread(fd, MAX_BYTES, HEAD_BYTES)
-        finally:
-            os.close(fd)
-        views = [view for view in frame.scan(data, complete=True).frames if self._is_event(view)]
-        views = [view for view in views if not journaled(view.seq, view.part)]
-        views.sort(key=lambda view: (view.seq, view.part))
-        return b"".join(data[view.start : view.end] for view in views)
-
-    def _is_event(self, view: frame.FrameView) -> bool:
-        # A frame with another token is content of an event whose own header was overwritten.
-        return not view.flags and view.token == self.token
+        return b"".join(piece for seq, part, piece in found if not journaled(seq, part))
 
     def remove(self) -> None:
         with contextlib.suppress(OSError):

@@ -34,6 +34,7 @@ from collections import deque
 from collections.abc import Callable
 
 from .._support.unpatched import new_rlock
+from ..spool.files import open_file
 from ..spool.numbers import close_high, open_high
 from . import frame, shared_file
 from .shared_file import CLOSED_MEMORY, HEAD_BYTES, Owner
@@ -227,6 +228,29 @@ class PipeMirror:
     def _remove(self) -> None:
         with contextlib.suppress(OSError):
             os.unlink(self._path)
+
+
+def read_mirror(path: str, token: bytes) -> list[tuple[int, int, bytes]]:
+    """The frames of events in the mirror of the process with this token: sequence number, part and the frame itself.
+
+    In the order of logging. OSError when it can't be read now.
+    """
+    fd = open_file(path, os.O_RDONLY)
+    try:
+        data = os.pread(fd, MAX_BYTES, HEAD_BYTES)
+    finally:
+        close_high(fd)
+    # A frame with another token is content of an event whose own header was overwritten.
+    views = [view for view in frame.scan(data, complete=True).frames if not view.flags and view.token == token]
+    return sorted((view.seq, view.part, data[view.start : view.end]) for view in views)
+
+
+def frames_of_event(folder: str, token: bytes, seq: int) -> list[bytes]:
+    """What the mirror of the process with this token has of an event; empty when it can't be read."""
+    with contextlib.suppress(OSError):
+        found = read_mirror(os.path.join(folder, f"{token.hex()}{SUFFIX}"), token)
+        return [piece for number, _, piece in found if number == seq]
+    return []
 
 
 def _is_scarce(fd: int) -> bool:

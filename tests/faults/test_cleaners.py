@@ -176,3 +176,40 @@ def test_the_next_process_finds_the_memory_files_of_a_spool_whose_id_was_removed
         assert place.read_id() == before
         (app.folder / "end").touch()
         process.communicate(timeout=60)
+
+
+TORN = """
+from shipper.application.lifecycle import current
+
+begin()
+log.warning("before")
+assert shipper.flush(30)
+pipe = current().queue._pipe
+write, written = pipe.write, []
+
+def follow_in_between(frame):
+    written.append(write(frame))
+    if len(written) == 1:
+        os.unlink(pipe.path)
+        pipe.follow()
+    return written[-1]
+
+pipe.write = follow_in_between
+log.warning("torn %s", "." * 9000)
+pipe.write = write
+log.warning("after")
+assert len(written) > 1
+"""
+"""An event's first frame is in the queue that was removed, the rest in the one that was made in its place."""
+
+
+@pytest.mark.parametrize(
+    "end", ["pass", "os._exit(0)", "os.kill(os.getpid(), 9)", "os.closerange(3, 4096); os._exit(0)"]
+)
+def test_an_event_whose_queue_was_removed_between_its_frames_is_whole(app: App, end: str) -> None:
+    """Also when its process ends before the shipper process has seen the new queue, whose content ends with it."""
+    app.run(TORN + end, code=-9 if "kill" in end else 0)
+
+    wait_until(lambda: not shippers_of(app.spool), 60, "the shipper process's end")
+    assert [message.split()[0] for message in app.messages()] == ["before", "torn", "after"]
+    assert set(Counter(app.ids()).values()) == {1}

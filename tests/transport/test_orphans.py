@@ -28,6 +28,7 @@ from shipper.transport.orphans import (
     remove_foreign,
 )
 from shipper.transport.overflow import Overflow
+from shipper.transport.pipe import Pipe
 from shipper.transport.pipe_mirror import PipeMirror
 
 from ..support.forks import forked, in_a_child
@@ -333,6 +334,37 @@ def test_what_no_process_reads_in_a_removed_queue_is_put_again(spool: Path, monk
     reader = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"))
     assert reader.get(timeout=5) == b"before" * 1000
     reader.close()
+    queue.close()
+
+
+def test_an_event_that_began_in_a_removed_queue_that_no_process_reads_is_put_again_whole(
+    spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rest is in the next queue already, where a reader that has not seen the beginning ignores it."""
+    from shipper.transport.queue import RecordQueue
+
+    monkeypatch.setattr(pipe, "_UNREAD_SECONDS", 0.0)
+    os.mkfifo(spool / "queue", 0o600)
+    queue = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"))
+    written = []
+
+    def follow_in_between(self: Pipe, piece: bytes) -> bool:
+        written.append(piece)
+        taken = write(self, piece)
+        if len(written) == 1:
+            os.unlink(self.path)
+            self.follow()
+        return taken
+
+    write = Pipe.write
+    monkeypatch.setattr(Pipe, "write", follow_in_between)
+    queue.put_nowait(b"torn" * 2500)
+    first = list(written)
+    queue.maintain()
+
+    reading = os.open(spool / "queue", os.O_RDONLY | os.O_NONBLOCK)
+    assert os.read(reading, 10**6) == b"".join([*first[1:], *first])
+    os.close(reading)
     queue.close()
 
 

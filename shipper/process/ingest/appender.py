@@ -1,8 +1,10 @@
 """Appends to the journal: out of the pipe, or frames that came another way, within segments and the quota.
 
-A splice may end anywhere, also inside a frame; the rest of that frame comes next. A new segment, and frames that came
-another way, begin at a frame's border only. So a segment is at most one frame larger than its bound, and so is the
-journal.
+Invariants
+* A splice may end anywhere, also inside a frame; the rest of that frame comes next, from the same FIFO.
+* A new segment, and frames that came another way, begin at a frame's border only. So a segment is at most one frame
+  larger than its bound, and so is the journal.
+* What was written to a FIFO before it was removed comes before what was written to the next one afterwards.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from ...transport import frame
 from ...transport.pipe import bytes_in_pipe
 from .quota import Quota, QuotaReachedError
 
+_GONE = -1  # instead of the number of a FIFO that is closed
 MAX_SPLICE_BYTES = 4 * 1024 * 1024  # more than a pipe holds: one splice takes all of it
 
 
@@ -30,6 +33,7 @@ class Appender:
     def __init__(self, pipe: int, writer: Writer, quota: Quota | None = None) -> None:
         self._pipe = pipe
         self._earlier: list[int] = []  # FIFOs that were removed, until their writers have left them
+        self._last = pipe  # the one that was read last
         self._writer = writer
         self._quota = quota
 
@@ -44,15 +48,34 @@ class Appender:
         ``extra`` bytes above the quota are allowed. QuotaReachedError when the journal may take none, another OSError
         when the disk takes none.
         """
-        size = min(most, self._space(extra))
+        earlier = 0
+        if self._earlier:
+            # In this order: of an event whose writer followed the removed FIFO in between, the beginning comes first.
+            most = min(most, max(1, bytes_in_pipe(self._pipe)))
+            earlier = self.splice_earlier()
+            if not self._may_read(self._pipe):
+                return earlier or -1
         try:
-            moved = self._writer.splice(self._pipe, size)
+            moved = self._splice_from(self._pipe, min(most, self._space(extra)))
         except BlockingIOError:  # a writer came and has not written yet
-            return -1
-        self._grew(moved)
+            return earlier or -1
         if self._writer.is_full and self.is_at_border():
             self._writer.rotate_if_due()
+        return earlier + moved
+
+    def _splice_from(self, pipe: int, most: int) -> int:
+        moved = 0
+        try:
+            moved = self._writer.splice(pipe, most)
+            self._grew(moved)
+        finally:
+            if moved or self._writer.unwritten:
+                self._last = pipe
         return moved
+
+    def _may_read(self, pipe: int) -> bool:
+        """Whether the journal ends at a border, or inside a frame whose rest comes from this FIFO or from none."""
+        return self._last == pipe or self.is_at_border()
 
     def drain_pipe(self) -> None:
         """Take what is in the pipe at this moment, up to a frame's border.
@@ -75,12 +98,16 @@ class Appender:
             frames = frames[taken:]
 
     def is_at_border(self) -> bool:
-        """Whether the journal ends with a whole frame, or its rest can't be in the pipe.
+        """Whether the journal ends with a whole frame, or the rest can't come: the FIFO that was read last is empty.
 
         It may end inside one after a splice, after the disk took a part, or after an intake was killed.
         """
-        is_empty = not self._earlier and not self._writer.unwritten and bytes_in_pipe(self._pipe) == 0
-        return is_empty or self._writer.ends_whole()
+        is_lost = not self._writer.unwritten and self._waiting() == 0
+        return is_lost or self._writer.ends_whole()
+
+    def _waiting(self) -> int:
+        """Bytes in the FIFO that was read last."""
+        return 0 if self._last == _GONE else bytes_in_pipe(self._last)
 
     # -- after a cleaner ---------------------------------------------------------------------------------------------
 
@@ -89,8 +116,9 @@ class Appender:
 
         The number of the earlier one becomes that of the new one: others have it too.
         """
-        if not self._writer.ends_whole():
+        if not self.is_at_border():
             return False
+        self._last = _GONE
         self._earlier.append(os.dup(self._pipe))
         os.dup2(pipe, self._pipe, inheritable=False)
         os.close(pipe)
@@ -106,12 +134,14 @@ class Appender:
         taken = 0
         for pipe in list(self._earlier):
             with contextlib.suppress(BlockingIOError):
-                moved = self._writer.splice(pipe, self._space())
-                self._grew(moved)
+                if not self._may_read(pipe):
+                    continue
+                moved = self._splice_from(pipe, self._space())
                 taken += moved
                 if not moved:
                     self._earlier.remove(pipe)
                     os.close(pipe)
+                    self._last = _GONE if self._last == pipe else self._last
         return taken
 
     @property
@@ -149,11 +179,10 @@ class Appender:
     def _rest_of_frame(self) -> int:
         """How many bytes are missing from the frame with which the journal ends; 0 when it ends at a border.
 
-        0 also when its rest can't come: it must be in the pipe.
+        0 also when its rest can't come: it must be in the FIFO that was read last.
         """
         beginning = self._writer.unfinished()
-        waiting = bytes_in_pipe(self._pipe)
-        if not beginning or not waiting:
+        if not beginning or not self._waiting():
             return 0
         size = frame.length(beginning)
         return max(1, (frame.HEADER.size if size is None else size) - len(beginning))

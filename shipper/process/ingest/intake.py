@@ -130,6 +130,8 @@ class Intake:
             self.restoring.clear()
             if self._appender.restore():
                 _log.warning("the journal was removed, and made again with its last segment")
+        if self._coming is not None:
+            self.eof.clear()  # it was the earlier one's
         if self._coming is not None and self._appender.follow(self._coming):
             self._coming = None
             self._had_writers = False  # of this one poll tells only the end of writers that it has had

@@ -109,12 +109,17 @@ class Recovery:
         self._ended_end = self._end_of_pipe()
         self._is_comparable = self._is_only_pipe()
 
+    @property
+    def is_unclear(self) -> bool:
+        """Whether a process that has ended may have lost frames, which is not known while two FIFOs are read."""
+        return bool(self._unclear)
+
     def finds_more(self) -> bool:
         """Whether mirrors of processes that have ended are still to be compared, or something of them was put back."""
         with contextlib.suppress(OSError):
             self.look()
         # In the round after it was put back, the deliverers may not know of it yet.
-        is_left = any(mirror.path not in self._unclear for mirror in self._ended)
+        is_left = any(self._is_comparable or mirror.path not in self._unclear for mirror in self._ended)
         before, self._found_more = self._found_more, is_left or self._adoption.late > 0
         return before or self._found_more
 

@@ -85,10 +85,11 @@ class Upkeep:
             self._touch()
 
     def has_other_queue(self) -> bool:
-        """Whether the FIFO at the path is another one than intake reads: then its writers only seem to be gone."""
+        """Whether the FIFO at the path is another one than intake reads, or will be: then its writers only seem to be
+        gone."""
         with contextlib.suppress(FileNotFoundError):
             return not os.path.samestat(os.fstat(self._pipe), os.lstat(self._spool.queue))
-        return False
+        return os.path.lexists(self._spool.path)  # else the application's folder was deleted behind it
 
     def _follow_queue(self) -> None:
         """Read the FIFO that is at the path by now; the earlier one too, until its writers have left it."""
