@@ -253,12 +253,13 @@ def drain_pipe(pipe: int, splice: Callable[[int], int]) -> None:
         left -= moved
 
 
-def untaken(writer: Writer, pipe: int) -> tuple[bytes, bytes]:
-    """What the journal did not take: the unfinished frame at its end, and the rest, which is taken out of the pipe."""
+def untaken(writer: Writer, *pipes: int) -> tuple[bytes, bytes]:
+    """What the journal did not take: the unfinished frame at its end, and the rest, which is taken out of the pipes."""
     beginning, pieces = b"", []
     with contextlib.suppress(OSError):
         beginning, pieces = writer.unfinished(), [writer.unwritten]
-    with contextlib.suppress(BlockingIOError):
-        while piece := os.read(pipe, _CHUNK):
-            pieces.append(piece)
+    for pipe in pipes:
+        with contextlib.suppress(BlockingIOError):
+            while piece := os.read(pipe, _CHUNK):
+                pieces.append(piece)
     return beginning, b"".join(pieces)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from shipper.journal.segments import segment_path
+from shipper.journal.segments import segment_path, segments
 from shipper.journal.writer import Writer
 from shipper.process.ingest.appender import Appender
 from shipper.transport import frame
@@ -19,10 +20,10 @@ PARTS = frame.encode(b"x" * 9000, token=b"tokentok", seq=0, pid=1)
 class Queues:
     """A queue that was removed, and the one that was made in its place: their writing ends."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, segment_bytes: int = sys.maxsize) -> None:
         self._folder = folder
         self.removed, self._reading = self._make()
-        self.appender = Appender(self._reading, Writer(str(folder)))
+        self.appender = Appender(self._reading, Writer(str(folder), segment_bytes=segment_bytes))
         self.made, other = self._make()
         assert self.appender.follow(other)
 
@@ -42,12 +43,25 @@ class Queues:
         os.close(self._reading)
 
     def journal(self) -> frame.Scan:
-        return frame.scan(Path(segment_path(str(self._folder), 1)).read_bytes(), complete=True)
+        written = [Path(segment_path(str(self._folder), number)) for number in segments(str(self._folder))]
+        return frame.scan(b"".join(path.read_bytes() for path in written), complete=True)
+
+    @property
+    def parts(self) -> list[int]:
+        return [view.part for view in self.journal().frames]
 
 
 @pytest.fixture
 def queues(spool: Path) -> Iterator[Queues]:
     made = Queues(spool)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def small(spool: Path) -> Iterator[Queues]:
+    """Whose segments end after a frame."""
+    made = Queues(spool, segment_bytes=len(PARTS[0]))
     yield made
     made.close()
 
@@ -60,7 +74,45 @@ def test_the_beginning_of_an_event_in_the_removed_queue_comes_before_the_rest_in
     while queues.appender.splice() > 0:
         pass
 
-    assert [view.part for view in queues.journal().frames] == [0, 1, 2]
+    assert queues.parts == [0, 1, 2]
+
+
+def test_a_segment_that_ends_between_two_frames_of_the_removed_queue_changes_no_order(small: Queues) -> None:
+    os.write(small.removed, PARTS[0])
+    os.write(small.removed, PARTS[1])
+    os.write(small.made, PARTS[2])
+
+    while small.appender.splice() > 0:
+        pass
+
+    assert small.parts == [0, 1, 2]
+
+
+@pytest.mark.parametrize("in_the_new_one", [0, 1])
+def test_what_is_drained_before_an_overflow_comes_from_the_removed_queue_too(
+    small: Queues, in_the_new_one: int
+) -> None:
+    """The overflow has the rest of the event."""
+    for piece in PARTS[: 2 - in_the_new_one]:
+        os.write(small.removed, piece)
+    for piece in PARTS[2 - in_the_new_one : 2]:
+        os.write(small.made, piece)
+
+    small.appender.drain_pipe()
+    small.appender.append(PARTS[2], lambda taken: None)
+
+    assert small.parts == [0, 1, 2]
+    assert not small.journal().damage
+
+
+def test_what_the_journal_does_not_take_is_also_what_is_in_the_removed_queue(queues: Queues) -> None:
+    os.write(queues.made, PARTS[0][:1000])
+    queues.appender.splice()
+    os.write(queues.made, PARTS[0][1000:])
+    os.write(queues.removed, PARTS[1])
+    os.write(queues.made, PARTS[2])
+
+    assert {view.part for view in frame.scan(queues.appender.untaken(), complete=True).frames} == {0, 1, 2}
 
 
 @pytest.mark.parametrize("first", ["removed", "made"])

@@ -21,6 +21,8 @@ from shipper.journal.writer import Writer
 from shipper.process.ingest.appender import Appender
 from shipper.process.ingest.intake import MIN_REST_SECONDS, Intake, rest_seconds
 from shipper.process.ingest.quota import Quota
+from shipper.process.ingest.upkeep import Upkeep
+from shipper.spool.layout import Spool
 from shipper.transport import frame
 from shipper.transport.overflow import Overflow
 from shipper.transport.pipe import grow_pipe
@@ -66,6 +68,13 @@ class Place:
         fd = os.open(self.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         grow_pipe(fd)
         return fd
+
+    def replace_queue(self) -> int:
+        """Make another queue in the place of the one whose writing end this returns."""
+        removed = os.open(self.queue, os.O_RDWR | os.O_NONBLOCK)
+        os.unlink(self.queue)
+        os.mkfifo(self.queue, 0o600)
+        return removed
 
     def record_queue(self, overflow_size: int = 8 * 1024 * 1024) -> RecordQueue:
         made = RecordQueue(self.queue, overflow=self.overflow, overflow_size=overflow_size)
@@ -209,6 +218,51 @@ def test_a_full_journal_takes_the_last_events_once_the_last_writer_has_ended(pla
 
     wait_until(intake.eof.is_set)
     assert Journal(place.journal).seqs == [0]
+
+
+def test_a_process_that_has_a_removed_queue_open_does_not_stop_the_new_one(place: Place, start: Start) -> None:
+    """Also where a segment ends inside a frame of the new one."""
+    intake = start(segment_bytes=1000)
+    removed = place.replace_queue()
+    made = os.open(place.queue, os.O_RDWR | os.O_NONBLOCK)
+    os.write(made, b"".join(framed(seq) for seq in range(20)))
+
+    intake.follow(place.pipe())
+
+    wait_until(lambda: Journal(place.journal).seqs == list(range(20)))
+    os.close(removed)
+    os.close(made)
+    wait_until(intake.eof.is_set)
+
+
+def test_a_queue_that_was_made_anew_is_opened_once_while_intake_does_not_come_to_it(place: Place) -> None:
+    """Inside a frame, a full disk keeps it from the other queue for as long as it is full."""
+    intake = Intake(pipe := place.pipe(), Appender(pipe, Writer(str(place.journal))))
+    upkeep = Upkeep(Spool(str(Path(place.queue).parent)), None, intake, None, pipe)  # type: ignore[arg-type]
+    removed = place.replace_queue()
+
+    upkeep._follow_queue()
+    open_files = os.listdir("/proc/self/fd")
+    upkeep._follow_queue()
+
+    assert os.listdir("/proc/self/fd") == open_files
+    assert intake._coming is not None
+    for each in (intake._coming, removed, pipe):
+        os.close(each)
+
+
+def test_a_full_journal_takes_the_last_events_of_a_removed_queue_too(place: Place, start: Start) -> None:
+    intake = start(quota=Quota(str(place.journal), 0), last_bytes=4096)
+    removed = place.replace_queue()
+    os.write(removed, framed(0))
+    wait_until(intake.full.is_set)
+
+    intake.follow(place.pipe())
+
+    wait_until(lambda: Journal(place.journal).seqs == [0])
+    assert intake.hung_up.is_set()
+    os.close(removed)
+    wait_until(intake.eof.is_set)
 
 
 def test_segments_begin_at_frame_borders_under_the_load_of_several_processes(place: Place, start: Start) -> None:

@@ -328,6 +328,37 @@ def test_a_mirror_whose_frames_may_be_in_another_queue_is_put_back_once_they_are
     assert sorted(place.journaled) == [(0, 0), (1, 0), (2, 0), (3, 0)]
 
 
+def test_what_is_in_another_queue_is_not_put_back_when_intake_goes_on_to_it_during_a_look(place: Place) -> None:
+    """It would be delivered twice."""
+
+    class Following(Appender):
+        coming: int | None = None
+
+        @property
+        def taken(self) -> int:
+            found, coming, self.coming = super().taken, self.coming, None
+            if coming is not None:
+                self.follow(coming)
+                self.splice_earlier()
+            return found
+
+    appender = Following(place.pipe, place.writer)
+    place.intake = Intake(place.pipe, appender, str(place.memory))
+    place.recovery = Recovery(str(place.memory), place.pipe, appender, place.intake.adoption, place.account)
+    place.recovery.begin()
+    os.unlink(place.queue)
+    os.mkfifo(place.queue, 0o600)
+    appender.coming = os.open(place.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    place.killed(put_three)
+
+    for _ in range(2):
+        place.recovery.look()
+    with place.at_work():
+        wait_until(place.is_recovered, 10, "the removal of the mirror")
+
+    assert sorted(place.journaled) == [(0, 0), (1, 0), (2, 0)]
+
+
 def test_the_process_removes_mirrors_at_its_end_unless_something_is_in_the_pipe(place: Place) -> None:
     place.recovery.begin()
     place.killed(put_three)

@@ -42,7 +42,7 @@ class Appender:
         """Bytes that have come out of the pipe."""
         return self._writer.spliced
 
-    def splice(self, *, extra: int = 0, most: int = MAX_SPLICE_BYTES) -> int:
+    def splice(self, extra: int = 0, *, most: int = MAX_SPLICE_BYTES) -> int:
         """Move bytes from the pipe into the journal; how many: 0 at the end of the pipe, -1 when it is empty.
 
         ``extra`` bytes above the quota are allowed. QuotaReachedError when the journal may take none, another OSError
@@ -52,16 +52,25 @@ class Appender:
         if self._earlier:
             # In this order: of an event whose writer followed the removed FIFO in between, the beginning comes first.
             most = min(most, max(1, bytes_in_pipe(self._pipe)))
-            earlier = self.splice_earlier()
-            if not self._may_read(self._pipe):
-                return earlier or -1
+            earlier = self.splice_earlier(extra)
+        moved = self._splice_pipe(most, extra)
+        return earlier + moved if moved >= 0 else earlier or -1
+
+    def probe(self) -> int:
+        """`splice` of one byte at most, out of the pipe alone and above the quota: it tells of a pipe without writers.
+
+        Call it only while `may_read_pipe`.
+        """
+        return self._splice_pipe(1, MAX_SPLICE_BYTES)
+
+    def _splice_pipe(self, most: int, extra: int) -> int:
         try:
             moved = self._splice_from(self._pipe, min(most, self._space(extra)))
         except BlockingIOError:  # a writer came and has not written yet
-            return earlier or -1
+            return -1
         if self._writer.is_full and self.is_at_border():
             self._writer.rotate_if_due()
-        return earlier + moved
+        return moved
 
     def _splice_from(self, pipe: int, most: int) -> int:
         moved = 0
@@ -77,12 +86,22 @@ class Appender:
         """Whether the journal ends at a border, or inside a frame whose rest comes from this FIFO or from none."""
         return self._last == pipe or self.is_at_border()
 
+    @property
+    def may_read_pipe(self) -> bool:
+        """Whether the journal does not end inside a frame whose rest is in a FIFO that was removed."""
+        return self._may_read(self._pipe)
+
     def drain_pipe(self) -> None:
-        """Take what is in the pipe at this moment, up to a frame's border.
+        """Take what is in the pipe, and in earlier FIFOs, at this moment, up to a frame's border.
 
         OSError when not all of it can be taken: the rest stays there.
         """
-        drain_pipe(self._pipe, lambda most: self.splice(most=most))
+        drain_pipe(self._pipe, self._splice_in_order)
+        self.splice_earlier()
+
+    def _splice_in_order(self, most: int) -> int:
+        self.splice_earlier()
+        return self._splice_pipe(most, 0)
 
     def append(self, frames: bytes, on_taken: Callable[[int], None]) -> None:
         """Append whole frames that did not come out of the pipe, at a frame's border. OSError when not all are taken.
@@ -129,20 +148,25 @@ class Appender:
         """Whether a FIFO that was removed has writers."""
         return bool(self._earlier)
 
-    def splice_earlier(self) -> int:
+    def splice_earlier(self, extra: int = 0) -> int:
         """Move what is in earlier FIFOs into the journal; how many bytes. Raises what `splice` raises."""
-        taken = 0
+        before = self.taken
         for pipe in list(self._earlier):
-            with contextlib.suppress(BlockingIOError):
-                if not self._may_read(pipe):
-                    continue
-                moved = self._splice_from(pipe, self._space())
-                taken += moved
-                if not moved:
-                    self._earlier.remove(pipe)
-                    os.close(pipe)
-                    self._last = _GONE if self._last == pipe else self._last
-        return taken
+            if self._may_read(pipe):
+                with contextlib.suppress(BlockingIOError):
+                    self._empty(pipe, extra)
+        return self.taken - before
+
+    def _empty(self, pipe: int, extra: int) -> None:
+        """Splice all that is in an earlier FIFO, whatever segments it takes, and close the FIFO at its end."""
+        left = bytes_in_pipe(pipe)  # not what is written meanwhile: busy writers must not keep the caller
+        while moved := self._splice_from(pipe, self._space(extra)):
+            left -= moved
+            if left <= 0 and self.is_at_border():
+                return
+        self._earlier.remove(pipe)
+        os.close(pipe)
+        self._last = _GONE if self._last == pipe else self._last
 
     @property
     def is_removed(self) -> bool:
@@ -202,8 +226,10 @@ class Appender:
         return True
 
     def untaken(self) -> bytes:
-        """What the journal did not take, from the unfinished frame at its end on. It is taken out of the pipe."""
-        return b"".join(untaken(self._writer, self._pipe))
+        """What the journal did not take, from the unfinished frame at its end on. It is taken out of all FIFOs."""
+        rest_in = _GONE if self.is_at_border() else self._last
+        pipes = sorted([*self._earlier, self._pipe], key=lambda pipe: pipe != rest_in)
+        return b"".join(untaken(self._writer, *pipes))
 
     def sync(self) -> None:
         self._writer.sync()

@@ -21,7 +21,7 @@ from ...transport.pipe import pipe_size
 from ..system import log
 from ..waker import Waker
 from .adoption import Adoption
-from .appender import MAX_SPLICE_BYTES, Appender
+from .appender import Appender
 from .quota import QuotaReachedError
 
 BUSY_BYTES = 64 * 1024  # in one splice, from which on intake does not rest
@@ -82,8 +82,7 @@ class Intake:
         while not self.stopping.is_set():
             try:
                 self._restore()
-                if self._take_earlier():
-                    self._take()
+                self._take()
                 self._sync()
                 self.adoption.append_late()
                 self.adoption.adopt_found()
@@ -125,6 +124,11 @@ class Intake:
         self._coming = pipe
         self._waker.wake()
 
+    @property
+    def is_following(self) -> bool:
+        """Whether such a FIFO is not read yet."""
+        return self._coming is not None
+
     def _restore(self) -> None:
         if self.restoring.is_set():
             self.restoring.clear()
@@ -136,13 +140,10 @@ class Intake:
             self._coming = None
             self._had_writers = False  # of this one poll tells only the end of writers that it has had
 
-    def _take_earlier(self) -> bool:
-        """Take what is in earlier FIFOs; whether the journal ends at a frame's border, so that others may be read."""
-        if not self._appender.has_earlier:
-            return True
-        if self._appender.splice_earlier():
+    def _take_earlier(self) -> None:
+        """Take what is in earlier FIFOs, also while nothing is in the pipe."""
+        if self._appender.has_earlier and self._appender.splice_earlier(self._extra):
             self._took()
-        return self._appender.is_at_border()
 
     # -- the pipe ----------------------------------------------------------------------------------------------------
 
@@ -153,8 +154,9 @@ class Intake:
         self._had_writers = self._had_writers or bool(ready)
         if not ready and (self._had_writers or not self._never_had_writers()):
             self.eof.clear()
+            self._take_earlier()
             return
-        moved = self._appender.splice(extra=self._last_bytes if hung_up else 0)
+        moved = self._appender.splice(self._extra)
         if moved == 0:
             self._writers_are_gone()
             return
@@ -164,6 +166,11 @@ class Intake:
         self._took()
         if moved < BUSY_BYTES:
             self._rest_unless_hurried()
+
+    @property
+    def _extra(self) -> int:
+        """How many bytes are taken above the quota now."""
+        return self._last_bytes if self.hung_up.is_set() else 0
 
     def _rest_unless_hurried(self) -> None:
         if self._hurry.is_set():
@@ -181,7 +188,9 @@ class Intake:
 
     def _never_had_writers(self) -> bool:
         """Whether no process has had the queue open for writing since this one opened it: then poll reports nothing."""
-        moved = self._appender.splice(most=1, extra=MAX_SPLICE_BYTES)
+        if not self._appender.may_read_pipe:
+            return False
+        moved = self._appender.probe()
         self._had_writers = moved != 0
         if moved > 0:
             self._took()

@@ -105,9 +105,11 @@ class Recovery:
             self._try_again()
         if self._ended and (self._appender.taken < self._ended_end or not self._compare_ended()):
             return
+        before = self._only_pipe()
         self._ended = self._find_ended()
         self._ended_end = self._end_of_pipe()
-        self._is_comparable = self._is_only_pipe()
+        # Intake's thread may have gone on to another FIFO in between.
+        self._is_comparable = before is not None and self._only_pipe() == before
 
     @property
     def is_unclear(self) -> bool:
@@ -172,9 +174,10 @@ class Recovery:
             self._adoption.put_back_later(self._lost_frames(self._lost[0]), self._put_back(self._lost[0]))
             self._lost.pop(0)
 
-    def _is_only_pipe(self) -> bool:
-        """Whether no frame is in a FIFO that was removed, or in one that was made in its place."""
-        return not self._appender.has_earlier and os.fstat(self._pipe).st_nlink > 0
+    def _only_pipe(self) -> int | None:
+        """The inode of the pipe; None when frames may be in a FIFO that was removed, or in one made in its place."""
+        found = os.fstat(self._pipe)  # first: the other is true before intake replaces the pipe
+        return found.st_ino if found.st_nlink and not self._appender.has_earlier else None
 
     def _lost_later(self, mirror: OrphanedMirror) -> bytes:
         # Of a process that the account has forgotten, everything would seem to be lost.

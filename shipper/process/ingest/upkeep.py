@@ -93,7 +93,7 @@ class Upkeep:
 
     def _follow_queue(self) -> None:
         """Read the FIFO that is at the path by now; the earlier one too, until its writers have left it."""
-        if not self.has_other_queue():
+        if self._intake.is_following or not self.has_other_queue():
             return
         pipe = os.open(self._spool.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         if not stat.S_ISFIFO(os.fstat(pipe).st_mode):
