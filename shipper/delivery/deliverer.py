@@ -43,7 +43,8 @@ class Deliverer:
     ``on_settled`` is called when events were settled and when a wait begins. Unless it ``takes_all``, only events that
     name the backend in their route are sent; all others are filtered. ``collect_seconds`` see `COLLECT_SECONDS`.
 
-    Set `wake` after every append to the journal. `drained` is set while draining, once nothing is left to send now.
+    Set `wake` after every append to the journal. `drained` is set while draining, once nothing is left to send now and
+    no event waits for the rest of its frames.
     """
 
     def __init__(
@@ -200,8 +201,7 @@ class Deliverer:
             self.health.set_idle()
         # A flush ends when all is saved: the kernel may kill this process in the next moment, with its container.
         self._checkpoint.commit(save=self._flush_waiting.is_set() or self._is_save_due())
-        if self._draining.is_set() and self._batcher.is_empty:
-            self.drained.set()
+        _set(self.drained, self._draining.is_set() and self._batcher.is_empty and not self.waits_for_rest)
         self.wake.wait(self._seconds_until_due())
         self._flush_waiting.wait(max(0.0, self._looked_at + self._collect_seconds - self._clock()))
         self.wake.clear()

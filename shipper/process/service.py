@@ -160,9 +160,11 @@ class Service:
     def _update_drain(self) -> None:
         """No writers are left, or SIGTERM came: drain while there is progress, for up to `grace` seconds without."""
         intake, deliveries, recovery = self._parts.intake, self._parts.deliveries, self._parts.recovery
+        # First: the end of the earlier one's writers is forgotten before intake goes on to another queue.
+        has_other_queue = self._parts.upkeep.has_other_queue()
         no_writers = intake.eof.is_set()
         # What a killed process has left in its mirror, or in a queue that was made anew, may be the rest of an event.
-        self._nothing_comes = no_writers and not self._parts.upkeep.has_other_queue() and not recovery.finds_more()
+        self._nothing_comes = no_writers and not has_other_queue and not recovery.finds_more()
         draining = no_writers or self._terminated or intake.hung_up.is_set()
         if no_writers and not self._drain.is_draining:
             self._stderr.close()

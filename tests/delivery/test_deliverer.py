@@ -83,9 +83,9 @@ class Delivery:
             self.append(pack(Event(message=message, level=20, route=route, extra={"filler": "x" * size})))
         self.deliverer.wake.set()
 
-    def append(self, payload: bytes) -> None:
+    def append(self, payload: bytes, *, most_frames: int | None = None) -> None:
         frames = frame.encode(payload, token=self._token, seq=next(self._sequence), pid=os.getpid(), level=20)
-        self._writer.append(b"".join(frames))
+        self._writer.append(b"".join(frames[:most_frames]))
 
     def mark(self) -> None:
         self._writer.append(b"".join(frame.encode(b"", token=self._token, seq=1, pid=1, flags=frame.MARK)))
@@ -526,6 +526,22 @@ def test_a_draining_deliverer_says_when_nothing_is_left(make: MakeDelivery) -> N
 
     delivery.round()
     assert delivery.deliverer.drained.is_set()
+
+
+def test_a_draining_deliverer_has_something_left_while_the_rest_of_an_event_may_come(make: MakeDelivery) -> None:
+    delivery = make()
+    delivery.deliverer.set_drain_mode(True, no_writers=False)
+    delivery.round()
+    assert delivery.deliverer.drained.is_set()
+    delivery.append(b"." * 9000, most_frames=1)
+
+    delivery.round()
+    assert not delivery.deliverer.drained.is_set()
+
+    delivery.deliverer.set_drain_mode(True, no_writers=True)
+    delivery.round()
+    assert delivery.deliverer.drained.is_set()
+    assert delivery.counts == {"incomplete": 1}
 
 
 def _saved(spool: Path) -> int:
