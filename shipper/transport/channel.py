@@ -200,11 +200,13 @@ class Channel:
         for view in frame.scan(left, complete=True).frames:
             events.setdefault((view.token, view.flags, view.seq), []).append(view)
         for (token, _, seq), views in events.items():
-            frames = [left[view.start : view.end] for view in views]
-            if views[0].part == 0 and len(views) < views[0].parts:
+            pieces = {view.part: left[view.start : view.end] for view in views}
+            if 0 in pieces and len(pieces) < views[0].parts:
                 # Its rest is in the next FIFO, before this beginning, where it says nothing.
-                frames = frames_of_event(self._mirror_folder, token, seq) or frames
-            self.offer(frames, frame.MAX_LEVEL)
+                pieces = {**frames_of_event(self._mirror_folder, token, seq), **pieces}
+            frames = [pieces[part] for part in sorted(pieces)]
+            if not self.offer(frames, frame.MAX_LEVEL):  # it was accepted before the overflow became full
+                self._queue_up(frames, frame.MAX_LEVEL, begun=True)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

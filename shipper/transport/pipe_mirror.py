@@ -245,12 +245,12 @@ def read_mirror(path: str, token: bytes) -> list[tuple[int, int, bytes]]:
     return sorted((view.seq, view.part, data[view.start : view.end]) for view in views)
 
 
-def frames_of_event(folder: str, token: bytes, seq: int) -> list[bytes]:
-    """What the mirror of the process with this token has of an event; empty when it can't be read."""
+def frames_of_event(folder: str, token: bytes, seq: int) -> dict[int, bytes]:
+    """What the mirror of the process with this token has of an event: part → frame; empty when it can't be read."""
     with contextlib.suppress(OSError):
         found = read_mirror(os.path.join(folder, f"{token.hex()}{SUFFIX}"), token)
-        return [piece for number, _, piece in found if number == seq]
-    return []
+        return {part: piece for number, part, piece in found if number == seq}
+    return {}
 
 
 def _is_scarce(fd: int) -> bool:

@@ -33,6 +33,7 @@ from shipper.transport.pipe_mirror import PipeMirror
 
 from ..support.forks import forked, in_a_child
 from ..support.needs import need
+from ..support.waiting import PATIENCE
 
 TOKEN = b"tokentok"
 
@@ -365,6 +366,28 @@ def test_an_event_that_began_in_a_removed_queue_that_no_process_reads_is_put_aga
     reading = os.open(spool / "queue", os.O_RDONLY | os.O_NONBLOCK)
     assert os.read(reading, 10**6) == b"".join([*first[1:], *first])
     os.close(reading)
+    queue.close()
+
+
+def test_what_is_put_again_out_of_a_removed_queue_has_space_in_a_full_overflow(
+    spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was accepted before the overflow became full."""
+    from shipper.transport.queue import RecordQueue
+
+    monkeypatch.setattr(pipe, "_UNREAD_SECONDS", 0.0)
+    os.mkfifo(spool / "queue", 0o600)
+    queue = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"), overflow_size=1000)
+    queue.put_nowait(b"accepted")
+    with monkeypatch.context() as full:
+        full.setattr(Pipe, "write", lambda self, piece: False)
+        queue.put_nowait(b"." * 950, level=40)
+        os.unlink(spool / "queue")
+        queue.maintain()
+
+    reader = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"))
+    assert [reader.get(timeout=PATIENCE) for _ in range(2)] == [b"." * 950, b"accepted"]
+    reader.close()
     queue.close()
 
 
