@@ -65,10 +65,10 @@ class Checkpoint:
             urgent, self._cursor.urgent = self._cursor.urgent, False
             return urgent
 
-    def set_drain_mode(self, *, no_writers: bool, disk_blocked: bool, quota_reached: bool) -> None:
-        """Whether no process is left that could finish an event, and whether the disk keeps the rest of one out."""
+    def set_drain_mode(self, *, final_to: Position | None, disk_blocked: bool, quota_reached: bool) -> None:
+        """See `Cursor.set_drain_mode`."""
         with self._lock:
-            self._cursor.set_drain_mode(no_writers, disk_blocked=disk_blocked, quota_reached=quota_reached)
+            self._cursor.set_drain_mode(final_to, disk_blocked=disk_blocked, quota_reached=quota_reached)
 
     @property
     def waits_for_rest(self) -> bool:

@@ -75,9 +75,10 @@ class Cursor(Protocol):
         ...
 
     def set_drain_mode(
-        self, no_writers: bool, /, *, disk_blocked: bool = False, quota_reached: bool = False
+        self, final_to: Position | None, /, *, disk_blocked: bool = False, quota_reached: bool = False
     ) -> None:
-        """Say whether no process is left that could finish an event, and whether disk or quota keep its rest out."""
+        """Say which events no process is left to finish, those that begin before ``final_to``, and whether disk or
+        quota keep the rest of others out."""
         ...
 
     def skip_to(self, segment: int, /) -> None:

@@ -22,6 +22,7 @@ from collections.abc import Callable
 
 from ..config.limits import Batching, Retry
 from ..errors import RetryableError, UnauthorisedError
+from ..journal.segments import Position
 from .batcher import Batcher
 from .checkpoint import Checkpoint, Progress
 from .cursor import Cursor
@@ -67,7 +68,7 @@ class Deliverer:
         self.stopping = threading.Event()
         self.wake = threading.Event()
         self.drained = threading.Event()
-        self._mode = (False, False, False, False, False)
+        self._mode: tuple[object, ...] = (False, None, False, False, False)
         self._draining = threading.Event()
         self.pause = Pause(self.wake, self.stopping, self._draining, self.drained)
         self._flush_waiting = threading.Event()
@@ -108,21 +109,20 @@ class Deliverer:
         self,
         draining: bool,
         *,
-        no_writers: bool,
+        final_to: Position | None,
         disk_blocked: bool = False,
         quota_reached: bool = False,
         flush_waiting: bool = False,
     ) -> None:
         """Whether to deliver what is left as soon as possible.
 
-        ``no_writers``: no process is left that could finish an event. ``disk_blocked``: the rest of an event may not
-        get into the journal for now. ``flush_waiting``: a process waits for its events to be settled.
+        ``final_to``: no process is left that could finish an event which begins before this place in the journal.
+        ``disk_blocked``: the rest of an event may not get into the journal for now. ``flush_waiting``: a process waits
+        for its events to be settled.
         """
-        mode = (draining, no_writers, disk_blocked, quota_reached, flush_waiting)
+        mode = (draining, final_to, disk_blocked, quota_reached, flush_waiting)
         if mode != self._mode or disk_blocked or quota_reached:  # these have to be said again: they end by themselves
-            self._checkpoint.set_drain_mode(
-                no_writers=no_writers, disk_blocked=disk_blocked, quota_reached=quota_reached
-            )
+            self._checkpoint.set_drain_mode(final_to=final_to, disk_blocked=disk_blocked, quota_reached=quota_reached)
         if mode == self._mode:
             return
         self._mode = mode

@@ -36,7 +36,7 @@ class Assembler:
     """The unfinished events of one window. ``gone`` tells whether the process of that pid has ended."""
 
     def __init__(self, *, clock: Callable[[], float], gone: Callable[[int], bool]) -> None:
-        self.no_writers = False  # no process is left that could finish an event
+        self.final_to: Position | None = None  # no process is left that could finish an event which begins before
         self.disk_blocked_at = float("-inf")  # when the disk last kept the rest of an event out of the journal
         self.quota_reached_at = float("-inf")  # when the quota last did
         self._clock = clock
@@ -51,7 +51,7 @@ class Assembler:
 
     def wait_like(self, other: Assembler) -> None:
         """Wait for the rest of an event under the same circumstances as another assembler."""
-        self.no_writers = other.no_writers
+        self.final_to = other.final_to
         self.disk_blocked_at, self.quota_reached_at = other.disk_blocked_at, other.quota_reached_at
 
     def begin(self, entry: Entry, parts: int, payload: bytes) -> None:
@@ -84,23 +84,23 @@ class Assembler:
         """Settle events whose rest will not come as incomplete, given how far the journal was ``read``."""
         now = self._clock()
         for id, unfinished in list(self._unfinished.items()):
-            if now - unfinished.seen < self._patience(unfinished.entry.pid, now):
+            if now - unfinished.seen < self._patience(unfinished.entry, now):
                 continue
             if unfinished.until is None:
                 unfinished.until = end()
             if at_end or read >= unfinished.until:
                 self._give_up(id)
 
-    def _patience(self, pid: int, now: float) -> float:
+    def _patience(self, entry: Entry, now: float) -> float:
         """Seconds to wait for the next frame of an event."""
-        if self.no_writers:
+        if self.final_to is not None and entry.start < self.final_to:
             return 0.0
         # At the quota, or on a full disk, a dead writer's frames may wait in the pipe, its mirror or its overflow.
         # Retention gives up what keeps the journal at its quota; on a full disk this has to end some time.
         if now - self.quota_reached_at < DEAD_WRITER:
             return float("inf")
         is_blocked = now - self.disk_blocked_at < DEAD_WRITER
-        return DEAD_WRITER if not is_blocked and self._gone(pid) else SLOW_WRITER
+        return DEAD_WRITER if not is_blocked and self._gone(entry.pid) else SLOW_WRITER
 
     def _give_up(self, id: EventId) -> None:
         settle(self._unfinished.pop(id).entry, INCOMPLETE)

@@ -112,10 +112,11 @@ class Cursor:
         self._lanes.urgent = value
 
     def set_drain_mode(
-        self, no_writers: bool, *, disk_blocked: bool = False, quota_reached: bool = False
+        self, final_to: Position | None, *, disk_blocked: bool = False, quota_reached: bool = False
     ) -> None:
-        """Say whether no process is left that could finish an event, and whether disk or quota keep its rest out."""
-        self._lanes.set_drain_mode(no_writers, disk_blocked=disk_blocked, quota_reached=quota_reached)
+        """Say which events no process is left to finish, those that begin before ``final_to``, and whether disk or
+        quota keep the rest of others out."""
+        self._lanes.set_drain_mode(final_to, disk_blocked=disk_blocked, quota_reached=quota_reached)
 
     @property
     def waits_for_rest(self) -> bool:

@@ -101,6 +101,9 @@ def begin_cursor(path: str, folder: str) -> None:
         # Once in a backend's life: without it a power cut would have it begin anew, after what is left for it.
         sync(fd)
         _sync_folder(os.path.dirname(path))
+    except OSError:  # the disk is full: an empty file would be taken for one that is damaged
+        os.unlink(path)
+        raise
     finally:
         os.close(fd)
 

@@ -104,9 +104,9 @@ class Lanes:
     def _windows(self) -> tuple[Window, ...]:
         return (self._main,) if self._express is None else (self._main, self._express)
 
-    def set_drain_mode(self, no_writers: bool, *, disk_blocked: bool, quota_reached: bool) -> None:
+    def set_drain_mode(self, final_to: Position | None, *, disk_blocked: bool, quota_reached: bool) -> None:
         for window in self._windows:
-            window.assembler.no_writers = no_writers
+            window.assembler.final_to = final_to
             if disk_blocked:
                 window.assembler.disk_blocked_at = self._clock()
             if quota_reached:

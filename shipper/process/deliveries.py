@@ -198,12 +198,18 @@ class Deliveries:
             self._deliverers[name].pause.interrupt()
 
     def set_drain_mode(
-        self, draining: bool, *, no_writers: bool, disk_blocked: bool, quota_reached: bool, flush_waiting: bool
+        self,
+        draining: bool,
+        *,
+        final_to: Position | None,
+        disk_blocked: bool,
+        quota_reached: bool,
+        flush_waiting: bool,
     ) -> None:
         for deliverer in self:
             deliverer.set_drain_mode(
                 draining,
-                no_writers=no_writers,
+                final_to=final_to,
                 disk_blocked=disk_blocked,
                 quota_reached=quota_reached,
                 flush_waiting=flush_waiting,

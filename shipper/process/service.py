@@ -160,8 +160,9 @@ class Service:
     def _update_drain(self) -> None:
         """No writers are left, or SIGTERM came: drain while there is progress, for up to `grace` seconds without."""
         intake, deliveries, recovery = self._parts.intake, self._parts.deliveries, self._parts.recovery
-        # First: the end of the earlier one's writers is forgotten before intake goes on to another queue.
-        has_other_queue = self._parts.upkeep.has_other_queue()
+        # Both asked before the end of the writers: what a process that comes now writes is behind the first, and the
+        # end of a removed queue's writers is forgotten before intake goes on to another one.
+        counted, has_other_queue = self._parts.account.position, self._parts.upkeep.has_other_queue()
         no_writers = intake.eof.is_set()
         # What a killed process has left in its mirror, or in a queue that was made anew, may be the rest of an event.
         self._nothing_comes = no_writers and not has_other_queue and not recovery.finds_more()
@@ -172,7 +173,7 @@ class Service:
         intake.set_hurry(self._parts.flushes.is_waiting)
         deliveries.set_drain_mode(
             draining,
-            no_writers=self._nothing_comes,
+            final_to=counted if self._nothing_comes else None,
             disk_blocked=bool(intake.trouble) or recovery.is_pending or recovery.is_unclear,
             quota_reached=intake.full.is_set(),
             flush_waiting=self._parts.flushes.is_waiting,

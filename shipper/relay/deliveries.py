@@ -176,7 +176,7 @@ class Deliveries:
         """Ask for no more messages, and deliver those in hand as soon as possible."""
         for each in self:
             each.feed.stop()
-            each.deliverer.set_drain_mode(True, no_writers=False)
+            each.deliverer.set_drain_mode(True, final_to=None)
 
     @property
     def is_drained(self) -> bool:

@@ -182,7 +182,9 @@ class StreamCursor:
             self._done.popitem(last=False)
         return held.reply
 
-    def set_drain_mode(self, no_writers: bool, *, disk_blocked: bool = False, quota_reached: bool = False) -> None:
+    def set_drain_mode(
+        self, final_to: Position | None, *, disk_blocked: bool = False, quota_reached: bool = False
+    ) -> None:
         """A message has whole events only: nothing is waited for."""
 
     def skip_to(self, segment: int) -> None:

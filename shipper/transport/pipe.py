@@ -17,7 +17,7 @@ from typing import Any
 
 from .._support import unpatched
 from ..spool.numbers import close_high, open_high
-from ..spool.owner import make_fifo, make_folders, owner_uid
+from ..spool.owner import owner_uid
 from .descriptors import OwnDescriptor
 
 PIPE_BYTES = 1024 * 1024
@@ -119,20 +119,20 @@ class Pipe:
             return True
 
     def follow(self) -> None:
-        """Open the FIFO again when another one is at the path, or make it when a cleaner has removed it. OSError.
+        """Open the FIFO again when another one is at the path. OSError.
 
-        The earlier one stays open until it has been read.
+        The earlier one stays open until it has been read. One that a cleaner has removed is made again by the shipper
+        process, which then reads it, or by whoever starts one: until then the removed one is the one that is read.
         """
         before = self._own
         if before is None or self.closed:
             return
-        with contextlib.suppress(FileNotFoundError):
+        try:
             found = os.lstat(self.path)
-            if (found.st_dev, found.st_ino) == before.identity and before.is_own():
-                return
-        make_folders(os.path.dirname(self.path))
-        with contextlib.suppress(FileExistsError):
-            make_fifo(self.path)
+        except FileNotFoundError:
+            return
+        if (found.st_dev, found.st_ino) == before.identity and before.is_own():
+            return
         self.was_closed = True  # what the earlier one holds is not in the one that is asked from now on
         self.on_closed()
         self._own = None

@@ -166,7 +166,7 @@ class Producer:
         raise queue.Full(reason)
 
     def maintain(self) -> None:
-        """Open again what other code has closed, make again what a cleaner has removed, and keep the rest from it.
+        """Open again what other code has closed, follow a queue that was made again, and keep the rest from cleaners.
 
         Called about once a second, by one thread.
         """

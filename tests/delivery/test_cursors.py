@@ -16,6 +16,7 @@ from shipper.delivery.deliverer import Deliverer
 from shipper.errors import DeliveryError, RejectedError, RetryableError
 from shipper.event.model import Event, EventId
 
+from ..support.journals import BEHIND_ALL
 from ..support.logs import JournalLog, Log, StreamLog
 
 LEVEL = 20
@@ -108,7 +109,7 @@ class World:
         self.now += 1.0
 
     def finish(self) -> None:
-        self.deliverer.set_drain_mode(True, no_writers=True)
+        self.deliverer.set_drain_mode(True, final_to=BEHIND_ALL)
         for _ in range(1000):
             self._deliver("accepts")
             if self.deliverer.drained.is_set() and self.log.is_empty:

@@ -31,6 +31,7 @@ from shipper.transport import frame
 from shipper.transport.channel import new_token
 
 from ..support.disks import tmpfs
+from ..support.journals import BEHIND_ALL
 from ..support.waiting import PATIENCE, wait_until
 
 AT_ONCE = Retry(initial=0.0, maximum=0.0, max_retry_after=0.0, unauthorised=0.0, poison_after=0.0)
@@ -97,7 +98,7 @@ class Delivery:
 
     def rounds(self, most: int = 200) -> None:
         """Drain until everything is settled."""
-        self.deliverer.set_drain_mode(True, no_writers=False)
+        self.deliverer.set_drain_mode(True, final_to=None)
         self.deliverer.drained.clear()
         for _ in range(most):
             self.round()
@@ -488,7 +489,7 @@ def test_single_events_are_collected_for_a_moment_unless_a_flush_waits(make: Mak
         wait_until(lambda: delivery.counts == {"delivered": 1} and delivery.deliverer.health.oldest is None, 10)
         delivery.log("second")
         delivery.log("third")
-        delivery.deliverer.set_drain_mode(False, no_writers=False, flush_waiting=True)
+        delivery.deliverer.set_drain_mode(False, final_to=None, flush_waiting=True)
         wait_until(lambda: delivery.counts == {"delivered": 3}, 10)
 
     assert [[event.message for event in batch] for batch in delivery.backend.batches] == [
@@ -519,7 +520,7 @@ def test_a_backend_that_takes_one_event_a_request_does_not_wait_for_age(make: Ma
 def test_a_draining_deliverer_says_when_nothing_is_left(make: MakeDelivery) -> None:
     delivery = make(batching=Batching(max_age=3600))
     delivery.log("a")
-    delivery.deliverer.set_drain_mode(True, no_writers=False)
+    delivery.deliverer.set_drain_mode(True, final_to=None)
 
     delivery.round()
     assert not delivery.deliverer.drained.is_set()
@@ -530,7 +531,7 @@ def test_a_draining_deliverer_says_when_nothing_is_left(make: MakeDelivery) -> N
 
 def test_a_draining_deliverer_has_something_left_while_the_rest_of_an_event_may_come(make: MakeDelivery) -> None:
     delivery = make()
-    delivery.deliverer.set_drain_mode(True, no_writers=False)
+    delivery.deliverer.set_drain_mode(True, final_to=None)
     delivery.round()
     assert delivery.deliverer.drained.is_set()
     delivery.append(b"." * 9000, most_frames=1)
@@ -538,7 +539,7 @@ def test_a_draining_deliverer_has_something_left_while_the_rest_of_an_event_may_
     delivery.round()
     assert not delivery.deliverer.drained.is_set()
 
-    delivery.deliverer.set_drain_mode(True, no_writers=True)
+    delivery.deliverer.set_drain_mode(True, final_to=BEHIND_ALL)
     delivery.round()
     assert delivery.deliverer.drained.is_set()
     assert delivery.counts == {"incomplete": 1}
@@ -598,7 +599,7 @@ def test_what_a_flush_waits_for_is_saved_at_once(make: MakeDelivery, spool: Path
         delivery.round()
     assert _saved(spool) == 1
 
-    delivery.deliverer.set_drain_mode(False, no_writers=False, flush_waiting=True)
+    delivery.deliverer.set_drain_mode(False, final_to=None, flush_waiting=True)
     delivery.round()
 
     assert _saved(spool) == 2
@@ -725,7 +726,7 @@ def test_an_event_with_which_every_batch_fails_does_not_hold_up_the_others(make:
         clock=clock,
     )
     delivery.log("0", "1", "bad", "3", "4")
-    delivery.deliverer.set_drain_mode(True, no_writers=False)
+    delivery.deliverer.set_drain_mode(True, final_to=None)
 
     for number in range(200):
         delivery.log(f"later {number}")
@@ -782,7 +783,7 @@ def test_a_pause_ends_a_wait_before_a_retry_and_counts_as_drained(make: MakeDeli
     with delivery.running():
         wait_until(lambda: delivery.deliverer.health.next_try is not None)
         delivery.deliverer.pause.set(1000.0)
-        delivery.deliverer.set_drain_mode(True, no_writers=True)
+        delivery.deliverer.set_drain_mode(True, final_to=BEHIND_ALL)
 
         wait_until(delivery.deliverer.drained.is_set)
 

@@ -107,6 +107,18 @@ def _is_complete(spool: Path) -> bool:
     return all(map(os.path.exists, names)) and bool(list(Path(place.journal).glob("*.seg")))
 
 
+def test_a_spool_that_was_removed_together_with_its_process_is_made_again(app: App) -> None:
+    end = app.folder / "end"
+    with app.running(sys.executable, str(app.write(WORK.format(name="A"))), str(end)) as process:
+        app.wait_for("A 5", timeout=30)
+        app.signal_shipper(signal.SIGKILL)
+        everything(app.spool)
+        count = len(app.messages())
+        wait_until(lambda: len(app.messages()) > count + 5, 30, "events that are logged now")
+        end.touch()
+        assert process.communicate(timeout=60)[0].splitlines()[-1].split(" ", 1)[1] == "True {} 0"
+
+
 def test_what_the_process_needs_never_looks_old(app: App) -> None:
     with app.running(sys.executable, str(app.write(WORK.format(name="A"))), str(app.folder / "end")) as process:
         app.wait_for("A 5", timeout=30)
@@ -191,6 +203,7 @@ def follow_in_between(frame):
     written.append(write(frame))
     if len(written) == 1:
         os.unlink(pipe.path)
+        os.mkfifo(pipe.path, 0o600)
         pipe.follow()
     return written[-1]
 

@@ -29,6 +29,7 @@ from shipper.journal.segments import Position, segment_path
 from shipper.spool.layout import Spool
 from shipper.transport import frame
 
+from ..support.journals import BEHIND_ALL
 from ..support.waiting import PATIENCE, wait_until
 from .oracle import Step
 from .scene import Scene
@@ -82,7 +83,7 @@ class Folder:
         """The names of what a backend would get, as its own process sees it."""
         path = os.path.join(self.spool.cursors, "a.json")
         cursor = Cursor(path, self.spool.journal, clock=_ticks(), gone=lambda pid: True)
-        cursor.set_drain_mode(no_writers=True)
+        cursor.set_drain_mode(final_to=BEHIND_ALL)
         names = []
         for _ in range(5):  # what begins like a frame is waited for, for a second by the clock
             for entry in cursor.read(100_000, 1 << 30):

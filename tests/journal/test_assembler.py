@@ -53,7 +53,7 @@ def test_a_dead_writers_unfinished_event_is_not_given_up_for_a_full_disk(
     deliver(reading)
     for _ in range(10):
         clock.now += DEAD_WRITER
-        reading.set_drain_mode(no_writers=False, disk_blocked=True)
+        reading.set_drain_mode(final_to=None, disk_blocked=True)
         assert deliver(reading) == []
     clock.now += DEAD_WRITER - 0.1
 
@@ -72,10 +72,26 @@ def test_for_a_full_disk_an_unfinished_event_is_not_waited_for_without_end(
     deliver(reading)
     clock.now += SLOW_WRITER
 
-    reading.set_drain_mode(no_writers=False, disk_blocked=True)
+    reading.set_drain_mode(final_to=None, disk_blocked=True)
     deliver(reading)
 
     assert reading.counts == {"incomplete": 1}
+
+
+def test_when_no_process_writes_only_events_that_began_before_are_given_up_at_once(
+    writer: Writer, cursor: Open, clock: Clock
+) -> None:
+    """The deliverers may hear of the end of all writers when the next one has begun already."""
+    writer.append(frames(b"x" * 5000, 0)[0])
+    reading = cursor(gone=True)
+    reading.set_drain_mode(writer.position)
+    first, second = frames(b"x" * 5000, 1)
+    writer.append(first)
+    deliver(reading)
+    writer.append(second)
+
+    assert deliver(reading) == [1]
+    assert reading.counts == {"incomplete": 1, "delivered": 1}
 
 
 def test_the_rest_of_an_event_may_come_late(writer: Writer, cursor: Open, clock: Clock) -> None:

@@ -14,6 +14,7 @@ from shipper.journal.entry import DEAD, DELIVERED
 from shipper.journal.segments import Position, segment_path
 from shipper.journal.writer import Writer
 
+from ..support.disks import tmpfs
 from ..support.journals import MUCH, TOKEN, Open, deliver, whole
 
 
@@ -165,6 +166,18 @@ def test_a_new_cursor_begins_at_a_frames_border(writer: Writer, cursor: Open, sp
 
     assert deliver(reading) == [1]
     assert reading.base + reading.settled == 2
+
+
+def test_a_cursor_that_a_full_disk_has_no_space_for_is_not_begun(spool: Path) -> None:
+    """A half-written one would be taken for a damaged one, and the next attempt for another worker's."""
+    (spool / "disk").mkdir()
+    with tmpfs(spool / "disk", "8k") as disk:
+        path = disk / "cursor.json"
+        (disk / "others").write_bytes(bytes(8192))
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space left"):
+                begin_cursor(str(path), str(spool))
+        assert not path.exists()
 
 
 def test_an_id_is_the_same_each_time_an_event_is_read(writer: Writer, cursor: Open) -> None:

@@ -16,6 +16,7 @@ from shipper.journal.writer import Writer
 from shipper.transport import frame
 
 from ..support.descriptors import few_descriptors
+from ..support.journals import BEHIND_ALL
 
 INFO, ERROR = 20, 40
 BACKLOG = 50_000  # bytes
@@ -254,7 +255,7 @@ LARGE = 15_000  # bytes: an event of four frames
 
 def _check_all_delivered_once(journal: Journal, sent: list[int]) -> None:
     """After the ten events that `long_one` has delivered."""
-    journal.cursor.set_drain_mode(no_writers=True)
+    journal.cursor.set_drain_mode(final_to=BEHIND_ALL)
     sent += journal.deliver_all()
 
     assert sorted(sent) == list(range(10, journal.numbers))
@@ -339,7 +340,7 @@ def test_the_quota_counts_an_event_on_both_sides_of_the_lanes_beginning_once(lon
 
     long_one.cursor.skip_to(floor)
     long_one.cursor.commit()
-    long_one.cursor.set_drain_mode(no_writers=True)
+    long_one.cursor.set_drain_mode(final_to=BEHIND_ALL)
     sent += long_one.deliver_all()
 
     counts = dict(long_one.cursor.counts)

@@ -8,11 +8,13 @@ from pathlib import Path
 from shipper.journal.cursor import Cursor
 from shipper.journal.entry import DELIVERED
 from shipper.journal.reader import Reader
-from shipper.journal.segments import segment_path
+from shipper.journal.segments import Position, segment_path
 from shipper.transport import frame
 
 TOKEN = b"tokentok"
 MUCH = 10**9
+BEHIND_ALL = Position(1 << 40, 0)
+"""A place that no event of a test begins behind."""
 
 
 def frames(payload: bytes, seq: int, *, level: int = 20, token: bytes = TOKEN, pid: int = 1) -> list[bytes]:

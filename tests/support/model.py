@@ -42,6 +42,8 @@ from shipper.process.ingest.retention import Retention
 from shipper.spool.layout import Spool
 from shipper.transport import frame
 
+from .journals import BEHIND_ALL
+
 SEGMENT = 8192
 KEPT_FOR_EVER = "1000d"
 BACKLOG = 6000  # bytes: so small that errors overtake often
@@ -412,11 +414,11 @@ class World:
                 self._looked_at = self.now
                 self.take_everything()
 
-    def tell_deliverers(self, *, no_writers: bool = False) -> None:
+    def tell_deliverers(self, *, final_to: Position | None = None) -> None:
         for each in self:
             each.set_drain_mode(
-                no_writers,
-                no_writers=no_writers,
+                final_to is not None,
+                final_to=final_to,
                 disk_blocked=bool(self.trouble),
                 quota_reached=self.full.is_set(),
             )
@@ -542,7 +544,7 @@ class World:
         with contextlib.suppress(OSError):
             shutil.copyfile(self._cursor_path(backend.name), path)
         cursor = self._cursor(str(path), backend.name)
-        cursor.set_drain_mode(no_writers=True)
+        cursor.set_drain_mode(final_to=BEHIND_ALL)
         left = set()
         while entries := cursor.read(ALL_AT_ONCE, 1 << 30):
             for entry in entries:
@@ -576,7 +578,8 @@ class World:
         for _ in range(10_000):
             self.take_everything()
             self.pass_time(1.0)
-            self.tell_deliverers(no_writers=not any(each.overflow for each in self.ended) and not self._in_pipe)
+            is_all = not any(each.overflow for each in self.ended) and not self._in_pipe
+            self.tell_deliverers(final_to=BEHIND_ALL if is_all else None)
             for name in sorted(self.configured):
                 self.deliver(name, "accepts")
             self.delete_passed()

@@ -438,6 +438,7 @@ def test_a_mirror_keeps_what_is_in_a_queue_that_was_removed(pipe: RecordQueue, s
     for count in range(50):
         pipe.put_nowait(b"%d" % count + b"." * 1000)
     (spool / "queue").unlink()
+    os.mkfifo(spool / "queue", 0o600)
     pipe.maintain()
     for count in range(50):
         pipe.put_nowait(b"%d" % count + b"." * 1000)

@@ -23,6 +23,7 @@ from ...spool.kernel import boot_id, namespace
 from ...spool.layout import Spool
 from ...spool.lock import LockInfo, open_journal, read_pid, running, try_lock
 from ...spool.numbers import close_high, open_high
+from ...spool.owner import make_folders
 from ...transport.frame import MAX_FRAME
 from ..stderr import warn_on_stderr
 from .exit_watcher import ProcessExitWatcher
@@ -120,6 +121,7 @@ class Supervisor:
     def start_if_none_runs(self) -> None:
         """Take the lock if it is free, and hand it to a new process."""
         try:
+            make_folders(self._spool.path)
             lock = reclaim_file(self._spool.lock, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             _warn_not_started(error)
@@ -127,10 +129,10 @@ class Supervisor:
         _open_locks.add(lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._refuse_second_process(lock)
             self._spool.prepare()  # a cleaner may have removed the rest of it
             if self._id:
                 self._spool.write_id(self._id)
-            self._refuse_second_process(lock)
             if not host.keep(self._spool):
                 warn_on_stderr("the spool is in use on another host; events wait in memory", self._spool.path)
             elif self._may_start(lock):
