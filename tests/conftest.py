@@ -45,6 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def _settle_examples(*, random: bool) -> None:
     """Every run tries the same examples, so that a change is not blamed for chance; long runs look for new ones.
 
+    Not quite: hypothesis also tries numbers and texts from the source of modules, of those that are imported by then.
+
     The machine's load says nothing about us, so an example has no time limit of its own; a test has one.
     """
     hypothesis.settings.register_profile("tests", deadline=None, derandomize=not random)

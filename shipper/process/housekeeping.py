@@ -66,7 +66,7 @@ class Housekeeping:
         except SpoolLostError as error:
             _log.error("the process ends because %s uses the spool %s", error, parts.spool.path)
             with contextlib.suppress(OSError):
-                parts.upkeep.relay(parts.appender.read_from(min(parts.deliveries.durable)))
+                parts.upkeep.relay(parts.appender.writer.read_from(min(parts.deliveries.durable)))
             logging.shutdown()
             os._exit(EXIT_FAILED)
 

@@ -490,7 +490,7 @@ def test_an_overflow_that_a_full_disk_took_in_part_is_journaled_once(small_disk:
     first = start()
     wait_until(lambda: first.trouble)
     first.stop()
-    wait_until(lambda: first._appender._writer._fd < 0)
+    wait_until(lambda: first._appender.writer._fd < 0)
     assert 0 < len(Journal(small_disk.journal).seqs) < 800
 
     second = start()

@@ -14,7 +14,6 @@ import errno
 import os
 from collections.abc import Callable
 
-from ...journal.segments import Position
 from ...journal.writer import Writer, drain_pipe, untaken
 from ...transport import frame
 from ...transport.pipe import bytes_in_pipe
@@ -34,13 +33,13 @@ class Appender:
         self._pipe = pipe
         self._earlier: list[int] = []  # FIFOs that were removed, until their writers have left them
         self._last = pipe  # the one that was read last
-        self._writer = writer
+        self.writer = writer
         self._quota = quota
 
     @property
     def taken(self) -> int:
         """Bytes that have come out of the pipe."""
-        return self._writer.spliced
+        return self.writer.spliced
 
     def splice(self, extra: int = 0, *, most: int = MAX_SPLICE_BYTES) -> int:
         """Move bytes from the pipe into the journal; how many: 0 at the end of the pipe, -1 when it is empty.
@@ -68,17 +67,17 @@ class Appender:
             moved = self._splice_from(self._pipe, min(most, self._space(extra)))
         except BlockingIOError:  # a writer came and has not written yet
             return -1
-        if self._writer.is_full and self.is_at_border():
-            self._writer.rotate_if_due()
+        if self.writer.is_full and self.is_at_border():
+            self.writer.rotate_if_due()
         return moved
 
     def _splice_from(self, pipe: int, most: int) -> int:
         moved = 0
         try:
-            moved = self._writer.splice(pipe, most)
+            moved = self.writer.splice(pipe, most)
             self._grew(moved)
         finally:
-            if moved or self._writer.unwritten:
+            if moved or self.writer.unwritten:
                 self._last = pipe
         return moved
 
@@ -111,7 +110,7 @@ class Appender:
         while frames:
             size = max(self._space(), frame.MAX_FRAME)
             whole = frame.scan(frames[:size], growing=True).consumed or len(frames)
-            taken = self._writer.append(frames[:whole])
+            taken = self.writer.append(frames[:whole])
             self._grew(taken)
             on_taken(taken)
             frames = frames[taken:]
@@ -121,8 +120,8 @@ class Appender:
 
         It may end inside one after a splice, after the disk took a part, or after an intake was killed.
         """
-        is_lost = not self._writer.unwritten and self._waiting() == 0
-        return is_lost or self._writer.ends_whole()
+        is_lost = not self.writer.unwritten and self._waiting() == 0
+        return is_lost or self.writer.ends_whole()
 
     def _waiting(self) -> int:
         """Bytes in the FIFO that was read last."""
@@ -168,27 +167,14 @@ class Appender:
         os.close(pipe)
         self._last = _GONE if self._last == pipe else self._last
 
-    @property
-    def is_removed(self) -> bool:
-        """Whether the journal's last segment is not at its path any more. Any thread may ask."""
-        return self._writer.is_removed
-
-    def restore(self) -> bool:
-        """Make the journal's last segment again when it was removed; whether it was. OSError when that fails."""
-        return self._writer.restore()
-
-    def read_from(self, position: Position) -> bytes:
-        """What is in the last segment from a position on; while intake runs it may end inside a frame."""
-        return self._writer.read_from(position)
-
     def _space(self, extra: int = 0) -> int:
         """Bytes to append now: up to the end of the segment and to the quota, or the rest of a frame beyond them."""
-        self._writer.open()
-        if self._writer.is_full:
+        self.writer.open()
+        if self.writer.is_full:
             if rest := self._rest_of_frame():
                 return rest
-            self._writer.rotate_if_due()
-        space = self._writer.space
+            self.writer.rotate_if_due()
+        space = self.writer.space
         if space <= 0:  # no new segment can be made now: rather a large one than none
             space = MAX_SPLICE_BYTES
         if self._quota is None:
@@ -205,7 +191,7 @@ class Appender:
 
         0 also when its rest can't come: it must be in the FIFO that was read last.
         """
-        beginning = self._writer.unfinished()
+        beginning = self.writer.unfinished()
         if not beginning or not self._waiting():
             return 0
         size = frame.length(beginning)
@@ -220,7 +206,7 @@ class Appender:
         if error.errno != errno.EFBIG:
             return False
         try:
-            self._writer.move_on()
+            self.writer.move_on()
         except OSError:
             return False
         return True
@@ -229,10 +215,7 @@ class Appender:
         """What the journal did not take, from the unfinished frame at its end on. It is taken out of all FIFOs."""
         rest_in = _GONE if self.is_at_border() else self._last
         pipes = sorted([*self._earlier, self._pipe], key=lambda pipe: pipe != rest_in)
-        return b"".join(untaken(self._writer, *pipes))
-
-    def sync(self) -> None:
-        self._writer.sync()
+        return b"".join(untaken(self.writer, *pipes))
 
     def close(self) -> None:
-        self._writer.close()
+        self.writer.close()

@@ -114,7 +114,7 @@ class Intake:
     def restore(self) -> None:
         """The spool's lock is ours: make the journal again if it was removed."""
         self.restoring.set()
-        if self._appender.is_removed:
+        if self._appender.writer.is_removed:
             self._waker.wake()
 
     # -- after a cleaner ---------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ class Intake:
     def _restore(self) -> None:
         if self.restoring.is_set():
             self.restoring.clear()
-            if self._appender.restore():
+            if self._appender.writer.restore():
                 _log.warning("the journal was removed, and made again with its last segment")
         if self._coming is not None:
             self.eof.clear()  # it was the earlier one's
@@ -218,7 +218,7 @@ class Intake:
 
     def _sync(self) -> None:
         if self._fsync and time.monotonic() - self._synced_at >= self._fsync:
-            self._appender.sync()
+            self._appender.writer.sync()
             self._synced_at = time.monotonic()
 
     def _wait_for_space(self) -> None:
