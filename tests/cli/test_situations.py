@@ -76,14 +76,14 @@ def shows(app: App, run: Run) -> Shows:
     """Waits until the first line of the status matches a pattern, and the health is a code."""
 
     def shows(pattern: str, code: int) -> None:
-        shown: list[str] = []
+        shown: list[object] = []
 
         def matches() -> bool:
-            shown[:] = run("status", "--spool", str(app.spool))[1].splitlines()[:1]
-            return re.search(pattern, "".join(shown)) is not None
+            line = "".join(run("status", "--spool", str(app.spool))[1].splitlines()[:1])
+            shown[:] = [line, run("status", "--spool", str(app.spool), "--check")[0]]
+            return shown[1] == code and re.search(pattern, line) is not None
 
-        assert holds(matches, 20), f"{shown} does not match {pattern!r}"
-        assert run("status", "--spool", str(app.spool), "--check")[0] == code
+        assert holds(matches, 20), f"{shown} is not {pattern!r}, {code}"
 
     return shows
 
