@@ -30,6 +30,7 @@ from shipper.transport.orphans import (
 from shipper.transport.overflow import Overflow
 from shipper.transport.pipe import Pipe
 from shipper.transport.pipe_mirror import PipeMirror
+from shipper.transport.queue import RecordQueue
 
 from ..support.forks import forked, in_a_child
 from ..support.needs import need
@@ -276,8 +277,6 @@ def test_files_of_an_earlier_version_are_removed_when_they_are_very_old(
 
 
 def test_a_living_process_touches_its_files_and_makes_removed_ones_again(spool: Path) -> None:
-    from shipper.transport.queue import RecordQueue
-
     os.mkfifo(spool / "queue", 0o600)
     queue = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"))
     queue.put_nowait(b"1")
@@ -299,11 +298,13 @@ def test_a_living_process_touches_its_files_and_makes_removed_ones_again(spool: 
     queue.close()
 
 
-def test_a_queue_that_was_made_anew_is_opened_again(spool: Path) -> None:
-    from shipper.transport.queue import RecordQueue
+def replace(queue: str | Path) -> None:
+    """Make another queue in the place of this one."""
+    os.unlink(queue)
+    os.mkfifo(queue, 0o600)
 
-    os.mkfifo(spool / "queue", 0o600)
-    queue = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"))
+
+def test_a_queue_that_was_made_anew_is_opened_again(queue: RecordQueue, spool: Path) -> None:
     queue.put_nowait(b"before")
     os.unlink(spool / "queue")
     queue.maintain()
@@ -316,19 +317,15 @@ def test_a_queue_that_was_made_anew_is_opened_again(spool: Path) -> None:
     reader = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"))
     assert reader.get(timeout=5) == b"after"
     reader.close()
-    queue.close()
 
 
-def test_what_no_process_reads_in_a_removed_queue_is_put_again(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_no_process_reads_in_a_removed_queue_is_put_again(
+    queue: RecordQueue, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It would end with the last descriptor of that pipe."""
-    from shipper.transport.queue import RecordQueue
-
     monkeypatch.setattr(pipe, "_UNREAD_SECONDS", 0.0)
-    os.mkfifo(spool / "queue", 0o600)
-    queue = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"))
     queue.put_nowait(b"before" * 1000)
-    os.unlink(spool / "queue")
-    os.mkfifo(spool / "queue", 0o600)
+    replace(spool / "queue")
 
     queue.maintain()
     queue.maintain()
@@ -336,26 +333,20 @@ def test_what_no_process_reads_in_a_removed_queue_is_put_again(spool: Path, monk
     reader = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"))
     assert reader.get(timeout=5) == b"before" * 1000
     reader.close()
-    queue.close()
 
 
 def test_an_event_that_began_in_a_removed_queue_that_no_process_reads_is_put_again_whole(
-    spool: Path, monkeypatch: pytest.MonkeyPatch
+    queue: RecordQueue, spool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its rest is in the next queue already, where a reader that has not seen the beginning ignores it."""
-    from shipper.transport.queue import RecordQueue
-
     monkeypatch.setattr(pipe, "_UNREAD_SECONDS", 0.0)
-    os.mkfifo(spool / "queue", 0o600)
-    queue = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"))
     written = []
 
     def follow_in_between(self: Pipe, piece: bytes) -> bool:
         written.append(piece)
         taken = write(self, piece)
         if len(written) == 1:
-            os.unlink(self.path)
-            os.mkfifo(self.path, 0o600)
+            replace(self.path)
             self.follow()
         return taken
 
@@ -368,15 +359,12 @@ def test_an_event_that_began_in_a_removed_queue_that_no_process_reads_is_put_aga
     reading = os.open(spool / "queue", os.O_RDONLY | os.O_NONBLOCK)
     assert os.read(reading, 10**6) == b"".join([*first[1:], *first])
     os.close(reading)
-    queue.close()
 
 
 def test_what_is_put_again_out_of_a_removed_queue_has_space_in_a_full_overflow(
     spool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was accepted before the overflow became full."""
-    from shipper.transport.queue import RecordQueue
-
     monkeypatch.setattr(pipe, "_UNREAD_SECONDS", 0.0)
     os.mkfifo(spool / "queue", 0o600)
     queue = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"), overflow_size=1000)
@@ -384,8 +372,7 @@ def test_what_is_put_again_out_of_a_removed_queue_has_space_in_a_full_overflow(
     with monkeypatch.context() as full:
         full.setattr(Pipe, "write", lambda self, piece: False)
         queue.put_nowait(b"." * 950, level=40)
-        os.unlink(spool / "queue")
-        os.mkfifo(spool / "queue", 0o600)
+        replace(spool / "queue")
         queue.maintain()
 
     reader = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"))
@@ -396,8 +383,6 @@ def test_what_is_put_again_out_of_a_removed_queue_has_space_in_a_full_overflow(
 
 def test_after_chroot_the_open_queue_is_used_on(spool: Path) -> None:
     """At its path is nothing, or a folder of another kind."""
-    from shipper.transport.queue import RecordQueue
-
     need(os.geteuid() == 0, "the right to change the root")
     os.mkfifo(spool / "queue", 0o600)
     (spool / "root").mkdir()
