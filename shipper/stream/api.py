@@ -10,7 +10,7 @@ from .client import Client
 from .connection import UNAVAILABLE, Reply
 
 PREFIX = "$JS.API."
-NO_MESSAGE, NO_CONSUMER, NO_STREAM = 10037, 10014, 10059
+NO_MESSAGE, NO_CONSUMER, NO_STREAM, NO_PEERS = 10037, 10014, 10059, 10005
 _TOO_LARGE = 10054  # more than the stream takes in a message
 _FULL = (10047, 10077, 10023)  # no storage left; the stream's limit; no resources
 _TEXT_BYTES = 200  # of a server's answer that an error shows

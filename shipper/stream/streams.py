@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ..backends.jetstream import JetStream
 from ..errors import RetryableError, UnauthorisedError
-from .api import NO_CONSUMER, NO_STREAM, ApiError, call
+from .api import NO_CONSUMER, NO_PEERS, NO_STREAM, ApiError, call
 from .client import Client
 from .connection import UNAVAILABLE
 
@@ -126,16 +126,25 @@ def _create(client: Client, name: str, arguments: Config) -> dict[str, Any]:
 
 
 def _patiently(client: Client, ask: Callable[[], T]) -> T:
-    """Ask again while there is no answer: a cluster elects leaders first, and making the same again changes nothing."""
+    """Ask again while there is no answer: a cluster finds its members and elects leaders first.
+
+    Making the same again changes nothing.
+    """
     deadline = time.monotonic() + CREATE_SECONDS
     while True:
         try:
             return ask()
         except RetryableError as error:
-            is_refused = isinstance(error, ApiError) and error.api_status != UNAVAILABLE
-            if is_refused or isinstance(error, UnauthorisedError) or not client.is_up or time.monotonic() > deadline:
+            is_refused = isinstance(error, UnauthorisedError) or (isinstance(error, ApiError) and not _is_early(error))
+            if is_refused or not client.is_up or time.monotonic() > deadline:
                 raise
             time.sleep(PAUSE_SECONDS)
+
+
+def _is_early(error: ApiError) -> bool:
+    """Whether the servers answer like this while a cluster is being put together."""
+    has_silent_peers = error.code == NO_PEERS and "offline" in error.reason  # not heard of yet; other reasons stay
+    return error.api_status == UNAVAILABLE or has_silent_peers
 
 
 def consumers(client: Client, stream: str) -> list[dict[str, Any]]:

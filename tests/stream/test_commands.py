@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from shipper.stream.api import call
-from shipper.stream.streams import consumers, dead_stream, events_stream
+from shipper.stream.streams import consumers, create_stream, dead_stream, events_stream
 
 from ..support.streams import STREAM_BYTES, Stream, event, publish
 
@@ -36,8 +35,8 @@ def test_init_makes_what_is_missing_and_says_so(stream: Stream) -> None:
 def test_what_is_wrong_with_a_stream_is_said_by_init_info_and_check(stream: Stream) -> None:
     config = {**events_stream(stream.settings), "num_replicas": 1, "discard": "old", "max_age": 60_000_000_000}
     config["duplicate_window"] = config["max_age"]
-    call(stream.client, f"STREAM.CREATE.{stream.settings.stream}", config)
-    call(stream.client, f"STREAM.CREATE.{stream.settings.dead_stream}", dead_stream(stream.settings))
+    create_stream(stream.client, config)
+    create_stream(stream.client, dead_stream(stream.settings))
 
     init = stream.command("stream", "init", "--max-bytes", str(STREAM_BYTES))
     info = stream.command("stream", "info")

@@ -15,18 +15,18 @@ from shipper.errors import ConfigurationError, DeliveryError, RetryableError, To
 from shipper.stream.api import call
 from shipper.stream.client import Client
 from shipper.stream.publisher import Publisher
-from shipper.stream.streams import consumer, create_consumer, events_stream, stream_info
+from shipper.stream.streams import consumer, create_consumer, create_stream, events_stream, find_stream
 
 from ..support.http_backends import CONTEXT
 from ..support.nats_servers import Cluster, running_cluster
-from ..support.streams import Stream, event, publish, stream_on
+from ..support.streams import Stream, answers_of, event, publish, stream_on
 from ..support.waiting import holds
 
 ACCOUNTS = "authorization { users: [ { user: publisher, password: right } ] }"
 
 
 def stored(stream: Stream) -> int:
-    info = stream_info(stream.client, stream.settings.stream)
+    info = find_stream(stream.client, stream.settings.stream)
     assert info is not None
     count: int = info["state"]["messages"]
     return count
@@ -67,7 +67,7 @@ def test_an_event_counts_as_delivered_once_its_message_is_stored(stream: Stream)
     stream.make("relay-http")
 
     with stream.publisher() as publisher:
-        answers = publisher.send([event(1), event(2)])
+        answers = answers_of(publisher, [event(1), event(2)])
 
     assert answers == [None, None]
     assert stored(stream) == 1
@@ -77,7 +77,7 @@ def test_the_same_batch_sent_again_is_stored_once(stream: Stream) -> None:
     stream.make("relay-http")
 
     with stream.publisher() as publisher:
-        answers = [publisher.send([event(1)]), publisher.send([event(1)]), publisher.send([event(2)])]
+        answers = [answers_of(publisher, [event(number)]) for number in (1, 1, 2)]
 
     assert answers == [[None]] * 3
     assert stored(stream) == 2
@@ -87,7 +87,7 @@ def test_the_same_batch_sent_again_when_the_window_has_passed_is_stored_again_un
     stream: Stream,
 ) -> None:
     config = {**events_stream(stream.settings), "duplicate_window": 100_000_000}
-    call(stream.client, f"STREAM.CREATE.{stream.settings.stream}", config)
+    create_stream(stream.client, config)
     create_consumer(stream.client, stream.settings.stream, consumer("relay-http"))
 
     with stream.publisher() as publisher:
@@ -99,7 +99,7 @@ def test_nothing_is_published_while_a_consumer_is_missing(stream: Stream) -> Non
     stream.make("relay-http")
 
     with stream.publisher(durables=("relay-http", "relay-otlp")) as publisher:
-        refused = only(publisher.send([event(1)]))
+        refused = only(answers_of(publisher, [event(1)]))
         create_consumer(stream.client, stream.settings.stream, consumer("relay-otlp"))
         publish(publisher, [event(1)])
 
@@ -112,7 +112,7 @@ def test_nothing_is_published_to_a_stream_without_any_consumer(stream: Stream) -
     stream.make()
 
     with stream.publisher() as publisher:
-        refused = only(publisher.send([event(1)]))
+        refused = only(answers_of(publisher, [event(1)]))
 
     assert isinstance(refused, RetryableError)
     assert "has no consumer yet" in refused.reason
@@ -121,7 +121,7 @@ def test_nothing_is_published_to_a_stream_without_any_consumer(stream: Stream) -
 
 def test_without_a_stream_the_events_wait_and_the_error_says_what_to_do(stream: Stream) -> None:
     with stream.publisher() as publisher:
-        refused = only(publisher.send([event(1)]))
+        refused = only(answers_of(publisher, [event(1)]))
 
     assert isinstance(refused, RetryableError)
     assert "shipper stream init" in refused.reason
@@ -129,11 +129,11 @@ def test_without_a_stream_the_events_wait_and_the_error_says_what_to_do(stream: 
 
 def test_a_publisher_may_make_the_stream_itself(stream: Stream) -> None:
     with stream.publisher(create=True) as publisher:
-        refused = only(publisher.send([event(1)]))
+        refused = only(answers_of(publisher, [event(1)]))
 
     assert "has no consumer yet" in refused.reason
     assert stored(stream) == 0
-    assert stream_info(stream.client, stream.settings.dead_stream) is not None
+    assert find_stream(stream.client, stream.settings.dead_stream) is not None
 
 
 def test_a_full_stream_holds_events_back_until_there_is_room(cluster: Cluster) -> None:
@@ -141,7 +141,7 @@ def test_a_full_stream_holds_events_back_until_there_is_room(cluster: Cluster) -
         stream.make("relay-http")
         with stream.publisher() as publisher:
             publish(publisher, [event(1, "x" * 200_000)])
-            refused = only(publisher.send([event(2, "y" * 200_000)]))
+            refused = only(answers_of(publisher, [event(2, "y" * 200_000)]))
             call(stream.client, f"STREAM.PURGE.{stream.settings.stream}")
             publish(publisher, [event(2, "y" * 200_000)])
 
@@ -152,12 +152,12 @@ def test_a_full_stream_holds_events_back_until_there_is_room(cluster: Cluster) -
 
 def test_of_a_batch_only_the_event_that_is_too_large_is_refused(stream: Stream) -> None:
     config = {**events_stream(stream.settings), "max_msg_size": 50_000}
-    call(stream.client, f"STREAM.CREATE.{stream.settings.stream}", config)
+    create_stream(stream.client, config)
     create_consumer(stream.client, stream.settings.stream, consumer("relay-http"))
     events = [event(1), event(2, "x" * 100_000), event(3), event(4)]
 
     with stream.publisher() as publisher:
-        answers = publisher.send(events)
+        answers = answers_of(publisher, events)
 
     assert [type(answer) for answer in answers] == [type(None), TooLargeError, type(None), type(None)]
 
@@ -167,7 +167,7 @@ def test_a_wrong_password_is_refused_credentials(guarded: Cluster, ca_bundle: st
     publisher = Publisher(settings)
     publisher.open(CONTEXT)
     try:
-        refused = only(publisher.send([event(1)]))
+        refused = only(answers_of(publisher, [event(1)]))
     finally:
         publisher.close()
 

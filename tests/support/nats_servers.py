@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from .waiting import wait_until
 
 STORE_BYTES = 512 * 1024 * 1024
 _ATTEMPTS = 3
+_NO_PAGE = (OSError, ValueError, http.client.HTTPException)
 
 
 def server_binary() -> str:
@@ -86,9 +88,9 @@ class Node:
         self.process.send_signal(signal.SIGCONT)
 
     def ask(self, path: str) -> dict[str, Any]:
-        """What its monitoring page says; {} while it does not answer."""
+        """What its monitoring page says; {} while it does not answer, or another's server has the port."""
         url = f"http://127.0.0.1:{self.monitor}/{path}"
-        with contextlib.suppress(OSError, ValueError), urllib.request.urlopen(url, timeout=5) as response:
+        with contextlib.suppress(*_NO_PAGE), urllib.request.urlopen(url, timeout=5) as response:
             found: dict[str, Any] = json.load(response)
             return found
         return {}

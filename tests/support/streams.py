@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from .waiting import holds, scaled, wait_until
 
 STREAM_BYTES = 32 * 1024 * 1024
 RECORD = json.dumps({"id": "{id}", "message": "{message}", "app": "{app}", "host": "{host}"})
+_NOT_YET = re.compile("no leader|does not answer|temporarily unavailable")
 FAST = {"SHIPPER_RETRY_INITIAL": "0.05", "SHIPPER_RETRY_MAXIMUM": "0.5"}
 
 
@@ -169,6 +171,21 @@ class Sink:
         assert holds(lambda: wanted <= set(self.counts()), timeout), (
             f"missing: {sorted(wanted - set(self.counts()))[:10]}"
         )
+
+
+def answers_of(publisher: Publisher, events: Sequence[Event], timeout: float = 20) -> Sequence[DeliveryError | None]:
+    """What the stream says of these events: published again, as a deliverer does, while it is not known everywhere.
+
+    A server answers that there is no leader until it has heard of a new stream.
+    """
+    found: list[DeliveryError | None] = []
+
+    def is_answered() -> bool:
+        found[:] = publisher.send(events)
+        return not any(answer is not None and _NOT_YET.search(answer.reason) for answer in found)
+
+    wait_until(is_answered, timeout, "the stream has a leader that answers")
+    return found
 
 
 def publish(publisher: Publisher, events: Sequence[Event], timeout: float = 20) -> None:
