@@ -10,11 +10,14 @@ from .keys import names_secret
 
 _ANNOTATION = LazyPattern(r"(?:typing\.|t\.)?[A-Z][a-z]\w{1,30}\[|(?:list|dict|tuple|type|set|frozenset)\[")
 _SUBSCRIPT = LazyPattern(r"[A-Za-z_][\w.]{0,64}\[(?:[\"'\]]|-?\d{1,2}[\]:]|[A-Za-z_.]{0,64}[\]:(\[])")
+_IN_SUBSCRIPT = LazyPattern(r"\[(?=[A-Za-z]*\d)(?=[^A-Z]*[A-Z])\w{12,}")  # Optional[aB3dE6gH9jK2], as Rust prints it
 _NAME = LazyPattern(r"[A-Za-z_]+(?:\.[A-Za-z_]+)*")
 _OPERATOR = LazyPattern(r"\s(?:[-+*%|/]|or|and|if|not|in|is|else)\s")
 _ASSIGNED = LazyPattern(r"(?:\s|[-+|:])==?\s\Z")
 _CLASS = LazyPattern(r"[a-z][A-Z]|[A-Z]{2}[a-z]")
 _WORDS = frozenset({"await", "not", "lambda", "yield", "value", "default", "key", "auth", "token", "password"})
+_SHORT_NAMES = frozenset({"pw", "tok", "creds", "pwd", "passwd", "secret"})
+_IN_CALL = LazyPattern(r"\w\((?:[^()\r\n]{1,200}, )?\w{1,64}=\Z")
 _JOINED = LazyPattern(r"[\"'](?:\s?[%+]\s|\.(?:join|format|encode|split|strip|replace)\()")
 
 _READS = LazyPattern(
@@ -37,7 +40,7 @@ def is_expression(text: str, key: str, start: int, end: int) -> bool:
     """Whether what stands there without quotes, behind the key, is an expression."""
     found = text[start:end].partition(")")[0].rstrip(":;")
     if "[" in found and (_SUBSCRIPT.match(text, start) or _ANNOTATION.match(text, start)):
-        return True
+        return not _IN_SUBSCRIPT.search(found)
     if not _NAME.fullmatch(found):
         return False
     is_assigned = text[start - 1] == " " and _ASSIGNED.search(text, max(0, start - 4), start) is not None
@@ -51,6 +54,8 @@ def is_expression(text: str, key: str, start: int, end: int) -> bool:
     if "_" in found and (names_secret(found) or (is_assigned and found.isupper())):
         return True
     name = key.rpartition(".")[2].lstrip("_")
+    if text[end : end + 1] == ")" and (found in _WORDS or found in _SHORT_NAMES or names_secret(found)):
+        return _IN_CALL.search(text, max(0, start - 300), start) is not None  # connect(host, password=pw)
     return found.lower() == name and (is_assigned or "." in key or text[end : end + 1] in (")", ","))
 
 

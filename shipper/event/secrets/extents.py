@@ -20,7 +20,7 @@ _DECLARATION = LazyPattern(
 )
 _TEMPLATE = LazyPattern(
     r"\$\{[^{}\s]*\}|\$?\{\{[^{}]*\}\}|\$\([^()\n]*\)|%\(\w+\)[sdr]"
-    r"|!(?:secret|env|env_var|Ref|Sub)[ \t][\w.-]{1,64}"
+    r"|!(?:secret|env|env_var|Ref|Sub)[ \t][\w.-]{1,64}|!vault[ \t]\|"
 )
 _BLOCK = LazyPattern(r"([|>][-+]?\d?[ \t]{0,9})(?:\r?\n[ \t]+[^\r\n]*)+")  # the lines of a text in YAML
 _YAML_TYPE = LazyPattern(r"!!\w{1,10}\s{1,2}")
@@ -36,7 +36,9 @@ _PLAIN = LazyPattern(r"(?:[^\[\](){}\"'\\]+|\"[^\"\\]*\"|'[^'\\]*')*")
 _FEW_BRACKETS = 120
 _CHARACTERS_A_BRACKET = 128  # a value with more of them is taken to go on to the text's end
 _PLAIN_WORDS = LazyPattern(
-    r"<[a-z_ -]{1,40}>|\((?:sensitive|known|not|hidden|no|unknown|empty|optional|required|unset|none)[a-z ]{0,40}\)"
+    r"<[a-z_ -]{1,40}>|<set to the key '[^'<>]{1,100}' (?:in|of) [a-z ]{1,16}'[^'<>]{1,100}'>"  # of kubectl
+    r"|<[A-Za-z_][\w.]{0,100}(?: [A-Za-z_.]{1,64}){0,3} at 0x[0-9a-fA-F]{4,16}>"
+    r"|\((?:sensitive|known|not|hidden|no|unknown|empty|optional|required|unset|none)[a-z ]{0,40}\)"
 )
 _LONGEST_CALL = 400  # characters; a longer one is not read
 _BEHIND_CALL = frozenset(("", *" \t\r\n,;:.()[]}\"'`\\"))
@@ -64,6 +66,9 @@ class Value(NamedTuple):
 def value_at(text: str, start: int) -> Value:
     """The value that begins there; up to the text's end when the text was cut inside of it."""
     first = text[start : start + 1]
+    if first in "\"'" and text.startswith(3 * first, start):
+        end = text.find(3 * first, start + 3)
+        return Value(start + 3, end if end >= 0 else len(text), True)
     if first in _QUOTED and (quote := QUOTE.match(text, start)):
         end = _closing_quote(text, quote.end(), quote[1])
         if end == quote.end() and text[end + 1 : end + 2].isalnum():  # ''value'' in a string of SQL

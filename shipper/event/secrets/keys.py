@@ -39,7 +39,7 @@ _MAX_KEY = 256  # characters of a key that are looked at
 
 _NUMBER_OR_DATE = LazyPattern(
     r"[-+]?\d{1,15}(?:[./]\d{1,15})?(?:[mun]?s|[mhdw%])?|[\[(][\d., ]{1,400}[\])]"
-    r"|\d{4}(?:_[a-z]{1,16}){1,8}|\d{4}-\d\d-\d\d(?:[T ][\d:.+Z-]{1,32})?"
+    r"|\d{1,4}:\d\d(?::\d\d(?:\.\d{1,9})?)?|\d{4}(?:_[a-z]{1,16}){1,8}|\d{4}-\d\d-\d\d(?:[T ][\d:.+Z-]{1,32})?"
 )
 _TOKEN_LIKE = LazyPattern(
     r"(?!(?i:(?:hmac[-_]?)?sha[-_]?\d(?!\d*=[0-9a-f]{32})|ed25519|[rehp]s\d{3}\Z|rsa|ecdsa|v\d))"
@@ -64,7 +64,9 @@ _SCHEMA = LazyPattern(  # of JSON
     r"\{[^{}\[\]]{0,200}?[\"']type\\{0,4}[\"']: ?"
     r"\\{0,4}[\"'](?:string|object|integer|number|boolean|array|null)\\{0,4}[\"']"
 )
-_SENTENCES = LazyPattern(r"\[(?:\\?[\"'][A-Z][^\"']{0,200} [^\"']{0,200}\.\\?[\"'](?:, ?)?){1,9}\]")
+_SENTENCES = LazyPattern(
+    r"\[(?:\\?(?:\"[A-Z][^\"]{0,200} [^\"]{0,200}\.\\?\"|'[A-Z][^']{0,200} [^']{0,200}\.\\?')(?:, ?)?){1,9}\]"
+)
 """Errors of a form's field."""
 
 _WORD = r"(?:[a-z]{1,14}|[A-Z]{1,12}|[a-z]{0,12}[A-Z]{0,6}(?:[A-Z][a-z]{2,14}){1,4})"
@@ -75,7 +77,8 @@ _NAME = LazyPattern(  # but the words that people take for secrets
 )
 _SIMPLE = (
     rf"(?:[bru]?\\{{0,4}}[\"']{_WORD}(?:[-_.:/ ]{_WORD}){{0,5}}\\{{0,4}}[\"']"
-    rf"|{_WORD}(?:[-_.]{_WORD}){{0,5}}|\d{{1,4}}|\d\.\d{{1,6}})"
+    rf"|{_WORD}(?:[-_.]{_WORD}){{0,5}}|\d{{1,4}}|\d\.\d{{1,6}}"
+    r"|[\"'](?:<\|?/?\w{1,24}\|?>|\[[A-Z]{1,8}\])[\"'])"  # special tokens of a language model
 )
 _NAMES = LazyPattern(
     rf"[\[({{]\s{{0,8}}(?:{_SIMPLE}(?:\s?[:=]\s?{_SIMPLE})?(?:,\s{{0,8}}|\s{{1,8}}|(?=[\])}}]))){{1,40}}[\])}}]"
@@ -85,6 +88,7 @@ _SHORT_NUMBER_OR_SIGNS = LazyPattern(r"-?\d{1,4}(?:\.\d{1,3})?|[^\w\s]{1,3}")
 _SHORTEST_MASK = 4
 _LONGEST_NAME = 80
 _LONGEST_LIST = 300
+_POINTER, _ADDRESS = 18, 42  # characters in hexadecimal: of an object's place in memory, of an account
 _MANY = 10_000  # a number that has fewer than five digits counts something
 
 _NOTHING = frozenset({
@@ -188,7 +192,8 @@ def _is_secret_text(value: str, verdict: int) -> bool:
     if len(value) > _MAX_SHAPED:
         return True
     if value.isalnum() and not value.isalpha() and not value.isdecimal() and verdict >= LOOSE:
-        return value[:2] != "0x"  # most are: no word, and no sign in it
+        # Most are: no word, and no sign in it.
+        return value[:2] != "0x" or len(value) > (_POINTER if verdict == HIDDEN else _ADDRESS)
     low = value.lower()
     if low in _NOTHING:
         return False
@@ -196,6 +201,8 @@ def _is_secret_text(value: str, verdict: int) -> bool:
         if low in _MASKS or (len(low) >= _SHORTEST_MASK and not low.strip("x")):
             return False
     elif _PLACEHOLDER.fullmatch(value) or (value[0] == "[" and _SENTENCES.fullmatch(value)):
+        return False
+    if value[0] == "$" and value[1:].isidentifier() and names_secret(value[1:]):  # of a template, of GraphQL
         return False
     if ("/" in value or "\\" in value) and _FILE.fullmatch(value):
         return False

@@ -38,7 +38,7 @@ def _words(text: str) -> frozenset[str]:
 # Each alternative begins with a literal: that is what `re` finds fast. What stands in front is asked behind it.
 _SECRET = LazyPattern(
     r"(?P<strong>pass(?:wor[dt](?!less)|wd|phrase|code|key(?![a-z]))|s(?:ecret(?<!pull_secret)(?!ar|s?_?manager)|ess_?id"
-    r"|ocial_?security)|c(?:srf|redit_?card|ard_?(?:number|num|no)(?![a-z])|ommunity_string|ontrase\u00f1a)|xsrf"
+    r"|ocial_?security)|c(?:srf|redit_?card|ard_?(?:number|num|no)(?![a-z])|ommunity_string|onnect_sid|ontrase\u00f1a)|xsrf"
     r"|pwd(?![a-z])|mot_de_passe|oauth2?_bearer|amz_signature\Z|goog_signature\Z)"
     r"|authori[sz]ation|credential|cookie|session(?<!obsession)(?<!possession)(?!al)|token(?<!tiktoken)(?!i[sz])"
 )
@@ -46,7 +46,8 @@ _SHORT = _words("cvv cvv2 cvc cvc2 ssn jwt psk otp totp hotp jwts")
 _OF_KEY = tuple(
     _words("""
     api access private secret signing encryption account auth master consumer subscription license licence hmac
-    aes fernet pragma webhook function functions client app application deploy authentication priv privacy
+    aes fernet pragma shared unseal ingestion integration webhook function functions client app application deploy
+    authentication priv privacy
 """)
 )
 _OF_PASS = tuple(
@@ -57,7 +58,7 @@ _OF_PASS = tuple(
 """)
 )
 _OF_AUTH = _words("""
-    proxy basic master http https db smtp imap ftp ldap redis mongo git docker npm
+    proxy basic master http https db smtp imap ftp ldap redis rediscli mongo git docker npm
 """)
 _OF_TOKEN = tuple(
     _words("""

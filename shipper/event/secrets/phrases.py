@@ -20,7 +20,10 @@ _TOKEN = frozenset({"token", "key", "secret", "tokens"})
 
 # Behind the word. A value in a sentence must look like one: it has a digit and a letter in it.
 _SHAPED = r"(?=[^\s\d(\"'`]{0,64}\d)(?=[^\sA-Za-z]{0,64}[A-Za-z])"
-_ENCODING = r"(?!(?i:base\d|ucs-?\d|s?cram-|sha\d|md5|utf-?\d|pbkdf2|argon2|v\d|[\d.:]{1,8}[a-z]{0,3}\b|\d{4}-\d\d-))"
+_ENCODING = (
+    r"(?!(?i:base\d|ucs-?\d|s?cram-|sha\d|md5|utf-?\d|pbkdf2|argon2|v\d|[\d.:]{1,8}[a-z]{0,3}(?![^\s,;).\]])"
+    r"|\d{4}-\d\d-))"
+)
 _QUOTED = (
     r"|\s{1,4}[\"'](?P<quoted>(?=[^\s\d\"']{0,64}\d)(?=[^\sA-Za-z\"']{0,64}[A-Za-z])[\w.~+/=-]{6,400})[\"']"
     r"(?![\w.(\[])"
@@ -30,12 +33,14 @@ _BEHIND_PASSWORD = LazyPattern(
     r"(?:\s{1,4}(?:"
     + _FOR
     + r"(?:\s{0,4}[:=]\s{0,4}|\s{1,4}(?i:is|was)\s{1,4})|(?:(?i:is|was)\s{1,4}(?i:changed|set|reset|updated)\s{1,4})?"
-    r"(?i:is|was|to|with)\s{0,4}:?\s{1,4}(?i:now\s{1,4})?)"
+    r"(?i:is|was|to|with|changed\s{1,4}from)\s{0,4}:?\s{1,4}(?i:now\s{1,4})?)"
     r"|\s{1,4}(?=[\"'`]))"
     r"(?:([\"'`])(?P<quoted>(?:(?<!`)|(?![^`]{0,200} ))[^\"'`\r\n]{3,200})\1|"
     + _ENCODING
     + _SHAPED
     + r"(?P<told>[^\s\"'`,;()\]]{4,200}))"
+    r"|\s{1,4}(?i:to\s{1,4}proceed\s{1,4}to\s{1,4}\w{1,16}):\s{1,4}(?P<first>[0-9a-f]{32})"  # of Jenkins
+    r"|\s{1,4}(?i:is\s{1,4}generated\s{1,4}for)\s{1,4}[^\s:]{1,64}:\s{1,4}(?P<made>\S{6,200})"  # of MySQL
     r"|\s{1,4}(?i:is|was)\s{0,4}:?\s{1,4}(?P<digits>\d{4,10})(?![\w.:/-])(?!\s{1,4}(?i:char|day|sec|min|byte))"
     r"|\s{1,4}" + _ENCODING + _SHAPED + r"(?P<bare>[^\s\"'`,;:/()\[\]=]{6,200})(?![\w:/(=])"
 )
@@ -47,16 +52,24 @@ _BEHIND_TOKEN = LazyPattern(
     + r"(?P<bare>[\w.~+-]{10,2000})(?![\w/:(=@])(?!\.\w)"
     + _QUOTED
 )
+_BEHIND_PASS = LazyPattern(r"\s{1,4}([\"'])" + _SHAPED + r"(?P<quoted>[^\"'\r\n\s]{6,200})\1")
+_BEHIND_SECRET = LazyPattern(  # the names of secrets in Kubernetes have no capital letters
+    r"\s{1,4}(?:(?i:is|was)\s{0,4}:?\s{1,4})?(?:(?=[^\s\d]{0,64}\d)(?=[^\sA-Z]{0,64}[A-Z])(?=[^\sa-z]{0,64}[a-z])"
+    r"(?P<bare>[\w.~+/=-]{12,400})|(?P<shared>[A-Z2-7]{16,128}))(?![\w(:])"
+)
+_CHANGE = LazyPattern(r"[\"'`]?\s{1,4}(?:->|=>|\u2192|(?i:(to)))\s{1,4}([\"'`]?)(?P<new>[^\s\"'`,;]{4,400})\2")
 _BEHIND_SECRET_NAME = LazyPattern(  # in a configuration file, or in an error
     r"\s{1,4}([\"'])(?P<quoted>[^\"'\r\n]{4,400})\1\s{0,4};" + _QUOTED.replace("quoted", "shown")
 )
 _BEHIND_NAME = LazyPattern(
     r"\s{1,4}(?=(?:[^\s\d]{0,64}\d){2})(?=[^\sA-Za-z]{0,64}[A-Za-z])(?P<bare>[\w.~+/=-]{16,2000})(?![\w(:])"
 )
-_IN_FRONT_OF_KEY = LazyPattern(r"(?i)(?:api|access|secret|private|auth|signing|encryption)[ \t]\Z")
+_IN_FRONT_OF_KEY = LazyPattern(
+    r"(?i)(?:api|access|secret|private|auth|signing|encryption|ingestion|integration|unseal|shared)[ \t]\Z"
+)
 
 _IDENTIFIED = LazyPattern(
-    r"identified\s{1,4}(?:with\s{1,4}\S{1,40}\s{1,4})?by\s{1,4}(?:password\s{1,4})?"
+    r"identified\s{1,4}(?:with\s{1,4}\S{1,40}\s{1,4})?(?:by|as)\s{1,4}(?:password\s{1,4})?"
     r"(?:'([^']*)|(?=[a-z_]{1,32}\d)([\w$#!]{5,128}))"
 )
 _USER_OPTION = LazyPattern(
@@ -72,10 +85,29 @@ _PROTOCOLS = (  # what stands in a text, and the secret behind it
         "AUTH",
         LazyPattern(
             r"AUTH(?: (?:PLAIN|LOGIN|XOAUTH2) ([A-Za-z0-9+/=]{8,})|\"(?: \"\w{1,32}\")? \"([^\"]+)\""
-            r"|(?: default)? (?=[^\s\d]{1,32}\d)(?=[^\sa-z]{0,32}[a-z])([\w.+!@#%-]{8,}))"
+            r"| default (\S{4,})|(?:\\r\\n|\r\n)\$\d{1,4}(?:\\r\\n|\r\n)([^\s\"'\\]+)"
+            r"| (?=[^\s\d]{0,32}\d)(?=[^\sa-z]{0,32}[a-z])([\w.+!@#%~^*-]{8,}))"
         ),
     ),
-    ("PASS ", LazyPattern(r"PASS (?:(?<=[\"']PASS )|(?<=> PASS )(?!\d+\s|\S{0,200}(?:test|[/:])))([^\s\"'\\]+)")),
+    (
+        "PASS ",
+        LazyPattern(
+            r"PASS (?:(?<=[\"']PASS )|(?<=> PASS )(?!\d+\s|\S{0,200}(?:test|[/:]))"
+            r"|(?<![^\r\n]PASS )(?=[^\s/:_.]{8,64}(?:\s|\Z))(?=\D{0,64}\d)(?=[^A-Z\s]{0,64}[A-Z])"
+            r"(?=[^a-z\s]{0,64}[a-z]))"
+            r"([^\s\"'\\]+)"
+        ),
+    ),
+    ("snmp-server ", LazyPattern(r"snmp-server community (\S+)")),
+    ("SSWS ", LazyPattern(r"SSWS ([\w-]{30,})")),
+    ("sqlplus", LazyPattern(r"sqlplus (?:-\w{1,8} ){0,3}[\w$]{1,64}/([^\s@\"']+)@")),
+    (
+        "Private-Lines: ",  # of PuTTY
+        LazyPattern(
+            r"Private-Lines: \d{1,3}((?:\r?\n|(?:\\r)?\\n)(?:[A-Za-z0-9+/=]{2,80}(?:\s{1,4}|(?:\\r)?\\n|\Z)){1,99})"
+        ),
+    ),
+    ("net use ", LazyPattern(r"net use (?:\S{1,3}: )?\S{1,200} (?:/user:\S{1,64} )?([^\s/*]\S*)")),
     ("LOGIN ", LazyPattern(r"LOGIN \S{1,64} \\?\"([^\"\\]+)")),
     ("redis-cli", LazyPattern(r"redis-cli\s[^\n|;&]{0,100}?-a\s{1,4}[\"']?([^\s\"']+)")),
     ("ldap", LazyPattern(r"ldap[a-z]{3,8}\s[^\n|;&]{0,200}?-w\s{1,4}[\"']?([^\s\"']+)")),
@@ -93,7 +125,12 @@ _PROTOCOLS = (  # what stands in a text, and the secret behind it
     ),
     ("net user ", LazyPattern(r"net user \S{1,32} ([^\s/*]{3,})(?=\s|\Z)")),
     ("-U ", LazyPattern(r"-U [\"']?[\w.\\/-]{1,64}%([^\s\"']+)")),
-    ("echo ", LazyPattern(r"echo [\"']?[\w.-]{1,32}:([^\s\"'|]+)[\"']? ?\| ?(?:sudo )?chpasswd")),
+    (
+        "echo ",
+        LazyPattern(
+            r"echo [\"']?(?:[\w.-]{1,32}:([^\s\"'|]+)[\"']? ?\| ?(?:sudo )?chpasswd|([^\s\"'|]+)[\"']? ?\| ?sudo -S)"
+        ),
+    ),
     ("credentials ", LazyPattern(r"credentials (?=\S{0,64}\d)[^\s:\"'/@=]{1,64}:([^\s\"',;)/]{3,})")),
     ("secret ", LazyPattern(r"secret \d (\S{6,})")),
     ("password ", LazyPattern(r"password \d (?=\D{0,32}\d)(\w{8,})")),
@@ -106,6 +143,15 @@ _PROTOCOLS = (  # what stands in a text, and the secret behind it
         ),
     ),
     ("thin:", LazyPattern(r"thin:[^/\s\"']{1,64}/([^@\s\"']+)@")),
+)
+_CODES = (
+    "verification", "security", "login", "otp", "2fa", "mfa", "sms", "backup", "recovery", "confirmation", "one-time",
+    "authentication",
+)  # fmt: skip
+_CODE_EFFORT = 0.1
+_CODE = LazyPattern(
+    r"code(?<=[ _-]code)s?(?:[\"']?\s{0,2}[:=]\s{0,2}[\"']?|\s(?:for\s\S{1,40}\s)?is:?\s)"
+    r"(\d{4,10}(?:[ ,]{1,2}\d{4,10}){0,20})(?![\w.])"
 )
 _TAKES_PASSWORD = (
     "login",
@@ -124,13 +170,20 @@ _END_OF_COMMAND = LazyPattern(r"[\n|;&]")
 def is_likely(low: str) -> bool:
     """False for a text in lower case that has none of the commands in it."""
     return (
-        ("-" in low and ("-u" in low or " -p" in low or "'-p" in low or "redis-cli" in low or "ldap" in low))
+        has_code(low)
+        or ("-" in low and ("-u" in low or " -p" in low or "'-p" in low or "redis-cli" in low or "ldap" in low
+        or "snmp-" in low or "sudo -s" in low or "e-lines" in low))
         or (("'" in low or '"' in low) and ("identified" in low or "pass " in low or "login " in low))
-        or "> pass " in low or "auth" in low or "credentials " in low or "code=" in low or "secret " in low
+        or "pass " in low or "auth" in low or "credentials " in low or "code=" in low or "secret " in low
         or "password " in low or "htpasswd" in low or "chpasswd" in low
-        or "rabbitmqctl" in low or "net user" in low or "sha}" in low
+        or "rabbitmqctl" in low or "net use" in low or "sha}" in low or "ssws " in low or "sqlplus" in low
         or ("@" in low and ("thin:" in low or "@tcp(" in low or "@unix(" in low))
     )  # fmt: skip
+
+
+def has_code(low: str) -> bool:
+    """Whether a text in lower case may have a code that is used once."""
+    return "code" in low and _CODE.search(low) is not None
 
 
 def masked(text: str, low: str, mask: str, effort: Effort) -> str:
@@ -144,6 +197,13 @@ def masked(text: str, low: str, mask: str, effort: Effort) -> str:
         if literal in low:
             text = without(text, find(text, same_length(text), effort), mask, effort)
     return text
+
+
+def _codes(text: str, low: str, effort: Effort) -> Iterator[tuple[int, int]]:
+    effort.left -= _CODE_EFFORT * low.count("code")
+    for match in _CODE.finditer(low):
+        if low.endswith(_CODES, 0, match.start() - 1):
+            yield match.span(1)
 
 
 def _behind_identified(text: str, low: str, effort: Effort) -> Iterator[tuple[int, int]]:
@@ -190,6 +250,10 @@ def secret_behind(text: str, key: str, start: int, end: int) -> tuple[int, int] 
     """
     if key in _PASSWORD or (key.endswith(_PASSWORDS) and text[start:end].isupper()):
         match = _BEHIND_PASSWORD.match(text, end)
+    elif key == "pass":
+        match = _BEHIND_PASS.match(text, end)
+    elif key == "secret" and (said := _BEHIND_SECRET.match(text, end)):
+        match = said
     elif key in _TOKEN and (key.startswith("token") or _IN_FRONT_OF_KEY.search(text, max(0, start - 12), start)):
         match = _BEHIND_TOKEN.match(text, end)
     elif "_" in key or key == "apikey":
@@ -197,6 +261,14 @@ def secret_behind(text: str, key: str, start: int, end: int) -> tuple[int, int] 
     else:
         return None
     return _told(match) if match else None
+
+
+def value_after_change(text: str, start: int, end: int) -> tuple[int, int] | None:
+    """Where the new value stands behind an old one, which was a secret: ``"old" -> "new"``, ``from old to new``."""
+    match = _CHANGE.match(text, end)
+    if match is None or (match[1] and text[start - 5 : start].lower() != "from "):
+        return None
+    return match.span("new") if is_secret(match["new"], HIDDEN) and not is_outcome(match["new"]) else None
 
 
 def _told(match: re.Match[str]) -> tuple[int, int] | None:
@@ -210,6 +282,7 @@ def _told(match: re.Match[str]) -> tuple[int, int] | None:
 
 
 _SEARCHES = (
+    ("code", _codes),
     ("identified", _behind_identified),
     (" -p", _behind_short_options),
     ("'-p', '", partial(_behind_short_options, pattern=_LISTED_OPTION, literal="'-p', '")),

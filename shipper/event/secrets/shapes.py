@@ -24,8 +24,10 @@ _PRIVATE_KEY = LazyPattern(
     re.DOTALL,
 )
 _JOSE = LazyPattern(  # a JWS has three parts, a JWE five; the first one is JSON, which begins with {"
-    r"eyJ(?<![A-Za-z0-9]eyJ)[\w-]{4,}(\.[\w-]*\.[\w-]*(?:\.[\w-]*){0,2})?"
+    r"eyJ(?<![A-Za-z0-9]eyJ)(?:rIjoi[A-Za-z0-9+/]{40,}()|[\w-]{4,}(\.[\w-]*\.[\w-]*(?:\.[\w-]*){0,2})?)"
 )
+_ENCODED_JOSE = LazyPattern(r"ZXlK(?<![A-Za-z0-9]ZXlK)[\w+/-]{40,}={0,2}")  # once more in base64
+_ENCODED_USER = LazyPattern(r"%3a%2f%2f[^%\s]{0,64}%3a((?:[^%\s&\"'<>]|%(?!40|2f|26)){1,200})%40")
 _LONG_KEY = LazyPattern(  # of Azure storage: 64 bytes in base64
     r"==(?<=[A-Za-z0-9+/]{86}==)(?<![A-Za-z0-9+][A-Za-z0-9+/]{86}==)(?<!sha512-[A-Za-z0-9+/]{86}==)"
 )
@@ -42,8 +44,9 @@ _HASH = LazyPattern(  # of a password
     r"\$(?:(?:1|2[abxy]|5|6|7|y|apr1|argon2(?:id?|d)|scrypt|pbkdf2-sha\d{1,3})\$(?=[^\s\"']{20})"
     r"|(?<=pbkdf2_sha(?:256|512)\$)\d{1,8}\$)[\w./$=,+-]{20,400}"
 )
-_CARD_WORDS = ("card", "visa", "cvc")
-_OTHER_CARD_WORDS = ("charge", "payment", 'pan"', "cc=")  # in a short text
+_CARD_WORDS = (
+    "card", "visa", "cvc", "cvv", "amex", "charge", "payment", 'pan"', "pan=", "pan:", "cc=", "cc:", "exp_month",
+)  # fmt: skip
 _AROUND = 300  # characters around an AWS key's id in which its secret is looked for
 _CARD = LazyPattern(r"[2-6](?<![\w./-]\d)\d{3}(?:([ -]?)\d{4}\1\d{4}\1\d{4}|[ -]?\d{6}[ -]?\d{5})(?![\w-])")
 _BEARER = LazyPattern(  # in lower case
@@ -68,11 +71,20 @@ def is_likely(text: str, low: str) -> bool:
     """False for a text that holds no secret of such a shape; ``low`` is the text in lower case."""
     # Spelt out: it is asked of every text, and a loop takes half as long again.
     return (
-        "://" in low or "bearer" in low or "basic" in low or "card" in low or "aws" in low or "==" in low
-        or "visa" in low or "cvc" in low or "payment" in low or "hook" in low or "----" in low
-        or 'pan"' in low or "charge" in low or "cc=" in low or ("$" in low and low.count("$") > 1)
-        or "eyJ" in text or tokens.is_likely(text)
+        "://" in low or "bearer" in low or "basic" in low or "aws" in low or "==" in low
+        or "hook" in low or "----" in low or "%40" in low or ("$" in low and low.count("$") > 1)
+        or may_have_card(text, low) or "eyJ" in text or "ZXlK" in text or tokens.is_likely(text)
     )  # fmt: skip
+
+
+def may_have_card(text: str, low: str) -> bool:
+    """Whether a text has a number with as many digits as a card's; a longer text also a word of payments."""
+    if len(text) > _SHORT and not (
+        "card" in low or "visa" in low or "cvc" in low or "cvv" in low or "amex" in low or "charge" in low
+        or "payment" in low
+    ):  # fmt: skip
+        return False
+    return len(text) >= _SHORTEST_CARD and _CARD.search(text) is not None
 
 
 def masked(text: str, low: str, mask: str, effort: Effort) -> str:
@@ -82,9 +94,10 @@ def masked(text: str, low: str, mask: str, effort: Effort) -> str:
             changed = without(text, find(text, low, literal, effort, cost), mask, effort)
             if changed is not text:
                 text, low = changed, same_length(changed)
-    if any(word in low for word in (*_CARD_WORDS, *(_OTHER_CARD_WORDS if len(text) < _LONG else ()))):
+    if len(text) <= _SHORT or any(word in low for word in _CARD_WORDS[: 7 if len(text) < _LONG else 3]):
         text = effort.spend(text, _DIGIT_EFFORT * estimated(text, "23456"))
-        text = without(text, _cards(text, effort, is_said="card" in low), mask, effort)
+        is_said = any(word in low for word in _CARD_WORDS)
+        text = without(text, _cards(text, effort, is_said=is_said, is_card="card" in low), mask, effort)
     if "aws" in low or "AKIA" in text:
         text = without(text, _aws_secrets(text, low[: len(text)], effort), mask, effort)
     return tokens.masked(text, mask, effort)
@@ -109,7 +122,17 @@ def _behind_bearer(text: str, low: str, literal: str, effort: Effort, cost: floa
 
 
 def _tokens_of_jose(text: str, low: str, literal: str, effort: Effort, cost: float) -> Spans:
-    return (match.span() for match in matches(_JOSE, text, "eyJ", effort, cost) if match[1])
+    return (match.span() for match in matches(_JOSE, text, "eyJ", effort, cost) if match.lastindex)
+
+
+def _encoded_tokens(text: str, low: str, literal: str, effort: Effort, cost: float) -> Spans:
+    return (match.span() for match in matches(_ENCODED_JOSE, text, "ZXlK", effort, cost))
+
+
+def _in_encoded_urls(text: str, low: str, literal: str, effort: Effort, cost: float) -> Spans:
+    """The password of ``https%3A%2F%2Fuser%3Apassword%40host``."""
+    for match in matches(_ENCODED_USER, low, "%3a%2f%2f", effort, cost):
+        yield match.span(1)
 
 
 def _long_keys(text: str, low: str, literal: str, effort: Effort, cost: float) -> Spans:
@@ -148,14 +171,17 @@ def _basic(text: str, low: str, literal: str, effort: Effort, cost: float) -> Sp
                 yield start, end
 
 
-def _cards(text: str, effort: Effort, *, is_said: bool) -> Spans:
-    """Numbers of payment cards: 4111 1111 1111 1111. ``is_said``: the text has "card" in it."""
+def _cards(text: str, effort: Effort, *, is_said: bool, is_card: bool) -> Spans:
+    """Numbers of payment cards: 4111 1111 1111 1111. ``is_said``: the text has a word of payments in it."""
     for match in _CARD.finditer(text):
         start, end = match.span()
         digits = match[0].replace(" ", "").replace("-", "")
         effort.left -= _CARD_EFFORT
-        is_other = text[start - 1 : start] == "=" and not match[1] and not text.endswith(("card=", "cc="), 0, start)
-        yield (start, end if not is_other and (_is_card(digits) or (is_said and match[1])) else start)
+        is_grouped = len(digits) < end - start
+        is_one = (is_said or is_grouped) and _is_card(digits)
+        is_value = text[start - 1 : start] == "=" and not is_grouped
+        is_other = is_value and not text.endswith(("card=", "cc=", "pan="), 0, start)
+        yield (start, end if not is_other and (is_one or (is_card and match[1])) else start)
 
 
 def _is_card(digits: str) -> bool:
@@ -194,6 +220,8 @@ def _places(text: str, word: str, effort: Effort) -> Iterator[int]:
         place = text.find(word, place + len(word))
 
 
+_SHORTEST_CARD = 15
+_SHORT = 256  # characters; only texts that are longer need a word of payments
 _LONG = 4096  # characters; only texts that are shorter are searched for less likely words
 _DIGIT_EFFORT = 0.02
 _CARD_EFFORT = 3.0
@@ -207,6 +235,8 @@ _SEARCHES: tuple[tuple[str, float, Callable[[str, str, str, Effort, float], Span
     ("bearer", 1.3, _behind_bearer),
     ("basic", 2.0, _basic),
     ("eyj", 0.5, _tokens_of_jose),
+    ("zxlk", 0.4, _encoded_tokens),
+    ("%40", 0.8, _in_encoded_urls),
     ("==", 0.4, _long_keys),
     ("$", 0.4, _hashes),
 )

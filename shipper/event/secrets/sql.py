@@ -17,6 +17,7 @@ from .names import OPEN
 _INSERT = LazyPattern(  # in lower case
     r"into\s{1,4}[^\s()]{1,200}\s{0,4}\(([^()]{1,4000})\)\s{0,4}values?\s{0,4}(?=\()"
 )
+_DETAIL = LazyPattern(r"key \(([^()]{1,500})\)=(?=\()")  # (token)=(x) already exists, as PostgreSQL says it
 _PARAMETERS = LazyPattern(r"(?:parameters: ?|args=|params[=:] ?)[\[(]")  # of SQLAlchemy, of Django
 _SLOT = LazyPattern(  # each name is looked at once, from its beginning
     r"(?<![\w.\"`])([\w.\"`]{1,128})\s?=\s?(?:'[^']{0,500}'|\d)"
@@ -36,6 +37,8 @@ _ITEM_EFFORT = 2.0
 
 def is_likely(low: str) -> bool:
     """False for a text in lower case in which nothing is to be masked here."""
+    if ")=(" in low:
+        return True
     if "(" not in low or not ("into " in low or "where " in low):
         return False
     return "value" in low or "args=" in low or "param" in low
@@ -45,12 +48,18 @@ def masked(text: str, rules: KeyRules, mask: str, effort: Effort) -> str:
     """The text without the values of secret columns."""
     low = same_length(text)
     text = without(text, _inserted(text, low, rules, effort), mask, effort)
+    text = without(text, _doubled(text, same_length(text), rules, effort), mask, effort)
     return without(text, _parameters(text, rules, effort), mask, effort)
 
 
 def _inserted(text: str, low: str, rules: KeyRules, effort: Effort) -> Iterator[tuple[int, int]]:
     for insert in matches(_INSERT, low, "into ", effort, _STATEMENT_EFFORT):
         yield from _secret_items(text, insert.end(), _verdicts(insert[1].split(","), rules, effort), effort)
+
+
+def _doubled(text: str, low: str, rules: KeyRules, effort: Effort) -> Iterator[tuple[int, int]]:
+    for detail in matches(_DETAIL, low, "key (", effort, _STATEMENT_EFFORT):
+        yield from _secret_items(text, detail.end(), _verdicts(detail[1].split(","), rules, effort), effort)
 
 
 def _parameters(text: str, rules: KeyRules, effort: Effort) -> Iterator[tuple[int, int]]:

@@ -43,7 +43,7 @@ def _may_hold_key(low: str) -> bool:
         or ("cre" in low and ("secret" in low or "credential" in low))
         or "auth" in low or "cookie" in low or "pw" in low or "card" in low or "srf" in low or "cv" in low
         or "jwt" in low or "otp" in low or "psk" in low or "sig" in low or "social" in low or "saml" in low
-        or "community_" in low or "pin" in low or "contrase" in low
+        or "community" in low or "t.sid" in low or "pin" in low or "contrase" in low
     )  # fmt: skip
 
 
@@ -56,18 +56,19 @@ def _is_suspicious(text: str) -> bool:
     # Most texts have none of these signs, and few of these words.
     return (
         "pass" in low or "phrase" in low or "token" in low or "key " in low or "otp " in low or "bearer" in low
-        or "basic" in low or "card" in low or "visa" in low or "aws" in low or "auth " in low or "eyJ" in text
-        or "secret" in low or "mqctl" in low or "net user" in low or "sha}" in low or "pw" in low or "$" in low
+        or "basic" in low or "aws" in low or "auth " in low or "eyJ" in text or "ZXlK" in text
+        or "secret" in low or "mqctl" in low or "net use" in low or "sha}" in low or "pw" in low or "$" in low
+        or "ssws " in low or "sqlplus" in low or phrases.has_code(low) or shapes.may_have_card(text, low)
         or tokens.is_likely(text)
     )  # fmt: skip
 
 
 _WORDS = (  # or ends of words: the search is faster for letters that are rare
     r"p(?:ass|w|sk|in(?<![a-z]pin)(?=code|_code|[^a-z\d_.-])|(?<=otp))|k(?:en(?<=token)|ey)|s(?:e(?:cret|ss)|sn|ig|ocial|aml)|uth(?<=auth)|xsrf|jwt"
-    "|c(?:redential|ookie|srf|ard|v[cv]|ommunity|ontrase)"
+    "|c(?:redential|ookie|srf|ard|v[cv]|ommunity|onnect\\.sid|ontrase)"
 )
 _BEFORE = frozenset("_.-")
-_MORE = frozenset("nci")  # number, no, code, id
+_MORE = frozenset("ncis123456789")  # number, no, code, id, string, 1
 _LAST_WORDS = frozenset({"key", "card", "number", "no", "code", "id", "token", "auth", "passe"})
 """The last words of keys with spaces: "API key:"."""
 
@@ -79,14 +80,16 @@ _LAST_WORDS = frozenset({"key", "card", "number", "no", "code", "id", "token", "
 #   listed    ('key', 'value')  [b'key', b'value']
 #   called    set_key('value')
 _SEPARATOR = LazyPattern(
-    r"(?P<more>[ \t](?:number|no|code|id)(?=\s{0,4}[:=]))?"
+    r"(?P<more>[ \t](?:number|no|code|id|string|\d)(?=\s{0,4}[:=]))?"
+    r"(?:[ \t](?:provided|given|received|supplied|used)(?=\s{0,2}[:=]))?"
     r"(?:(?:%5d|%22|&quot;|\\{1,2}u0022|\\{0,4}[\"'`]?(?:\[[\w.-]{0,32}\])?\]?)\s{0,24}"
     r"(?:(?::?\s{0,2}(?:string|str|text)\s{0,4})?={1,3}>?|:(?!:)=?|::(?=\s[\w+/=]{8})|->|\u2192|%3d|%3a(?:%20)?(?:%22)?)\s{0,24}"
     r"(?:&quot;|\\{1,2}u0022)?"
     r"|(?:\\{0,4}[\"'][,\s]{1,4}|\s{1,24}|,\s?)\\{0,4}[\"']?value\\{0,4}[\"']?\s{0,4}[:=]\s{0,4}"
-    r"|</(?:key|name)>\s{0,24}<(?:string|value)>"
+    r"|</(?:key|name)>\s{0,24}<(?:string|value)>(?:\s{0,24}<string>)?"
+    r"|\r?\n[ \t]{1,8}[^\r\n\[]{1,300}\[type=\w{1,64}, input_value=(?!\{)"
     r"|(?P<cell>\s{1,24}\|\s{1,24}(?=[^\s|]{4,256}\s{0,64}\|\s*?(?:[\r\n]|\Z)))"
-    r"|(?P<markup>[\"']\s{0,4}>)|(?P<form>[\"'](?:\r?\n|(?:\\r)?\\n){2})"
+    r"|(?P<markup>[\"']\s{0,4}>)|(?P<form>\\{0,4}[\"'](?:\r?\n|(?:\\r)?\\n){2})"
     r"|(?P<listed>\\{0,4}[\"'],\s{0,4}(?=[bru]{0,2}\\{0,4}[\"']))|(?P<called>\((?:(?:value|token|key|secret)=(?=[\w\"'])|(?=[bru]{0,2}\\{0,4}[\"']))))"
 )
 _OBVIOUS = LazyPattern(  # most secrets: letters and digits, in the same quotes or up to a space
@@ -96,7 +99,7 @@ _OBVIOUS = LazyPattern(  # most secrets: letters and digits, in the same quotes 
 _IN_PARTS = ("card", "number", "no", "cookie", "cookies", "CARD", "COOKIE", "COOKIES", "Cookie", "Cookies")
 _NOT_BEFORE = ("nexpected ", ":", "/", "<")
 _OF_KEY = "abcdefghijklmnopqrstuvwxyz0123456789_.-"
-_NAMED = LazyPattern(r"(?:name|key)\s?=\s?[\"']\Z")
+_NAMED = LazyPattern(r"(?:name|key)\s?=\s?\\{0,4}[\"']\Z")
 _VALUE_IN_FRONT = LazyPattern(  # {"value": "x", "name": "key"}
     r"[\"']value\\{0,4}[\"']: ?\\{0,4}[\"']([^\"'\\]{1,200})\\{0,4}[\"'], ?\\{0,4}[\"']"
     r"(?:name|key)\\{0,4}[\"']: ?\\{0,4}[\"']\Z"
@@ -193,6 +196,9 @@ class TextMasker:
                 if value is not None and value.end > value.start >= done:
                     kept += text[done : value.start], self._mask
                     done = value.end
+                    if changed := phrases.value_after_change(text, value.start, done):
+                        kept += text[done : changed[0]], self._mask
+                        done = changed[1]
                     position = max(position, done)
             if left < 0:
                 break
@@ -255,7 +261,7 @@ class TextMasker:
                 return Value(*valued.span(1), True) if valued else None
             if key.startswith("-") and text[start:end] != "-Pw" and (option := _BEHIND_OPTION.match(low, end)):
                 return value_of_option(text, key, option.end(), verdict)
-            if verdict >= LOOSE and (told := phrases.secret_behind(text, key, start, end)):
+            if (verdict >= LOOSE or key == "pass") and (told := phrases.secret_behind(text, key, start, end)):
                 return Value(*told, True)
             return None
         if separator["markup"] is not None:
@@ -289,14 +295,18 @@ class TextMasker:
                 return OPEN
             if before == ":" and text[start - 3 : start] == "_r:":  # a type of SELinux
                 return OPEN
+            if before == "{" and text.startswith((":?", ":+"), start + len(key)):  # ${PASSWORD:?is missing}
+                return OPEN
             return OPEN if before == ":" and "arn:aws" in text[max(0, start - 60) : start] else verdict
-        if key.lower() in _LAST_WORDS:
+        if key.lower().rstrip(" 123456789") in _LAST_WORDS:
             if before in ("?", "&"):
                 return SHAPED if key == "key" and _IN_QUERY.match(text, start + len(key)) else OPEN
             words = _FIRST_WORDS.search(text[max(0, start - 34) : start])
             if words is None or text[start - len(words[0]) - 1 : start - len(words[0])] == "<":
                 return OPEN
-            return self._rules.verdict(f"{words[0]}{key}")
+            verdict = self._rules.verdict(f"{words[0]}{key}")
+            nearest = words[0].rstrip().rpartition(" ")[2]
+            return verdict if verdict != OPEN else self._rules.verdict(f"{nearest} {key}")  # "invalid api key: …"
         if start and before == "\\" and key[0] in "nrt":  # the end of a line in a repr
             return self._rules.verdict(key[1:])
         return OPEN

@@ -18,10 +18,10 @@ from .effort import Effort, estimated, matches, without
 _SHORTEST = 20
 _SHORT = 500  # characters; the search of a text that is not longer costs next to nothing
 _UNDERLINED = LazyPattern(  # most capital letters in front of one are those of an environment's variable
-    r"_(?:(?<=[a-z1]_)|(?<=ARS_))(?=[A-Za-z0-9+/=]{10})(?=[a-z]{0,40}[A-Z\d])"
+    r"_(?:(?:(?<=[a-z128]_)|(?<=ARS_))(?![a-z]{0,40}[_-])(?=[\w+/=-]{10})(?=[a-z]{0,40}[A-Z\d])|(?=mmk))"
 )
 _DASHED = LazyPattern(  # not behind a letter from a to f: a UUID has many of them
-    r"-(?=\w)(?:(?<=[A-Za-z][g-zG-Z]-)|(?<=xox[abe]-)|(?<=sib-))(?=[\w-]{10})"
+    r"-(?=\w)(?:(?:(?<=[A-Za-z][g-zG-Z]-)|(?<=xox[abe]-)|(?<=sib-))(?=[\w-]{10})|(?=us\d)(?<=[0-9a-f]{32}-))"
 )
 _DOTTED = LazyPattern(r"\.(?=[\w-]{16})(?<=[A-Za-z0-9]\.)")
 _TILDE = LazyPattern(r"~(?<=[6Q]~)")
@@ -33,8 +33,31 @@ _BEGINNINGS = [  # with the sign; what comes from there on
     ("whsec_", r"[A-Za-z0-9+/=]{20,255}"),
     ("sntrys_ sntryu_", r"[\w+/=.-]{40,500}"),
     ("npm_", r"[A-Za-z0-9]{36}"),
+    ("r8_", r"[A-Za-z0-9]{37}"),
+    ("fo1_", r"[\w-]{43}"),
+    ("fm2_", r"[A-Za-z0-9+/]{100,500}={0,3}"),
+    ("ntn_", r"[A-Za-z0-9]{40,60}"),
+    ("secret_", r"[A-Za-z0-9]{43}(?![A-Za-z0-9])"),
+    ("pscale_tkn_ pscale_pw_ pscale_oauth_", r"[\w=.-]{32,64}"),
+    ("pnu_", r"[A-Za-z0-9]{36}"),
+    ("rdme_", r"[a-z0-9]{70}"),
+    ("sgp_", r"(?:[a-fA-F0-9]{16}_|local_)?[a-fA-F0-9]{40}"),
+    ("sbp_", r"[a-f0-9]{40}"),
+    ("ops_", r"eyJ[A-Za-z0-9+/]{100,1000}={0,3}"),
+    ("lsv2_pt_ lsv2_sk_", r"[a-f0-9]{32}_[a-f0-9]{10}"),
+    ("duffel_live_ duffel_test_", r"[\w=-]{43}"),
+    ("shippo_live_ shippo_test_", r"[a-fA-F0-9]{40}"),
+    ("live_ test_", r"[a-f0-9]{35}(?![A-Za-z0-9])"),
+    ("tfp_", r"[\w.=-]{59}"),
+    ("phx_", r"[A-Za-z0-9]{40,60}"),
+    ("rnd_", r"[A-Za-z0-9]{28,40}"),
+    ("napi_", r"[a-z0-9]{50,80}"),
+    ("re_", r"[A-Za-z0-9]{8}_[A-Za-z0-9]{24}"),
+    ("sm_pat_ sm_aat_ sm_sat_", r"[A-Za-z0-9]{16}"),
+    ("api_org_", r"[A-Za-z]{34}"),
+    ("sk_", r"[a-f0-9]{48}"),
     ("rubygems_", r"[a-f0-9]{48}"),
-    ("dckr_pat_", r"[\w-]{27}"),
+    ("dckr_pat_ dckr_oat_", r"[\w-]{27,32}"),
     ("dop_v1_ doo_v1_ dor_v1_", r"[a-f0-9]{64}"),
     ("shpat_ shpca_ shppa_ shpss_", r"[a-fA-F0-9]{32}"),
     ("hf_", r"[A-Za-z0-9]{30,100}"),
@@ -42,7 +65,7 @@ _BEGINNINGS = [  # with the sign; what comes from there on
     ("lin_api_ lin_oauth_", r"[A-Za-z0-9]{40,64}"),
     ("glsa_ glc_", r"[\w+/=-]{32,500}"),
     ("CLOJARS_", r"[a-z0-9]{60}"),
-    ("figd_", r"[\w-]{40}"),
+    ("figd_", r"[\w-]{40,60}"),
     ("glpat- gldt- glrt- glcbt- glptt- glft- glimt- glagent- gloas- glsoat- glffct-", r"[\w.-]{16,255}"),
     ("xoxa- xoxb- xoxe- xoxo- xoxp- xoxr- xoxs-", r"[\w-]{10,255}"),
     ("xapp-", r"\d-[\w-]{10,255}"),
@@ -55,10 +78,23 @@ _BEGINNINGS = [  # with the sign; what comes from there on
     ("NRAK-", r"[A-Z0-9]{27}"),
     ("PMAK-", r"[a-f0-9]{24}-[a-f0-9]{34}"),
     ("pul-", r"[a-f0-9]{40}"),
+    ("pplx-", r"[A-Za-z0-9]{48}"),
+    ("HRKU-", r"AA[\w-]{58}"),
+    ("CFPAT-", r"[\w-]{43}"),
+    ("FLWSECK_TEST- FLWSECK-", r"[A-Za-z0-9]{12,40}(?:-X)?"),
+    ("tk-us-", r"[\w-]{48}"),
+    ("ico-", r"[A-Za-z0-9]{32}"),
+    ("dnkey-", r"[\w=-]{26,200}"),
+    ("NRJS-", r"[a-f0-9]{19}"),
+    ("NRII-", r"[\w-]{32}"),
+    ("tvly-", r"[\w-]{20,50}"),
+    ("xsmtpsib-", r"[a-f0-9]{64}-[A-Za-z0-9]{16}"),
     ("nvapi-", r"[\w-]{60,70}"),
     ("xkeysib-", r"[a-f0-9]{64}-[A-Za-z0-9]{16}"),
     ("AGE-SECRET-KEY-", r"1[0-9A-Z]{58}"),
     ("ya29.", r"[\w-]{20,2000}"),
+    ("sk.", r"eyJ[\w-]{20,500}\.[\w-]{20,100}"),
+    ("s.", r"(?=[a-zA-Z]{0,24}\d)(?=[a-z\d]{0,24}[A-Z])[A-Za-z0-9]{24}(?![\w(.])"),
     ("SG.", r"[\w-]{16,32}\.[\w-]{16,64}"),
     ("hvs. hvb. hvr.", r"[\w-]{24,255}"),
     ("dp.pt. dp.st. dp.ct. dp.sa. dp.scim. dp.audit. dp.st.dev. dp.st.prd. dp.st.stg.", r"[A-Za-z0-9]{40,44}"),
@@ -69,14 +105,23 @@ _BEGINNINGS = [  # with the sign; what comes from there on
 ]
 _CAPITAL = LazyPattern(  # AWS, Google, Atlassian, Telegram
     r"A(?:(?:KIA|SIA|BIA|CCA)[A-Z0-9]{16}(?![A-Za-z0-9])|Iza[\w-]{35}|TATT3[\w=-]{60,255}"
-    r"|A(?<=\d{8}:AA)[\w-]{30,40}(?![\w-]))"
+    r"|A(?<=\d{8}:AA)[\w-]{30,40}(?![\w-])|KCp[A-Za-z0-9]{69,80}|TBB[A-Za-z0-9]{28,40}|VNS_[\w-]{18,24}"
+    r"|BSK[A-Za-z0-9+/]{100,300}={0,2}|PI-[A-Z0-9]{26}|3-[A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3})"
 )
 _CAPITAL_EFFORT = 0.06
 _WHOLE = [  # what they begin with, and their pattern; one letter or digit more is another word
     ("SK", LazyPattern(r"SK[0-9a-f]{32}(?![A-Za-z0-9])")),
     ("dapi", LazyPattern(r"dapi[a-h0-9]{32}(?:-\d)?(?![A-Za-z0-9])")),
-    ("EAAA", LazyPattern(r"EAAA[\w-]{60}")),
+    ("EAA", LazyPattern(r"EAA(?:A[\w-]{60,200}|[MC][A-Za-z0-9]{80,400})")),
+    ("oy2", LazyPattern(r"oy2[a-z0-9]{43}(?![A-Za-z0-9])")),
+    ("cmVmd", LazyPattern(r"cmVmd[A-Za-z0-9]{59}")),
+    ("pat", LazyPattern(r"pat(?:[A-Za-z0-9]{14}\.[a-f0-9]{64}|\.[\w-]{22}\.[0-9a-f]{24}\.[A-Za-z0-9]{20})")),
+    ("v1.0-", LazyPattern(r"v1\.0-[a-f0-9]{24}-[a-f0-9]{146}")),
     ("//0", LazyPattern(r"//0(?<=1//0)[\w-]{40,255}")),
+]
+_ENDS = [  # what they end with, its pattern, and how many characters stand in front of it
+    ("-us", LazyPattern(r"-us(?<=(?<![A-Za-z0-9])[0-9a-f]{32}-us)\d{1,2}(?![A-Za-z0-9])"), 32),
+    ("_mmk", LazyPattern(r"_mmk(?<=(?<![A-Za-z0-9])[A-Za-z0-9]{6}_[A-Za-z0-9]{29}_mmk)(?![A-Za-z0-9])"), 36),
 ]
 _BODIES = {one: LazyPattern(body) for many, body in _BEGINNINGS for one in many.split()}
 _LONGEST = max(map(len, _BODIES))
@@ -95,7 +140,8 @@ def is_likely(text: str) -> bool:
         ("_" in text and _UNDERLINED.search(text) is not None)
         or ("-" in text and _DASHED.search(text) is not None)
         or ("." in text and _DOTTED.search(text) is not None)
-        or ("A" in text and (_CAPITAL.search(text) is not None or "EAAA" in text))
+        or ("A" in text and (_CAPITAL.search(text) is not None or "EAA" in text))
+        or "oy2" in text or "cmVmd" in text
         or "SK" in text or "dapi" in text or "//0" in text or "~" in text
     )  # fmt: skip
 
@@ -116,6 +162,10 @@ def masked(text: str, mask: str, effort: Effort) -> str:
     for beginning, whole in _WHOLE:
         if beginning in text:
             text = without(text, _words(whole, text, beginning, effort), mask, effort)
+    for ending, pattern, length in _ENDS:
+        if ending in text:
+            found = matches(pattern, text, ending, effort, _WORD_EFFORT)
+            text = without(text, ((match.start() - length, match.end()) for match in found), mask, effort)
     return text
 
 

@@ -25,6 +25,7 @@ _SAYS_HOW = LazyPattern(r"token|session|cookie|csrf|xsrf|credential|auth")  # "t
 _SCOPE = LazyPattern(r"(?:read|write|list|get|create|update|delete|admin|manage|view|edit)(?![^_:.-])")
 _PREFIX = LazyPattern(r"[a-z_.-]{1,40}:")  # of a message
 _IN_SENTENCE = LazyPattern(r"[A-Za-z][a-z-]{1,24}(?:\.{3})? [A-Za-z][a-z]{0,24}(?![\w=:-]|\s{1,4}[=:])")
+_SECRET_WORDS = frozenset({"secret", "password", "token", "key", "cookie", "session"})
 _PLAIN_WORD = LazyPattern(r"[a-z_]{1,24}")
 _OPENING_PAIR = LazyPattern(r"[(\[]\s{0,4}[bruBRU]{0,2}\\{0,4}[\"']#?\Z")
 _CLOSING_PAIR = LazyPattern(r"\\{0,4}[\"']\s{0,4},?\s{0,4}[)\]]")
@@ -38,6 +39,9 @@ _VERSION = LazyPattern(r"\d+(?:\.\w+)+")
 _FIRST_ARGUMENT = LazyPattern(r"([\"'])[^\"'\\]{0,200}\1, ?(?=[\"'])")
 _CLASS = LazyPattern(r"\w{0,20}(?:token|secret|password|api_?key)")  # Token(value="a1b2c3d4")
 _LONG = 8
+_WRAPPED = LazyPattern(r"[A-Za-z_][\w.]{0,64}\([bru]?[\"']([^\"']{1,64})[\"']\)")  # Decimal('4253')
+_PIN = LazyPattern(r"(?:[A-Za-z_][\w.]{0,64}\([bru]?[\"'])?\d{3,12}(?:[\"']\))?")
+_TYPE = LazyPattern(r"[A-Z][A-Za-z]{1,30}!?")  # of GraphQL
 _ENDS_ARGUMENT = LazyPattern(r"(?:\\{0,4}[\"'])?\s{0,4}[,)]")
 
 
@@ -94,11 +98,15 @@ def value_of_pair(text: str, key: str, key_start: int, start: int, verdict: int)
         return Value(start, card.end(), True)
     if key.endswith("signature") and (signatures := _SIGNATURES.match(text, start)):
         return Value(start, signatures.end(), True)
+    if key.endswith("pin") and not _PIN.match(text, start + (text[start : start + 1] in ("'", '"'))):
+        return Value(start, start, True)  # of a plug
     is_compared = text[start - 4 : start] == " == "  # with a constant
     value = secret_at(text, start, SHAPED if is_compared else verdict)
     if is_compared and text[value.start : value.end].isdecimal():
         return value.seen()
     if value.is_delimited and text[value.end : value.end + 1] in ("'", '"') and is_joined(text, value.start, value.end):
+        return value.seen()
+    if text[key_start - 1 : key_start] == "$" and _TYPE.fullmatch(text[value.start : value.end]):
         return value.seen()
     is_test = text.startswith("PASS: ", key_start) and "test" in text[value.start : value.end].lower()
     return value if not is_test and (value.is_delimited or not _is_other(text, key, value)) else value.seen()
@@ -110,9 +118,13 @@ def _is_other(text: str, key: str, value: Value) -> bool:
     found = text[start : value.end]
     if text[start - 1] == ":" and _SCOPE.match(found):
         return True
+    if found[-1] == "=" and found[:-1].isidentifier() and text[value.end : value.end + 1] in ("'", '"'):
+        return True  # the next key
     if text[start - 1] == ":" and key in ("session", "token", "cookie") and len(found) < 10 and found.isdigit():
         return True  # "session:42" is a name in a cache
     if text[start - 3 : start].lower().endswith(("==", "%3a")) and _VERSION.match(found):  # of a package
+        return True
+    if found.isdecimal() and text.startswith(" bytes", value.end):  # kubectl does not show it
         return True
     if found.isalnum() and not found.isalpha():  # most are: neither a word nor an expression
         return False
@@ -133,6 +145,8 @@ def _is_other(text: str, key: str, value: Value) -> bool:
     if text[value.end : value.end + 1] == "'" and found.isalpha() and _APOSTROPHE.match(text, value.end):
         return True
     if ":" in text[start - 6 : start] and _SAYS_HOW.search(key) and _is_word_or_pair(found):
+        return True
+    if found in _SECRET_WORDS and text[value.end : value.end + 2] in (' "', " '"):  # : secret "shop" not found
         return True
     return is_expression(text, key, start, value.end)
 
@@ -184,7 +198,10 @@ def secret_at(text: str, start: int, verdict: int) -> Value:
         return Value(start, start, True)  # its parts have keys of their own
     value = value_at(text, start)
     found = text[value.start : value.end]
-    if not found or not is_secret(found, verdict):
+    shown = found if value.is_delimited else found.rstrip(":;")
+    if verdict == SHAPED and (wrapped := _WRAPPED.fullmatch(found)):
+        shown = wrapped[1]
+    if not shown or not is_secret(shown, verdict):
         return value.seen()
     if value.is_delimited or verdict == SHAPED:
         return value
