@@ -38,12 +38,12 @@ _MAX_SHAPED = 2048  # characters of a value that are looked at
 _MAX_KEY = 256  # characters of a key that are looked at
 
 _NUMBER_OR_DATE = LazyPattern(
-    r"[-+]?\d{1,15}(?:[./]\d{1,15})?(?:[mun]?s|[mhdw%])?|[\[(][\d., ]{1,400}[\])]"
+    r"[-+]?\d{1,15}(?:[./]\d{1,15})?(?:[mun]?s|[mhdw%])?|[\[(][-\d., e]{1,400}[\])]"
     r"|\d{1,4}:\d\d(?::\d\d(?:\.\d{1,9})?)?|\d{4}(?:_[a-z]{1,16}){1,8}|\d{4}-\d\d-\d\d(?:[T ][\d:.+Z-]{1,32})?"
 )
 _TOKEN_LIKE = LazyPattern(
     r"(?!(?i:(?:hmac[-_]?)?sha[-_]?\d(?!\d*=[0-9a-f]{32})|ed25519|[rehp]s\d{3}\Z|rsa|ecdsa|v\d))"
-    r"(?:(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[\w.~+/=%:-]{6,}|\d{4,8}\Z)"
+    r"(?:(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[\w.~+/=%:^!@#*-]{6,}|\d{4,8}\Z)"
 )
 
 _PLACEHOLDER = LazyPattern(  # of a template, of a command's help, or of somebody else's mask
@@ -76,7 +76,7 @@ _NAME = LazyPattern(  # but the words that people take for secrets
     r"|(?:role|scope|group|realm|read|write|admin):[a-z:]{1,40}|https?://[^\s?@#]*"
 )
 _SIMPLE = (
-    rf"(?:[bru]?\\{{0,4}}[\"']{_WORD}(?:[-_.:/ ]{_WORD}){{0,5}}\\{{0,4}}[\"']"
+    rf"(?:[bru]?\\{{0,4}}[\"'] ?{_WORD}(?:[-_.:/ ]{_WORD}){{0,5}}\\{{0,4}}[\"']"
     rf"|{_WORD}(?:[-_.]{_WORD}){{0,5}}|\d{{1,4}}|\d\.\d{{1,6}}"
     r"|[\"'](?:<\|?/?\w{1,24}\|?>|\[[A-Z]{1,8}\])[\"'])"  # special tokens of a language model
 )

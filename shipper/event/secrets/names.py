@@ -37,8 +37,9 @@ def _words(text: str) -> frozenset[str]:
 
 # Each alternative begins with a literal: that is what `re` finds fast. What stands in front is asked behind it.
 _SECRET = LazyPattern(
-    r"(?P<strong>pass(?:wor[dt](?!less)|wd|phrase|code|key(?![a-z]))|s(?:ecret(?<!pull_secret)(?!ar|s?_?manager)|ess_?id"
-    r"|ocial_?security)|c(?:srf|redit_?card|ard_?(?:number|num|no)(?![a-z])|ommunity_string|onnect_sid|ontrase\u00f1a)|xsrf"
+    r"(?P<strong>pass(?:wor[dt](?!less)|wd|_?phrase|code|key(?![a-z]))|s(?:ecret(?<!pull_secret)(?!ar|s?_?manager)|ess_?id"
+    r"|ocial_?security)|c(?:srf|redit_?card|ard_?(?:number|num|no)(?![a-z])|ommunity_string|onnect_sid"
+    r"|ontrase\u00f1a)|xsrf"
     r"|pwd(?![a-z])|mot_de_passe|oauth2?_bearer|amz_signature\Z|goog_signature\Z)"
     r"|authori[sz]ation|credential|cookie|session(?<!obsession)(?<!possession)(?!al)|token(?<!tiktoken)(?!i[sz])"
 )
@@ -71,7 +72,8 @@ _BEHIND = ("id", "ids", "key", "token", "hash", "string", "value")  # session_id
 _MEASURES = _words("""
     count counts total num number_of max min maximum minimum avg length len size limit used usage left remaining
     budget rate index history attempts age ttl timeout lifetime duration interval seconds minutes hours days ms
-    expiry expire expires expiration version strength tokens sessions cookies credentials secrets passwords keys
+    expiry expire expires expiration version strength logprob logprobs
+    tokens sessions cookies credentials secrets passwords keys
 """)
 _CARDS = _words("card creditcard credit cardnumber cvv cvv2 cvc cvc2 ssn")
 _DESCRIBES = _words("""
@@ -126,7 +128,12 @@ def verdict_on(normal: str) -> int:
 
 def is_measure(words: list[str]) -> bool:
     """Whether the words of a name say that it counts or measures something."""
-    return not _MEASURES.isdisjoint(words) or (words[-1] in ("id", "ids") and words[-2:-1] in (["token"], ["key"]))
+    last = words[-1]
+    return (
+        not _MEASURES.isdisjoint(words)
+        or last.endswith("keys")
+        or (last in ("id", "ids") and words[-2:-1] in (["token"], ["key"]))
+    )
 
 
 def secrecy(normal: str, words: list[str]) -> int:

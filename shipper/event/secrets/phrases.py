@@ -21,7 +21,7 @@ _TOKEN = frozenset({"token", "key", "secret", "tokens"})
 # Behind the word. A value in a sentence must look like one: it has a digit and a letter in it.
 _SHAPED = r"(?=[^\s\d(\"'`]{0,64}\d)(?=[^\sA-Za-z]{0,64}[A-Za-z])"
 _ENCODING = (
-    r"(?!(?i:base\d|ucs-?\d|s?cram-|sha\d|md5|utf-?\d|pbkdf2|argon2|v\d|[\d.:]{1,8}[a-z]{0,3}(?![^\s,;).\]])"
+    r"(?!(?i:base\d|ucs-?\d|s?cram-|sha\d|md5|utf-?\d|pbkdf2|argon2|v\d|[\d.:]{1,8}[a-z]{0,3}[.,;:)\]]{0,2}(?:\s|\Z)"
     r"|\d{4}-\d\d-))"
 )
 _QUOTED = (
@@ -33,7 +33,7 @@ _BEHIND_PASSWORD = LazyPattern(
     r"(?:\s{1,4}(?:"
     + _FOR
     + r"(?:\s{0,4}[:=]\s{0,4}|\s{1,4}(?i:is|was)\s{1,4})|(?:(?i:is|was)\s{1,4}(?i:changed|set|reset|updated)\s{1,4})?"
-    r"(?i:is|was|to|with|changed\s{1,4}from)\s{0,4}:?\s{1,4}(?i:now\s{1,4})?)"
+    r"(?i:is|was|to|with|(?:changed\s{1,4})?from(?=\s\S{1,200}\sto\s))\s{0,4}:?\s{1,4}(?i:now\s{1,4})?)"
     r"|\s{1,4}(?=[\"'`]))"
     r"(?:([\"'`])(?P<quoted>(?:(?<!`)|(?![^`]{0,200} ))[^\"'`\r\n]{3,200})\1|"
     + _ENCODING
@@ -42,7 +42,7 @@ _BEHIND_PASSWORD = LazyPattern(
     r"|\s{1,4}(?i:to\s{1,4}proceed\s{1,4}to\s{1,4}\w{1,16}):\s{1,4}(?P<first>[0-9a-f]{32})"  # of Jenkins
     r"|\s{1,4}(?i:is\s{1,4}generated\s{1,4}for)\s{1,4}[^\s:]{1,64}:\s{1,4}(?P<made>\S{6,200})"  # of MySQL
     r"|\s{1,4}(?i:is|was)\s{0,4}:?\s{1,4}(?P<digits>\d{4,10})(?![\w.:/-])(?!\s{1,4}(?i:char|day|sec|min|byte))"
-    r"|\s{1,4}" + _ENCODING + _SHAPED + r"(?P<bare>[^\s\"'`,;:/()\[\]=]{6,200})(?![\w:/(=])"
+    r"|\s{1,24}" + _ENCODING + _SHAPED + r"(?P<bare>[^\s\"'`,;:/()\[\]=]{6,200})(?![\w:/(=])"
 )
 _BEHIND_TOKEN = LazyPattern(
     r"\s{1,4}(?:(?i:is|was)\s{0,4}:?\s{1,4}|to\s{1,4}(?=\w{20})|"
@@ -109,9 +109,9 @@ _PROTOCOLS = (  # what stands in a text, and the secret behind it
     ),
     ("net use ", LazyPattern(r"net use (?:\S{1,3}: )?\S{1,200} (?:/user:\S{1,64} )?([^\s/*]\S*)")),
     ("LOGIN ", LazyPattern(r"LOGIN \S{1,64} \\?\"([^\"\\]+)")),
-    ("redis-cli", LazyPattern(r"redis-cli\s[^\n|;&]{0,100}?-a\s{1,4}[\"']?([^\s\"']+)")),
+    ("redis-cli", LazyPattern(r"redis-cli[\s'\"][^\n|;&]{0,100}?-a[\"']?,?\s{1,4}[\"']?([^\s\"']+)")),
     ("ldap", LazyPattern(r"ldap[a-z]{3,8}\s[^\n|;&]{0,200}?-w\s{1,4}[\"']?([^\s\"']+)")),
-    ("mysql", LazyPattern(r"mysql[a-z]{0,8}\s[^\n|;&]{0,100}?-p(?<= -p)([^\s\"']+)")),
+    ("mysql", LazyPattern(r"mysql[a-z]{0,8}[\s'\"][^\n|;&]{0,100}?-p(?<=[ \"']-p)([^\s\"']+)")),
     (
         "rabbitmqctl",
         LazyPattern(
@@ -150,8 +150,9 @@ _CODES = (
 )  # fmt: skip
 _CODE_EFFORT = 0.1
 _CODE = LazyPattern(
-    r"code(?<=[ _-]code)s?(?:[\"']?\s{0,2}[:=]\s{0,2}[\"']?|\s(?:for\s\S{1,40}\s)?is:?\s)"
-    r"(\d{4,10}(?:[ ,]{1,2}\d{4,10}){0,20})(?![\w.])"
+    r"code(?:_verifier[\"']?\s?[=:]\s?[\"']?([\w.~-]{20,200})"  # of OAuth
+    r"|(?<=[ _-]code)s?(?:[\"']?\s{0,2}[:=]\s{0,2}[\"']?|\s(?:for\s\S{1,40}\s)?is:?\s)"
+    r"(\d{4,10}(?:[ ,]{1,2}\d{4,10}){0,20})(?![\w.]))"
 )
 _TAKES_PASSWORD = (
     "login",
@@ -170,20 +171,20 @@ _END_OF_COMMAND = LazyPattern(r"[\n|;&]")
 def is_likely(low: str) -> bool:
     """False for a text in lower case that has none of the commands in it."""
     return (
-        has_code(low)
-        or ("-" in low and ("-u" in low or " -p" in low or "'-p" in low or "redis-cli" in low or "ldap" in low
+        ("-" in low and ("-u" in low or " -p" in low or "'-p" in low or "redis-cli" in low or "ldap" in low
         or "snmp-" in low or "sudo -s" in low or "e-lines" in low))
         or (("'" in low or '"' in low) and ("identified" in low or "pass " in low or "login " in low))
         or "pass " in low or "auth" in low or "credentials " in low or "code=" in low or "secret " in low
         or "password " in low or "htpasswd" in low or "chpasswd" in low
-        or "rabbitmqctl" in low or "net use" in low or "sha}" in low or "ssws " in low or "sqlplus" in low
-        or ("@" in low and ("thin:" in low or "@tcp(" in low or "@unix(" in low))
+        or "rabbitmqctl" in low or "net use" in low or "sha}" in low
+        or ("@" in low and ("thin:" in low or "@tcp(" in low or "@unix(" in low or "sqlplus" in low))
+        or ("code" in low and has_code(low))
     )  # fmt: skip
 
 
 def has_code(low: str) -> bool:
     """Whether a text in lower case may have a code that is used once."""
-    return "code" in low and _CODE.search(low) is not None
+    return _CODE.search(low) is not None
 
 
 def masked(text: str, low: str, mask: str, effort: Effort) -> str:
@@ -191,7 +192,7 @@ def masked(text: str, low: str, mask: str, effort: Effort) -> str:
     if len(text) < _LONG:
         for literal, pattern in _PROTOCOLS:
             if literal in text:
-                found = (match.span(match.lastindex or 0) for match in matches(pattern, text, literal, effort, 1.6))
+                found = (match.span(match.lastindex or 0) for match in matches(pattern, text, literal, effort, 2.4))
                 text = without(text, (one for one in found if is_secret(text[slice(*one)], HIDDEN)), mask, effort)
     for literal, find in _SEARCHES:
         if literal in low:
@@ -202,8 +203,8 @@ def masked(text: str, low: str, mask: str, effort: Effort) -> str:
 def _codes(text: str, low: str, effort: Effort) -> Iterator[tuple[int, int]]:
     effort.left -= _CODE_EFFORT * low.count("code")
     for match in _CODE.finditer(low):
-        if low.endswith(_CODES, 0, match.start() - 1):
-            yield match.span(1)
+        if match[1] or low.endswith(_CODES, 0, match.start() - 1):
+            yield match.span(match.lastindex or 0)
 
 
 def _behind_identified(text: str, low: str, effort: Effort) -> Iterator[tuple[int, int]]:
@@ -266,7 +267,7 @@ def secret_behind(text: str, key: str, start: int, end: int) -> tuple[int, int] 
 def value_after_change(text: str, start: int, end: int) -> tuple[int, int] | None:
     """Where the new value stands behind an old one, which was a secret: ``"old" -> "new"``, ``from old to new``."""
     match = _CHANGE.match(text, end)
-    if match is None or (match[1] and text[start - 5 : start].lower() != "from "):
+    if match is None or (match[1] and not text[max(0, start - 6) : start].rstrip("\"'`").lower().endswith("from ")):
         return None
     return match.span("new") if is_secret(match["new"], HIDDEN) and not is_outcome(match["new"]) else None
 

@@ -26,7 +26,6 @@ _PRIVATE_KEY = LazyPattern(
 _JOSE = LazyPattern(  # a JWS has three parts, a JWE five; the first one is JSON, which begins with {"
     r"eyJ(?<![A-Za-z0-9]eyJ)(?:rIjoi[A-Za-z0-9+/]{40,}()|[\w-]{4,}(\.[\w-]*\.[\w-]*(?:\.[\w-]*){0,2})?)"
 )
-_ENCODED_JOSE = LazyPattern(r"ZXlK(?<![A-Za-z0-9]ZXlK)[\w+/-]{40,}={0,2}")  # once more in base64
 _ENCODED_USER = LazyPattern(r"%3a%2f%2f[^%\s]{0,64}%3a((?:[^%\s&\"'<>]|%(?!40|2f|26)){1,200})%40")
 _LONG_KEY = LazyPattern(  # of Azure storage: 64 bytes in base64
     r"==(?<=[A-Za-z0-9+/]{86}==)(?<![A-Za-z0-9+][A-Za-z0-9+/]{86}==)(?<!sha512-[A-Za-z0-9+/]{86}==)"
@@ -73,31 +72,30 @@ def is_likely(text: str, low: str) -> bool:
     return (
         "://" in low or "bearer" in low or "basic" in low or "aws" in low or "==" in low
         or "hook" in low or "----" in low or "%40" in low or ("$" in low and low.count("$") > 1)
-        or may_have_card(text, low) or "eyJ" in text or "ZXlK" in text or tokens.is_likely(text)
+        or may_have_card(text, low) or "eyJ" in text
+        or tokens.is_likely(text)
     )  # fmt: skip
 
 
 def may_have_card(text: str, low: str) -> bool:
     """Whether a text has a number with as many digits as a card's; a longer text also a word of payments."""
-    if len(text) > _SHORT and not (
-        "card" in low or "visa" in low or "cvc" in low or "cvv" in low or "amex" in low or "charge" in low
-        or "payment" in low
-    ):  # fmt: skip
+    if len(text) > _SHORT and not _is_about_payments(low):
         return False
     return len(text) >= _SHORTEST_CARD and _CARD.search(text) is not None
+
+
+def _is_about_payments(low: str) -> bool:
+    return "card" in low or "visa" in low or "charge" in low or "payment" in low
 
 
 def masked(text: str, low: str, mask: str, effort: Effort) -> str:
     """The text without secrets of these shapes. ``low`` is the text in lower case, of the same length."""
     for literal, cost, find in _SEARCHES:
-        if literal in low:
+        if literal in low and (len(text) < _LONG or literal != _RARE):
             changed = without(text, find(text, low, literal, effort, cost), mask, effort)
             if changed is not text:
                 text, low = changed, same_length(changed)
-    if len(text) <= _SHORT or any(word in low for word in _CARD_WORDS[: 7 if len(text) < _LONG else 3]):
-        text = effort.spend(text, _DIGIT_EFFORT * estimated(text, "23456"))
-        is_said = any(word in low for word in _CARD_WORDS)
-        text = without(text, _cards(text, effort, is_said=is_said, is_card="card" in low), mask, effort)
+    text = _without_cards(text, low, mask, effort)
     if "aws" in low or "AKIA" in text:
         text = without(text, _aws_secrets(text, low[: len(text)], effort), mask, effort)
     return tokens.masked(text, mask, effort)
@@ -123,10 +121,6 @@ def _behind_bearer(text: str, low: str, literal: str, effort: Effort, cost: floa
 
 def _tokens_of_jose(text: str, low: str, literal: str, effort: Effort, cost: float) -> Spans:
     return (match.span() for match in matches(_JOSE, text, "eyJ", effort, cost) if match.lastindex)
-
-
-def _encoded_tokens(text: str, low: str, literal: str, effort: Effort, cost: float) -> Spans:
-    return (match.span() for match in matches(_ENCODED_JOSE, text, "ZXlK", effort, cost))
 
 
 def _in_encoded_urls(text: str, low: str, literal: str, effort: Effort, cost: float) -> Spans:
@@ -171,8 +165,18 @@ def _basic(text: str, low: str, literal: str, effort: Effort, cost: float) -> Sp
                 yield start, end
 
 
-def _cards(text: str, effort: Effort, *, is_said: bool, is_card: bool) -> Spans:
-    """Numbers of payment cards: 4111 1111 1111 1111. ``is_said``: the text has a word of payments in it."""
+def _without_cards(text: str, low: str, mask: str, effort: Effort) -> str:
+    if len(text) > _SHORT:
+        if not _is_about_payments(low):
+            return text
+        text = effort.spend(text, _DIGIT_EFFORT * estimated(text, "23456"))
+    return without(text, _cards(text, low, effort), mask, effort) if _CARD.search(text) else text
+
+
+def _cards(text: str, low: str, effort: Effort) -> Spans:
+    """Numbers of payment cards: 4111 1111 1111 1111."""
+    is_card = "card" in low
+    is_said = any(word in low for word in _CARD_WORDS)
     for match in _CARD.finditer(text):
         start, end = match.span()
         digits = match[0].replace(" ", "").replace("-", "")
@@ -227,6 +231,7 @@ _DIGIT_EFFORT = 0.02
 _CARD_EFFORT = 3.0
 _AWS_EFFORT = 14.0
 _PLACE_EFFORT = 0.3
+_RARE = "%40"  # is looked for in shorter texts
 _SEARCHES: tuple[tuple[str, float, Callable[[str, str, str, Effort, float], Spans]], ...] = (
     # what each of them begins with, what each place costs that has it, and the search
     ("----", 1.0, _private_keys),
@@ -235,7 +240,6 @@ _SEARCHES: tuple[tuple[str, float, Callable[[str, str, str, Effort, float], Span
     ("bearer", 1.3, _behind_bearer),
     ("basic", 2.0, _basic),
     ("eyj", 0.5, _tokens_of_jose),
-    ("zxlk", 0.4, _encoded_tokens),
     ("%40", 0.8, _in_encoded_urls),
     ("==", 0.4, _long_keys),
     ("$", 0.4, _hashes),

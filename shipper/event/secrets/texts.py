@@ -56,9 +56,10 @@ def _is_suspicious(text: str) -> bool:
     # Most texts have none of these signs, and few of these words.
     return (
         "pass" in low or "phrase" in low or "token" in low or "key " in low or "otp " in low or "bearer" in low
-        or "basic" in low or "aws" in low or "auth " in low or "eyJ" in text or "ZXlK" in text
+        or "basic" in low or "aws" in low or "auth " in low or "eyJ" in text
         or "secret" in low or "mqctl" in low or "net use" in low or "sha}" in low or "pw" in low or "$" in low
-        or "ssws " in low or "sqlplus" in low or phrases.has_code(low) or shapes.may_have_card(text, low)
+        or ("@" in low and "sqlplus" in low) or ("code" in low and phrases.has_code(low))
+        or shapes.may_have_card(text, low)
         or tokens.is_likely(text)
     )  # fmt: skip
 
@@ -68,7 +69,7 @@ _WORDS = (  # or ends of words: the search is faster for letters that are rare
     "|c(?:redential|ookie|srf|ard|v[cv]|ommunity|onnect\\.sid|ontrase)"
 )
 _BEFORE = frozenset("_.-")
-_MORE = frozenset("ncis123456789")  # number, no, code, id, string, 1
+_MORE = frozenset("ncisp123456789")  # number, no, code, id, string, phrase, 1
 _LAST_WORDS = frozenset({"key", "card", "number", "no", "code", "id", "token", "auth", "passe"})
 """The last words of keys with spaces: "API key:"."""
 
@@ -80,14 +81,16 @@ _LAST_WORDS = frozenset({"key", "card", "number", "no", "code", "id", "token", "
 #   listed    ('key', 'value')  [b'key', b'value']
 #   called    set_key('value')
 _SEPARATOR = LazyPattern(
-    r"(?P<more>[ \t](?:number|no|code|id|string|\d)(?=\s{0,4}[:=]))?"
-    r"(?:[ \t](?:provided|given|received|supplied|used)(?=\s{0,2}[:=]))?"
+    r"(?P<more>[ \t](?:number|no|code|id|string|phrase|\d)(?=\s{0,4}[:=]))?"
+    r"(?:[ \t](?:provided|given|received|supplied|used|generated|created|issued|rotated)"
+    r"(?=\s{0,2}[:=](?!\s?\w{1,64}=)))?"
     r"(?:(?:%5d|%22|&quot;|\\{1,2}u0022|\\{0,4}[\"'`]?(?:\[[\w.-]{0,32}\])?\]?)\s{0,24}"
     r"(?:(?::?\s{0,2}(?:string|str|text)\s{0,4})?={1,3}>?|:(?!:)=?|::(?=\s[\w+/=]{8})|->|\u2192|%3d|%3a(?:%20)?(?:%22)?)\s{0,24}"
     r"(?:&quot;|\\{1,2}u0022)?"
-    r"|(?:\\{0,4}[\"'][,\s]{1,4}|\s{1,24}|,\s?)\\{0,4}[\"']?value\\{0,4}[\"']?\s{0,4}[:=]\s{0,4}"
+    r"|(?:\\{0,4}[\"'][,\s]{1,4}|\s{1,24}|,\s?|&)\\{0,4}[\"']?value\\{0,4}[\"']?\s{0,4}[:=]\s{0,4}"
     r"|</(?:key|name)>\s{0,24}<(?:string|value)>(?:\s{0,24}<string>)?"
     r"|\r?\n[ \t]{1,8}[^\r\n\[]{1,300}\[type=\w{1,64}, input_value=(?!\{)"
+    r"|[\"'][\])], ?(?:[\"']msg[\"']: ?(?:'[^'\n]{0,200}'|\"[^\"\n]{0,200}\"), ?)?[\"']input[\"']: ?(?!\{)"
     r"|(?P<cell>\s{1,24}\|\s{1,24}(?=[^\s|]{4,256}\s{0,64}\|\s*?(?:[\r\n]|\Z)))"
     r"|(?P<markup>[\"']\s{0,4}>)|(?P<form>\\{0,4}[\"'](?:\r?\n|(?:\\r)?\\n){2})"
     r"|(?P<listed>\\{0,4}[\"'],\s{0,4}(?=[bru]{0,2}\\{0,4}[\"']))|(?P<called>\((?:(?:value|token|key|secret)=(?=[\w\"'])|(?=[bru]{0,2}\\{0,4}[\"']))))"
@@ -107,6 +110,7 @@ _VALUE_IN_FRONT = LazyPattern(  # {"value": "x", "name": "key"}
 _LONG_VALUE = 260
 _IN_TAG = LazyPattern(r"(?:\s[^<>]{0,200})?(?:>|&gt;)")
 _OPENS_TAG = LazyPattern(r"(?:<|&lt;)(?:\w{1,32}:)?\Z")
+_JOINS = frozenset("<-_/")  # a word to another, which is not looked at
 _BEHIND_OPTION = LazyPattern(r"\s{1,4}(?=[^\s-])|[\"'],\s{0,4}(?=[bru]{0,2}[\"'])")
 _FIRST_WORDS = LazyPattern(r"(?:[A-Za-z]{1,16}[ \t]){1,2}\Z")
 _IN_QUERY = LazyPattern(r"=(?=[\w-]{20})")
@@ -302,7 +306,7 @@ class TextMasker:
             if before in ("?", "&"):
                 return SHAPED if key == "key" and _IN_QUERY.match(text, start + len(key)) else OPEN
             words = _FIRST_WORDS.search(text[max(0, start - 34) : start])
-            if words is None or text[start - len(words[0]) - 1 : start - len(words[0])] == "<":
+            if words is None or text[start - len(words[0]) - 1 : start - len(words[0])] in _JOINS:
                 return OPEN
             verdict = self._rules.verdict(f"{words[0]}{key}")
             nearest = words[0].rstrip().rpartition(" ")[2]

@@ -18,10 +18,10 @@ from .effort import Effort, estimated, matches, without
 _SHORTEST = 20
 _SHORT = 500  # characters; the search of a text that is not longer costs next to nothing
 _UNDERLINED = LazyPattern(  # most capital letters in front of one are those of an environment's variable
-    r"_(?:(?:(?<=[a-z128]_)|(?<=ARS_))(?![a-z]{0,40}[_-])(?=[\w+/=-]{10})(?=[a-z]{0,40}[A-Z\d])|(?=mmk))"
+    r"_(?:(?<=[a-z128]_)|(?<=ARS_))(?![a-z]{0,40}[_-])(?=[\w+/=-]{10})(?=[a-z]{0,40}[A-Z\d])"
 )
 _DASHED = LazyPattern(  # not behind a letter from a to f: a UUID has many of them
-    r"-(?=\w)(?:(?:(?<=[A-Za-z][g-zG-Z]-)|(?<=xox[abe]-)|(?<=sib-))(?=[\w-]{10})|(?=us\d)(?<=[0-9a-f]{32}-))"
+    r"-(?=\w)(?:(?<=[A-Za-z][g-zG-Z]-)|(?<=xox[abe]-)|(?<=sib-))(?=[\w-]{10})"
 )
 _DOTTED = LazyPattern(r"\.(?=[\w-]{16})(?<=[A-Za-z0-9]\.)")
 _TILDE = LazyPattern(r"~(?<=[6Q]~)")
@@ -56,6 +56,7 @@ _BEGINNINGS = [  # with the sign; what comes from there on
     ("sm_pat_ sm_aat_ sm_sat_", r"[A-Za-z0-9]{16}"),
     ("api_org_", r"[A-Za-z]{34}"),
     ("sk_", r"[a-f0-9]{48}"),
+    ("bkua_ bkct_ bkaj_", r"[a-z0-9]{40}"),
     ("rubygems_", r"[a-f0-9]{48}"),
     ("dckr_pat_ dckr_oat_", r"[\w-]{27,32}"),
     ("dop_v1_ doo_v1_ dor_v1_", r"[a-f0-9]{64}"),
@@ -78,6 +79,7 @@ _BEGINNINGS = [  # with the sign; what comes from there on
     ("NRAK-", r"[A-Z0-9]{27}"),
     ("PMAK-", r"[a-f0-9]{24}-[a-f0-9]{34}"),
     ("pul-", r"[a-f0-9]{40}"),
+    ("tskey-auth- tskey-api- tskey-client- tskey-scim- tskey-webhook-", r"[A-Za-z0-9]{8,32}-[A-Za-z0-9]{20,64}"),
     ("pplx-", r"[A-Za-z0-9]{48}"),
     ("HRKU-", r"AA[\w-]{58}"),
     ("CFPAT-", r"[\w-]{43}"),
@@ -112,17 +114,18 @@ _CAPITAL_EFFORT = 0.06
 _WHOLE = [  # what they begin with, and their pattern; one letter or digit more is another word
     ("SK", LazyPattern(r"SK[0-9a-f]{32}(?![A-Za-z0-9])")),
     ("dapi", LazyPattern(r"dapi[a-h0-9]{32}(?:-\d)?(?![A-Za-z0-9])")),
+    ("//0", LazyPattern(r"//0(?<=1//0)[\w-]{40,255}")),
     ("EAA", LazyPattern(r"EAA(?:A[\w-]{60,200}|[MC][A-Za-z0-9]{80,400})")),
-    ("oy2", LazyPattern(r"oy2[a-z0-9]{43}(?![A-Za-z0-9])")),
-    ("cmVmd", LazyPattern(r"cmVmd[A-Za-z0-9]{59}")),
+]
+_RARE = [  # are looked for in short texts alone
     ("pat", LazyPattern(r"pat(?:[A-Za-z0-9]{14}\.[a-f0-9]{64}|\.[\w-]{22}\.[0-9a-f]{24}\.[A-Za-z0-9]{20})")),
     ("v1.0-", LazyPattern(r"v1\.0-[a-f0-9]{24}-[a-f0-9]{146}")),
-    ("//0", LazyPattern(r"//0(?<=1//0)[\w-]{40,255}")),
 ]
-_ENDS = [  # what they end with, its pattern, and how many characters stand in front of it
-    ("-us", LazyPattern(r"-us(?<=(?<![A-Za-z0-9])[0-9a-f]{32}-us)\d{1,2}(?![A-Za-z0-9])"), 32),
-    ("_mmk", LazyPattern(r"_mmk(?<=(?<![A-Za-z0-9])[A-Za-z0-9]{6}_[A-Za-z0-9]{29}_mmk)(?![A-Za-z0-9])"), 36),
-]
+_TIME_AND_CHECK = LazyPattern(r"\.(?<=\w\.)[\w-]{6}\.[\w-]{27,38}(?![\w-])")
+_NUMBER = LazyPattern(r"(?<![\w.-])[MNO][\w-]{23,27}\Z")
+_DOT_EFFORT = 0.06
+_OF_MAILCHIMP = LazyPattern(r"-us(?<=(?<![A-Za-z0-9])[0-9a-f]{32}-us)\d{1,2}(?![A-Za-z0-9])")
+_BEFORE_PLACE = 32  # characters of Mailchimp's key
 _BODIES = {one: LazyPattern(body) for many, body in _BEGINNINGS for one in many.split()}
 _LONGEST = max(map(len, _BODIES))
 _BY_TAIL: dict[str, list[str]] = {}  # the last two characters of a beginning → the beginnings, the longest first
@@ -138,10 +141,9 @@ def is_likely(text: str) -> bool:
     # Spelt out: it is asked of every text, and a loop takes half as long again.
     return len(text) >= _SHORTEST and (
         ("_" in text and _UNDERLINED.search(text) is not None)
-        or ("-" in text and _DASHED.search(text) is not None)
+        or ("-" in text and (_DASHED.search(text) is not None or ("-us" in text and _may_be_of_mailchimp(text))))
         or ("." in text and _DOTTED.search(text) is not None)
         or ("A" in text and (_CAPITAL.search(text) is not None or "EAA" in text))
-        or "oy2" in text or "cmVmd" in text
         or "SK" in text or "dapi" in text or "//0" in text or "~" in text
     )  # fmt: skip
 
@@ -159,14 +161,32 @@ def masked(text: str, mask: str, effort: Effort) -> str:
         if len(text) > _SHORT:
             text = effort.spend(text, _CAPITAL_EFFORT * estimated(text, "A"))
         text = without(text, _no_ends(text, _CAPITAL.finditer(text)), mask, effort)
-    for beginning, whole in _WHOLE:
+    for beginning, whole in _WHOLE if len(text) > _SHORT else (*_WHOLE, *_RARE):
         if beginning in text:
             text = without(text, _words(whole, text, beginning, effort), mask, effort)
-    for ending, pattern, length in _ENDS:
-        if ending in text:
-            found = matches(pattern, text, ending, effort, _WORD_EFFORT)
-            text = without(text, ((match.start() - length, match.end()) for match in found), mask, effort)
+    if len(text) <= _SHORT:
+        text = without(text, _of_discord(text, effort), mask, effort)
+        text = without(text, _of_mailchimp(text, effort), mask, effort)
     return text
+
+
+def _may_be_of_mailchimp(text: str) -> bool:
+    return len(text) <= _SHORT and _OF_MAILCHIMP.search(text) is not None
+
+
+def _of_mailchimp(text: str, effort: Effort) -> Iterator[tuple[int, int]]:
+    """The key ends with the place of the servers: ``…-us14``."""
+    for place in matches(_OF_MAILCHIMP, text, "-us", effort, _WORD_EFFORT):
+        yield place.start() - _BEFORE_PLACE, place.end()
+
+
+def _of_discord(text: str, effort: Effort) -> Iterator[tuple[int, int]]:
+    """``MTA4OTI3….GNqVwY.d7Fguo…``: a number in base64, a time, and a check."""
+    effort.left -= _DOT_EFFORT * text.count(".")
+    for match in _TIME_AND_CHECK.finditer(text):
+        effort.left -= _TOKEN_EFFORT
+        if number := _NUMBER.search(text, max(0, match.start() - 30), match.start()):
+            yield number.start(), match.end()
 
 
 def _behind_signs(pattern: LazyPattern, text: str, effort: Effort) -> Iterator[tuple[int, int]]:

@@ -6,7 +6,7 @@ from ..._support.lazy_pattern import LazyPattern
 from .expressions import is_expression, is_joined
 from .extents import QUOTE, Value, value_at
 from .keys import is_name, is_outcome, is_secret, names_secret
-from .names import SHAPED, WEAK
+from .names import HIDDEN, SHAPED, WEAK
 
 _LINE = LazyPattern(r"(?:[^\r\n\\]+|\\(?![nr]))*")
 _SCHEME = LazyPattern(
@@ -41,6 +41,7 @@ _CLASS = LazyPattern(r"\w{0,20}(?:token|secret|password|api_?key)")  # Token(val
 _LONG = 8
 _WRAPPED = LazyPattern(r"[A-Za-z_][\w.]{0,64}\([bru]?[\"']([^\"']{1,64})[\"']\)")  # Decimal('4253')
 _PIN = LazyPattern(r"(?:[A-Za-z_][\w.]{0,64}\([bru]?[\"'])?\d{3,12}(?:[\"']\))?")
+_COMMAND = LazyPattern(r"\b(?:[HM]?[GS]ET|HGETALL|DEL|EXPIRE|P?TTL|EXISTS|INCR|UNLINK) \Z")  # of Redis
 _TYPE = LazyPattern(r"[A-Z][A-Za-z]{1,30}!?")  # of GraphQL
 _ENDS_ARGUMENT = LazyPattern(r"(?:\\{0,4}[\"'])?\s{0,4}[,)]")
 
@@ -105,6 +106,9 @@ def value_of_pair(text: str, key: str, key_start: int, start: int, verdict: int)
     if is_compared and text[value.start : value.end].isdecimal():
         return value.seen()
     if value.is_delimited and text[value.end : value.end + 1] in ("'", '"') and is_joined(text, value.start, value.end):
+        return value.seen()
+    is_in_cache = text[start - 1] == ":" and _COMMAND.search(text, max(0, key_start - 12), key_start)
+    if is_in_cache and is_name(text[value.start : value.end]):
         return value.seen()
     if text[key_start - 1 : key_start] == "$" and _TYPE.fullmatch(text[value.start : value.end]):
         return value.seen()
@@ -219,7 +223,10 @@ def _credentials_at(text: str, key_start: int, start: int, *, is_header: bool) -
         found = text[value.start : value.end]
         return (
             value.seen()
-            if is_outcome(found) or (found.isalpha() and is_name(found)) or _OTHER_PAIR.match(found)
+            if is_outcome(found)
+            or (found.isalpha() and is_name(found))
+            or _OTHER_PAIR.match(found)
+            or not is_secret(found, HIDDEN)
             else value
         )
     word = _ANY_SCHEME.match(text, start) if is_header else None
