@@ -66,30 +66,30 @@ rounds; with valgrind installed it counts the instructions of each part too):
 
 | | ns | above bare |
 |---|---:|---|
-| a call: nothing | 4,066 | |
-| a call: bare | 5,898 | |
-| a call: shipper | 11,296 | + 5,400 |
-| bare: its handler | 1,788 | |
-| shipper: its handler | 6,454 | + 4,670 |
-| ... the event's bytes | 4,057 | |
-| ...... masks: may anything be secret? | 1,654 | + 1,654 |
-| ...... message | 302 | as bare |
-| ... the frame into the pipe | 1,835 | |
-| ...... frame with number and checksum | 412 | + 412 |
-| ......... of it the checksum | 275 | |
-| ...... is this still the process? (fork) | 143 | + 143 |
-| ...... is the number still our pipe? | 213 | + 213 |
-| ...... write(2) | 367 | as bare |
-| ...... mirror | 127 | + 127 |
+| a call: nothing | 4,128 | |
+| a call: bare | 5,799 | |
+| a call: shipper | 11,035 | + 5,200 |
+| bare: its handler | 1,769 | |
+| shipper: its handler | 6,661 | + 4,890 |
+| ... the event's bytes | 4,395 | |
+| ...... masks: may anything be secret? | 2,144 | + 2,144 |
+| ...... message | 295 | as bare |
+| ... the frame into the pipe | 1,833 | |
+| ...... frame with number and checksum | 423 | + 423 |
+| ......... of it the checksum | 287 | |
+| ...... is this still the process? (fork) | 153 | + 153 |
+| ...... is the number still our pipe? | 225 | + 225 |
+| ...... write(2) | 365 | as bare |
+| ...... mirror | 163 | + 163 |
 
-What can't go while the promises stay: masks 1.65 µs (asked of every text; one with any of the signs `= : ' " - < %`
-is asked for about 60 words, in less than 30 ns each; a regular expression of all the words takes as long), number,
-frame and checksum 0.41 µs, the questions whether this is still the process and the pipe that were opened 0.36 µs,
-mirror 0.13 µs: together 2.55 µs. With bare's 5.9 µs that is **1.43 × bare, the floor** of a warm call with these
-promises in Python. 1.10 × is not reachable: the masks alone make it 1.28 ×. What is above the floor, 2.8 µs, is the
-look whether a record is a usual one (its attributes, extras, bound fields, span), an event that has more fields than
-bare's, and the calls of functions. The longest call of a burst is the scheduler's where others use the cores:
-"nothing" has 12 to 15 ms in the same minute.
+What can't go while the promises stay: masks 2.1 µs (asked of every text; one with any of the signs `= : ' " - < %`
+is asked for about 60 words, in less than 30 ns each, and for a card's number; a regular expression of all the words
+takes as long), number, frame and checksum 0.42 µs, the questions whether this is still the process and the pipe that
+were opened 0.38 µs, mirror 0.16 µs: together 3.1 µs. With bare's 5.8 µs that is **1.53 × bare, the floor** of a warm
+call with these promises in Python. 1.10 × is not reachable: the masks alone make it 1.37 ×. What is above the floor,
+2.1 µs, is the look whether a record is a usual one (its attributes, extras, bound fields, span), an event that has more
+fields than bare's, and the calls of functions. The longest call of a burst is the scheduler's where others use the
+cores: "nothing" has 12 to 15 ms in the same minute.
 
 ## From start() to the first event
 
