@@ -173,10 +173,13 @@ class Redactor:
             masked = self._under(key, value)
             if masked is not value:
                 values[key] = masked
-        if "value" in values:
-            name = values.get("name", values.get("key"))
-            if type(name) is str:
-                values["value"] = self._under(name, values["value"])
+        for value_key, name_keys in _NAMED_VALUES:
+            if value_key in values:
+                name = next((values[key] for key in name_keys if key in values), None)
+                if type(name) is str:
+                    values[value_key] = self._under(name, values[value_key])
+        if "number" in values and not _OF_CARDS.isdisjoint(values):
+            values["number"] = self._under("card_number", values["number"])
         if "rows" in values and "columns" in values:
             self._table(values["columns"], values["rows"])
 
@@ -206,6 +209,8 @@ class Redactor:
         return text if self._own is None else self._own(text)
 
 
+_NAMED_VALUES = (("value", ("name", "key")), ("Value", ("Name", "Key")))  # the second of AWS
+_OF_CARDS = frozenset({"cvc", "cvv", "exp_month"})  # what stands beside a card's number
 _SENT_ON_PURPOSE = frozenset(normalized(name).replace("_", "") for name in _SERVICE_FIELDS)
 
 

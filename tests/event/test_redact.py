@@ -135,7 +135,32 @@ def test_secrets_are_masked_at_any_depth() -> None:
 
 def test_named_values_and_pairs_are_keys_too() -> None:
     assert masked({"name": "password", "type": "string", "value": SECRET})["value"] == MASK
+    assert masked({"Name": "DB_PASSWORD", "Value": SECRET})["Value"] == MASK  # as AWS writes it
     assert masked({"name": "colour", "value": "red"})["value"] == "red"
+
+
+def test_a_number_beside_a_check_code_is_that_of_a_card() -> None:
+    card = {"number": "4242424242424242", "cvc": "314"}
+
+    assert masked({"card": card, "page": {"number": "4242424242424242"}}) == {
+        "card": {"number": MASK, "cvc": MASK},
+        "page": {"number": "4242424242424242"},
+    }
+
+
+def test_a_schema_of_a_secret_is_none() -> None:
+    schema = {"type": "string", "minLength": 8}
+
+    assert masked({"password": schema}) == {"password": schema}
+    assert masked({"password": {**schema, "default": SECRET}}) == {"password": MASK}
+
+
+def test_a_long_value_in_hexadecimal_is_a_key_and_a_short_one_a_place_in_memory() -> None:
+    key, place = "0x" + 32 * "a1", "0x7f3a5c2d1e80"
+
+    assert masked_under("private_key", key) == MASK
+    assert masked(f"private_key={key}") == f"private_key={MASK}"
+    assert masked_under("private_key", place) == place
     assert masked([["Authorization", SECRET], ["Accept", "text"]]) == [["Authorization", MASK], ["Accept", "text"]]
 
 

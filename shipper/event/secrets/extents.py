@@ -37,7 +37,7 @@ _FEW_BRACKETS = 120
 _CHARACTERS_A_BRACKET = 128  # a value with more of them is taken to go on to the text's end
 _PLAIN_WORDS = LazyPattern(
     r"<[a-z_ -]{1,40}>|<set to the key '[^'<>]{1,100}' (?:in|of) [a-z ]{1,16}'[^'<>]{1,100}'>"  # of kubectl
-    r"|<[A-Za-z_][\w.]{0,100}(?: [A-Za-z_.]{1,64}){0,3} at 0x[0-9a-fA-F]{4,16}>"
+    r"|<class '[\w.]{1,100}'>|<[A-Za-z_][\w.]{0,100}(?: [A-Za-z_.]{1,64}){0,3} at 0x[0-9a-fA-F]{4,16}>"
     r"|\((?:sensitive|known|not|hidden|no|unknown|empty|optional|required|unset|none)[a-z ]{0,40}\)"
 )
 _LONGEST_CALL = 400  # characters; a longer one is not read
@@ -90,6 +90,8 @@ def value_at(text: str, start: int) -> Value:
         is_code = text[start - 3 : start] == " = " and not shows_secret(text, start, end)
         return Value(end if is_code or end <= start + 2 else start, end, True)
     if first == "<":
+        if text.startswith("</", start):  # the end of a label
+            return Value(start, start, True)
         angle = _ANGLE.match(text, start)
         is_value = angle is not None and not _PLAIN_WORDS.fullmatch(angle[0])
         return Value(start, angle.end() if angle and is_value else start, True)

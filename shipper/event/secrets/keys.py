@@ -38,17 +38,18 @@ _MAX_SHAPED = 2048  # characters of a value that are looked at
 _MAX_KEY = 256  # characters of a key that are looked at
 
 _NUMBER_OR_DATE = LazyPattern(
-    r"[-+]?\d{1,15}(?:[./]\d{1,15})?(?:[mun]?s|[mhdw%])?|[\[(][-\d., e]{1,400}[\])]"
+    r"[-+]?\d{1,15}(?:[./]\d{1,15})?(?:[mun]?s|[mhdw%]|\|[a-z]{1,2})?|[\[(][-\d., e]{1,400}[\])]"
     r"|\d{1,4}:\d\d(?::\d\d(?:\.\d{1,9})?)?|\d{4}(?:_[a-z]{1,16}){1,8}|\d{4}-\d\d-\d\d(?:[T ][\d:.+Z-]{1,32})?"
 )
 _TOKEN_LIKE = LazyPattern(
     r"(?!(?i:(?:hmac[-_]?)?sha[-_]?\d(?!\d*=[0-9a-f]{32})|ed25519|[rehp]s\d{3}\Z|rsa|ecdsa|v\d))"
-    r"(?:(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[\w.~+/=%:^!@#*-]{6,}|\d{4,8}\Z)"
+    r"(?:(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[\w.~+/=%:^!@#*-]{6,}|\d{4,8}\Z|\d{3}-\d{3}-\d{3}\Z)"
 )
 
 _PLACEHOLDER = LazyPattern(  # of a template, of a command's help, or of somebody else's mask
     r"\$[A-Z_][A-Z0-9_]*|\$\{[^{}]*\}|\$?\{\{[^{}]*\}\}|(?:\{[\w.()]*(?:\[\w*\])?(?:![rsa])?\}[:/ -]?){1,4}"
-    r"|\$\([^()]*\)|%\(\w+\)[sdr]|%[sdr]|\?|:[a-z_]+|\$\d{1,3}|\*+|\u2022+|[xX]{4,}|\.{3}|\u2026"
+    r"|\$\([^()]*\)|%\(\w+\)[sdr]|%[sdr]|os\.environ/\w{1,64}|env:[A-Z_][A-Z0-9_]*|(?:vault|ssm|file|keyring):/[\w./#-]{1,200}"
+    r"|\?|:[a-z_]+|\$\d{1,3}|\*+|\u2022+|[xX]{4,}|\.{3}|\u2026"
     r"|VALUE_SPECIFIED_IN_NO_LOG_PARAMETER|0x[0-9a-fA-F]{1,16}"
     r"|[\[<(*_]{0,2}(?i:redacted|masked|filtered|hidden|removed|scrubbed|sanitized|suppressed)[\]>)*_]{0,2}"
 )
@@ -95,6 +96,8 @@ _NOTHING = frozenset({
     "", "-", "n/a", "none", "null", "nil", "true", "false", "undefined", "include", "omit", "same-origin",
     "string", "boolean", "integer", "number", "object",
 })  # fmt: skip
+_TYPES = ("string", "object", "integer", "number", "boolean", "array", "null")
+_VALUES = frozenset({"value", "default", "example", "examples", "const", "enum"})
 _MASKS = frozenset({"redacted", "masked", "filtered", "hidden", "removed", "scrubbed", "sanitized", "suppressed"})
 _OUTCOMES = frozenset({
     "ok", "okay", "success", "successful", "succeeded", "passed", "pass", "fail", "fails", "failed", "failure",
@@ -115,7 +118,7 @@ _OUTCOMES = frozenset({
     "deprecated", "new", "use", "uses", "used", "now", "so", "which", "whether", "maybe", "could", "would", "might",
     "only", "also", "option", "options", "flag", "flags", "argument", "arguments", "parameter", "parameters", "setting",
     "settings", "switch", "switches", "command", "description", "defines", "specifies", "defaults", "respectively",
-    "gained",
+    "gained", "always", "on_create", "mismatch", "matched", "declined", "max", "min", "minimum", "maximum",
 })  # fmt: skip
 _AUTH_METHODS = frozenset({
     "basic", "digest", "bearer", "oauth", "oauth2", "ntlm", "negotiate", "kerberos", "ldap", "saml", "token",
@@ -183,7 +186,7 @@ def is_secret(value: Any, verdict: int) -> bool:
         return bool(value)
     if kind is str:
         return _is_secret_text(value, verdict)
-    return bool(value) and verdict != SHAPED and not _is_open(value, verdict)
+    return bool(value) and verdict != SHAPED and not _is_open(value, verdict) and not _is_schema(value)
 
 
 def _is_secret_text(value: str, verdict: int) -> bool:
@@ -241,6 +244,11 @@ def _is_open(values: Any, verdict: int) -> bool:
         )
     is_open = _is_name_or_number if verdict in (COUNTED, LOOSE) else _is_sentence
     return type(values) is list and all(_is_sentence(value) or is_open(value) for value in values)
+
+
+def _is_schema(values: Any) -> bool:
+    """Whether it is what JSON schema says of a value, rather than a value."""
+    return type(values) is dict and values.get("type") in _TYPES and _VALUES.isdisjoint(values)
 
 
 def _is_sentence(item: Any) -> bool:

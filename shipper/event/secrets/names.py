@@ -37,18 +37,19 @@ def _words(text: str) -> frozenset[str]:
 
 # Each alternative begins with a literal: that is what `re` finds fast. What stands in front is asked behind it.
 _SECRET = LazyPattern(
-    r"(?P<strong>pass(?:wor[dt](?!less)|wd|_?phrase|code|key(?![a-z]))|s(?:ecret(?<!pull_secret)(?!ar|s?_?manager)|ess_?id"
+    r"(?P<strong>pass(?:wor[dt](?!less)|wd(?<!chpasswd)(?<!htpasswd)|_?phrase|code|key(?![a-z]))"
+    r"|s(?:ecret(?<!pull_secret)(?!ar|s?_?manager)|ess_?id"
     r"|ocial_?security)|c(?:srf|redit_?card|ard_?(?:number|num|no)(?![a-z])|ommunity_string|onnect_sid"
     r"|ontrase\u00f1a)|xsrf"
     r"|pwd(?![a-z])|mot_de_passe|oauth2?_bearer|amz_signature\Z|goog_signature\Z)"
     r"|authori[sz]ation|credential|cookie|session(?<!obsession)(?<!possession)(?!al)|token(?<!tiktoken)(?!i[sz])"
 )
-_SHORT = _words("cvv cvv2 cvc cvc2 ssn jwt psk otp totp hotp jwts")
+_SHORT = _words("bearer cvv cvv2 cvc cvc2 ssn jwt psk otp totp hotp jwts")
 _OF_KEY = tuple(
     _words("""
     api access private secret signing encryption account auth master consumer subscription license licence hmac
-    aes fernet pragma shared unseal ingestion integration webhook function functions client app application deploy
-    authentication priv privacy
+    aes fernet pragma shared unseal unlock storage sas ingestion integration webhook function functions client app
+    application deploy authentication priv privacy
 """)
 )
 _OF_PASS = tuple(
@@ -87,9 +88,11 @@ _DESCRIBES = _words("""
     mixin adapter factory generator callback func function pattern regex template help title message msg prompt
     placeholder form view button page screen table schema model grant flow origin version encryption rotation py
     pyc pyi pyo js jsx ts tsx htm html css java rb php go rs c cs cpp h hh log txt md json yaml yml toml ini cfg
-    conf xml sql sh pem crt
+    conf xml sql sh pem crt env envvar
 """)
-_DESCRIBE_TOGETHER = ("file_name", "not_found", "http_only", "key_file", "ref_key", "credential_id", "credentials_id")
+_DESCRIBE_TOGETHER = (
+    "file_name", "not_found", "http_only", "key_file", "ref_key", "credential_id", "credentials_id", "last_used",
+)  # fmt: skip
 _DENIES = _words("""
     invalid missing expired bad wrong unknown unexpected no has have is needs requires forgot use enable disable
     allow supports should can

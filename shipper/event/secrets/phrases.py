@@ -32,7 +32,8 @@ _FOR = r"(?i:is\s{1,4}generated\s{1,4})?(?i:for)\s{1,4}[^\s:=]{1,64}(?:\s{1,4}[^
 _BEHIND_PASSWORD = LazyPattern(
     r"(?:\s{1,4}(?:"
     + _FOR
-    + r"(?:\s{0,4}[:=]\s{0,4}|\s{1,4}(?i:is|was)\s{1,4})|(?:(?i:is|was)\s{1,4}(?i:changed|set|reset|updated)\s{1,4})?"
+    + r"(?:\s{0,4}[:=]\s{0,4}|\s{1,4}(?i:is|was)\s{1,4})"
+    r"|(?:(?i:(?:is|was)\s{1,4})?(?i:changed|set|reset|updated)\s{1,4}(?=to\s))?"
     r"(?i:is|was|to|with|(?:changed\s{1,4})?from(?=\s\S{1,200}\sto\s))\s{0,4}:?\s{1,4}(?i:now\s{1,4})?)"
     r"|\s{1,4}(?=[\"'`]))"
     r"(?:([\"'`])(?P<quoted>(?:(?<!`)|(?![^`]{0,200} ))[^\"'`\r\n]{3,200})\1|"
@@ -49,7 +50,7 @@ _BEHIND_TOKEN = LazyPattern(
     + _FOR
     + r":\s{1,4})?([\"'`]?)(?=(?:[^\s\d]{0,32}\d){3})(?=[^\sA-Za-z]{0,64}[A-Za-z])"
     + _ENCODING
-    + r"(?P<bare>[\w.~+-]{10,2000})(?![\w/:(=@])(?!\.\w)"
+    + r"(?P<bare>[\w.~+-]{10,2000}={0,2})(?![\w/:(=@])(?!\.\w)"
     + _QUOTED
 )
 _BEHIND_PASS = LazyPattern(r"\s{1,4}([\"'])" + _SHAPED + r"(?P<quoted>[^\"'\r\n\s]{6,200})\1")
@@ -65,7 +66,7 @@ _BEHIND_NAME = LazyPattern(
     r"\s{1,4}(?=(?:[^\s\d]{0,64}\d){2})(?=[^\sA-Za-z]{0,64}[A-Za-z])(?P<bare>[\w.~+/=-]{16,2000})(?![\w(:])"
 )
 _IN_FRONT_OF_KEY = LazyPattern(
-    r"(?i)(?:api|access|secret|private|auth|signing|encryption|ingestion|integration|unseal|shared)[ \t]\Z"
+    r"(?i)(?:api|access|secret|private|auth|signing|encryption|ingestion|integration|unseal|shared|fernet)[ \t]\Z"
 )
 
 _IDENTIFIED = LazyPattern(
@@ -79,7 +80,7 @@ _USER_OPTION = LazyPattern(
 _ADDRESS = LazyPattern(r"@(?:tcp|unix)\(")
 _USER_IN_FRONT = LazyPattern(r"(?:(?<=[\s\"'=`])|(?<![^/])//|\A)[\w.-]{1,64}:(?=[^\s\"']{1,100}\Z)")
 _SHORT_OPTION = LazyPattern(r" -p[ =]?[\"']?([^\s\"']{3,})")
-_LISTED_OPTION = LazyPattern(r"'-p', '([^\s\"']{3,})")
+_LISTED_OPTION = LazyPattern(r"'-p',\s?'([^\s\"']{3,})")
 _PROTOCOLS = (  # what stands in a text, and the secret behind it
     (
         "AUTH",
@@ -110,7 +111,8 @@ _PROTOCOLS = (  # what stands in a text, and the secret behind it
     ("net use ", LazyPattern(r"net use (?:\S{1,3}: )?\S{1,200} (?:/user:\S{1,64} )?([^\s/*]\S*)")),
     ("LOGIN ", LazyPattern(r"LOGIN \S{1,64} \\?\"([^\"\\]+)")),
     ("redis-cli", LazyPattern(r"redis-cli[\s'\"][^\n|;&]{0,100}?-a[\"']?,?\s{1,4}[\"']?([^\s\"']+)")),
-    ("ldap", LazyPattern(r"ldap[a-z]{3,8}\s[^\n|;&]{0,200}?-w\s{1,4}[\"']?([^\s\"']+)")),
+    ("ipmitool", LazyPattern(r"ipmitool[\s'\"][^\n|;&]{0,200}?-P[\"']?,?\s{1,4}[\"']?([^\s\"']+)")),
+    ("ldap", LazyPattern(r"ldap[a-z]{3,8}[\s'\"][^\n|;&]{0,200}?-w[\"']?,?\s{1,4}[\"']?([^\s\"']+)")),
     ("mysql", LazyPattern(r"mysql[a-z]{0,8}[\s'\"][^\n|;&]{0,100}?-p(?<=[ \"']-p)([^\s\"']+)")),
     (
         "rabbitmqctl",
@@ -286,7 +288,7 @@ _SEARCHES = (
     ("code", _codes),
     ("identified", _behind_identified),
     (" -p", _behind_short_options),
-    ("'-p', '", partial(_behind_short_options, pattern=_LISTED_OPTION, literal="'-p', '")),
+    ("'-p',", partial(_behind_short_options, pattern=_LISTED_OPTION, literal="'-p',")),
     ("-u", _behind_user_options),
     ("@tcp(", _in_go_names),
     ("@unix(", partial(_in_go_names, literal="@unix(")),

@@ -33,7 +33,8 @@ _LONG_KEY = LazyPattern(  # of Azure storage: 64 bytes in base64
 _WEBHOOK = LazyPattern(
     r"hook(?:s(?:\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/(?=([\w/+-]{10,200}))"
     r"|(?<=/api/webhooks)/\d{5,25}/(?=([\w-]{20,100}))|\.zapier\.com/hooks/catch/(?=(\d+/\w+)))"
-    r"|(?<=\.com/webhook)(?:b2)?/([\w@./-]{10,300}))"
+    r"|(?<=\.com/webhook)(?:b2)?/([\w@./-]{10,300})"
+    r"|s\.slack(?:-gov)?\.com'[^\n]{1,120}?/services/([\w/+-]{10,200}))"  # of urllib3's errors
 )
 _AWS_SECRET = LazyPattern(
     r"(?<![A-Za-z0-9+/=_-])(?=[A-Za-z0-9+/]{40}(?![A-Za-z0-9+/=_-]))"
@@ -63,7 +64,7 @@ _USER_NAME = LazyPattern(r"[a-z][a-z._-]{0,15}")
 _MIXED_TOKEN = LazyPattern(r"(?=.*\d)(?=.*[A-Z])(?=.*[a-z])[\w.~%+=-]{8,}")
 _NO_PASSWORDS = ("x-oauth-basic", "x", "none")  # what stands behind a token that is the user
 _LONG_TOKEN = LazyPattern(r"(?=\D*\d)[\w.~%+=-]{16,}")
-_PLACEHOLDER = LazyPattern(r"\$\w+|\$?\{[^{}]*\}|<[^<>]*>|\*+")
+_PLACEHOLDER = LazyPattern(r"\$\w+|%s|%\(\w+\)s|\$?\{[^{}]*\}|<[^<>]*>|\*+")
 
 
 def is_likely(text: str, low: str) -> bool:

@@ -110,6 +110,7 @@ _VALUE_IN_FRONT = LazyPattern(  # {"value": "x", "name": "key"}
 _LONG_VALUE = 260
 _IN_TAG = LazyPattern(r"(?:\s[^<>]{0,200})?(?:>|&gt;)")
 _OPENS_TAG = LazyPattern(r"(?:<|&lt;)(?:\w{1,32}:)?\Z")
+_ASKS = ("--ask-", "--prompt-")  # options without a value
 _JOINS = frozenset("<-_/")  # a word to another, which is not looked at
 _BEHIND_OPTION = LazyPattern(r"\s{1,4}(?=[^\s-])|[\"'],\s{0,4}(?=[bru]{0,2}[\"'])")
 _FIRST_WORDS = LazyPattern(r"(?:[A-Za-z]{1,16}[ \t]){1,2}\Z")
@@ -263,6 +264,8 @@ class TextMasker:
             if low[end] in "\"'\\" and low.find("value", front, start) >= 0:
                 valued = _VALUE_IN_FRONT.search(low, front, start)
                 return Value(*valued.span(1), True) if valued else None
+            if key.startswith(_ASKS):
+                return None
             if key.startswith("-") and text[start:end] != "-Pw" and (option := _BEHIND_OPTION.match(low, end)):
                 return value_of_option(text, key, option.end(), verdict)
             if (verdict >= LOOSE or key == "pass") and (told := phrases.secret_behind(text, key, start, end)):

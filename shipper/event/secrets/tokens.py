@@ -10,6 +10,7 @@ behind it, and only then the letters are looked at: a search for each of the beg
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterable, Iterator
 
 from ..._support.lazy_pattern import LazyPattern
@@ -131,6 +132,8 @@ _LONGEST = max(map(len, _BODIES))
 _BY_TAIL: dict[str, list[str]] = {}  # the last two characters of a beginning → the beginnings, the longest first
 for _one in sorted(_BODIES, key=len, reverse=True):
     _BY_TAIL.setdefault(_one[-2:], []).append(_one)
+_LETTERS_AND_DIGITS = string.ascii_letters + string.digits
+_IN_FRONT = 14  # characters of a token of Terraform Cloud
 _SIGN_EFFORT = 0.5
 _TOKEN_EFFORT = 2.5
 _WORD_EFFORT = 0.6
@@ -210,7 +213,10 @@ def _token_at(text: str, end: int, beginnings: list[str]) -> tuple[int, int] | N
     for beginning in beginnings:
         if before.endswith(beginning):
             start = end - len(beginning)
-            if beginning.startswith("xox") and text.endswith("xoxe.", 0, start):
+            if beginning == ".atlasv1.":  # in the middle
+                front = text[max(0, start - _IN_FRONT) : start]
+                start -= len(front) - len(front.rstrip(_LETTERS_AND_DIGITS))
+            elif beginning.startswith("xox") and text.endswith("xoxe.", 0, start):
                 start -= 5
             if start and beginning[0] not in ".Q" and text[start - 1].isalnum():
                 return None

@@ -10,7 +10,7 @@ from .names import HIDDEN, SHAPED, WEAK
 
 _LINE = LazyPattern(r"(?:[^\r\n\\]+|\\(?![nr]))*")
 _SCHEME = LazyPattern(
-    r"(?i)(?:bearer|basic|token|apikey|negotiate|ntlm)\s{1,4}(?![\w-]{1,64}=[\"'])"
+    r"(?i)(?:bearer|basic|token|apikey|negotiate|ntlm):?\s{1,4}(?![\w-]{1,64}=[\"'])"
     r"(?=\[?[\w.~+/=*-]+(?:[\s,;)\]}\"'\\]|\Z))"
 )
 _NUMBER_PAIR = LazyPattern(r"[a-z_]{1,24}=\d{1,12}")
@@ -18,7 +18,10 @@ _OTHER_PAIR = LazyPattern(r"[A-Za-z_.-]{1,64}=[^=\s]")
 _ANY_SCHEME = LazyPattern(r"[A-Za-z][\w-]{0,64}\s{1,4}(?=\S)")
 _VARIABLE = LazyPattern(r"[A-Za-z]+\s{1,4}(?:\$\w+|\$?\{[^{}\s]*\}|\$\([^()]*\)|<[^<>]*>|\*+|\.{3})\s*(?=[\"'\\]|\Z)")
 _PROSE = LazyPattern(r"[a-z ,.]*")
-_COOKIES = LazyPattern(r"[^\s=;,\"'&\\]{1,256}=[^\s;\"'\\]*(?:;\s{0,4}[^\s;\"'\\]+)*")
+_COOKIES = LazyPattern(
+    r"[^\s=;,\"'&\\]{1,256}=(?:\"[^\"\r\n]{1,4000}\"|'[^'\r\n]{1,4000}'|[^\s;\"'\\]*)"
+    r"(?:;\s{0,4}[^\s;\"'\\]+(?:(?<==)(?:\"[^\"\r\n]{1,4000}\"|'[^'\r\n]{1,4000}'))?)*"
+)
 _SIGNATURES = LazyPattern(r"t=\d{1,20}(?:,v\d=[0-9a-f]{1,256}){1,8}")  # of Stripe
 _CARD = LazyPattern(r"\d[\dA-Za-z]*(?:[ -](?=[A-Za-z]{0,8}\d)\w{2,8}){1,5}")
 _SAYS_HOW = LazyPattern(r"token|session|cookie|csrf|xsrf|credential|auth")  # "token: not yet valid"
@@ -39,6 +42,8 @@ _VERSION = LazyPattern(r"\d+(?:\.\w+)+")
 _FIRST_ARGUMENT = LazyPattern(r"([\"'])[^\"'\\]{0,200}\1, ?(?=[\"'])")
 _CLASS = LazyPattern(r"\w{0,20}(?:token|secret|password|api_?key)")  # Token(value="a1b2c3d4")
 _LONG = 8
+_COUNT = 3  # digits
+_COUNTED = LazyPattern(r" [a-z]{3,24}\b")
 _WRAPPED = LazyPattern(r"[A-Za-z_][\w.]{0,64}\([bru]?[\"']([^\"']{1,64})[\"']\)")  # Decimal('4253')
 _PIN = LazyPattern(r"(?:[A-Za-z_][\w.]{0,64}\([bru]?[\"'])?\d{3,12}(?:[\"']\))?")
 _COMMAND = LazyPattern(r"\b(?:[HM]?[GS]ET|HGETALL|DEL|EXPIRE|P?TTL|EXISTS|INCR|UNLINK) \Z")  # of Redis
@@ -128,7 +133,7 @@ def _is_other(text: str, key: str, value: Value) -> bool:
         return True  # "session:42" is a name in a cache
     if text[start - 3 : start].lower().endswith(("==", "%3a")) and _VERSION.match(found):  # of a package
         return True
-    if found.isdecimal() and text.startswith(" bytes", value.end):  # kubectl does not show it
+    if found.isdecimal() and len(found) <= _COUNT and _COUNTED.match(text, value.end):  # "8 characters minimum"
         return True
     if found.isalnum() and not found.isalpha():  # most are: neither a word nor an expression
         return False
