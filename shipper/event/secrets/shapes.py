@@ -33,8 +33,10 @@ _LONG_KEY = LazyPattern(  # of Azure storage: 64 bytes in base64
 _WEBHOOK = LazyPattern(
     r"hook(?:s(?:\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/(?=([\w/+-]{10,200}))"
     r"|(?<=/api/webhooks)/\d{5,25}/(?=([\w-]{20,100}))|\.zapier\.com/hooks/catch/(?=(\d+/\w+)))"
-    r"|(?<=\.com/webhook)(?:b2)?/([\w@./-]{10,300})"
-    r"|s\.slack(?:-gov)?\.com'[^\n]{1,120}?/services/([\w/+-]{10,200}))"  # of urllib3's errors
+    r"|(?<=\.com/webhook)(?:b2)?/([\w@./-]{10,300}))"
+)
+_WEBHOOK_PATH = LazyPattern(  # of Slack, where its host stands elsewhere: in an error of urllib3
+    r"/services/(t[a-z0-9]{6,12}/b[a-z0-9]{6,12}/[\w-]{20,40})"
 )
 _AWS_SECRET = LazyPattern(
     r"(?<![A-Za-z0-9+/=_-])(?=[A-Za-z0-9+/]{40}(?![A-Za-z0-9+/=_-]))"
@@ -110,6 +112,10 @@ def _private_keys(text: str, low: str, literal: str, effort: Effort, cost: float
 
 def _in_webhooks(text: str, low: str, literal: str, effort: Effort, cost: float) -> Spans:
     return (match.span(match.lastindex or 0) for match in matches(_WEBHOOK, text, literal, effort, cost))
+
+
+def _webhook_paths(text: str, low: str, literal: str, effort: Effort, cost: float) -> Spans:
+    return (match.span(1) for match in matches(_WEBHOOK_PATH, low, literal, effort, cost))
 
 
 def _behind_bearer(text: str, low: str, literal: str, effort: Effort, cost: float) -> Spans:
@@ -238,6 +244,7 @@ _SEARCHES: tuple[tuple[str, float, Callable[[str, str, str, Effort, float], Span
     ("----", 1.0, _private_keys),
     ("://", 0.8, _in_urls),
     ("hook", 0.6, _in_webhooks),
+    ("/services/t", 0.6, _webhook_paths),
     ("bearer", 1.3, _behind_bearer),
     ("basic", 2.0, _basic),
     ("eyj", 0.5, _tokens_of_jose),

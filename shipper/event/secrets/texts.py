@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from string import ascii_letters
 
 from ..._support.lazy_pattern import LazyPattern
 from . import phrases, shapes, sql, tokens
@@ -25,9 +26,11 @@ _KEY_EFFORT = 0.9
 _NEW_KEY_EFFORT = 3.0
 _SEPARATOR_EFFORT = 2.0
 _VALUE_EFFORT = 6.2
+_BARE_EFFORT = 4.5  # more for one without quotes, which may be an expression
 _CHARACTERS_OF_VALUE = 64  # one more for so many
 _CHARACTERS_OF_CALL = 8  # that is not masked, so that what is in it is looked at again
 _WORDS_EFFORT = 1.8
+_PHRASE_EFFORT = 5.0
 _FIRST_LETTERS = "pkscuxj"
 _LETTER_EFFORT = 0.03
 _MAX_BEFORE = 64  # characters of a key in front of the word
@@ -111,9 +114,9 @@ _LONG_VALUE = 260
 _IN_TAG = LazyPattern(r"(?:\s[^<>]{0,200})?(?:>|&gt;)")
 _OPENS_TAG = LazyPattern(r"(?:<|&lt;)(?:\w{1,32}:)?\Z")
 _ASKS = ("--ask-", "--prompt-")  # options without a value
+_LONGEST_WORD = 16
 _JOINS = frozenset("<-_/")  # a word to another, which is not looked at
 _BEHIND_OPTION = LazyPattern(r"\s{1,4}(?=[^\s-])|[\"'],\s{0,4}(?=[bru]{0,2}[\"'])")
-_FIRST_WORDS = LazyPattern(r"(?:[A-Za-z]{1,16}[ \t]){1,2}\Z")
 _IN_QUERY = LazyPattern(r"=(?=[\w-]{20})")
 _OF_A_PAIR = frozenset("=:\"'`%\\[](-,<>& \t\n\r\x0b\x0c")
 """What may stand behind a key."""
@@ -238,12 +241,15 @@ class TextMasker:
             key = text[start:end]
             verdict = self._rules.verdict(key)
         if verdict == OPEN or (verdict >= LOOSE and start):
+            is_phrase = verdict == OPEN
             verdict = self._verdict_after(text, start, key, verdict)
+            effort += _PHRASE_EFFORT if is_phrase and verdict != OPEN else 0
         if verdict == OPEN:
             return None, effort + _SEPARATOR_EFFORT
         value = self._find(text, low, start, end, separator, verdict)
         if value is None:
             return None, effort + _SEPARATOR_EFFORT + _VALUE_EFFORT / 2
+        effort += 0 if value.is_delimited else _BARE_EFFORT
         return value, effort + _SEPARATOR_EFFORT + _VALUE_EFFORT + (value.end - end) // (
             _CHARACTERS_OF_CALL if value.is_empty else _CHARACTERS_OF_VALUE
         )
@@ -308,12 +314,23 @@ class TextMasker:
         if key.lower().rstrip(" 123456789") in _LAST_WORDS:
             if before in ("?", "&"):
                 return SHAPED if key == "key" and _IN_QUERY.match(text, start + len(key)) else OPEN
-            words = _FIRST_WORDS.search(text[max(0, start - 34) : start])
-            if words is None or text[start - len(words[0]) - 1 : start - len(words[0])] in _JOINS:
+            nearest = _word_before(text, start)
+            first = _word_before(text, nearest)
+            if nearest == start or text[first - 1 : first] in _JOINS:
                 return OPEN
-            verdict = self._rules.verdict(f"{words[0]}{key}")
-            nearest = words[0].rstrip().rpartition(" ")[2]
-            return verdict if verdict != OPEN else self._rules.verdict(f"{nearest} {key}")  # "invalid api key: …"
+            verdict = self._rules.verdict(text[first:start] + key)
+            if verdict == OPEN and first < nearest:  # "invalid api key: …"
+                verdict = self._rules.verdict(text[nearest:start] + key)
+            return verdict
         if start and before == "\\" and key[0] in "nrt":  # the end of a line in a repr
             return self._rules.verdict(key[1:])
         return OPEN
+
+
+def _word_before(text: str, end: int) -> int:
+    """Where the word begins that ends with a space or a tab there; ``end`` when there is none."""
+    if text[end - 1 : end] not in (" ", "\t"):
+        return end
+    front = text[max(0, end - 1 - _LONGEST_WORD) : end - 1]
+    letters = len(front) - len(front.rstrip(ascii_letters))
+    return end - 1 - letters if letters else end

@@ -19,7 +19,7 @@ from .effort import Effort, estimated, matches, without
 _SHORTEST = 20
 _SHORT = 500  # characters; the search of a text that is not longer costs next to nothing
 _UNDERLINED = LazyPattern(  # most capital letters in front of one are those of an environment's variable
-    r"_(?:(?<=[a-z128]_)|(?<=ARS_))(?![a-z]{0,40}[_-])(?=[\w+/=-]{10})(?=[a-z]{0,40}[A-Z\d])"
+    r"_(?:(?<=[a-z128]_)|(?<=ARS_))(?=[a-z]{0,40}[A-Z\d])(?=[\w+/=-]{10})"
 )
 _DASHED = LazyPattern(  # not behind a letter from a to f: a UUID has many of them
     r"-(?=\w)(?:(?<=[A-Za-z][g-zG-Z]-)|(?<=xox[abe]-)|(?<=sib-))(?=[\w-]{10})"
@@ -119,12 +119,11 @@ _WHOLE = [  # what they begin with, and their pattern; one letter or digit more 
     ("EAA", LazyPattern(r"EAA(?:A[\w-]{60,200}|[MC][A-Za-z0-9]{80,400})")),
 ]
 _RARE = [  # are looked for in short texts alone
-    ("pat", LazyPattern(r"pat(?:[A-Za-z0-9]{14}\.[a-f0-9]{64}|\.[\w-]{22}\.[0-9a-f]{24}\.[A-Za-z0-9]{20})")),
-    ("v1.0-", LazyPattern(r"v1\.0-[a-f0-9]{24}-[a-f0-9]{146}")),
+    LazyPattern(r"pat(?:[A-Za-z0-9]{14}\.[a-f0-9]{64}|\.[\w-]{22}\.[0-9a-f]{24}\.[A-Za-z0-9]{20})"),
+    LazyPattern(r"v1\.0-[a-f0-9]{24}-[a-f0-9]{146}"),
 ]
 _TIME_AND_CHECK = LazyPattern(r"\.(?<=\w\.)[\w-]{6}\.[\w-]{27,38}(?![\w-])")
 _NUMBER = LazyPattern(r"(?<![\w.-])[MNO][\w-]{23,27}\Z")
-_DOT_EFFORT = 0.06
 _OF_MAILCHIMP = LazyPattern(r"-us(?<=(?<![A-Za-z0-9])[0-9a-f]{32}-us)\d{1,2}(?![A-Za-z0-9])")
 _BEFORE_PLACE = 32  # characters of Mailchimp's key
 _BODIES = {one: LazyPattern(body) for many, body in _BEGINNINGS for one in many.split()}
@@ -164,10 +163,12 @@ def masked(text: str, mask: str, effort: Effort) -> str:
         if len(text) > _SHORT:
             text = effort.spend(text, _CAPITAL_EFFORT * estimated(text, "A"))
         text = without(text, _no_ends(text, _CAPITAL.finditer(text)), mask, effort)
-    for beginning, whole in _WHOLE if len(text) > _SHORT else (*_WHOLE, *_RARE):
+    for beginning, whole in _WHOLE:
         if beginning in text:
             text = without(text, _words(whole, text, beginning, effort), mask, effort)
     if len(text) <= _SHORT:
+        for whole in _RARE:
+            text = without(text, _no_ends(text, whole.finditer(text)), mask, effort)
         text = without(text, _of_discord(text, effort), mask, effort)
         text = without(text, _of_mailchimp(text, effort), mask, effort)
     return text
@@ -185,7 +186,6 @@ def _of_mailchimp(text: str, effort: Effort) -> Iterator[tuple[int, int]]:
 
 def _of_discord(text: str, effort: Effort) -> Iterator[tuple[int, int]]:
     """``MTA4OTI3….GNqVwY.d7Fguo…``: a number in base64, a time, and a check."""
-    effort.left -= _DOT_EFFORT * text.count(".")
     for match in _TIME_AND_CHECK.finditer(text):
         effort.left -= _TOKEN_EFFORT
         if number := _NUMBER.search(text, max(0, match.start() - 30), match.start()):
