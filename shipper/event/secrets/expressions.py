@@ -16,7 +16,7 @@ _OPERATOR = LazyPattern(r"\s(?:[-+*%|/]|or|and|if|not|in|is|else)\s")
 _ASSIGNED = LazyPattern(r"(?:\s|[-+|:])==?\s\Z")
 _CLASS = LazyPattern(r"[a-z][A-Z]|[A-Z]{2}[a-z]")
 _WORDS = frozenset({"await", "not", "lambda", "yield", "value", "default", "key", "auth", "token", "password"})
-_SHORT_NAMES = frozenset({"pw", "tok", "creds", "pwd", "passwd", "secret"})
+_SHORT_NAMES = frozenset({"tok", "creds"})
 _IN_CALL = LazyPattern(r"\w\((?:[^()\r\n]{1,200}, )?\w{1,64}=\Z")
 _JOINED = LazyPattern(r"[\"'](?:\s?[%+]\s|\.(?:join|format|encode|split|strip|replace)\()")
 

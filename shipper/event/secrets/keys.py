@@ -61,9 +61,10 @@ _FILE = LazyPattern(  # whose name is given, not what is in it
 _FLAGS = LazyPattern(  # {"active": true, "ttl": 60}
     r"\{(?:\s{0,8}\\{0,4}[\"']\w{1,64}\\{0,4}[\"']\s{0,4}:\s{0,8}(?:[Tt]rue|[Ff]alse|null|None|\d{1,5}),?){1,32}\s{0,8}\}"
 )
+_TYPES = ("string", "object", "integer", "number", "boolean", "array", "null")
 _SCHEMA = LazyPattern(  # of JSON
     r"\{[^{}\[\]]{0,200}?[\"']type\\{0,4}[\"']: ?"
-    r"\\{0,4}[\"'](?:string|object|integer|number|boolean|array|null)\\{0,4}[\"']"
+    rf"\\{{0,4}}[\"'](?:{'|'.join(_TYPES)})\\{{0,4}}[\"']"
 )
 _SENTENCES = LazyPattern(
     r"\[(?:\\?(?:\"[A-Z][^\"]{0,200} [^\"]{0,200}\.\\?\"|'[A-Z][^']{0,200} [^']{0,200}\.\\?')(?:, ?)?){1,9}\]"
@@ -96,7 +97,6 @@ _NOTHING = frozenset({
     "", "-", "n/a", "none", "null", "nil", "true", "false", "undefined", "include", "omit", "same-origin",
     "string", "boolean", "integer", "number", "object",
 })  # fmt: skip
-_TYPES = ("string", "object", "integer", "number", "boolean", "array", "null")
 _VALUES = frozenset({"value", "default", "example", "examples", "const", "enum"})
 _MASKS = frozenset({"redacted", "masked", "filtered", "hidden", "removed", "scrubbed", "sanitized", "suppressed"})
 _OUTCOMES = frozenset({

@@ -175,7 +175,7 @@ def is_likely(low: str) -> bool:
     return (
         ("-" in low and ("-u" in low or " -p" in low or "'-p" in low or "redis-cli" in low or "ldap" in low
         or "snmp-" in low or "sudo -s" in low or "e-lines" in low))
-        or (("'" in low or '"' in low) and ("identified" in low or "pass " in low or "login " in low))
+        or (("'" in low or '"' in low) and ("identified" in low or "login " in low))
         or "pass " in low or "auth" in low or "credentials " in low or "code=" in low or "secret " in low
         or "password " in low or "htpasswd" in low or "chpasswd" in low
         or "rabbitmqctl" in low or "net use" in low or "sha}" in low

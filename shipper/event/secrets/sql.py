@@ -18,6 +18,7 @@ _INSERT = LazyPattern(  # in lower case
     r"into\s{1,4}[^\s()]{1,200}\s{0,4}\(([^()]{1,4000})\)\s{0,4}values?\s{0,4}(?=\()"
 )
 _DETAIL = LazyPattern(r"key \(([^()]{1,500})\)=(?=\()")  # (token)=(x) already exists, as PostgreSQL says it
+_COLUMNS = (("into ", _INSERT), ("key (", _DETAIL))
 _PARAMETERS = LazyPattern(r"(?:parameters: ?|args=|params[=:] ?)[\[(]")  # of SQLAlchemy, of Django
 _SLOT = LazyPattern(  # each name is looked at once, from its beginning
     r"(?<![\w.\"`])([\w.\"`]{1,128})\s?=\s?(?:'[^']{0,500}'|\d)"
@@ -46,20 +47,17 @@ def is_likely(low: str) -> bool:
 
 def masked(text: str, rules: KeyRules, mask: str, effort: Effort) -> str:
     """The text without the values of secret columns."""
-    low = same_length(text)
-    text = without(text, _inserted(text, low, rules, effort), mask, effort)
-    text = without(text, _doubled(text, same_length(text), rules, effort), mask, effort)
+    for literal, pattern in _COLUMNS:
+        text = without(text, _behind_columns(text, literal, pattern, rules, effort), mask, effort)
     return without(text, _parameters(text, rules, effort), mask, effort)
 
 
-def _inserted(text: str, low: str, rules: KeyRules, effort: Effort) -> Iterator[tuple[int, int]]:
-    for insert in matches(_INSERT, low, "into ", effort, _STATEMENT_EFFORT):
-        yield from _secret_items(text, insert.end(), _verdicts(insert[1].split(","), rules, effort), effort)
-
-
-def _doubled(text: str, low: str, rules: KeyRules, effort: Effort) -> Iterator[tuple[int, int]]:
-    for detail in matches(_DETAIL, low, "key (", effort, _STATEMENT_EFFORT):
-        yield from _secret_items(text, detail.end(), _verdicts(detail[1].split(","), rules, effort), effort)
+def _behind_columns(
+    text: str, literal: str, pattern: LazyPattern, rules: KeyRules, effort: Effort
+) -> Iterator[tuple[int, int]]:
+    """The secrets in the rows that stand behind a list of columns."""
+    for found in matches(pattern, same_length(text), literal, effort, _STATEMENT_EFFORT):
+        yield from _secret_items(text, found.end(), _verdicts(found[1].split(","), rules, effort), effort)
 
 
 def _parameters(text: str, rules: KeyRules, effort: Effort) -> Iterator[tuple[int, int]]:

@@ -45,7 +45,7 @@ _LONG = 8
 _COUNT = 3  # digits
 _COUNTED = LazyPattern(r" [a-z]{3,24}\b")
 _WRAPPED = LazyPattern(r"[A-Za-z_][\w.]{0,64}\([bru]?[\"']([^\"']{1,64})[\"']\)")  # Decimal('4253')
-_PIN = LazyPattern(r"(?:[A-Za-z_][\w.]{0,64}\([bru]?[\"'])?\d{3,12}(?:[\"']\))?")
+_PIN = LazyPattern(r"[\"']?(?:[A-Za-z_][\w.]{0,64}\([bru]?[\"'])?\d{3}")
 _COMMAND = LazyPattern(r"\b(?:[HM]?[GS]ET|HGETALL|DEL|EXPIRE|P?TTL|EXISTS|INCR|UNLINK) \Z")  # of Redis
 _TYPE = LazyPattern(r"[A-Z][A-Za-z]{1,30}!?")  # of GraphQL
 _ENDS_ARGUMENT = LazyPattern(r"(?:\\{0,4}[\"'])?\s{0,4}[,)]")
@@ -104,7 +104,7 @@ def value_of_pair(text: str, key: str, key_start: int, start: int, verdict: int)
         return Value(start, card.end(), True)
     if key.endswith("signature") and (signatures := _SIGNATURES.match(text, start)):
         return Value(start, signatures.end(), True)
-    if key.endswith("pin") and not _PIN.match(text, start + (text[start : start + 1] in ("'", '"'))):
+    if key.endswith("pin") and not _PIN.match(text, start):
         return Value(start, start, True)  # of a plug
     is_compared = text[start - 4 : start] == " == "  # with a constant
     value = secret_at(text, start, SHAPED if is_compared else verdict)
