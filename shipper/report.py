@@ -64,6 +64,8 @@ class BackendStatus:
     """Waits before sending again, since the process started."""
     in_flight: int = 0
     """The most requests at the same time now."""
+    encoder: int = 0
+    """Pid of the process that encodes its batches while there is a long backlog; 0: the shipper process does."""
     lag: float = 0.0
     """Age of the oldest event that is left, in seconds."""
     last_error: str = ""
@@ -287,6 +289,7 @@ def _backend(spool: Spool, name: str, data: Mapping[str, Any], journaled: int, i
         left=left,
         retried=get_int(data, "retried"),
         in_flight=get_int(data, "in_flight"),
+        encoder=get_int(data, "encoder"),
         lag=max(0.0, time.time() - oldest) if left and oldest else 0.0,
         last_error=get_str(data, "last_error"),
         last_error_at=get_time(data, "last_error_at"),

@@ -76,16 +76,22 @@ class Batching:
 
     ``max_events`` events (500), ``max_bytes`` bytes of events (1,000,000), or an age of ``max_age`` seconds since its
     oldest event was read (1.0). Backends that take one event per request do not wait for the age.
+
+    ``processes``: while several backends work off long backlogs, each may have a process of its own that encodes its
+    batches (True). Each takes up to 25 MiB and ends when it has had nothing to do for 5 seconds.
     """
 
     max_events: int = 500
     max_bytes: Size = 1_000_000
     max_age: float = 1.0
+    processes: bool = True
 
     def __post_init__(self) -> None:
         check_whole("batching.max_events", self.max_events, least=1)
         object.__setattr__(self, "max_bytes", size("batching.max_bytes", self.max_bytes, least=1))
         check_seconds("batching.max_age", self.max_age)
+        if not isinstance(self.processes, bool):
+            raise ConfigurationError("batching.processes", self.processes, "must be True or False")
 
 
 @suggest_keywords

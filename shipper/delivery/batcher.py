@@ -41,6 +41,8 @@ class Batcher:
         self._clock = clock
         self._max_requests = MAX_BATCHES if self.per_request > 1 else min(MAX_SINGLES, batching.max_events)
         self._requests_allowed = self._max_requests
+        self.was_full = False
+        """Whether the last batch, of a backend that takes many events a request, was as large as one may be."""
         self._unsettled: list[Entry] = []
         self._first_read_at = 0.0  # when the oldest event that was never sent was read
 
@@ -48,6 +50,11 @@ class Batcher:
     def is_empty(self) -> bool:
         """Whether every event that was read is settled, as of the last `take`."""
         return not self._unsettled
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every event that was read is settled, as of now."""
+        return all(entry.outcome is not None for entry in self._unsettled)
 
     @property
     def is_probing(self) -> bool:
@@ -66,6 +73,7 @@ class Batcher:
         """The events to send now, none when none is due. With ``at_once`` an incomplete batch is due too."""
         now = self._clock()
         limit = self._requests_allowed * self.per_request
+        self.was_full = False
         self._drop_settled()
         if self._failures.refusals.is_refusing_all:
             return self._next_probe()
@@ -83,7 +91,14 @@ class Batcher:
         batch += refused[: limit - len(batch)]
         if not batch and self._unsettled and self.is_probing:
             return [min(self._unsettled, key=lambda entry: entry.not_before)]
+        self.was_full = self._is_full(batch)
         return batch if again or refused or self._is_due(batch, now, at_once) else []
+
+    def _is_full(self, batch: Sequence[Entry]) -> bool:
+        if self.per_request == 1 or self._requests_allowed < self._max_requests:
+            return False
+        has_most_events = len(batch) >= self._max_requests * self.per_request
+        return has_most_events or _size_of(batch) >= int(self._batching.max_bytes) * self._max_requests
 
     def _drop_settled(self) -> None:
         self._unsettled = [entry for entry in self._unsettled if entry.outcome is None]
@@ -125,19 +140,30 @@ class Batcher:
             yield from self._pieces(together)
 
     def _pieces(self, batch: Sequence[Entry]) -> Iterator[list[Entry]]:
-        piece: list[Entry] = []
-        size, limit = 0, self.per_request
-        for entry in batch:
-            length = len(entry.payload or b"")
-            own_limit = self._failures.max_batch_with(entry, self.per_request)
-            limit = min(limit, own_limit)
-            if piece and (len(piece) >= limit or size + length > self._batching.max_bytes):
-                yield piece
-                piece, size, limit = [], 0, own_limit
-            piece.append(entry)
-            size += length
-        if piece:
+        def most_with(entry: Entry) -> int:
+            return self._failures.max_batch_with(entry, self.per_request)
+
+        return split(batch, self.per_request, self._batching.max_bytes, most_with)
+
+
+def split(
+    batch: Iterable[Entry], most: int, max_bytes: int, most_with: Callable[[Entry], int]
+) -> Iterator[list[Entry]]:
+    """The batch in pieces of at most ``most`` events, fewer with an event that allows ``most_with`` fewer, and of at
+    most ``max_bytes`` of events, unless it is one event."""
+    piece: list[Entry] = []
+    size, limit = 0, most
+    for entry in batch:
+        length = len(entry.payload or b"")
+        own_limit = most_with(entry)
+        limit = min(limit, own_limit)
+        if piece and (len(piece) >= limit or size + length > max_bytes):
             yield piece
+            piece, size, limit = [], 0, own_limit
+        piece.append(entry)
+        size += length
+    if piece:
+        yield piece
 
 
 def _by_origin(batch: Sequence[Entry]) -> Iterable[Sequence[Entry]]:

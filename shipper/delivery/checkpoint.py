@@ -7,6 +7,7 @@ or one write of the cursor's file.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -125,6 +126,29 @@ class Checkpoint:
             self._cursor.skip_to(segment)
             self._commit(True)
         self._on_progress()
+
+    # -- what is lent (`lending.py`) ---------------------------------------------------------------------------------
+
+    def lend(self, least: int) -> tuple[Position, Position] | None:
+        """See `Cursor.lend`; None too while the journal can't be read."""
+        with self._lock, contextlib.suppress(OSError):
+            return self._cursor.lend(least)
+        return None
+
+    def is_lent_from(self, start: Position) -> bool:
+        """Whether everything before this place is settled, and nothing behind it was given up meanwhile."""
+        with self._lock:
+            return self._cursor.position == start
+
+    def pass_lent(self, start: Position, to: Position, counts: Mapping[str, int]) -> bool:
+        """See `Cursor.pass_lent`."""
+        with self._lock:
+            return self._cursor.pass_lent(start, to, counts)
+
+    def take_back(self, until: Position | None = None) -> list[Entry]:
+        """See `Cursor.take_back`."""
+        with self._lock:
+            return self._cursor.take_back(until)
 
     def close(self) -> None:
         self._cursor.close()

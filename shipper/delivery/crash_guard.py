@@ -98,6 +98,11 @@ class CrashGuard:
         for slot in self._free_slots:
             self._notes[slot : slot + _COUNT.size] = _EMPTY
 
+    @property
+    def has_suspects(self) -> bool:
+        """Whether there are events that have to be encoded alone before they may be sent."""
+        return bool(self._suspects)
+
     def send(self, events: Sequence[Event]) -> Answers:
         rejected = self._rejected(events) if self._suspects else {}
         if not rejected:

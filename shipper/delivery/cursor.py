@@ -81,6 +81,21 @@ class Cursor(Protocol):
         quota keep the rest of others out."""
         ...
 
+    def lend(self, least: int, /) -> tuple[Position, Position] | None:
+        """Leave a part of at least so many bytes to another process: from where to where. None when there is none.
+
+        OSError when that can't be found out now.
+        """
+        ...
+
+    def pass_lent(self, start: Position, to: Position, counts: Mapping[str, int], /) -> bool:
+        """Count what has become of what begins from ``start`` up to ``to``. False when it was given up meanwhile."""
+        ...
+
+    def take_back(self, until: Position | None = None, /) -> list[Entry]:
+        """Go on with what was lent, and not passed; its events that begin before ``until``. OSError."""
+        ...
+
     def skip_to(self, segment: int, /) -> None:
         """Give up what stands before a segment because of the quota."""
         ...

@@ -29,6 +29,7 @@ from .cursor import Cursor
 from .dispatcher import Backend, DeadLetters, Dispatcher
 from .failures import Failures
 from .health import Health
+from .lending import Lending
 from .pause import Pause
 from .refusals import Refusals
 from .retry import Retrier
@@ -59,6 +60,7 @@ class Deliverer:
         on_settled: Callable[[], None] = lambda: None,
         takes_all: bool = True,
         collect_seconds: float = COLLECT_SECONDS,
+        lending: Lending | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -74,6 +76,7 @@ class Deliverer:
         self._flush_waiting = threading.Event()
         self._on_settled = on_settled
         self._collect_seconds = collect_seconds
+        self._lending = lending
         self._clock = clock
         self._looked_at = float("-inf")
         self._retrier = Retrier(retry)
@@ -102,6 +105,11 @@ class Deliverer:
     def requests_in_flight(self) -> int:
         """The most requests that are sent at the same time now."""
         return self._dispatcher.concurrency.size
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether the backend takes batches, and has as many events to deliver as it can."""
+        return self._batcher.was_full or (self._lending is not None and self._lending.is_on)
 
     # -- set by the main thread --------------------------------------------------------------------------------------
 
@@ -175,12 +183,16 @@ class Deliverer:
         Waits when none is due, or while it is paused. OSError when the disk did not take a cursor or a dead letter.
         """
         if self.pause.is_on:
+            if self._lending is not None:
+                self._lending.end(self._checkpoint)
             self._checkpoint.commit()
             self.pause.hold()
             return None
+        is_lent = self._lending is not None and self._send_lent(self._lending)
         batch = self._batcher.take(at_once=self._draining.is_set())
         if not batch:
-            self._wait_for_events()
+            if not is_lent:
+                self._wait_for_events()
             return None
         self.drained.clear()
         with contextlib.suppress(OSError):  # raised after the round if it is still so: delivery goes on meanwhile
@@ -192,6 +204,14 @@ class Deliverer:
             self._recovered()
             return None
         return self._failed(outcome.failure, settled_any=outcome.settled_any)
+
+    def _send_lent(self, lending: Lending) -> bool:
+        """Send what another process has encoded; whether that goes on, and only the express lane is read here."""
+        lending.deliver(self._checkpoint, self._batcher, self._dispatcher, is_stopping=self.pause.forbids_sending)
+        if lending.is_on:
+            self.health.oldest = lending.oldest
+            self._recovered()
+        return lending.is_on
 
     def _is_save_due(self, coming: int = 0) -> bool:
         return self._draining.is_set() or self._checkpoint.is_save_due(coming)

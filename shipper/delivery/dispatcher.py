@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import (
     DeliveryError,
@@ -27,6 +27,11 @@ from .concurrency import Concurrency
 from .failures import Failures, dominant_failure
 from .latency import Latency
 from .refusals import BadEventError, Blame, RefusesAllError
+from .routing import is_routed_elsewhere
+
+if TYPE_CHECKING:
+    from .lending import Send
+    from .part import Request
 
 SHORTENED_BYTES = 32 * 1024  # what a single event is cut to when a server finds it too large
 ATTEMPTS_TO_ENCODE = 2  # calls of a backend that raises what it must not, before its events are rejected
@@ -141,15 +146,29 @@ class Dispatcher:
             self._dead_letter(entry, payload, BadEventError(f"undecodable: {error}"))
             return None
         event.origin = entry.origin
-        if self._is_routed_elsewhere(event.route):
+        if is_routed_elsewhere(event.route, self._backend.name, takes_all=self._takes_all):
             self._settle(entry, FILTERED)
             return None
         if self._oldest is None or event.time < self._oldest:
             self._oldest = event.time
         return event
 
-    def _is_routed_elsewhere(self, route: tuple[str, ...] | None) -> bool:
-        return not self._takes_all if route is None else self._backend.name not in route
+    def send_encoded(self, request: Request, send: Send) -> bool:
+        """Send what another process has encoded; whether all of its events were accepted."""
+        started = self._clock()
+        refusal = send(request.headers, request.body)
+        seconds = self._clock() - started
+        self.latency.observe(seconds, request.size)
+        if refusal is not None:
+            return False
+        self.concurrency.answered(seconds)
+        self._failures.refusals.note_others_accepted(request.counts.get(DELIVERED, 0))
+        return True
+
+    def settle_accepted(self, entry: Entry) -> None:
+        """Settle an event of a request that was accepted."""
+        if self._event(entry) is not None:
+            self._settle(entry, DELIVERED)
 
     # -- answers -----------------------------------------------------------------------------------------------------
 

@@ -65,6 +65,13 @@ class Refusals:
             self._in_row = 0
             self.is_refusing_all = False
 
+    def note_others_accepted(self, count: int) -> None:
+        """The backend took so many events of which none was refused before."""
+        with self._lock:
+            self.accepted += count
+            if count:
+                self._in_row = 0
+
     def note_refused(self, entry: Entry) -> Blame:
         """The backend refused this event; what is to blame."""
         with self._lock:

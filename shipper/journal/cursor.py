@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ..transport import frame
 from ..transport.drops import Drops, level_name
@@ -138,6 +138,23 @@ class Cursor:
         before, self._delivered = self._delivered, self.counts.get(DELIVERED, 0)
         if self._delivered > before and self._lanes.unread > self._backlog:
             self._lanes.begin_express(logging.ERROR)
+
+    def lend(self, least: int) -> tuple[Position, Position] | None:
+        """See `Lanes.lend`."""
+        return self._lanes.lend(least)
+
+    def pass_lent(self, start: Position, to: Position, counts: Mapping[str, int]) -> bool:
+        """Count what another process has made of the events from ``start`` up to ``to``, none of which were lost; save
+        it with a later commit. False when they were given up here meanwhile, and counted so."""
+        is_mine = self._lanes.pass_lent(start, to)
+        if is_mine:
+            for outcome, count in counts.items():
+                self.counts[outcome] = self.counts.get(outcome, 0) + count
+        return is_mine
+
+    def take_back(self, until: Position | None = None) -> list[Entry]:
+        """See `Lanes.take_back`. OSError when the journal can't be read now."""
+        return self._lanes.take_back(until)
 
     def settle(self, entry: Entry, outcome: str) -> None:
         """Say what became of an event: DELIVERED, FILTERED, DEAD, INCOMPLETE or QUOTA."""

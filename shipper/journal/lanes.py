@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 
 from .cursor_files import Span
 from .entry import Entry
-from .segments import Position, segment_size
-from .window import Window
+from .segments import Position, bytes_between, segment_size
+from .window import MAX_ENTRIES, Window
 
 
 class MainLane:
@@ -61,6 +61,7 @@ class Lanes:
         self._main = Window(folder, position, self._lane, level=level, clock=clock, gone=gone)
         self._express: Window | None = None
         self._is_express_turn = False
+        self._is_lent = False
         # A span may be of a journal that was cut since: what comes in the cut part's place is not settled.
         if span is not None and self.position < span.end and segment_size(folder, span.end.segment) >= span.end.offset:
             self._open_express(span)
@@ -123,6 +124,8 @@ class Lanes:
     def read(self, most: int, max_bytes: int) -> list[Entry]:
         """The next events to deliver, at most so many and about so many bytes. OSError when the journal can't be read
         now and none were read."""
+        if self._is_lent:
+            return self._read_express(self._express, most, max_bytes) if self._express is not None else []
         if self._express is None or self.span is None:
             return self._main.read(most, max_bytes)
         entries = self._read_express(self._express, most, max_bytes)
@@ -143,6 +146,33 @@ class Lanes:
         entries = express.read(share, max_bytes // 2)
         self._extend_span(express)
         return entries
+
+    # -- a part of the main lane that another process reads ----------------------------------------------------------
+
+    def lend(self, least: int) -> tuple[Position, Position] | None:
+        """Leave a part of the main lane to another process: from where to where. None unless it has ``least`` bytes.
+
+        It ends where the journal ends now, or before the express lane. Until `take_back` only that is read here.
+        """
+        start, end = self._main.position_read, self._main.end
+        if self.span is not None:
+            end = min(end, self.span.start)
+        if self._is_lent or bytes_between(self._folder, start, end) < least or not self._main.rewind():
+            return None
+        self._is_lent = True
+        return start, end
+
+    def pass_lent(self, start: Position, to: Position) -> bool:
+        """What begins from ``start`` up to ``to`` is settled. False when it was given up here meanwhile."""
+        is_mine = self._is_lent and self._main.position == start
+        if is_mine:
+            self._main.move_to(to)
+        return is_mine
+
+    def take_back(self, until: Position | None = None) -> list[Entry]:
+        """Read the main lane here again, from where it was passed; its events that begin before ``until``."""
+        self._is_lent = False
+        return [] if until is None else self._main.read(MAX_ENTRIES, 1 << 40, until)
 
     # -- beginning and end of the express lane -----------------------------------------------------------------------
 

@@ -119,6 +119,12 @@ class Reader:
         later = [number for number in segments(self._folder) if number >= self.position.segment]
         return max(0, sum(segment_size(self._folder, number) for number in later) - self.position.offset)
 
+    def move_to(self, position: Position) -> None:
+        """Go on from a place where a frame begins, or damage."""
+        if position.segment != self.position.segment:
+            self.close()
+        self.position = position
+
     def skip_to(self, segment: int) -> None:
         self.close()
         self.position = Position(segment, 0)

@@ -51,6 +51,12 @@ def segment_size(folder: str, number: int) -> int:
         return 0
 
 
+def bytes_between(folder: str, start: Position, end: Position) -> int:
+    """Bytes of the journal from ``start`` up to ``end``."""
+    before = sum(segment_size(folder, number) for number in segments(folder) if start.segment <= number < end.segment)
+    return before - start.offset + end.offset
+
+
 def size_on_disk(folder: str) -> int:
     """Bytes in all segments together."""
     return sum(segment_size(folder, number) for number in segments(folder))

@@ -216,6 +216,32 @@ class Window:
             if entry.outcome is None and entry.start.segment < segment:
                 settle(entry, QUOTA)
 
+    # -- another process's part --------------------------------------------------------------------------------------
+
+    def take_sendable(self) -> list[Entry]:
+        """The events that can be sent without passing one that is not whole, in order; each is returned once more
+        until it is settled."""
+        found: list[Entry] = []
+        for entry in self._entries:
+            if entry.payload is None:
+                break
+            if entry.outcome is None:
+                found.append(entry)
+        return found
+
+    def rewind(self) -> bool:
+        """Forget what was read and not taken. False, and nothing is done, unless all that was taken is settled."""
+        if self._entries or self._known or self.assembler:
+            return False
+        self.move_to(self.position_read)
+        return True
+
+    def move_to(self, position: Position) -> None:
+        """Go on from there, where an event begins: everything before was settled elsewhere. After `rewind` only."""
+        self._views.clear()
+        self._next = -1
+        self._reader.move_to(position)
+
     # -- the end of another window -----------------------------------------------------------------------------------
 
     def whole(self) -> list[Entry]:

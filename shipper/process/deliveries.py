@@ -26,6 +26,7 @@ from .threads import Threads
 
 if TYPE_CHECKING:
     from ..delivery.deliverer import Deliverer
+    from .encoders.encoders import Encoders
     from .system.host import LoadSampler
 
 _ALL = 1_000_000  # stretches of the journal: it is followed to its end
@@ -55,6 +56,7 @@ class Deliveries:
         self._context: Any = None
         self._deliverers: dict[str, Deliverer] = {}
         self._threads = Threads(crashes, encode=True)
+        self._encoders: Encoders | None = None  # once the backends are open
         self._addresses: dict[str, tuple[str, int]] = {}
         self._paused: Mapping[str, float] = {}
         self._cursors = {backend.name: self._open_cursor(backend) for backend in settings.backends}
@@ -121,38 +123,41 @@ class Deliveries:
         """Open the backends and start delivering."""
         # Only now: intake is at work while requests is imported, the largest of our imports.
         from ..backends.protocol import AppContext
+        from .encoders.encoders import Encoders
         from .system.host import LoadSampler, host_address, host_name
 
         settings = self.settings
         self.load = LoadSampler()
         mask = Redactor(settings.redact).mask_text
         self._context = AppContext(settings.app, settings.cwd, host_name(), host_address(), self.load, mask)
+        self._encoders = Encoders(self._context, self.load, self._spool)
         for description in settings.backends:
             self._open_backend(description)
 
     def _open_backend(self, description: Any) -> None:
-        from ..backends.exporter import described
-        from ..backends.redirect import redirected
         from ..delivery.crash_guard import CrashGuard, Encoder
         from ..delivery.dead.letters import DeadLetters
         from ..delivery.deliverer import Deliverer
+        from .encoders.job import requests_of
 
         settings, spool = self.settings, self._spool
         if self.load is not None:
             self.load.sample_if_due()  # the first sample covers the time of these imports
-        requests = redirected(described(description), os.environ)
+        requests = requests_of(description)
         backend = backend_of(requests)
         backend.open(self._context)
         notes = os.path.join(spool.cursors, f"{backend.name}.encoding")
+        guarded = CrashGuard(backend, notes) if isinstance(backend, Encoder) else backend
         deliverer = Deliverer(
             self._cursors[backend.name],
-            CrashGuard(backend, notes) if isinstance(backend, Encoder) else backend,
+            guarded,
             DeadLetters(spool.dead, backend.name, limit=settings.spooling.dead),
             batching=settings.batching,
             retry=settings.retry,
             on_settled=functools.partial(self._settled, backend.name),
             # A client of another process may have joined it, and its key is not for the records of this app.
             takes_all=backend.name not in settings.joined,
+            lending=self._encoders.lending_of(description, backend, guarded, settings) if self._encoders else None,
         )
         deliverer.pause.since = self._paused.get(backend.name)
         self._addresses[backend.name] = address_of(requests), backend.level
@@ -215,10 +220,21 @@ class Deliveries:
                 flush_waiting=flush_waiting,
             )
 
+    def update_encoders(self) -> None:
+        """Start and end processes that encode, if it is time to."""
+        if self._encoders is not None:
+            self._encoders.update(self)
+
+    def encoder_pid(self, name: str) -> int | None:
+        """Of the process that encodes for a backend; None when it has none."""
+        return None if self._encoders is None else self._encoders.pid(name)
+
     def stop(self, deadline: float) -> None:
         """End all deliverers, and wait for the requests under way until `deadline` (`time.monotonic`)."""
         for deliverer in self:
             deliverer.stop()
+        if self._encoders is not None:
+            self._encoders.stop()
         self._threads.join(max(0.0, deadline - time.monotonic()))
 
 

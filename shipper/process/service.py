@@ -137,6 +137,7 @@ class Service:
             parts.account.follow()
             parts.flushes.update()
             self._housekeeping.account_for_adopted()
+        parts.deliveries.update_encoders()
         if parts.intake.full.is_set():
             self._housekeeping.make_space()
         if self._housekeeping.do_if_due(is_idle=self._is_idle):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from ..journal.entry import DELIVERED, FILTERED, LOST, Entry, settle
@@ -186,6 +186,17 @@ class StreamCursor:
         self, final_to: Position | None, *, disk_blocked: bool = False, quota_reached: bool = False
     ) -> None:
         """A message has whole events only: nothing is waited for."""
+
+    def lend(self, least: int) -> None:
+        """A stream has no part that another process could read: its consumer hands out each message once."""
+
+    def pass_lent(self, start: Position, to: Position, counts: Mapping[str, int]) -> bool:
+        """Nothing was lent."""
+        return False
+
+    def take_back(self, until: Position | None = None) -> list[Entry]:
+        """Nothing was lent."""
+        return []
 
     def skip_to(self, segment: int) -> None:
         """The stream refuses what is too much: no event is given up here."""

@@ -141,7 +141,14 @@ def deliver(options: Options) -> Numbers:
     if options.get("one_core"):
         os.sched_setaffinity(0, {min(cores)})
     begun = time.perf_counter()
-    shipper.start(*backends, app="bench", spool=spool, logger="bench", spooling=shipper.Spooling(quota=8 << 30))
+    shipper.start(
+        *backends,
+        app="bench",
+        spool=spool,
+        logger="bench",
+        spooling=shipper.Spooling(quota=8 << 30),
+        batching=shipper.Batching(processes=options.get("processes", True)),
+    )
     if options.get("one_core"):
         os.sched_setaffinity(0, {max(cores)})
     samples = _watch(spool, names, options["events"], begun, options["seconds"])

@@ -124,7 +124,7 @@ def batches(plan: Plan, nginx: Nginx) -> Iterator[Row]:
     for name, settings, target in cases:
         rate = median_if_any([one["rate"] for one in seen[name]])
         cpu = median_if_any([one["cpu"] * 1e6 for one in seen[name]])
-        note = "" if cpu is None else f"{cpu:.1f} µs of CPU an event"
+        note = "" if cpu is None else f"{cpu:.1f} µs of CPU an event in the shipper process"
         ratio = rate / rival if rate and rival else None
         yield Row(
             question, name, rate, "/s", ratio, f"≥ {target:,}/s", rate is not None and rate >= target, note,

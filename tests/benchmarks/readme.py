@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .notes import CALLS, QUIET
+from .notes import BOTH, CALLS, QUIET
 from .peers import PACKED, POSTED
 
 HERE = Path(__file__).parent
@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 def document(bench: dict[str, Any], storm: dict[str, Any] | None) -> str:
     again = {row["question"] for results in bench.get("alone", {}).values() for row in results["rows"]}
     rows = [row for row in bench["rows"] if row["question"] not in again]  # what was measured later stands alone
-    parts = [*_head(bench), *_table(rows), "", *_pictures(), *_alone(bench), *_storm(storm), QUIET, CALLS]
+    parts = [*_head(bench), *_table(rows), "", *_pictures(), *_alone(bench), *_storm(storm), QUIET, CALLS, BOTH]
     return "\n".join(parts)
 
 

@@ -22,6 +22,7 @@ BAD: list[tuple[type[Any], str, list[Any]]] = [
     (Retry, "unauthorised", [-1, 1e10, []]),
     (Retry, "poison_after", [-1, 1e10, math.nan]),
     (Spooling, "quota", [0, 1.0, 16 * 1024 * 1024]),
+    (Batching, "processes", [None, 1, "yes"]),
     (Spooling, "when_full", ["", "both", None, 1]),
     (Spooling, "segment", [0, 4095, 1e6]),
     (Spooling, "fsync", [-1, 1e10, math.nan, True]),

@@ -18,6 +18,8 @@ from pathlib import Path
 class Failpoint:
     """At call ``number`` of ``function`` in a process: "kill" or "stop" it, "raise" an OSError, or "delay" it.
 
+    Or "set" a constant to ``value``, in every process and before it is used.
+
     ``function`` is ``module:name`` or ``module:class.name``; only calls count whose arguments, as text, contain
     ``where``. It happens in the first ``times`` processes that get there. ``delay`` is in seconds.
     """
@@ -30,6 +32,7 @@ class Failpoint:
     number: int = 1
     times: int = 1
     delay: float = 0.2
+    value: float = 0.0
 
 
 _CUSTOMIZE = '''\
@@ -92,7 +95,8 @@ def wrap(module, point):
     *path, name = point["function"].partition(":")[2].split(".")
     for step in path:
         owner = getattr(owner, step)
-    setattr(owner, name, wrapped(point, getattr(owner, name)))
+    is_set = point["action"] == "set"
+    setattr(owner, name, point["value"] if is_set else wrapped(point, getattr(owner, name)))
 
 
 class Finder(importlib.abc.MetaPathFinder):

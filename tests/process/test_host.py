@@ -5,12 +5,13 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-from shipper.process.system.host import MAX_DISTANCE_SECONDS, MAX_SAMPLES, LoadSampler, host_address, host_name
+from shipper.process.system.host import MAX_SAMPLES, LoadSampler, host_address, host_name
+from shipper.process.system.load_samples import MAX_DISTANCE_SECONDS
 
 
 def test_an_event_gets_the_sample_nearest_to_its_time() -> None:
     load = LoadSampler()
-    load._samples = ([100.0, 101.0, 102.0], [(1.0, 10.0), (2.0, 20.0), (3.0, 30.0)])
+    load.samples = ([100.0, 101.0, 102.0], [(1.0, 10.0), (2.0, 20.0), (3.0, 30.0)])
 
     assert load(100.4) == (1.0, 10.0)
     assert load(100.6) == (2.0, 20.0)

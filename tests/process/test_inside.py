@@ -137,8 +137,10 @@ class Inside(RuleBasedStateMachine):
         answer=st.sampled_from(ANSWERS),
         meanwhile=st.sampled_from(["take", "keep_quota", "delete_passed", "save_account", "adopt"]),
     )
+    def something_happens_while_a_request_is_under_way(self, name: str, answer: str, meanwhile: str) -> None:
+        self.a_slow_round(name, answer, meanwhile)
+
     def a_slow_round(self, name: str, answer: str, meanwhile: str) -> None:
-        """Something happens while a request is under way."""
         happens: dict[str, Callable[[], None]] = {
             "take": functools.partial(self.world.take, ALL_AT_ONCE),
             "keep_quota": self.world.keep_quota,
@@ -164,6 +166,31 @@ class Inside(RuleBasedStateMachine):
     @rule()
     def the_process_is_restarted(self) -> None:
         self.world.restart()
+
+    @rule(
+        application=applications,
+        level=levels,
+        size=st.sampled_from([0, 10, 500]),
+        torn=st.sampled_from([None, None, None, None, 0]),
+        meanwhile=st.sampled_from(["take", "take", "keep_quota", "delete_passed"]),
+        answer=st.sampled_from([*["accepts"] * 20, *ANSWERS]),
+        kill=st.booleans(),
+    )
+    def another_process_encodes(
+        self, application: int, level: int, size: int, torn: int | None, meanwhile: str, answer: str, kill: bool
+    ) -> None:
+        """There is a long backlog, perhaps with half an event in it; and then one process less, perhaps."""
+        self.world.encode_elsewhere("many")
+        for number in range(40):
+            if number == 13 and torn is not None:
+                self.log(torn, level, 14_000, 1)
+            self.log(application, level, size, ALL_AT_ONCE)
+            self.world.take(ALL_AT_ONCE)
+        self.world.deliver("many", "accepts")
+        self.a_slow_round("many", answer, meanwhile)
+        if kill:
+            self.world.kill_encoder("many")
+        self.world.deliver("many", "accepts")
 
     # -- settings, disk ----------------------------------------------------------------------------------------------
 

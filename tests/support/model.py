@@ -12,11 +12,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import pickle
 import shutil
 import tempfile
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +25,8 @@ from typing import Any, cast
 from shipper.config.limits import Batching, Retry, Spooling
 from shipper.delivery.dead.letters import DeadLetters
 from shipper.delivery.deliverer import Deliverer
+from shipper.delivery.lending import Lending, PartEndedError
+from shipper.delivery.part import PartReader, Request
 from shipper.errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError
 from shipper.event.model import Event, EventId
 from shipper.event.truncate import pack
@@ -114,6 +117,7 @@ class ModelBackend:
         self.answer = "accepts"
         self.while_sending: Callable[[], None] = lambda: None
         self.next_try = 0.0
+        self.lent = 0  # events that it got in requests which another process had encoded
         self.may_repeat: set[EventId] = set()  # got, and not passed by the saved cursor when the process ended
 
     def open(self, context: object) -> None: ...
@@ -134,6 +138,21 @@ class ModelBackend:
                 self.refused.add(event.id)
         return answers
 
+    def send_whole(self, headers: Mapping[str, str], body: bytes) -> DeliveryError | None:
+        """A request that another process has encoded: all of its events are taken, or none."""
+        self.while_sending()
+        events: list[Event] = pickle.loads(body)
+        failure = _failure(self.answer)
+        is_taken = all(self._answer(number, event, failure) is None for number, event in enumerate(events))
+        for event in events:
+            assert event.id is not None
+            if is_taken or self.answer == "cuts its answers":
+                self.got[event.id] += 1
+                self.lent += 1
+                if not is_taken:
+                    self.may_repeat.add(event.id)
+        return None if is_taken else failure
+
     def _answer(self, number: int, event: Event, failure: DeliveryError) -> DeliveryError | None:
         takes = {
             "accepts": True,
@@ -142,6 +161,41 @@ class ModelBackend:
             "takes some": number % 2 == 0,
         }.get(self.answer, False)
         return None if takes else failure
+
+
+class ModelEncoder:
+    """An encoder process: it reads the journal, and is some requests ahead of those that are sent."""
+
+    def __init__(self, folder: str, backend: ModelBackend) -> None:
+        self.is_killed = False
+        self.given: Request | None = None  # the last one
+        self._ahead: deque[Request] = deque()
+        self._requests: Iterator[Request] = iter(())
+        self._reader = PartReader(
+            folder,
+            lambda events: ({}, pickle.dumps(list(events))),
+            name=backend.name,
+            level=backend.level,
+            takes_all=True,
+            most_events=backend.max_events,
+            max_bytes=BATCHING.max_bytes,
+        )
+
+    def lend(self, start: Position, end: Position) -> None:
+        if self.is_killed:
+            raise BrokenPipeError
+        self._ahead.clear()
+        self._requests = self._reader.read(start, end)
+
+    def next(self, seconds: float) -> Request | None:
+        if self.is_killed:
+            raise EOFError
+        while len(self._ahead) < 3 and (request := next(self._requests, None)) is not None:
+            self._ahead.append(request)
+        if not self._ahead:
+            raise PartEndedError
+        self.given = self._ahead.popleft()
+        return self.given
 
 
 def _failure(answer: str) -> DeliveryError:
@@ -206,6 +260,7 @@ class World:
         self.ticks_to_live = 0
         self.account = Account(self.spool.ledger, self.spool.journal, self.spool.damaged)
         self.deliverers: dict[str, Deliverer] = {}
+        self.encoders: dict[str, ModelEncoder] = {}
         cursors = {name: self._open_cursor(name) for name in sorted(self.configured)}
         newest = max([self.account.position.segment, *(cursor.position.segment for cursor in cursors.values())])
         writer = Writer(self.spool.journal, segment_bytes=SEGMENT, first=newest)
@@ -243,6 +298,7 @@ class World:
             retry=Retry(),
             on_settled=lambda: (self.clock(), None)[1],
             collect_seconds=0.0,
+            lending=Lending(backend.send_whole, lambda: True, least_bytes=1, clock=self.clock),
             clock=self.clock,
             wall_clock=lambda: self.now,
         )
@@ -450,6 +506,17 @@ class World:
             return
         if failure is not None:
             backend.next_try = self.now + (failure.retry_after or 1.0)
+
+    def encode_elsewhere(self, name: str) -> None:
+        """Another process encodes for this backend, where that is of use."""
+        if name in self.deliverers:
+            lending = self.deliverers[name]._lending
+            assert lending is not None
+            lending.borrower = self.encoders[name] = ModelEncoder(self.spool.journal, self.backends[name])
+
+    def kill_encoder(self, name: str) -> None:
+        if name in self.encoders:
+            self.encoders.pop(name).is_killed = True
 
     def join(self) -> None:
         """A client brings a third backend along, which gets what comes from now on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from ..._support.frozen import is_frozen
 from ...errors import ConfigurationError
 
 ENTRY = "--run-shipper-process"
@@ -18,11 +19,6 @@ def allow_entry() -> None:
     """This program calls `shipper.run_if_shipper()`, so it can be started as the shipper process."""
     global _has_entry
     _has_entry = True
-
-
-def is_frozen() -> bool:
-    """Whether PyInstaller, cx_Freeze or Nuitka have made this program: `sys.executable` is then no interpreter."""
-    return bool(getattr(sys, "frozen", False)) or hasattr(sys.modules.get("__main__"), "__compiled__")
 
 
 def is_one_file() -> bool:

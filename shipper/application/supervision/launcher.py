@@ -14,12 +14,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..._support import unpatched
+from ..._support.frozen import is_frozen
 from ...config.settings import Settings
 from ...spool.joined import close_joins, open_joins
 from ...spool.layout import Spool
 from ...spool.owner import future_owner
 from ...transport.descriptors import OwnDescriptor
-from .interpreter import ENTRY, find_interpreter, is_frozen, is_one_file, runs_itself
+from .interpreter import ENTRY, find_interpreter, is_one_file, runs_itself
 
 if TYPE_CHECKING:
     import subprocess

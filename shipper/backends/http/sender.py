@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ...errors import DeliveryError, RejectedError, RetryableError, UnauthorisedError
 from ...event.model import Event
@@ -96,6 +96,17 @@ class Sender:
             error = RejectedError(f"{self.name} can't encode this event: {type(exc).__name__}: {exc}")
             return lambda: [error] * len(events)
         return lambda: [self._send(exchange, request)] * len(events)
+
+    def send_body(self, headers: Mapping[str, str], body: bytes) -> DeliveryError | None:
+        """Send a request whose own headers and body were made elsewhere; its answer is that of all its events."""
+        exchange = self._exchange
+        if isinstance(exchange, DeliveryError):
+            return exchange
+        try:
+            request = exchange.route.request(headers, body)
+        except MemoryError:
+            return RetryableError("out of memory")
+        return self._send(exchange, request)
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed after their response. Idempotent."""

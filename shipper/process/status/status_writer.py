@@ -157,6 +157,7 @@ class StatusWriter:
             "url": url,
             "level": level,
             "takes_all": deliverer.name not in self._deliveries.settings.joined,
+            "encoder": self._deliveries.encoder_pid(deliverer.name),
             "dropped_at": losses.update(deliverer.progress.dropped),
         }
 

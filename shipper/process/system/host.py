@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import bisect
 import contextlib
-import math
 import platform
 import socket
 import time
 from typing import Any
+
+from .load_samples import Samples, nearest
 
 psutil: Any
 try:
@@ -18,8 +18,7 @@ except Exception:  # not installed, or not for this machine: events have no load
 
 MAX_SAMPLES = 600
 SAMPLE_SECONDS = 1.0  # at least, between two samples
-IDLE_SAMPLE_SECONDS = 4.0  # while no events come: the next event still finds one within `MAX_DISTANCE_SECONDS`
-MAX_DISTANCE_SECONDS = 5.0  # between an event and the sample that is taken for it
+IDLE_SAMPLE_SECONDS = 4.0  # while no events come: the next event still finds one (`load_samples`)
 _UNREADABLE = (OSError, RuntimeError, *((psutil.Error,) if psutil else (AttributeError,)))
 """Raised by psutil where /proc can't be read; without psutil, by the attempt to use it."""
 
@@ -28,8 +27,7 @@ class LoadSampler:
     """CPU and memory of the machine in percent, sampled by `sample` and looked up by time."""
 
     def __init__(self) -> None:
-        # Replaced as a whole, never changed: other threads look up a sample for every event.
-        self._samples: tuple[list[float], list[tuple[float, float]]] = ([], [])
+        self.samples: Samples = ([], [])  # replaced as a whole, never changed: other threads look up one for each event
         self._sampled_at = float("-inf")
         with contextlib.suppress(*_UNREADABLE):
             psutil.cpu_percent(None)  # the first call has nothing to compare with
@@ -45,24 +43,18 @@ class LoadSampler:
         """Take a sample for the time `now`, seconds since the epoch."""
         with contextlib.suppress(*_UNREADABLE):
             value = (float(psutil.cpu_percent(None)), float(psutil.virtual_memory().percent))
-            times, values = self._samples
-            self._samples = ([*times[1 - MAX_SAMPLES :], now], [*values[1 - MAX_SAMPLES :], value])
+            times, values = self.samples
+            self.samples = ([*times[1 - MAX_SAMPLES :], now], [*values[1 - MAX_SAMPLES :], value])
 
     @property
     def latest(self) -> tuple[float, float, float] | None:
         """Time, CPU and memory of the last sample."""
-        times, values = self._samples
+        times, values = self.samples
         return (times[-1], *values[-1]) if times else None
 
     def __call__(self, time: float) -> tuple[float, float] | None:
-        """CPU and memory in the sample nearest to `time` (seconds since the epoch); None without one within 5 s."""
-        times, values = self._samples
-        at = bisect.bisect_left(times, time)
-        before = time - times[at - 1] if at > 0 else math.inf
-        after = times[at] - time if at < len(times) else math.inf
-        if min(before, after) > MAX_DISTANCE_SECONDS:
-            return None
-        return values[at - 1 if before <= after else at]
+        """See `nearest`."""
+        return nearest(self.samples, time)
 
 
 def host_name() -> str:

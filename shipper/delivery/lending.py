@@ -1,0 +1,145 @@
+"""Parts of a long backlog whose requests another process encodes.
+
+Reading an event, unpacking it and spelling it for the service keep one interpreter busy. Where several backends work
+off long backlogs at once, all but one have a process that does this (`process/encoders`). It only reads: its requests
+are sent here, one after the other, and the cursor passes each with its answer, so that none is sent twice. Whatever is
+not an acceptance ends it: the part is taken back, and its events are read, sent and judged here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from ..errors import DeliveryError
+from ..journal.segments import Position
+
+if TYPE_CHECKING:
+    from .batcher import Batcher
+    from .checkpoint import Checkpoint
+    from .dispatcher import Dispatcher
+    from .part import Request
+
+LEAST_BYTES = 4 * 1024 * 1024  # of the journal that are worth the way to another process
+ROUND_REQUESTS = 4  # between two commits, as many as of a round that is read here
+PATIENCE_SECONDS = 0.1  # of one wait for the next request: meanwhile the backend may be paused, or the process end
+LONGEST_SECONDS = 5.0  # without a request before a process has failed
+
+Send = Callable[[Mapping[str, str], bytes], "DeliveryError | None"]
+
+
+class PartEndedError(Exception):
+    """There is no other request of what was lent: it is at its end, or has an event that can't be encoded there."""
+
+
+class Borrower(Protocol):
+    """The other process. OSError or EOFError when it has ended."""
+
+    def lend(self, start: Position, end: Position, /) -> None:
+        """Have the requests made of what begins from ``start`` up to ``end``, and no others any more."""
+        ...
+
+    def next(self, seconds: float, /) -> Request | None:
+        """Wait so long for the next request. Raises PartEndedError."""
+        ...
+
+
+class Lending:
+    """What a deliverer lends. Used by its thread; `borrower` is set by the main thread, and by both to None: by the
+    deliverer's when the process has failed.
+
+    ``may_lend``: whether no event is suspected of killing the process that encodes it.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        may_lend: Callable[[], bool],
+        *,
+        least_bytes: int = LEAST_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.borrower: Borrower | None = None
+        self.used_at = clock()
+        """When the last request came, or could have."""
+        self.oldest: float | None = None
+        """Time of the oldest event of the last request, seconds since the epoch."""
+        self._send = send
+        self._may_lend = may_lend
+        self._least_bytes = least_bytes
+        self._clock = clock
+        self._lent_to: Borrower | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a part is lent now."""
+        return self._lent_to is not None
+
+    def deliver(
+        self, checkpoint: Checkpoint, batcher: Batcher, dispatcher: Dispatcher, *, is_stopping: Callable[[], bool]
+    ) -> None:
+        """Lend a part if there is a backlog and a process for it; send some of its requests, and commit.
+
+        OSError when the disk does not take that.
+        """
+        if self.borrower is not None and batcher.was_full and batcher.is_settled and dispatcher.concurrency.size == 1:
+            self.begin(checkpoint)
+        if self.is_on:
+            self._send_round(checkpoint, dispatcher, is_stopping)
+            checkpoint.commit()
+
+    def begin(self, checkpoint: Checkpoint) -> None:
+        """Lend what there is, if it is worth it."""
+        borrower = self.borrower
+        if borrower is None or self._lent_to is not None or not self._may_lend():
+            return
+        part = checkpoint.lend(self._least_bytes)
+        if part is None:
+            return
+        self._lent_to, self.used_at = borrower, self._clock()
+        try:
+            borrower.lend(*part)
+        except (EOFError, OSError):
+            self.borrower = None
+            self.end(checkpoint)
+
+    def end(self, checkpoint: Checkpoint) -> None:
+        """Take it back: what was not accepted yet is read here."""
+        if self._lent_to is not None:
+            self._lent_to = None
+            checkpoint.take_back()
+
+    def _send_round(self, checkpoint: Checkpoint, dispatcher: Dispatcher, is_stopping: Callable[[], bool]) -> None:
+        """Send some requests, as they come; what was lent is taken back when they end, or one is not accepted."""
+        for _ in range(ROUND_REQUESTS):
+            borrower = self._lent_to
+            if borrower is None or is_stopping():
+                return
+            if borrower is not self.borrower or not self._send_next(borrower, checkpoint, dispatcher):
+                self.end(checkpoint)
+
+    def _send_next(self, borrower: Borrower, checkpoint: Checkpoint, dispatcher: Dispatcher) -> bool:
+        """Whether to go on."""
+        try:
+            request = borrower.next(PATIENCE_SECONDS)
+        except PartEndedError:
+            return False
+        except (EOFError, OSError):
+            self.borrower = None
+            return False
+        if request is None:
+            is_late = self._clock() - self.used_at >= LONGEST_SECONDS
+            self.borrower = None if is_late else self.borrower
+            return not is_late
+        self.used_at, self.oldest = self._clock(), request.oldest
+        if not checkpoint.is_lent_from(request.start):
+            return False
+        if request.oldest is not None and not dispatcher.send_encoded(request, self._send):
+            return False
+        if not checkpoint.pass_lent(request.start, request.end, request.counts):
+            # The quota has given up, and counted, its first events meanwhile. The others were accepted.
+            for entry in checkpoint.take_back(request.end):
+                dispatcher.settle_accepted(entry)
+            return False
+        return dispatcher.concurrency.size == 1

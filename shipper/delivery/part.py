@@ -1,0 +1,90 @@
+"""Reading a part of the journal that was lent: its requests, in order, each with what becomes of its events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from ..event.codec import unpack
+from ..event.model import Event
+from ..journal.entry import DELIVERED, FILTERED, Entry, settle
+from ..journal.segments import Position
+from ..journal.window import Window
+from .batcher import split
+from .routing import is_routed_elsewhere
+
+Encode = Callable[[Sequence[Event]], "tuple[Mapping[str, str], bytes]"]
+"""Makes a request's own headers and its body."""
+
+
+class Request(NamedTuple):
+    """What was made of the events that begin from ``start``, where the one before ended, up to ``end``.
+
+    ``counts``: what becomes of them once it is accepted, outcome → events. ``oldest``: time of the oldest event in it,
+    None when there is no event to be sent. ``size``: bytes of its events, as they are in the journal.
+    """
+
+    start: Position
+    end: Position
+    headers: Mapping[str, str]
+    body: bytes
+    counts: Mapping[str, int]
+    oldest: float | None
+    size: int
+
+
+class PartReader:
+    """Makes requests of at most ``most_events`` and, unless it is one event, of ``max_bytes`` of events.
+
+    ``name``: the backend's; ``takes_all`` as for the `Dispatcher`. ``level``: of the window, see `frame.clip`.
+    """
+
+    def __init__(
+        self, folder: str, encode: Encode, *, name: str, level: int, takes_all: bool, most_events: int, max_bytes: int
+    ) -> None:
+        self._folder = folder
+        self._encode = encode
+        self._name = name
+        self._level = level
+        self._takes_all = takes_all
+        self._most_events = most_events
+        self._max_bytes = max_bytes
+
+    def read(self, start: Position, end: Position) -> Iterator[Request]:
+        """The requests from ``start`` on, up to ``end`` or to the first event that is not whole.
+
+        Raises what ``encode`` raises, UndecodableError, and OSError when the journal can't be read now.
+        """
+        # Nothing is given up here: whoever has lent it decides about events that are not whole.
+        window = Window(self._folder, start, level=self._level, gone=lambda pid: False)
+        reached = start
+        try:
+            while True:
+                window.read(self._most_events, self._max_bytes, end)
+                entries = window.take_sendable()
+                if not entries:
+                    return
+                for piece in split(entries, self._most_events, self._max_bytes, lambda entry: self._most_events):
+                    request = self._request(window, reached, piece)
+                    reached = request.end
+                    yield request
+        finally:
+            window.close()
+
+    def _request(self, window: Window, start: Position, entries: Sequence[Entry]) -> Request:
+        """The request of these events, which are settled with it: the next one begins behind them."""
+        size = sum(len(entry.payload or b"") for entry in entries)
+        events: list[Event] = []
+        for entry in entries:
+            event = unpack(entry.payload or b"", entry.id)
+            is_elsewhere = is_routed_elsewhere(event.route, self._name, takes_all=self._takes_all)
+            if not is_elsewhere:
+                events.append(event)
+            settle(entry, FILTERED if is_elsewhere else DELIVERED)
+        headers, body = self._encode(events) if events else ({}, b"")
+        counts: Counter[str] = Counter()
+        for entry in window.settled():
+            counts[entry.outcome or ""] += entry.weight
+        oldest = min((event.time for event in events), default=None)
+        return Request(start, window.position, headers, body, dict(counts), oldest, size)

@@ -1,0 +1,103 @@
+"""An encoder process, as the shipper process sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+
+from ...delivery.lending import PartEndedError
+from ...delivery.part import Request
+from ...journal.segments import Position
+from ..system.load_samples import Samples
+from ..waker import poll
+from .channel import Channel
+from .job import Job, Part
+
+REAP_SECONDS = 1.0  # that a killed process has to end
+
+_BOOTSTRAP = (  # as the shipper process is started, see `launcher.BOOTSTRAP`
+    "import sys\nsys.path[:]={path}\nfrom shipper.process.encoders.worker import main\nmain({reading},{writing})"
+)
+
+
+class EncoderProcess:
+    """One process. A deliverer's thread calls `lend` and `next`, the main thread everything else.
+
+    OSError when it can't be started. It is killed at any time: it holds nothing.
+    """
+
+    def __init__(self, job: Job, name: str, samples: Callable[[], Samples]) -> None:
+        self._samples = samples
+        self._part = 0  # the number of the last one
+        self._is_killed = False
+        self._using = threading.Lock()
+        child, ours = _channels()
+        with contextlib.ExitStack() as undo:
+            undo.callback(ours.close)
+            self._child = _start(child, f"shipper encoder: {name} of {job.app}")
+            self.pid = self._child.pid
+            self._channel = ours
+            ours.send(job)
+            undo.pop_all()
+
+    def lend(self, start: Position, end: Position) -> None:
+        """See `delivery.lending.Borrower`."""
+        with self._using:
+            self._check()
+            self._part += 1
+            self._channel.send(Part(self._part, start, end, self._samples()))
+
+    def next(self, seconds: float) -> Request | None:
+        """See `delivery.lending.Borrower`."""
+        with self._using:
+            self._check()
+            while poll(seconds, self._channel.reading):
+                number, request = self._channel.receive()
+                if number == self._part:
+                    if request is None:
+                        raise PartEndedError
+                    return Request(*request)
+        return None
+
+    def _check(self) -> None:
+        if self._is_killed:  # its descriptors may be others by now
+            raise EOFError("the process was ended")
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._child.poll() is not None
+
+    def kill(self) -> None:
+        """End it."""
+        self._is_killed = True
+        self._child.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(REAP_SECONDS)
+        with self._using, contextlib.suppress(OSError):  # nobody uses the descriptors any more
+            self._channel.close()
+
+
+def _channels() -> tuple[Channel, Channel]:
+    """The ends of a new channel."""
+    there, here = os.pipe(), os.pipe()
+    return Channel(there[0], here[1]), Channel(here[0], there[1])
+
+
+def _start(channel: Channel, title: str) -> subprocess.Popen[bytes]:
+    """Start a process that has this end of a channel, which is closed here."""
+    code = _BOOTSTRAP.format(path=sys.path, reading=channel.reading, writing=channel.writing)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-c", code, title],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # the application's may be a pipe that somebody waits for
+            pass_fds=[channel.reading, channel.writing],
+        )
+    finally:
+        channel.close()

@@ -1,0 +1,158 @@
+"""When backends have an encoder process: one process is enough for as long as it keeps up."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..._support.frozen import is_frozen
+from ...backends.http.sender import Sender
+from ...backends.jkool import JKool
+from ...backends.protocol import AppContext
+from ...backends.trakerr import Trakerr
+from ...config.settings import Settings
+from ...delivery.lending import Lending
+from ...spool.layout import Spool
+from ..system import log
+from ..system.host import LoadSampler
+from .job import Job
+
+if TYPE_CHECKING:
+    from ...delivery.deliverer import Deliverer
+    from .child import EncoderProcess
+
+BUSY = 0.7  # of a core: what this process uses when its interpreter is what the backends wait for
+LOOK_SECONDS = 0.2  # between two looks at that
+IDLE_SECONDS = 5.0  # without a request before a process is ended
+AGAIN_SECONDS = 60.0  # after a process has failed
+
+_log = logging.getLogger(log.NAME)
+
+
+@dataclass
+class _Encoder:
+    """A backend that may have a process, and the process."""
+
+    lending: Lending
+    job: Job
+    most_events: int  # in a request: the larger they are, the fewer are left to be sent here
+    process: EncoderProcess | None = None
+
+
+class Encoders:
+    """The encoder processes of all backends. Used by the main thread.
+
+    Only Trakerr's and jKool's requests are made in one: their services accept a request as a whole, and their encoders
+    keep nothing between two requests, as one that a user has written may.
+    """
+
+    def __init__(self, context: AppContext, load: LoadSampler, spool: Spool) -> None:
+        self._context = context
+        self._load = load
+        self._journal = spool.journal
+        self._encoders: dict[str, _Encoder] = {}
+        self._looked_at = time.monotonic()
+        self._used = time.process_time()
+        self._not_before = float("-inf")
+        # An application that is frozen has no interpreter that could be started.
+        self._most = 0 if is_frozen() or not sys.executable else usable_cores()
+
+    def lending_of(self, description: Any, backend: Any, guard: Any, settings: Settings) -> Lending | None:
+        """What a backend lends, None when it has to be encoded here.
+
+        ``description``: as it is in the settings. ``backend``: opened. ``guard``: the `CrashGuard` around it.
+        """
+        if type(description) not in (Trakerr, JKool) or not isinstance(backend, Sender) or backend.max_events == 1:
+            return None
+        if not settings.batching.processes:
+            return None
+        context = self._context
+        job = Job(
+            description,
+            takes_all=backend.name not in settings.joined,
+            app=context.app,
+            cwd=context.cwd,
+            host=context.host,
+            address=context.address,
+            redact=settings.redact,
+            journal=self._journal,
+            max_events=settings.batching.max_events,
+            max_bytes=settings.batching.max_bytes,
+        )
+        lending = Lending(backend.send_body, lambda: not guard.has_suspects)
+        self._encoders[backend.name] = _Encoder(lending, job, min(backend.max_events, settings.batching.max_events))
+        return lending
+
+    def pid(self, name: str) -> int | None:
+        """Of the process of this backend; None when it has none."""
+        encoder = self._encoders.get(name)
+        return encoder.process.pid if encoder is not None and encoder.process is not None else None
+
+    def update(self, deliverers: Iterable[Deliverer]) -> None:
+        """Start and end processes, if it is time to. Called whenever something may have changed."""
+        now = time.monotonic()
+        elapsed = now - self._looked_at
+        if self._most < 2 or not self._encoders or elapsed < LOOK_SECONDS:
+            return
+        used, self._used = self._used, time.process_time()
+        self._looked_at = now
+        for name, encoder in self._encoders.items():
+            self._end_if_useless(name, encoder, now)
+        busy = [each.name for each in deliverers if each.has_backlog]
+        is_too_much = (self._used - used) / elapsed >= BUSY and now >= self._not_before
+        running = sum(encoder.process is not None for encoder in self._encoders.values())
+        if is_too_much and len(busy) > 1 and running < self._most:
+            self._start_one(busy, now)
+
+    def _start_one(self, busy: list[str], now: float) -> None:
+        from .child import EncoderProcess  # most shipper processes never need one
+
+        able = {name: encoder for name in busy if (encoder := self._encoders.get(name)) and encoder.process is None}
+        if not able:
+            return
+        name, encoder = max(able.items(), key=lambda each: each[1].most_events)
+        try:
+            encoder.process = EncoderProcess(encoder.job, name, lambda: self._load.samples)
+        except OSError as error:
+            self._not_before = now + AGAIN_SECONDS
+            _log.warning("no process can be started that encodes for %s: %s", name, error)
+            return
+        encoder.lending.used_at = now
+        encoder.lending.borrower = encoder.process
+
+    def _end_if_useless(self, name: str, encoder: _Encoder, now: float) -> None:
+        process = encoder.process
+        if process is None:
+            return
+        if encoder.lending.borrower is None or process.has_ended:
+            self._not_before = now + AGAIN_SECONDS
+            _log.warning("the process %d that encoded for %s has failed; it is done here again", process.pid, name)
+        elif encoder.lending.is_on or now - encoder.lending.used_at < IDLE_SECONDS:
+            return
+        self._end(encoder)
+
+    def _end(self, encoder: _Encoder) -> None:
+        process, encoder.process, encoder.lending.borrower = encoder.process, None, None
+        if process is not None:
+            process.kill()
+
+    def stop(self) -> None:
+        """End all of them."""
+        for encoder in self._encoders.values():
+            self._end(encoder)
+
+
+def usable_cores() -> int:
+    """How many processors this process may use at the same time, by its affinity and its control group."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = map(int, file.read().split())
+        cores = min(cores, max(1, quota // period))
+    return cores
