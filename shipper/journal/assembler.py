@@ -22,13 +22,14 @@ SLOW_WRITER = 300.0  # seconds between two frames of an event whose writer lives
 class _Parts:
     """The frames of an unfinished event."""
 
-    __slots__ = ("entry", "pieces", "seen", "total", "until")
+    __slots__ = ("alone", "entry", "pieces", "seen", "total", "until")
 
     def __init__(self, entry: Entry, total: int, now: float) -> None:
         self.entry = entry
         self.total = total
         self.pieces: dict[int, bytes] = {}
         self.seen = now  # when the last of its frames was read
+        self.alone: float | None = None  # since when its writer is known to have ended
         self.until: Position | None = None  # the journal's end when patience ended
 
 
@@ -84,23 +85,28 @@ class Assembler:
         """Settle events whose rest will not come as incomplete, given how far the journal was ``read``."""
         now = self._clock()
         for id, unfinished in list(self._unfinished.items()):
-            if now - unfinished.seen < self._patience(unfinished.entry, now):
+            if not self._is_overdue(unfinished, now):
                 continue
             if unfinished.until is None:
                 unfinished.until = end()
             if at_end or read >= unfinished.until:
                 self._give_up(id)
 
-    def _patience(self, entry: Entry, now: float) -> float:
-        """Seconds to wait for the next frame of an event."""
+    def _is_overdue(self, unfinished: _Parts, now: float) -> bool:
+        """Whether the next frame of an event was waited for long enough."""
+        entry = unfinished.entry
         if self.final_to is not None and entry.start < self.final_to:
-            return 0.0
+            return True
         # At the quota, or on a full disk, a dead writer's frames may wait in the pipe, its mirror or its overflow.
         # Retention gives up what keeps the journal at its quota; on a full disk this has to end some time.
         if now - self.quota_reached_at < DEAD_WRITER:
-            return float("inf")
-        is_blocked = now - self.disk_blocked_at < DEAD_WRITER
-        return DEAD_WRITER if not is_blocked and self._gone(entry.pid) else SLOW_WRITER
+            return False
+        if now - self.disk_blocked_at < DEAD_WRITER or not self._gone(entry.pid):
+            unfinished.alone = None
+            return now - unfinished.seen >= SLOW_WRITER
+        # Its last frames may still be on their way, however long it waited before it wrote them.
+        unfinished.alone = now if unfinished.alone is None else unfinished.alone
+        return now - max(unfinished.seen, unfinished.alone) >= DEAD_WRITER
 
     def _give_up(self, id: EventId) -> None:
         settle(self._unfinished.pop(id).entry, INCOMPLETE)

@@ -3,10 +3,12 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from shipper.journal.assembler import DEAD_WRITER, MAX_PARTS, SLOW_WRITER
+from shipper.journal.cursor import Cursor
 from shipper.journal.writer import Writer
 from shipper.transport.shared_file import process_is_gone
 
@@ -42,6 +44,28 @@ def test_an_unfinished_event_is_given_up_after_a_while(
     deliver(reading)
     assert reading.counts == {"incomplete": 1, "delivered": 1}
     assert reading.dropped == {"incomplete": {"ERROR": 1}}
+
+
+def test_what_a_writer_writes_last_is_waited_for_however_long_it_waited_itself(spool: Path, clock: Clock) -> None:
+    """The pipe was full for a while, and the writer ended once it had written the rest: that is still in the pipe."""
+    ended = False
+    writer = Writer(str(spool), segment_bytes=1 << 20)
+    reading = Cursor(str(spool / "cursor.json"), str(spool), clock=clock, gone=lambda pid: ended)
+    first, second = frames(b"x" * 5000, 0)
+    writer.append(first)
+    deliver(reading)
+    clock.now += 10 * DEAD_WRITER
+    ended = True
+    assert deliver(reading) == []
+    clock.now += DEAD_WRITER - 0.1
+    assert deliver(reading) == []
+
+    writer.append(second)
+
+    assert deliver(reading) == [0]
+    assert reading.counts == {"delivered": 1}
+    reading.close()
+    writer.close()
 
 
 def test_a_dead_writers_unfinished_event_is_not_given_up_for_a_full_disk(
