@@ -78,7 +78,8 @@ class Batching:
     oldest event was read (1.0). Backends that take one event per request do not wait for the age.
 
     ``processes``: while several backends work off long backlogs, each may have a process of its own that encodes its
-    batches (True). Each takes up to 25 MiB and ends when it has had nothing to do for 5 seconds.
+    batches (True). Each takes up to 25 MiB, and more with a larger ``max_bytes``; it ends when it has had nothing to do
+    for 5 seconds.
     """
 
     max_events: int = 500

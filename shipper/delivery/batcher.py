@@ -94,6 +94,10 @@ class Batcher:
         self.was_full = self._is_full(batch)
         return batch if again or refused or self._is_due(batch, now, at_once) else []
 
+    def put_back(self, entry: Entry) -> None:
+        """An event that was read from the source elsewhere is to be sent."""
+        self._unsettled.append(entry)
+
     def _is_full(self, batch: Sequence[Entry]) -> bool:
         if self.per_request == 1 or self._requests_allowed < self._max_requests:
             return False

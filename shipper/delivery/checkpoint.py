@@ -135,6 +135,12 @@ class Checkpoint:
             return self._cursor.lend(least)
         return None
 
+    def has_to_lend(self, least: int) -> bool:
+        """See `Cursor.has_to_lend`; False while the journal can't be read."""
+        with self._lock, contextlib.suppress(OSError):
+            return self._cursor.has_to_lend(least)
+        return False
+
     def is_lent_from(self, start: Position) -> bool:
         """Whether everything before this place is settled, and nothing behind it was given up meanwhile."""
         with self._lock:

@@ -88,6 +88,10 @@ class Cursor(Protocol):
         """
         ...
 
+    def has_to_lend(self, least: int, /) -> bool:
+        """Whether there is such a part. OSError."""
+        ...
+
     def pass_lent(self, start: Position, to: Position, counts: Mapping[str, int], /) -> bool:
         """Count what has become of what begins from ``start`` up to ``to``. False when it was given up meanwhile."""
         ...

@@ -109,7 +109,8 @@ class Deliverer:
     @property
     def has_backlog(self) -> bool:
         """Whether the backend takes batches, and has as many events to deliver as it can."""
-        return self._batcher.was_full or (self._lending is not None and self._lending.is_on)
+        is_lent = self._lending is not None and self._lending.is_on
+        return not self.pause.is_on and (self._batcher.was_full or is_lent)
 
     # -- set by the main thread --------------------------------------------------------------------------------------
 
@@ -207,8 +208,8 @@ class Deliverer:
 
     def _send_lent(self, lending: Lending) -> bool:
         """Send what another process has encoded; whether that goes on, and only the express lane is read here."""
-        lending.deliver(self._checkpoint, self._batcher, self._dispatcher, is_stopping=self.pause.forbids_sending)
-        if lending.is_on:
+        is_stopping = self.pause.forbids_sending
+        if lending.deliver(self._checkpoint, self._batcher, self._dispatcher, is_stopping=is_stopping):
             self.health.oldest = lending.oldest
             self._recovered()
         return lending.is_on

@@ -8,6 +8,7 @@ not an acceptance ends it: the part is taken back, and its events are read, sent
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 LEAST_BYTES = 4 * 1024 * 1024  # of the journal that are worth the way to another process
 ROUND_REQUESTS = 4  # between two commits, as many as of a round that is read here
 PATIENCE_SECONDS = 0.1  # of one wait for the next request: meanwhile the backend may be paused, or the process end
+WISH_SECONDS = 0.2  # between two looks for a part
 LONGEST_SECONDS = 5.0  # without a request before a process has failed
 
 Send = Callable[[Mapping[str, str], bytes], "DeliveryError | None"]
@@ -63,12 +65,17 @@ class Lending:
         self.borrower: Borrower | None = None
         self.used_at = clock()
         """When the last request came, or could have."""
+        self.wants_one = False
+        """Whether there is a part that could be lent, and no process for it."""
+        self.sent = 0
+        """Requests that were accepted."""
         self.oldest: float | None = None
         """Time of the oldest event of the last request, seconds since the epoch."""
         self._send = send
         self._may_lend = may_lend
         self._least_bytes = least_bytes
         self._clock = clock
+        self._not_before = float("-inf")  # there is no use in looking for a part
         self._lent_to: Borrower | None = None
 
     @property
@@ -78,68 +85,95 @@ class Lending:
 
     def deliver(
         self, checkpoint: Checkpoint, batcher: Batcher, dispatcher: Dispatcher, *, is_stopping: Callable[[], bool]
-    ) -> None:
+    ) -> bool:
         """Lend a part if there is a backlog and a process for it; send some of its requests, and commit.
 
-        OSError when the disk does not take that.
+        Whether events were accepted. OSError when the disk does not take the commit.
         """
-        if self.borrower is not None and batcher.was_full and batcher.is_settled and dispatcher.concurrency.size == 1:
-            self.begin(checkpoint)
-        if self.is_on:
-            self._send_round(checkpoint, dispatcher, is_stopping)
-            checkpoint.commit()
+        if not self.is_on:
+            is_able = batcher.was_full and batcher.is_settled and dispatcher.concurrency.size == 1 and self._may_lend()
+            self._begin_or_wish(checkpoint, is_able=is_able)
+        if not self.is_on:
+            return False
+        before = self.sent
+        self._send_round(checkpoint, batcher, dispatcher, is_stopping)
+        checkpoint.commit()
+        return self.sent > before
+
+    def _begin_or_wish(self, checkpoint: Checkpoint, *, is_able: bool) -> None:
+        """Lend what there is, or say that there is something that could be lent to a process."""
+        if not is_able:
+            self.wants_one = False
+        elif self._clock() >= self._not_before:
+            if self.borrower is not None:
+                self.begin(checkpoint)
+            else:
+                self.wants_one = checkpoint.has_to_lend(self._least_bytes)
+                self._not_before = self._clock() + WISH_SECONDS
 
     def begin(self, checkpoint: Checkpoint) -> None:
         """Lend what there is, if it is worth it."""
         borrower = self.borrower
-        if borrower is None or self._lent_to is not None or not self._may_lend():
-            return
-        part = checkpoint.lend(self._least_bytes)
-        if part is None:
+        part = checkpoint.lend(self._least_bytes) if borrower is not None else None
+        if borrower is None or part is None:
+            self._not_before = self._clock() + WISH_SECONDS
             return
         self._lent_to, self.used_at = borrower, self._clock()
         try:
             borrower.lend(*part)
-        except (EOFError, OSError):
+        except (EOFError, OSError, MemoryError):
             self.borrower = None
             self.end(checkpoint)
 
     def end(self, checkpoint: Checkpoint) -> None:
-        """Take it back: what was not accepted yet is read here."""
+        """Take back what was lent, if anything was: what was not accepted yet is read here."""
+        self.wants_one = False
         if self._lent_to is not None:
             self._lent_to = None
             checkpoint.take_back()
 
-    def _send_round(self, checkpoint: Checkpoint, dispatcher: Dispatcher, is_stopping: Callable[[], bool]) -> None:
+    def _send_round(
+        self, checkpoint: Checkpoint, batcher: Batcher, dispatcher: Dispatcher, is_stopping: Callable[[], bool]
+    ) -> None:
         """Send some requests, as they come; what was lent is taken back when they end, or one is not accepted."""
         for _ in range(ROUND_REQUESTS):
             borrower = self._lent_to
             if borrower is None or is_stopping():
                 return
-            if borrower is not self.borrower or not self._send_next(borrower, checkpoint, dispatcher):
+            if borrower is not self.borrower or not self._send_next(borrower, checkpoint, batcher, dispatcher):
                 self.end(checkpoint)
 
-    def _send_next(self, borrower: Borrower, checkpoint: Checkpoint, dispatcher: Dispatcher) -> bool:
+    def _send_next(self, borrower: Borrower, checkpoint: Checkpoint, batcher: Batcher, dispatcher: Dispatcher) -> bool:
         """Whether to go on."""
         try:
             request = borrower.next(PATIENCE_SECONDS)
         except PartEndedError:
+            self._not_before = self._clock() + WISH_SECONDS  # it may have ended at once
             return False
-        except (EOFError, OSError):
+        except (EOFError, OSError, MemoryError, pickle.UnpicklingError):
             self.borrower = None
             return False
         if request is None:
-            is_late = self._clock() - self.used_at >= LONGEST_SECONDS
-            self.borrower = None if is_late else self.borrower
-            return not is_late
+            if self._clock() - self.used_at < LONGEST_SECONDS:
+                return True
+            self.borrower = None
+            return False
         self.used_at, self.oldest = self._clock(), request.oldest
         if not checkpoint.is_lent_from(request.start):
             return False
         if request.oldest is not None and not dispatcher.send_encoded(request, self._send):
             return False
+        self.sent += 1
         if not checkpoint.pass_lent(request.start, request.end, request.counts):
-            # The quota has given up, and counted, its first events meanwhile. The others were accepted.
-            for entry in checkpoint.take_back(request.end):
-                dispatcher.settle_accepted(entry)
+            self._settle_rest(request, checkpoint, batcher, dispatcher)
             return False
         return dispatcher.concurrency.size == 1
+
+    def _settle_rest(self, request: Request, checkpoint: Checkpoint, batcher: Batcher, dispatcher: Dispatcher) -> None:
+        """The quota has given up, and counted, the first events of a request meanwhile. The others were accepted."""
+        self._lent_to = None
+        for entry in checkpoint.take_back(request.read):  # as far as their frames go: others may stand between them
+            if entry.start < request.end:
+                dispatcher.settle_accepted(entry)
+            else:
+                batcher.put_back(entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -21,12 +22,14 @@ Encode = Callable[[Sequence[Event]], "tuple[Mapping[str, str], bytes]"]
 class Request(NamedTuple):
     """What was made of the events that begin from ``start``, where the one before ended, up to ``end``.
 
-    ``counts``: what becomes of them once it is accepted, outcome → events. ``oldest``: time of the oldest event in it,
-    None when there is no event to be sent. ``size``: bytes of its events, as they are in the journal.
+    ``read``: where all of their frames have been read. ``counts``: what becomes of them once it is accepted, outcome →
+    events. ``oldest``: time of the oldest event in it, None when there is no event to be sent. ``size``: bytes of its
+    events, as they are in the journal.
     """
 
     start: Position
     end: Position
+    read: Position
     headers: Mapping[str, str]
     body: bytes
     counts: Mapping[str, int]
@@ -41,7 +44,16 @@ class PartReader:
     """
 
     def __init__(
-        self, folder: str, encode: Encode, *, name: str, level: int, takes_all: bool, most_events: int, max_bytes: int
+        self,
+        folder: str,
+        encode: Encode,
+        *,
+        name: str,
+        level: int,
+        takes_all: bool,
+        most_events: int,
+        max_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
         self._encode = encode
@@ -50,14 +62,15 @@ class PartReader:
         self._takes_all = takes_all
         self._most_events = most_events
         self._max_bytes = max_bytes
+        self._clock = clock
 
     def read(self, start: Position, end: Position) -> Iterator[Request]:
-        """The requests from ``start`` on, up to ``end`` or to the first event that is not whole.
+        """The requests from ``start`` on, up to ``end`` or to the first event that is not whole, and can't be.
 
         Raises what ``encode`` raises, UndecodableError, and OSError when the journal can't be read now.
         """
         # Nothing is given up here: whoever has lent it decides about events that are not whole.
-        window = Window(self._folder, start, level=self._level, gone=lambda pid: False)
+        window = Window(self._folder, start, level=self._level, clock=self._clock, gone=lambda pid: False)
         reached = start
         try:
             while True:
@@ -67,8 +80,10 @@ class PartReader:
                     return
                 for piece in split(entries, self._most_events, self._max_bytes, lambda entry: self._most_events):
                     request = self._request(window, reached, piece)
-                    reached = request.end
                     yield request
+                    if request.end != window.position:
+                        return
+                    reached = request.end
         finally:
             window.close()
 
@@ -84,7 +99,12 @@ class PartReader:
             settle(entry, FILTERED if is_elsewhere else DELIVERED)
         headers, body = self._encode(events) if events else ({}, b"")
         counts: Counter[str] = Counter()
+        end: Position | None = None
         for entry in window.settled():
-            counts[entry.outcome or ""] += entry.weight
+            if entry.outcome not in (DELIVERED, FILTERED):
+                end = entry.start  # of an impossible size: it is counted where it was lent
+                break
+            counts[entry.outcome] += entry.weight
         oldest = min((event.time for event in events), default=None)
-        return Request(start, window.position, headers, body, dict(counts), oldest, size)
+        end, read = end or window.position, window.position_read
+        return Request(start, end, read, headers, body, dict(counts), oldest, size)

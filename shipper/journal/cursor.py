@@ -143,6 +143,10 @@ class Cursor:
         """See `Lanes.lend`."""
         return self._lanes.lend(least)
 
+    def has_to_lend(self, least: int) -> bool:
+        """See `Lanes.has_to_lend`."""
+        return self._lanes.has_to_lend(least)
+
     def pass_lent(self, start: Position, to: Position, counts: Mapping[str, int]) -> bool:
         """Count what another process has made of the events from ``start`` up to ``to``, none of which were lost; save
         it with a later commit. False when they were given up here meanwhile, and counted so."""

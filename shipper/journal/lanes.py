@@ -154,13 +154,20 @@ class Lanes:
 
         It ends where the journal ends now, or before the express lane. Until `take_back` only that is read here.
         """
-        start, end = self._main.position_read, self._main.end
-        if self.span is not None:
-            end = min(end, self.span.start)
-        if self._is_lent or bytes_between(self._folder, start, end) < least or not self._main.rewind():
+        start, end = self._lendable()
+        if not self.has_to_lend(least) or not self._main.rewind():
             return None
         self._is_lent = True
         return start, end
+
+    def has_to_lend(self, least: int) -> bool:
+        """Whether there is a part of so many bytes."""
+        start, end = self._lendable()
+        return not self._is_lent and start < end and bytes_between(self._folder, start, end) >= least
+
+    def _lendable(self) -> tuple[Position, Position]:
+        end = self._main.end
+        return self._main.position_read, end if self.span is None else min(end, self.span.start)
 
     def pass_lent(self, start: Position, to: Position) -> bool:
         """What begins from ``start`` up to ``to`` is settled. False when it was given up here meanwhile."""

@@ -223,7 +223,7 @@ class Window:
         until it is settled."""
         found: list[Entry] = []
         for entry in self._entries:
-            if entry.payload is None:
+            if entry.payload is None or entry.outcome not in (None, FILTERED):
                 break
             if entry.outcome is None:
                 found.append(entry)

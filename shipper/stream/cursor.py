@@ -190,6 +190,10 @@ class StreamCursor:
     def lend(self, least: int) -> None:
         """A stream has no part that another process could read: its consumer hands out each message once."""
 
+    def has_to_lend(self, least: int) -> bool:
+        """There is no such part."""
+        return False
+
     def pass_lent(self, start: Position, to: Position, counts: Mapping[str, int]) -> bool:
         """Nothing was lent."""
         return False

@@ -37,9 +37,11 @@ from shipper.process.encoders.child import EncoderProcess
 from shipper.process.encoders.encoders import Encoders
 from shipper.process.encoders.job import Job
 from shipper.process.system.host import LoadSampler
+from shipper.process.waker import poll
 from shipper.spool.layout import Spool
 from shipper.transport import frame
 
+from ..support.descriptors import few_descriptors
 from ..support.waiting import PATIENCE, wait_until
 
 TOKEN = b"12345678"
@@ -180,10 +182,9 @@ def test_of_a_part_that_is_not_wanted_any_more_nothing_comes(journal: str) -> No
         assert next(requests(process)).start == first.end
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "terminated"])
-def test_a_process_that_has_ended_says_so(journal: str, number: int) -> None:
+def test_a_process_that_has_ended_says_so(journal: str) -> None:
     with running(job(journal, BACKENDS[2])) as process:
-        os.kill(process.pid, number)
+        os.kill(process.pid, signal.SIGKILL)
         wait_until(lambda: process.has_ended, 10, "its end")
 
         with pytest.raises(EOFError):
@@ -201,6 +202,56 @@ def test_a_stopped_process_is_waited_for_no_longer_than_said_and_can_be_killed(j
     assert process.has_ended
     with pytest.raises(EOFError):
         process.next(0.01)
+
+
+def test_one_that_is_stopped_inside_a_request_is_waited_for_no_longer_than_said(journal: str) -> None:
+    """A body that is larger than the pipe: half of it has come."""
+    data = b"".join(
+        piece
+        for seq in range(1000, 1500)
+        for piece in frame.encode(pack(Event(message="x" * 1000, level=30)), token=TOKEN, seq=seq, pid=1, level=30)
+    )
+    start = end_of(journal)
+    with open(segment_path(journal, 1), "ab") as file:
+        file.write(data)
+    backend = shipper.JKool("token", url="http://127.0.0.1:9/", batch="lines", compress=False)
+
+    with running(job(journal, backend, max_events=500, max_bytes=10**6)) as process:
+        process.lend(start, end_of(journal))
+        wait_until(lambda: poll(0.0, process._channel.reading), 10, "the beginning of a request")
+        wait_until(lambda: _is_asleep(process.pid), 10, "a full pipe")
+        os.kill(process.pid, signal.SIGSTOP)
+        wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, 10, "its stop")
+
+        assert process.next(0.01) is None
+
+        os.kill(process.pid, signal.SIGCONT)
+        request = process.next(PATIENCE)
+        assert request is not None
+        assert request.counts == {"delivered": 500}
+
+
+def _is_asleep(pid: int) -> bool:
+    """Its main thread waits in a system call."""
+    return psutil.Process(pid).status() == psutil.STATUS_SLEEPING
+
+
+def test_a_sigterm_to_all_processes_of_a_service_does_not_end_it(journal: str) -> None:
+    """The shipper process drains then, and needs it."""
+    with running(job(journal, BACKENDS[2])) as process:
+        os.kill(process.pid, signal.SIGTERM)
+        process.lend(Position(1, 0), end_of(journal))
+
+        assert list(requests(process))
+
+
+def test_descriptors_are_given_back_when_there_are_too_few(journal: str) -> None:
+    with few_descriptors(3), pytest.raises(OSError, match="Too many open files"):
+        EncoderProcess(job(journal, BACKENDS[2]), "jkool", lambda: SAMPLES)
+
+    with running(job(journal, BACKENDS[2])) as process:
+        process.lend(Position(1, 0), end_of(journal))
+        assert list(requests(process))
 
 
 _PARENT = """
@@ -272,6 +323,8 @@ def pids(one: Encoders) -> list[int]:
 
 
 def update(one: Encoders, *deliverers: Any) -> None:
+    for encoder in one._encoders.values():
+        encoder.lending.wants_one = True
     for _ in range(3):
         one.update(deliverers or (Delivering("trakerr"), Delivering("jkool")))
 
@@ -342,10 +395,29 @@ def test_a_backend_with_suspects_lends_nothing(journal: str, tmp_path: Path) -> 
     checkpoint = Checkpoint(cursor, max_unsaved=0, on_progress=lambda: None, clock=time.monotonic)
     with running(job(journal, BACKENDS[2])) as process:
         lending.borrower = process
-        lending.begin(checkpoint)
+        lending.wants_one = True
+        lending._begin_or_wish(checkpoint, is_able=lending._may_lend())
 
         assert not lending.is_on
+        assert not lending.wants_one
     checkpoint.close()
+
+
+def test_a_backlog_that_can_not_be_lent_starts_none(made: Encoders) -> None:
+    """Its requests are far away, its rest is short, or an express lane begins before it."""
+    for _ in range(3):
+        made.update((Delivering("trakerr"), Delivering("jkool")))  # type: ignore[arg-type]
+
+    assert not pids(made)
+
+
+def test_one_that_was_of_no_use_is_not_started_again_soon(made: Encoders, monkeypatch: pytest.MonkeyPatch) -> None:
+    update(made)
+    monkeypatch.setattr(encoders, "IDLE_SECONDS", 0.0)
+
+    update(made)
+
+    assert not pids(made)
 
 
 def test_one_without_work_ends(made: Encoders, monkeypatch: pytest.MonkeyPatch) -> None:

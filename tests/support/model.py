@@ -166,7 +166,7 @@ class ModelBackend:
 class ModelEncoder:
     """An encoder process: it reads the journal, and is some requests ahead of those that are sent."""
 
-    def __init__(self, folder: str, backend: ModelBackend) -> None:
+    def __init__(self, folder: str, backend: ModelBackend, clock: Callable[[], float]) -> None:
         self.is_killed = False
         self.given: Request | None = None  # the last one
         self._ahead: deque[Request] = deque()
@@ -179,6 +179,7 @@ class ModelEncoder:
             takes_all=True,
             most_events=backend.max_events,
             max_bytes=BATCHING.max_bytes,
+            clock=clock,
         )
 
     def lend(self, start: Position, end: Position) -> None:
@@ -512,7 +513,8 @@ class World:
         if name in self.deliverers:
             lending = self.deliverers[name]._lending
             assert lending is not None
-            lending.borrower = self.encoders[name] = ModelEncoder(self.spool.journal, self.backends[name])
+            encoder = ModelEncoder(self.spool.journal, self.backends[name], lambda: self.now)
+            lending.borrower = self.encoders[name] = encoder
 
     def kill_encoder(self, name: str) -> None:
         if name in self.encoders:

@@ -11,6 +11,7 @@ import errno
 import os
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..._support import unpatched
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import subprocess
 
 TITLE = "shipper: "  # the last argument of the process: this, the app's name and its spool
+ENCODER = "shipper encoder"  # short name of the processes that a shipper process starts, see its `encoders`
 REAP_SECONDS = 2.0  # that the process we started has to fork and end
 
 _NO_PROGRAM = (errno.ENOENT, errno.ENOEXEC, errno.EACCES, errno.ENOTDIR)  # another attempt will not help
@@ -128,6 +130,7 @@ def reap_adopted(pid: int) -> None:
         return
     if pid > 1:
         _adopted.add(pid)
+    _adopted.update(_ended_encoders())
     for each in list(_adopted):
         try:
             has_ended = os.waitpid(each, os.WNOHANG)[0] == each
@@ -135,6 +138,16 @@ def reap_adopted(pid: int) -> None:
             has_ended = each != pid
         if has_ended:
             _adopted.discard(each)
+
+
+def _ended_encoders() -> Iterator[int]:
+    """Encoder processes that have ended with their shipper process, and are children of PID 1 since."""
+    with contextlib.suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+        for pid in map(int, file.read().split()):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+                name, _, rest = stat.read().partition("(")[2].rpartition(")")
+                if name == ENCODER and rest.split()[0] == "Z":
+                    yield pid
 
 
 def _program(python: str, pipe: int, lock: int, joins: int) -> list[str]:

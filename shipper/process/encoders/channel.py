@@ -7,7 +7,10 @@ import pickle
 import struct
 from typing import Any
 
+from ..waker import poll
+
 _LENGTH = struct.Struct("<Q")
+_PIECE = 1 << 20  # bytes of one read
 
 
 class Channel:
@@ -15,6 +18,7 @@ class Channel:
 
     def __init__(self, reading: int, writing: int) -> None:
         self.reading, self.writing = reading, writing
+        self._received = bytearray()
 
     def send(self, value: Any) -> None:
         """OSError when the other process has ended."""
@@ -23,20 +27,28 @@ class Channel:
         while rest:
             rest = rest[os.write(self.writing, rest) :]
 
-    def receive(self) -> Any:
-        """Wait for a value. EOFError when the other process has ended."""
-        (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
-        return pickle.loads(self._read(length))
+    def receive(self, seconds: float | None = None) -> Any:
+        """Wait for a value; None when nothing came for so many seconds, perhaps in the middle of one.
 
-    def _read(self, size: int) -> bytes:
-        pieces: list[bytes] = []
-        while size:
-            piece = os.read(self.reading, min(size, 1 << 20))
+        EOFError when the other process has ended.
+        """
+        while (size := self._size()) is None:
+            if not poll(seconds, self.reading):
+                return None
+            piece = os.read(self.reading, _PIECE)
             if not piece:
                 raise EOFError("the other process has ended")
-            pieces.append(piece)
-            size -= len(piece)
-        return b"".join(pieces)
+            self._received += piece
+        data = bytes(self._received[_LENGTH.size : size])
+        del self._received[:size]
+        return pickle.loads(data)
+
+    def _size(self) -> int | None:
+        """Of the message that is first, with its length, when it is whole."""
+        if len(self._received) < _LENGTH.size:
+            return None
+        size: int = _LENGTH.size + _LENGTH.unpack_from(self._received)[0]
+        return size if len(self._received) >= size else None
 
     def close(self) -> None:
         os.close(self.reading)

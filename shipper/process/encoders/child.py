@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +14,6 @@ from ...delivery.lending import PartEndedError
 from ...delivery.part import Request
 from ...journal.segments import Position
 from ..system.load_samples import Samples
-from ..waker import poll
 from .channel import Channel
 from .job import Job, Part
 
@@ -39,6 +39,7 @@ class EncoderProcess:
         with contextlib.ExitStack() as undo:
             undo.callback(ours.close)
             self._child = _start(child, f"shipper encoder: {name} of {job.app}")
+            undo.callback(self._child.kill)
             self.pid = self._child.pid
             self._channel = ours
             ours.send(job)
@@ -55,8 +56,8 @@ class EncoderProcess:
         """See `delivery.lending.Borrower`."""
         with self._using:
             self._check()
-            while poll(seconds, self._channel.reading):
-                number, request = self._channel.receive()
+            while (received := self._channel.receive(seconds)) is not None:
+                number, request = received
                 if number == self._part:
                     if request is None:
                         raise PartEndedError
@@ -84,13 +85,21 @@ class EncoderProcess:
 
 def _channels() -> tuple[Channel, Channel]:
     """The ends of a new channel."""
-    there, here = os.pipe(), os.pipe()
+    there = os.pipe()
+    try:
+        here = os.pipe()
+    except OSError:
+        os.close(there[0])
+        os.close(there[1])
+        raise
     return Channel(there[0], here[1]), Channel(here[0], there[1])
 
 
 def _start(channel: Channel, title: str) -> subprocess.Popen[bytes]:
     """Start a process that has this end of a channel, which is closed here."""
     code = _BOOTSTRAP.format(path=sys.path, reading=channel.reading, writing=channel.writing)
+    # It ignores a SIGTERM to all processes of a service: blocked, until it has said so itself.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         return subprocess.Popen(
             [sys.executable, "-c", code, title],
@@ -100,4 +109,5 @@ def _start(channel: Channel, title: str) -> subprocess.Popen[bytes]:
             pass_fds=[channel.reading, channel.writing],
         )
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         channel.close()

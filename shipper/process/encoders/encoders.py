@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BUSY = 0.7  # of a core: what this process uses when its interpreter is what the backends wait for
 LOOK_SECONDS = 0.2  # between two looks at that
 IDLE_SECONDS = 5.0  # without a request before a process is ended
-AGAIN_SECONDS = 60.0  # after a process has failed
+AGAIN_SECONDS = 60.0  # after a process has failed, or was of no use
 
 _log = logging.getLogger(log.NAME)
 
@@ -43,6 +43,11 @@ class _Encoder:
     job: Job
     most_events: int  # in a request: the larger they are, the fewer are left to be sent here
     process: EncoderProcess | None = None
+    sent: int = 0  # requests when it was started
+    not_before: float = float("-inf")
+
+    def is_wanted(self, now: float) -> bool:
+        return self.process is None and self.lending.wants_one and now >= self.not_before
 
 
 class Encoders:
@@ -113,7 +118,7 @@ class Encoders:
     def _start_one(self, busy: list[str], now: float) -> None:
         from .child import EncoderProcess  # most shipper processes never need one
 
-        able = {name: encoder for name in busy if (encoder := self._encoders.get(name)) and encoder.process is None}
+        able = {name: encoder for name in busy if (encoder := self._encoders.get(name)) and encoder.is_wanted(now)}
         if not able:
             return
         name, encoder = max(able.items(), key=lambda each: each[1].most_events)
@@ -123,7 +128,7 @@ class Encoders:
             self._not_before = now + AGAIN_SECONDS
             _log.warning("no process can be started that encodes for %s: %s", name, error)
             return
-        encoder.lending.used_at = now
+        encoder.lending.used_at, encoder.sent = now, encoder.lending.sent
         encoder.lending.borrower = encoder.process
 
     def _end_if_useless(self, name: str, encoder: _Encoder, now: float) -> None:
@@ -135,6 +140,8 @@ class Encoders:
             _log.warning("the process %d that encoded for %s has failed; it is done here again", process.pid, name)
         elif encoder.lending.is_on or now - encoder.lending.used_at < IDLE_SECONDS:
             return
+        if encoder.lending.sent == encoder.sent:  # it was of no use
+            encoder.not_before = now + AGAIN_SECONDS
         self._end(encoder)
 
     def _end(self, encoder: _Encoder) -> None:

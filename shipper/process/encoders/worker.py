@@ -59,6 +59,7 @@ def main(reading: int, writing: int) -> NoReturn:
     """Be the process, and exit. The arguments are the descriptors of a channel to the shipper process."""
     set_title(sys.argv[-1])
     gc.set_threshold(50_000, 20, 100)  # as in the shipper process
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to all processes of a service: the shipper process drains then
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the shipper process blocks some, and that is inherited
     shipper_process = Channel(reading, writing)
     worker = Worker(shipper_process.receive())
