@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
+import psutil
 import pytest
 
 from shipper import Spooling, Trakerr
 from shipper.application.supervision.exit_watcher import CHECK_SECONDS, ProcessExitWatcher
 from shipper.application.supervision.interpreter import find_interpreter
-from shipper.application.supervision.launcher import is_shipper_process
+from shipper.application.supervision.launcher import ENCODER, ended_encoders, is_shipper_process
 from shipper.application.supervision.supervisor import (
     CRASH_LOOP_PAUSE_SECONDS,
     CRASH_LOOP_STARTS,
@@ -204,3 +206,20 @@ def test_what_is_saved_for_a_process_is_written_where_its_cursors_will_look(plac
 
 def test_the_pipe_is_left_to_a_process_that_runs(place: Spool, lock: int) -> None:
     assert not Supervisor(settings(place)).drain_pipe()
+
+
+def test_encoder_processes_that_ended_with_a_killed_shipper_process_are_found(tmp_path: Path) -> None:
+    """As PID 1, an application adopts them, and nobody else collects their exit status."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    if not children.exists():
+        pytest.skip("this kernel has no list of children")
+    code = f"open('/proc/self/comm', 'w').write({ENCODER!r}); __import__('sys').stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.pid not in ended_encoders()
+
+        child.stdin.close()
+
+        wait_until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE, 10, "its end")
+        assert child.pid in ended_encoders()
+    assert child.pid not in ended_encoders()

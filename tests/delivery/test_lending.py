@@ -146,6 +146,25 @@ def test_a_process_that_answers_no_more_is_given_up(backlog: Backlog, monkeypatc
     assert set(backlog.backend.got.values()) == {1}
 
 
+def test_a_request_that_does_not_fit_into_memory_is_encoded_here(
+    backlog: Backlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backlog.begin()
+    backlog.deliver()
+    assert backlog.is_lent()
+
+    def next_request(seconds: float) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(backlog.encoder, "next", next_request)
+
+    backlog.deliver()
+
+    assert backlog.lending.borrower is None
+    backlog.deliver_all()
+    assert set(backlog.backend.got.values()) == {1}
+
+
 def test_half_an_event_is_waited_for_by_the_deliverer(backlog: Backlog) -> None:
     backlog.log(1, size=14_000, frames=1)
     other = backlog.world.applications[1]

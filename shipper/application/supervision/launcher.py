@@ -130,7 +130,7 @@ def reap_adopted(pid: int) -> None:
         return
     if pid > 1:
         _adopted.add(pid)
-    _adopted.update(_ended_encoders())
+    _adopted.update(ended_encoders())
     for each in list(_adopted):
         try:
             has_ended = os.waitpid(each, os.WNOHANG)[0] == each
@@ -140,7 +140,7 @@ def reap_adopted(pid: int) -> None:
             _adopted.discard(each)
 
 
-def _ended_encoders() -> Iterator[int]:
+def ended_encoders() -> Iterator[int]:
     """Encoder processes that have ended with their shipper process, and are children of PID 1 since."""
     with contextlib.suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
         for pid in map(int, file.read().split()):
