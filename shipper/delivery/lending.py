@@ -1,7 +1,7 @@
 """Parts of a long backlog whose requests another process encodes.
 
 Reading an event, unpacking it and spelling it for the service keep one interpreter busy. Where several backends work
-off long backlogs at once, all but one have a process that does this (`process/encoders`). It only reads: its requests
+off long backlogs at once, each may have a process that does this (`process/encoders`). It only reads: its requests
 are sent here, one after the other, and the cursor passes each with its answer, so that none is sent twice. Whatever is
 not an acceptance ends it: the part is taken back, and its events are read, sent and judged here.
 """
@@ -105,18 +105,17 @@ class Lending:
         if not is_able:
             self.wants_one = False
         elif self._clock() >= self._not_before:
-            if self.borrower is not None:
-                self.begin(checkpoint)
+            if (borrower := self.borrower) is not None:
+                self._begin(borrower, checkpoint)
             else:
                 self.wants_one = checkpoint.has_to_lend(self._least_bytes)
+            if not self.is_on:
                 self._not_before = self._clock() + WISH_SECONDS
 
-    def begin(self, checkpoint: Checkpoint) -> None:
+    def _begin(self, borrower: Borrower, checkpoint: Checkpoint) -> None:
         """Lend what there is, if it is worth it."""
-        borrower = self.borrower
-        part = checkpoint.lend(self._least_bytes) if borrower is not None else None
-        if borrower is None or part is None:
-            self._not_before = self._clock() + WISH_SECONDS
+        part = checkpoint.lend(self._least_bytes)
+        if part is None:
             return
         self._lent_to, self.used_at = borrower, self._clock()
         try:

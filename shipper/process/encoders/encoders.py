@@ -41,7 +41,6 @@ class _Encoder:
 
     lending: Lending
     job: Job
-    most_events: int  # in a request: the larger they are, the fewer are left to be sent here
     process: EncoderProcess | None = None
     sent: int = 0  # requests when it was started
     not_before: float = float("-inf")
@@ -87,11 +86,11 @@ class Encoders:
             address=context.address,
             redact=settings.redact,
             journal=self._journal,
-            max_events=settings.batching.max_events,
+            max_events=min(backend.max_events, settings.batching.max_events),
             max_bytes=settings.batching.max_bytes,
         )
         lending = Lending(backend.send_body, lambda: not guard.has_suspects)
-        self._encoders[backend.name] = _Encoder(lending, job, min(backend.max_events, settings.batching.max_events))
+        self._encoders[backend.name] = _Encoder(lending, job)
         return lending
 
     def pid(self, name: str) -> int | None:
@@ -116,12 +115,13 @@ class Encoders:
             self._start_one(busy, now)
 
     def _start_one(self, busy: list[str], now: float) -> None:
-        from .child import EncoderProcess  # most shipper processes never need one
-
         able = {name: encoder for name in busy if (encoder := self._encoders.get(name)) and encoder.is_wanted(now)}
         if not able:
             return
-        name, encoder = max(able.items(), key=lambda each: each[1].most_events)
+        from .child import EncoderProcess  # most shipper processes never need one
+
+        # The larger its requests are, the fewer are left to be sent here.
+        name, encoder = max(able.items(), key=lambda each: each[1].job.max_events)
         try:
             encoder.process = EncoderProcess(encoder.job, name, lambda: self._load.samples)
         except OSError as error:

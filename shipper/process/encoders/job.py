@@ -14,7 +14,7 @@ from ..system.load_samples import Samples
 @dataclass(frozen=True)
 class Job:
     """At its start. ``description``: the backend of the settings; ``app`` to ``redact`` are what its `AppContext` is
-    made of. ``journal``: the folder. ``max_events`` and ``max_bytes``: of `Batching`."""
+    made of. ``journal``: the folder. ``max_events`` and ``max_bytes``: of one request."""
 
     description: Any
     takes_all: bool

@@ -39,7 +39,7 @@ class Worker:
             name=self._backend.name,
             level=frame.clip(self._backend.level),
             takes_all=job.takes_all,
-            most_events=min(self._backend.max_events, job.max_events),
+            most_events=job.max_events,
             max_bytes=job.max_bytes,
         )
 
