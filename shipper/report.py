@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .config.state_folder import default_folder, usual_folder
-from .journal.cursor_files import saved_positions
+from .journal.cursors.cursor_files import saved_positions
 from .journal.segments import segments, size_on_disk
 from .spool.controls import Controls, read_controls
 from .spool.detached import detached_processes
@@ -36,7 +36,7 @@ from .spool.files import (
 from .spool.layout import MAX_REPORTED, Spool
 from .spool.lock import LockInfo, running
 from .transport.drops import Drops
-from .transport.in_memory import count_in_memory
+from .transport.memory.in_memory import count_in_memory
 
 MIN_CRASHES = 3  # in a row, that are a crash loop
 

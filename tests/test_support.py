@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from shipper.spool.layout import Spool
-from shipper.transport.shared_file import prepare_folder
+from shipper.transport.memory.shared_file import prepare_folder
 
 from .support.leftovers import Scene
 from .support.turns import Turns

@@ -128,7 +128,7 @@ def start(
 
     with lock():
         before = current()
-        settings = with_name_of(before, settings)
+        settings = with_name_of(before.request if before is not None else None, settings)
         request = (settings, target if attach else None, named, tuple(flags.values()), callbacks)
         if before is not None and before.request == request and not before.spool.is_in_other_root:
             before.queue.ensure_current_process()

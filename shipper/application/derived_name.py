@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from .._support.hashing import sha256_hex
 from ..config.settings import Settings, destinations
@@ -15,16 +14,15 @@ from ..errors import ConfigurationError
 from ..spool.layout import Spool
 from ..spool.lock import running
 
-if TYPE_CHECKING:
-    from .runtime import App
 
-
-def with_name_of(before: App | None, settings: Settings) -> Settings:
+def with_name_of(request: object, settings: Settings) -> Settings:
     """The settings with the name of the running app, if both were named after this program and its destinations.
+
+    ``request`` is what the running app was started with, None when there is none.
 
     The program may have another name by now: a worker of gunicorn has loaded its application since gunicorn.conf.py.
     """
-    asked = before.request[0] if before is not None and isinstance(before.request, tuple) else None
+    asked = request[0] if isinstance(request, tuple) else None
     if not isinstance(asked, Settings) or not (_is_all_derived(asked) and _is_all_derived(settings)):
         return settings
     if destinations(asked.backends) != destinations(settings.backends):

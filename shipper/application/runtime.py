@@ -14,7 +14,7 @@ from typing import Any
 
 from ..config.settings import Settings
 from ..errors import ConfigurationError
-from ..journal.cursor_files import begin_cursor, saved_positions
+from ..journal.cursors.cursor_files import begin_cursor, saved_positions
 from ..journal.segments import segments
 from ..report import Report, Status, read_status, total
 from ..spool.detached import clear_detached, note_detached

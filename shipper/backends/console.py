@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from ..errors import ConfigurationError, DeliveryError, RetryableError
 from ..event.model import Event
-from . import validators
 from .protocol import AppContext
+from .settings import validators
 from .wire.json_body import readable
 from .wire.source_lines import exception_text
 

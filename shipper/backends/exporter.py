@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..event.model import Event
-from .http_settings import HttpSettings
 from .protocol import HttpBackend
+from .settings.http_settings import HttpSettings
 
 GZIP_LEVEL = 3  # of 9: half the time of 6, for a tenth more bytes
 

@@ -13,8 +13,8 @@ from importlib.util import find_spec
 
 from .._version import DISTRIBUTION
 from ..errors import ConfigurationError, suggest_keywords
-from . import validators
 from .protocol import Described
+from .settings import validators
 
 MAX_EVENTS = 5000  # in one call of `send`; the bytes of a batch bound it earlier
 _SERVER = re.compile(r"(?P<scheme>nats|tls)://(?P<user>[^/@]*@)?(?P<host>\[[0-9a-fA-F:]+\]|[^/@:\[\]\s]+)(:\d{1,5})?/?")

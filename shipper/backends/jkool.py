@@ -12,9 +12,9 @@ from .._support.lazy_pattern import LazyPattern
 from .._version import __version__
 from ..errors import ConfigurationError, DeliveryError, UnauthorisedError, suggest_keywords
 from ..event.model import Event
-from . import validators
-from .http_settings import HttpSettings
 from .protocol import AppContext, HttpResponse
+from .settings import validators
+from .settings.http_settings import HttpSettings
 
 _ACCESS_RESPONSE = LazyPattern(r"\s*(<\?xml[^>]*>\s*)?<access-resp\b", re.IGNORECASE)
 _SUCCESS = LazyPattern(r"<success>([^<]*)</success>", re.IGNORECASE)

@@ -10,9 +10,9 @@ from typing import Any
 from .._version import __version__
 from ..errors import ConfigurationError, DeliveryError, suggest_keywords
 from ..event.model import Event
-from . import validators
-from .http_settings import HttpSettings
 from .protocol import AppContext, HttpResponse
+from .settings import validators
+from .settings.http_settings import HttpSettings
 
 
 @suggest_keywords

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .._support.hashing import sha256_hex
 from ..application.api import start
 from ..application.lifecycle import current
-from ..backends import validators
+from ..backends.settings import validators
 from ..config.environment import UnconfiguredError, resolve
 from ..config.settings import Settings, identity
 from ..errors import ConfigurationError, ShipperError

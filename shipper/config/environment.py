@@ -18,7 +18,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from ..backends import registry, validators
+from ..backends import registry
+from ..backends.settings import validators
 from ..errors import ConfigurationError, nearest
 from ..event.redact import Redact
 from .app_name import GIVEN_NAME, derive_name, working_directory

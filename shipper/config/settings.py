@@ -14,8 +14,8 @@ from typing import Any
 from .._support.hashing import sha256_hex
 from .._version import __version__
 from ..backends.deprecated import is_http_backend, warn_of_old_methods
-from ..backends.http_settings import HttpSettings
 from ..backends.protocol import Backend, Described
+from ..backends.settings.http_settings import HttpSettings
 from ..errors import ConfigurationError
 from ..event.redact import Redact
 from .limits import OVERFLOW_SIZE, Batching, Retry, Size, Spooling, check_seconds, check_whole, size

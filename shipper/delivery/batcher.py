@@ -8,7 +8,7 @@ from typing import Protocol
 from ..config.limits import Batching
 from ..event.model import Origin
 from ..journal.entry import Entry
-from .failures import Failures
+from .blame.failures import Failures
 
 MAX_SINGLES = 100  # most requests of one event in a round; a crash re-sends at most a round
 MAX_BATCHES = 4  # most requests of many events in a round

@@ -127,7 +127,7 @@ class Checkpoint:
             self._commit(True)
         self._on_progress()
 
-    # -- what is lent (`lending.py`) ---------------------------------------------------------------------------------
+    # -- what is lent (`lending/lending.py`) ---------------------------------------------------------------------------
 
     def lend(self, least: int) -> tuple[Position, Position] | None:
         """See `Cursor.lend`; None too while the journal can't be read."""

@@ -1,6 +1,6 @@
 """What a deliverer reads from: a backend's place in a log.
 
-The journal's cursor (`journal/cursor.py`) is one, and a durable consumer of a stream (`stream/cursor.py`) is another.
+The journal's cursor (`journal/cursors/cursor.py`) is one, a stream's durable consumer (`stream/cursor.py`) another.
 
 Invariants of both: an event is returned by `read` once; the place never passes an event that is not settled; what is
 settled counts once, with the `commit` that follows. What was not saved when the process ends is read again later, under

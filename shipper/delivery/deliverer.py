@@ -5,7 +5,8 @@ Invariants:
 * An event is settled once: delivered, filtered, a dead letter, or counted as lost. Until then it stays in the journal.
 * The cursor never passes an event that is not settled. After a crash the events behind it are sent again, under the
   same ids: at most one round, and of single events at most as many as may be under way at once.
-* Only an event that is to blame for its refusal becomes a dead letter (`refusals.py`), written before it is settled.
+* Only an event that is to blame for its refusal (`blame/refusals.py`) becomes a dead letter, which is written before
+  the event is settled.
 * A backend that is slow, down or refuses us delays no other one: each has a deliverer, a thread and a cursor.
 
 The deliverer's thread writes the cursor's file `cursors/<backend>.json`; so does the main thread when the quota gives
@@ -24,14 +25,14 @@ from ..config.limits import Batching, Retry
 from ..errors import RetryableError, UnauthorisedError
 from ..journal.segments import Position
 from .batcher import Batcher
+from .blame.failures import Failures
+from .blame.refusals import Refusals
 from .checkpoint import Checkpoint, Progress
 from .cursor import Cursor
 from .dispatcher import Backend, DeadLetters, Dispatcher
-from .failures import Failures
 from .health import Health
-from .lending import Lending
+from .lending.lending import Lending
 from .pause import Pause
-from .refusals import Refusals
 from .retry import Retrier
 
 UNFINISHED_SECONDS = 1.0  # between two looks at an event at the journal's end that is not whole

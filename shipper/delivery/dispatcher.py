@@ -23,15 +23,14 @@ from ..event.codec import unpack
 from ..event.model import Event, EventId
 from ..event.truncate import cut
 from ..journal.entry import DEAD, DELIVERED, FILTERED, REFUSED_BY_RECEIVER, Entry
+from .blame.failures import Failures, dominant_failure
+from .blame.refusals import BadEventError, Blame, RefusesAllError
 from .concurrency import Concurrency
-from .failures import Failures, dominant_failure
 from .latency import Latency
-from .refusals import BadEventError, Blame, RefusesAllError
 from .routing import is_routed_elsewhere
 
 if TYPE_CHECKING:
-    from .lending import Send
-    from .part import Request
+    from .lending.part import Request, Send
 
 SHORTENED_BYTES = 32 * 1024  # what a single event is cut to when a server finds it too large
 ATTEMPTS_TO_ENCODE = 2  # calls of a backend that raises what it must not, before its events are rejected

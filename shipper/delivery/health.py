@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from ..errors import RetryableError, UnauthorisedError
-from .refusals import RefusesAllError
+from .blame.refusals import RefusesAllError
 
 REFUSES_ALL = (
     "%s refuses every event: %s. No event is thrown away: they wait in the journal, and one at a time is tried. "

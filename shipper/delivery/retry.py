@@ -11,7 +11,7 @@ from tenacity import RetryCallState, Retrying, wait_random_exponential
 
 from ..config.limits import Retry
 from ..errors import RetryableError, UnauthorisedError
-from .refusals import RefusesAllError
+from .blame.refusals import RefusesAllError
 
 
 class Retrier:

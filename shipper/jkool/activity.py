@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from ..application.capture.handler import QueueHandler
-from ..backends import validators
+from ..backends.settings import validators
 from .log import Logger, log
 from .metrics import now, spelled
 from .places import jkool_backends

@@ -9,8 +9,8 @@ from typing import Any
 
 from ..application.capture.handler import LocklessHandler
 from ..application.client import ClientBinding, ClientHandler
-from ..backends import validators
 from ..backends.jkool import JKool
+from ..backends.settings import validators
 from ..config.settings import identity
 from ..event.model import Event
 from .scope import FIELDS

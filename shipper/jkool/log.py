@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Union
 
-from ..backends import validators
+from ..backends.settings import validators
 from ..event.sanitize import sanitize
 from .metrics import spelled
 from .scope import FIELDS, current_scope

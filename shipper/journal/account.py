@@ -19,7 +19,7 @@ from ..spool.files import open_file, read_json, write_atomically
 from ..spool.layout import MAX_REPORTED
 from ..transport import frame
 from ..transport.drops import Drops, level_name
-from ..transport.shared_file import process_is_gone
+from ..transport.memory.shared_file import process_is_gone
 from .reader import Frames, Reader
 from .segments import Position, segments
 from .sequences import SequenceTracker, add_drops, parse_counts, parse_drops

@@ -12,9 +12,9 @@ import sys
 
 from ..spool.files import get_int, read_json
 from ..spool.layout import Spool
-from ..transport.overflow import write_orphan
+from ..transport.memory.overflow import write_orphan
 from ..transport.pipe import bytes_in_pipe
-from .cursor_files import saved_positions
+from .cursors.cursor_files import saved_positions
 from .segments import size_on_disk
 from .writer import Writer, drain_pipe, untaken
 

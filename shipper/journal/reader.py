@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ..spool.files import open_file
 from ..transport import frame
-from ..transport.shared_file import NO_RESOURCES
+from ..transport.memory.shared_file import NO_RESOURCES
 from .segments import Position, segment_path, segment_size, segments
 
 CHUNK = 256 * 1024  # bytes of one read

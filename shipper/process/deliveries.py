@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 from ..config.settings import Settings
 from ..event.redact import Redactor
 from ..journal.account import Account
-from ..journal.cursor import Cursor
+from ..journal.cursors.cursor import Cursor
 from ..journal.segments import Position
 from ..spool.joined import pending_joins
 from ..spool.layout import Spool
 from ..spool.progress import ProgressWriter
-from ..transport.orphans import is_writer_gone
+from ..transport.memory.orphans import is_writer_gone
 from .status.crashes import Crashes
 from .threads import Threads
 
@@ -135,7 +135,7 @@ class Deliveries:
             self._open_backend(description)
 
     def _open_backend(self, description: Any) -> None:
-        from ..delivery.crash_guard import CrashGuard, Encoder
+        from ..delivery.blame.crash_guard import CrashGuard, Encoder
         from ..delivery.dead.letters import DeadLetters
         from ..delivery.deliverer import Deliverer
         from .encoders.job import requests_of

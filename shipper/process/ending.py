@@ -7,8 +7,8 @@ import logging
 import os
 import time
 
-from ..transport.orphans import count_events
-from ..transport.overflow import write_orphan
+from ..transport.memory.orphans import count_events
+from ..transport.memory.overflow import write_orphan
 from .housekeeping import Housekeeping
 from .ingest.quota import QuotaReachedError
 from .parts import Parts

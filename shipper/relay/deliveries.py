@@ -14,7 +14,7 @@ from ..backends.exporter import described
 from ..backends.jetstream import JetStream
 from ..backends.protocol import AppContext
 from ..config.settings import Settings
-from ..delivery.crash_guard import CrashGuard, Encoder
+from ..delivery.blame.crash_guard import CrashGuard, Encoder
 from ..delivery.deliverer import Deliverer
 from ..errors import DeliveryError
 from ..process.deliveries import address_of, backend_of

@@ -16,8 +16,8 @@ from ..application.capture.surroundings import surroundings
 from ..application.client import ClientBinding
 from ..application.stderr import warn_on_stderr
 from ..backends.protocol import AppContext
+from ..backends.settings.validators import MOST_IN_FLIGHT
 from ..backends.trakerr import Trakerr
-from ..backends.validators import MOST_IN_FLIGHT
 from ..backends.wire.trakerr_event import FIELDS, level_word
 from ..config.settings import identity
 from ..event.codec import unpack

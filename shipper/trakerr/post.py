@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ..backends.http import addresses
 from ..backends.protocol import HttpResponse
-from ..backends.proxies import NEEDS_PYSOCKS, basic_credentials, find_proxy, is_socks
+from ..backends.settings.proxies import NEEDS_PYSOCKS, basic_credentials, find_proxy, is_socks
 from .errors import ApiException
 
 MAX_RESPONSE_BYTES = 64 * 1024

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from .._support import unpatched
 from .._support.unpatched import new_rlock, start_thread
 from . import frame
-from .overflow import Overflow
+from .memory.overflow import Overflow
+from .memory.pipe_mirror import PipeMirror, frames_of_event
 from .pipe import POLL_MS, Pipe
-from .pipe_mirror import PipeMirror, frames_of_event
 
 
 def new_token() -> bytes:
@@ -125,7 +125,7 @@ class Channel:
     def _describe_life(self) -> bytes:
         if not self._is_watched:
             return b""
-        from .life import describe_life  # few applications want it
+        from .memory.life import describe_life  # few applications want it
 
         return describe_life()
 

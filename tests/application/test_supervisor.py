@@ -31,7 +31,7 @@ from shipper.journal.segments import size_on_disk
 from shipper.spool.files import open_file, write_atomically
 from shipper.spool.layout import Spool
 from shipper.spool.lock import LockInfo, running
-from shipper.transport.pipe_mirror import SUFFIX
+from shipper.transport.memory.pipe_mirror import SUFFIX
 from shipper.transport.queue import RecordQueue
 
 from ..support.waiting import wait_until

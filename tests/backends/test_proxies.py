@@ -6,7 +6,13 @@ import base64
 
 import pytest
 
-from shipper.backends.proxies import basic_credentials, bypasses_proxy, find_proxy, is_socks, without_credentials
+from shipper.backends.settings.proxies import (
+    basic_credentials,
+    bypasses_proxy,
+    find_proxy,
+    is_socks,
+    without_credentials,
+)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from shipper.backends.jetstream import JetStream
 from shipper.backends.protocol import AppContext
 from shipper.delivery.dead.letters import DeadLetters
 from shipper.delivery.deliverer import Deliverer
-from shipper.journal.cursor import Cursor
+from shipper.journal.cursors.cursor import Cursor
 from shipper.spool.layout import Spool
 from shipper.stream.client import Client
 from shipper.stream.publisher import Publisher

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shipper.cli.check.machine import check_machine
 from shipper.spool.layout import memory_folder
-from shipper.transport.overflow import Overflow
+from shipper.transport.memory.overflow import Overflow
 
 from ..support.forks import in_a_child
 

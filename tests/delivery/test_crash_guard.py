@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shipper.delivery.crash_guard import CrashGuard
+from shipper.delivery.blame.crash_guard import CrashGuard
 from shipper.errors import DeliveryError, RejectedError
 from shipper.event.model import Event, EventId
 

@@ -19,7 +19,7 @@ from shipper.event.exceptions import capture_exceptions
 from shipper.event.model import Event, EventId
 from shipper.spool.layout import Spool
 from shipper.transport import frame
-from shipper.transport.orphans import orphaned_overflows
+from shipper.transport.memory.orphans import orphaned_overflows
 
 from ..support.forks import killed_at
 

@@ -16,15 +16,15 @@ import pytest
 
 from shipper.backends.memory import Memory
 from shipper.config.limits import Batching, Retry
+from shipper.delivery.blame.failures import POISON_ACCEPTED, POISON_ATTEMPTS
 from shipper.delivery.checkpoint import MAX_UNSAVED_SECONDS
 from shipper.delivery.concurrency import Concurrency
 from shipper.delivery.dead.letters import DeadLetters
 from shipper.delivery.deliverer import Deliverer
-from shipper.delivery.failures import POISON_ACCEPTED, POISON_ATTEMPTS
 from shipper.errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError
 from shipper.event.model import Event
 from shipper.event.truncate import pack
-from shipper.journal.cursor import Cursor
+from shipper.journal.cursors.cursor import Cursor
 from shipper.journal.segments import segments
 from shipper.journal.writer import Writer
 from shipper.transport import frame

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shipper.delivery.deliverer import Deliverer
-from shipper.delivery.lending import LONGEST_SECONDS, Lending
+from shipper.delivery.lending.lending import LONGEST_SECONDS, Lending
 from shipper.journal.segments import segments
 
 from ..support.model import ALL_AT_ONCE, ModelBackend, ModelEncoder, World

@@ -11,12 +11,12 @@ import pytest
 from shipper.config.limits import Batching
 from shipper.delivery.dead.letters import DeadLetters
 from shipper.delivery.deliverer import Deliverer
-from shipper.delivery.lending import Lending, PartEndedError
-from shipper.delivery.part import PartReader, Request
+from shipper.delivery.lending.lending import Lending, PartEndedError
+from shipper.delivery.lending.part import PartReader, Request
 from shipper.errors import DeliveryError
 from shipper.event.model import Event
 from shipper.event.truncate import pack
-from shipper.journal.cursor import Cursor
+from shipper.journal.cursors.cursor import Cursor
 from shipper.journal.segments import Position, bytes_between
 from shipper.transport import frame
 

@@ -10,7 +10,7 @@ import pytest
 
 from shipper.backends.memory import Memory
 from shipper.config.limits import Batching, Retry
-from shipper.delivery.refusals import MAX_IN_ROW, RefusesAllError
+from shipper.delivery.blame.refusals import MAX_IN_ROW, RefusesAllError
 from shipper.errors import DeliveryError, RejectedError
 from shipper.event.model import Event
 

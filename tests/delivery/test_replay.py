@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from shipper.delivery.handover import Handover
-from shipper.delivery.replay import Counts, Replay, ReplayError, SentIds, Stretch
+from shipper.delivery.replay.handover import Handover
+from shipper.delivery.replay.stretch import Counts, Replay, ReplayError, SentIds, Stretch
 from shipper.event.codec import unpack
 from shipper.event.model import Event, EventId
 from shipper.event.truncate import pack
 from shipper.journal.history import History
 from shipper.journal.segments import Position
 from shipper.transport import frame
-from shipper.transport.orphans import orphaned_overflows
+from shipper.transport.memory.orphans import orphaned_overflows
 
 from ..support.forks import killed_at
 from ..support.journals import TOKEN, segment

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from shipper.delivery.blame.refusals import Refusals
 from shipper.delivery.concurrency import MIN_SAMPLES, Concurrency
-from shipper.delivery.refusals import Refusals
 from shipper.event.model import EventId
 from shipper.journal.entry import Entry
 from shipper.journal.segments import Position

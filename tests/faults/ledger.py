@@ -22,7 +22,7 @@ import psutil
 
 import shipper
 from shipper.event.codec import unpack
-from shipper.journal.cursor import Cursor
+from shipper.journal.cursors.cursor import Cursor
 from shipper.report import Status, read_status
 from shipper.spool.files import read_json
 from shipper.spool.layout import Spool

@@ -23,7 +23,7 @@ from shipper.event.codec import unpack
 from shipper.event.model import Event
 from shipper.event.truncate import pack
 from shipper.journal.account import Account
-from shipper.journal.cursor import Cursor
+from shipper.journal.cursors.cursor import Cursor
 from shipper.journal.reader import Reader
 from shipper.journal.segments import Position, segment_path
 from shipper.spool.layout import Spool

@@ -61,8 +61,8 @@ UNTIL_SEEN = """
 import contextlib, os, time
 from shipper.process.deaths.watch import read_head
 from shipper.spool.layout import Spool
-from shipper.transport.pipe_mirror import SUFFIX
-from shipper.transport.shared_file import list_files
+from shipper.transport.memory.pipe_mirror import SUFFIX
+from shipper.transport.memory.shared_file import list_files
 
 def has_mirror():
     for path in list_files(Spool(os.environ["TEST_SPOOL"]).overflow):

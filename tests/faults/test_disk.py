@@ -21,12 +21,12 @@ import pytest
 import shipper
 from shipper.event.model import Event
 from shipper.event.truncate import pack
-from shipper.journal.assembler import DEAD_WRITER
+from shipper.journal.cursors.assembler import DEAD_WRITER
 from shipper.journal.segments import segment_path
 from shipper.journal.writer import Writer
 from shipper.report import total
 from shipper.transport import frame
-from shipper.transport.overflow import Overflow
+from shipper.transport.memory.overflow import Overflow
 from shipper.transport.queue import RecordQueue
 
 from ..support.forks import in_a_child

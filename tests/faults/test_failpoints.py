@@ -25,6 +25,7 @@ from .oracle import Step
 
 SEGMENT = 4096
 SPOOLING = shipper.Spooling(segment=SEGMENT, quota=1 << 20)
+CURSORS = "shipper.journal.cursors"
 
 POINTS = [
     Failpoint("before a splice", "shipper.journal.writer:Writer.splice"),
@@ -35,7 +36,7 @@ POINTS = [
     Failpoint("before a new segment", "shipper.journal.writer:open_file", where="000000000002.seg"),
     Failpoint("after a new segment", "shipper.journal.writer:open_file", "after", where="000000000002.seg"),
     Failpoint("after a rotation", "shipper.journal.writer:Writer.rotate_if_due", "after", number=3),
-    Failpoint("before a cursor is written", "shipper.journal.cursor_files:write_atomically", where="trakerr.json"),
+    Failpoint("before a cursor is written", f"{CURSORS}.cursor_files:write_atomically", where="trakerr.json"),
     Failpoint("before a cursor is replaced", "os:replace", where="trakerr.json"),
     Failpoint("after a cursor was replaced", "os:replace", "after", where="trakerr.json"),
     Failpoint("before a dead letter", "shipper.delivery.dead.letters:DeadLetters.write"),
@@ -52,22 +53,22 @@ POINTS = [
     Failpoint("after the backends were opened", "shipper.process.deliveries:Deliveries.open", "after"),
     Failpoint("before a request", "shipper.backends.http.sender:Sender._send", number=10),
     Failpoint("between an answer and its commit", "shipper.backends.http.sender:Sender._send", "after", number=10),
-    Failpoint("before a commit", "shipper.journal.cursor:Cursor.commit", number=2),
-    Failpoint("after a commit", "shipper.journal.cursor:Cursor.commit", "after", number=2),
+    Failpoint("before a commit", f"{CURSORS}.cursor:Cursor.commit", number=2),
+    Failpoint("after a commit", f"{CURSORS}.cursor:Cursor.commit", "after", number=2),
 ]
 ADOPTING = [
     Failpoint("before an overflow is appended", "shipper.journal.writer:Writer.append"),
     Failpoint("after an overflow was appended", "shipper.journal.writer:Writer.append", "after"),
     Failpoint("before its drops are noted", "shipper.journal.account:Account.note_drops"),
-    Failpoint("before an overflow is removed", "shipper.transport.orphans:OrphanedOverflow.remove"),
-    Failpoint("after an overflow was removed", "shipper.transport.orphans:OrphanedOverflow.remove", "after"),
+    Failpoint("before an overflow is removed", "shipper.transport.memory.orphans:OrphanedOverflow.remove"),
+    Failpoint("after an overflow was removed", "shipper.transport.memory.orphans:OrphanedOverflow.remove", "after"),
 ]
 RECOVERING = [
     Failpoint("before trails are looked for", "shipper.process.ingest.recovery:Recovery.begin"),
     Failpoint("before what the pipe lost is put back", "shipper.journal.writer:Writer.append"),
     Failpoint("after what the pipe lost was put back", "shipper.journal.writer:Writer.append", "after"),
-    Failpoint("before a trail is removed", "shipper.transport.orphans:OrphanedMirror.remove"),
-    Failpoint("after a trail was removed", "shipper.transport.orphans:OrphanedMirror.remove", "after"),
+    Failpoint("before a trail is removed", "shipper.transport.memory.orphans:OrphanedMirror.remove"),
+    Failpoint("after a trail was removed", "shipper.transport.memory.orphans:OrphanedMirror.remove", "after"),
 ]
 ENDING = [
     Failpoint("when told to hand over", "shipper.process.service:Service._on_hand_over"),

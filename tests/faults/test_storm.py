@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from shipper import Spooling
-from shipper.journal.cursor import BACKLOG
-from shipper.journal.cursor_files import saved_positions
+from shipper.journal.cursors.cursor import BACKLOG
+from shipper.journal.cursors.cursor_files import saved_positions
 from shipper.journal.segments import size_on_disk
 from shipper.transport.pipe import PIPE_BYTES
 

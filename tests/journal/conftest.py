@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shipper.journal.cursor import Cursor
+from shipper.journal.cursors.cursor import Cursor
 from shipper.journal.writer import Writer
 
 from ..support.disks import tmpfs

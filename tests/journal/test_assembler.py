@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from shipper.journal.assembler import DEAD_WRITER, MAX_PARTS, SLOW_WRITER
-from shipper.journal.cursor import Cursor
+from shipper.journal.cursors.assembler import DEAD_WRITER, MAX_PARTS, SLOW_WRITER
+from shipper.journal.cursors.cursor import Cursor
 from shipper.journal.writer import Writer
-from shipper.transport.shared_file import process_is_gone
+from shipper.transport.memory.shared_file import process_is_gone
 
 from ..support.journals import MUCH, Clock, Open, deliver, frames, whole
 

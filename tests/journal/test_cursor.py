@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shipper.event.model import EventId
-from shipper.journal.cursor_files import begin_cursor, saved_positions
+from shipper.journal.cursors.cursor_files import begin_cursor, saved_positions
 from shipper.journal.entry import DEAD, DELIVERED
 from shipper.journal.segments import Position, segment_path
 from shipper.journal.writer import Writer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shipper.journal.cursor import Cursor
+from shipper.journal.cursors.cursor import Cursor
 from shipper.journal.kept import Kept
 from shipper.journal.segments import release, segment_path, segments
 

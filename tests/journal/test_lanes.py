@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shipper.journal.cursor import Cursor
+from shipper.journal.cursors.cursor import Cursor
 from shipper.journal.entry import DELIVERED, Entry
 from shipper.journal.segments import segment_path
 from shipper.journal.writer import Writer

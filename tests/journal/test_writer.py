@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from shipper.journal.cursor import Cursor
+from shipper.journal.cursors.cursor import Cursor
 from shipper.journal.reader import Reader
 from shipper.journal.segments import Position, segment_path
 from shipper.journal.writer import Writer, drain_pipe

@@ -27,10 +27,10 @@ from shipper.process.ingest.appender import Appender
 from shipper.process.ingest.intake import Intake
 from shipper.process.ingest.recovery import Recovery
 from shipper.spool.layout import Spool
-from shipper.transport.life import Head, read_stat
+from shipper.transport.memory.life import Head, read_stat
+from shipper.transport.memory.shared_file import list_files
 from shipper.transport.pipe import grow_pipe
 from shipper.transport.producer import Producer
-from shipper.transport.shared_file import list_files
 
 from ..support.forks import in_a_child
 from ..support.journals import Clock

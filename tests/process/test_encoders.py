@@ -22,14 +22,14 @@ from shipper.backends.otlp.settings import Otlp
 from shipper.backends.protocol import AppContext
 from shipper.config.settings import Settings
 from shipper.delivery.checkpoint import Checkpoint
-from shipper.delivery.lending import PartEndedError
-from shipper.delivery.part import Request
+from shipper.delivery.lending.lending import PartEndedError
+from shipper.delivery.lending.part import Request
 from shipper.event.codec import unpack
 from shipper.event.exceptions import ExceptionInfo, Frame
 from shipper.event.model import Event, EventId
 from shipper.event.redact import Redact
 from shipper.event.truncate import pack
-from shipper.journal.cursor import Cursor
+from shipper.journal.cursors.cursor import Cursor
 from shipper.journal.segments import Position, segment_path
 from shipper.process.deliveries import backend_of
 from shipper.process.encoders import encoders

@@ -24,7 +24,7 @@ from shipper.process.ingest.quota import Quota
 from shipper.process.ingest.upkeep import Upkeep
 from shipper.spool.layout import Spool
 from shipper.transport import frame
-from shipper.transport.overflow import Overflow
+from shipper.transport.memory.overflow import Overflow
 from shipper.transport.pipe import grow_pipe
 from shipper.transport.queue import RecordQueue
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from shipper.journal.cursor import Cursor
+from shipper.journal.cursors.cursor import Cursor
 from shipper.journal.entry import DELIVERED
 from shipper.journal.reader import Reader
 from shipper.journal.segments import Position, segment_path

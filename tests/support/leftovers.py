@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from shipper.spool.layout import Spool
-from shipper.transport import pipe_mirror
+from shipper.transport.memory import pipe_mirror
 
 MARK = "TEST_RUN_MARK"
 """An environment variable that every process this test run starts, however indirectly, inherits."""

@@ -10,7 +10,7 @@ from typing import Protocol
 from shipper.delivery.cursor import Cursor
 from shipper.event.model import Event, Origin
 from shipper.event.truncate import pack
-from shipper.journal.cursor import Cursor as JournalCursor
+from shipper.journal.cursors.cursor import Cursor as JournalCursor
 from shipper.journal.segments import segment_path
 from shipper.stream.cursor import StreamCursor
 from shipper.stream.delivery import Delivery

@@ -25,15 +25,15 @@ from typing import Any, cast
 from shipper.config.limits import Batching, Retry, Spooling
 from shipper.delivery.dead.letters import DeadLetters
 from shipper.delivery.deliverer import Deliverer
-from shipper.delivery.lending import Lending, PartEndedError
-from shipper.delivery.part import PartReader, Request
+from shipper.delivery.lending.lending import Lending, PartEndedError
+from shipper.delivery.lending.part import PartReader, Request
 from shipper.errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError
 from shipper.event.model import Event, EventId
 from shipper.event.truncate import pack
 from shipper.journal.account import Account
-from shipper.journal.assembler import DEAD_WRITER
-from shipper.journal.cursor import Cursor
-from shipper.journal.cursor_files import begin_cursor
+from shipper.journal.cursors.assembler import DEAD_WRITER
+from shipper.journal.cursors.cursor import Cursor
+from shipper.journal.cursors.cursor_files import begin_cursor
 from shipper.journal.entry import DELIVERED, INCOMPLETE, QUOTA
 from shipper.journal.history import History
 from shipper.journal.kept import FREE_BYTES

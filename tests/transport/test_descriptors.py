@@ -19,8 +19,8 @@ from shipper.spool.numbers import close_high
 from shipper.transport import descriptors, frame
 from shipper.transport.channel import Channel
 from shipper.transport.descriptors import OwnDescriptor
-from shipper.transport.orphans import orphaned_overflows
-from shipper.transport.overflow import Overflow
+from shipper.transport.memory.orphans import orphaned_overflows
+from shipper.transport.memory.overflow import Overflow
 from shipper.transport.pipe import Pipe
 from shipper.transport.queue import RecordQueue
 
@@ -305,8 +305,7 @@ def test_an_overflow_whose_descriptor_was_closed_goes_on_where_it_was(spool: Pat
         for seq in range(3):
             assert overflow.append(frames(seq), 20)
         overflow.count("queue_full", 20)
-        assert overflow._own is not None
-        number = overflow._own.number
+        number = overflow._file.open().number
         close_all()
         open_files(files)
         take_number(number, files)
@@ -336,11 +335,9 @@ def test_an_append_whose_descriptor_is_closed_meanwhile_is_tried_again(spool: Pa
     def work() -> None:
         overflow = Overflow(str(spool / "o"), token=b"tokentok", pid=os.getpid(), limit=10**6)
         assert overflow.append(frames(0), 20)
-        assert overflow._own is not None
-        overflow._own.__class__ = ClosedAfterTheLook
+        overflow._file.open().__class__ = ClosedAfterTheLook
         assert overflow.append(frames(1), 20)
-        assert overflow._own is not None
-        overflow._own.__class__ = ClosedAfterTheLook
+        overflow._file.open().__class__ = ClosedAfterTheLook
         overflow.count("queue_full", 20)
 
         assert overflow.drops == {"queue_full": {"INFO": 1}}

@@ -19,17 +19,18 @@ from shipper.spool.host import take
 from shipper.spool.kernel import namespace
 from shipper.spool.layout import Spool, memory_folder
 from shipper.spool.lock import claim
-from shipper.transport import frame, orphans, pipe, shared_file
-from shipper.transport.orphans import (
+from shipper.transport import frame, pipe
+from shipper.transport.memory import orphans, shared_file
+from shipper.transport.memory.orphans import (
     foreign_orphans,
     is_writer_gone,
     orphaned_mirrors,
     orphaned_overflows,
     remove_foreign,
 )
-from shipper.transport.overflow import Overflow
+from shipper.transport.memory.overflow import Overflow
+from shipper.transport.memory.pipe_mirror import PipeMirror
 from shipper.transport.pipe import Pipe
-from shipper.transport.pipe_mirror import PipeMirror
 from shipper.transport.queue import RecordQueue
 
 from ..support.forks import forked, in_a_child
@@ -124,7 +125,7 @@ def test_a_living_overflow_of_a_container_is_not_adopted_by_another(spool: Path)
     source = f"""if True:
         import os, sys
         from shipper.transport import frame
-        from shipper.transport.overflow import Overflow
+        from shipper.transport.memory.overflow import Overflow
         overflow = Overflow({str(spool / "o")!r}, token=b"tokentok", pid=os.getpid(), limit=10**6)
         overflow.append(frame.encode(b"x", token=b"tokentok", seq=0, pid=os.getpid()), 20)
         print("ready", flush=True)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from shipper.transport import frame
 from shipper.transport.drops import LEVELS, TABLE, level_name
-from shipper.transport.orphans import OrphanedOverflow, living_drops, orphaned_overflows
-from shipper.transport.overflow import DROPS_AT, Overflow
-from shipper.transport.shared_file import HEAD_BYTES, prepare_folder
+from shipper.transport.memory.orphans import OrphanedOverflow, living_drops, orphaned_overflows
+from shipper.transport.memory.overflow import DROPS_AT, Overflow
+from shipper.transport.memory.shared_file import HEAD_BYTES, prepare_folder
 
 from ..support.disks import tmpfs
 from ..support.waiting import wait_until
@@ -145,7 +145,7 @@ def test_a_file_that_is_never_quite_empty_does_not_grow_for_ever(overflow: Overf
         overflow.drain(pipe)
 
     assert overflow.busy
-    assert os.stat(overflow._path).st_blocks * 512 < 3_000_000
+    assert os.stat(overflow.path).st_blocks * 512 < 3_000_000
     assert drained(overflow, Pipe())[-1] == 2999
 
 
@@ -229,7 +229,7 @@ def test_a_child_that_inherited_the_lock_does_not_keep_the_file_of_its_dead_pare
 
 def test_an_incomplete_frame_at_the_end_is_not_adopted(overflow: Overflow, folder: str) -> None:
     overflow.append(frames(0), 20)
-    path = overflow._path
+    path = overflow.path
     overflow.close()
     with open(path, "ab") as file:
         file.write(frames(1)[0][:500])
@@ -290,6 +290,23 @@ def test_without_memory_the_overflow_is_full(small_memory: Path) -> None:
     assert overflow.append(frames(0), 20)
     assert drained(overflow, Pipe()) == [0]
     assert overflow.drops == {"queue_full": {"ERROR": 1}}
+    overflow.close()
+
+
+def test_a_removed_file_that_there_is_no_memory_to_make_again_goes_on_to_be_used(small_memory: Path) -> None:
+    overflow = Overflow(str(small_memory / "o"), token=TOKEN, pid=os.getpid(), limit=10**6)
+    for seq in range(12):
+        assert overflow.append(frames(seq, 3000), 40)
+    os.unlink(overflow.path)
+    overflow.touch()
+
+    assert os.listdir(small_memory / "o") == []
+    assert drained(overflow, Pipe()) == list(range(12))
+    assert overflow.append(frames(12), 40)
+    overflow.touch()
+    (made,) = os.listdir(small_memory / "o")
+    assert overflow.path.endswith(made)
+    assert drained(overflow, Pipe()) == [12]
     overflow.close()
 
 

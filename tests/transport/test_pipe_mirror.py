@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from shipper.transport import frame, pipe_mirror
-from shipper.transport.orphans import OrphanedMirror, orphaned_mirrors
+from shipper.transport import frame
+from shipper.transport.memory import pipe_mirror
+from shipper.transport.memory.orphans import OrphanedMirror, orphaned_mirrors
+from shipper.transport.memory.pipe_mirror import BLOCK_BYTES, KEPT_BLOCKS, MAX_BYTES, PipeMirror
+from shipper.transport.memory.shared_file import HEAD_BYTES
 from shipper.transport.pipe import bytes_in_pipe, grow_pipe
-from shipper.transport.pipe_mirror import BLOCK_BYTES, KEPT_BLOCKS, MAX_BYTES, PipeMirror
 from shipper.transport.queue import RecordQueue
-from shipper.transport.shared_file import HEAD_BYTES
 
 from ..support.disks import tmpfs
 from ..support.forks import forked, in_a_child

@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 
 from shipper.transport import frame
-from shipper.transport.orphans import orphaned_mirrors, orphaned_overflows
+from shipper.transport.memory.orphans import orphaned_mirrors, orphaned_overflows
 from shipper.transport.pipe import Pipe
 from shipper.transport.queue import RecordQueue
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...backends import validators
+from ...backends.settings import validators
 from ...event.model import Event
 from ..stderr import warn_on_stderr, warn_once_on_stderr
 from .pipeline import Pipeline, active, early_events, warn_full

@@ -19,7 +19,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NameResolutionError, NewConnectionError
 
 from ..protocol import AppContext, HttpBackend
-from ..proxies import NEEDS_PYSOCKS, basic_credentials, find_proxy, is_socks, without_credentials
+from ..settings.proxies import NEEDS_PYSOCKS, basic_credentials, find_proxy, is_socks, without_credentials
 from . import addresses, head
 from .connection import Connection
 from .failure import SetupError

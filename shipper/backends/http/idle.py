@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..http_settings import HttpSettings
+from ..settings.http_settings import HttpSettings
 from .connection import Connection
 
 

@@ -9,8 +9,8 @@ from ..._version import __version__
 from ...errors import DeliveryError, RejectedError
 from ...event.model import Event
 from ..exporter import Requests
-from ..http_settings import HttpSettings
 from ..protocol import AppContext, HttpResponse
+from ..settings.http_settings import HttpSettings
 from ..wire.json_body import json_text
 from .template import compile_template
 

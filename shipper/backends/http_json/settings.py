@@ -9,9 +9,9 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from ...errors import ConfigurationError, suggest_keywords
-from .. import validators
 from ..exporter import HttpExporter
 from ..protocol import HttpBackend
+from ..settings import validators
 from .template import MISSING, compile_template
 
 RECORD: Mapping[str, Any] = {

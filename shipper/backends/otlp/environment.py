@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ...errors import ConfigurationError
-from .. import validators
+from ..settings import validators
 
 DEFAULT_TIMEOUT = 10.0
 LEAST_MILLISECONDS = 1000

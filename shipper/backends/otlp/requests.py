@@ -15,8 +15,8 @@ from ..._version import __version__
 from ...errors import DeliveryError, PartlyRejectedError
 from ...event.model import Event
 from ..exporter import Requests
-from ..http_settings import HttpSettings
 from ..protocol import AppContext, HttpResponse
+from ..settings.http_settings import HttpSettings
 from ..wire.source_lines import exception_text
 from . import logs, protobuf
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 
 from ...errors import ConfigurationError, suggest_keywords
-from .. import validators
 from ..exporter import HttpExporter
 from ..protocol import HttpBackend
+from ..settings import validators
 from . import environment
 
 DEFAULT_ENDPOINT = "http://localhost:4318"

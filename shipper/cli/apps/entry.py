@@ -12,7 +12,7 @@ from ...report import BackendStatus, read_status
 from ...spool.host import Host
 from ...spool.kernel import boot_id
 from ...spool.layout import Spool
-from ...transport.shared_file import list_files, living_pids
+from ...transport.memory.shared_file import list_files, living_pids
 from ..status.find import Found, as_user
 from .reason import reason_text
 

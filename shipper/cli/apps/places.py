@@ -11,7 +11,7 @@ from ...config.state_folder import usual_folder
 from ...spool.files import open_file
 from ...spool.layout import Spool, memory_folder
 from ...spool.numbers import close_high
-from ...transport.shared_file import list_files, read_origin
+from ...transport.memory.shared_file import list_files, read_origin
 from ..status.find import Found, NoSuchApp, all_apps, apps_in, checked
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from ...backends.deprecated import is_http_backend
 from ...backends.exporter import described
 from ...backends.protocol import Described
-from ...backends.proxies import find_proxy, without_credentials
+from ...backends.settings.proxies import find_proxy, without_credentials
 from ...errors import DeliveryError, RejectedError, UnauthorisedError
 from ...event.model import Event
 from ..terminal import duration

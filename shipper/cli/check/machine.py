@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from ..._version import DISTRIBUTION, __version__
 from ...spool.layout import memory_folder, memory_obstacle
-from ...transport.orphans import foreign_orphans
+from ...transport.memory.orphans import foreign_orphans
 from ...transport.pipe import PIPE_BYTES
 from ..terminal import size
 from .result import Result, error, ok, warning

@@ -13,7 +13,7 @@ from ...config.state_folder import default_folder
 from ...errors import ConfigurationError
 from ...report import read_status
 from ...spool.layout import Spool
-from ...transport.shared_file import list_files
+from ...transport.memory.shared_file import list_files
 from ..status.diagnosis import DEGRADED, FAILING, HEALTHY, NOT_RUNNING, diagnose
 from ..status.find import as_user, user_name
 from ..terminal import plural, size

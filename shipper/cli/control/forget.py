@@ -76,7 +76,7 @@ def _lock(spool: Spool, locked: contextlib.ExitStack) -> str:
     """Keep shipper processes away until ``locked`` is closed; why that is not possible, "" when it is."""
     from ...spool.files import reclaim_file
     from ...spool.lock import lock_journal, running
-    from ...transport.shared_file import living_pids
+    from ...transport.memory.shared_file import living_pids
 
     lock = reclaim_file(spool.lock, os.O_RDWR | os.O_CREAT)
     locked.callback(os.close, lock)

@@ -6,12 +6,11 @@ import argparse
 import math
 from typing import TYPE_CHECKING, Any
 
-from .. import BAD_NEWS, INTERRUPTED, NOT_TRIED, OK, complain, terminal
+from .. import BAD_NEWS, NOT_TRIED, complain
 from ..dead.selection import moment
 from ..status.command import add_selection
 
 if TYPE_CHECKING:
-    from ...delivery.replay import Counts
     from ..status.find import Found
 
 
@@ -47,7 +46,7 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    from ...delivery.replay import ReplayError
+    from ...delivery.replay.stretch import ReplayError
     from ..status.find import NoSuchApp, as_user, find
 
     if given.since >= given.until:
@@ -67,31 +66,3 @@ def _replay(given: argparse.Namespace, app: Found) -> int:
     from .own import replay_here
 
     return replay_elsewhere(given, app) if given.to else replay_here(given, app)
-
-
-def say(counts: Counts, name: str, when: str, *, dry: bool) -> int:
-    """Print what became of the events; the exit code."""
-    left_out = [
-        (counts.sent_before, "sent again before (--again sends them once more)"),
-        (counts.under_way, f"not delivered to {name} yet: the shipper process delivers them anyway"),
-        (counts.below_level, f"below the level of {name}"),
-        (counts.for_others, "for other backends"),
-        (counts.unreadable, "unreadable"),
-    ]
-    if not counts.found:
-        return complain("no event was logged in this time, or none is left in the journal", code=BAD_NEWS)
-    what = f"{terminal.plural(counts.sent, 'event')} for {name}"
-    if not counts.sent:
-        print(f"No event for {name} is sent again.")
-    else:
-        print(f"{what}: would be sent again." if dry else f"{what}: {when}, with the same id as before.")
-    for count, why in left_out:
-        if count:
-            print(f"{terminal.plural(count, 'event')} left out: {why}.")
-    return OK
-
-
-def say_interrupted(counts: Counts, name: str) -> int:
-    """After Ctrl-C."""
-    what = f"stopped: {terminal.were(counts.sent, 'event')} handed over for {name}"
-    return complain(f"{what}; the same command goes on with the others", code=INTERRUPTED)

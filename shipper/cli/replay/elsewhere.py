@@ -17,13 +17,13 @@ from ..._support.hashing import sha256_hex
 from ...config.environment import resolve
 from ...config.limits import Spooling
 from ...config.settings import Settings
-from ...delivery.replay import Replay, Stretch
+from ...delivery.replay.stretch import Replay, Stretch
 from ...errors import ConfigurationError
 from ...report import read_status
 from ...spool.layout import Spool
 from .. import BAD_NEWS, OK, complain, terminal
 from ..starting import begin
-from .command import say, say_interrupted
+from .outcome import say, say_interrupted
 from .own import LATER, LOOK_SECONDS, open_history, room_in
 
 if TYPE_CHECKING:

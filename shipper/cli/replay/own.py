@@ -8,16 +8,16 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ...delivery.handover import OVERFLOW_BYTES
-from ...delivery.replay import Replay, ReplayError, Stretch
-from ...journal.cursor_files import load_cursor
+from ...delivery.replay.handover import OVERFLOW_BYTES
+from ...delivery.replay.stretch import Replay, ReplayError, Stretch
+from ...journal.cursors.cursor_files import load_cursor
 from ...journal.history import History, first_since
 from ...journal.segments import Position, size_on_disk
 from ...spool.files import get_dict, read_json
 from ...spool.layout import Spool
 from ...spool.lock import running
 from .. import BAD_NEWS, complain
-from .command import say, say_interrupted
+from .outcome import say, say_interrupted
 
 if TYPE_CHECKING:
     from ..status.find import Found

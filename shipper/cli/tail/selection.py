@@ -31,7 +31,7 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 def level_of(given: argparse.Namespace) -> int:
     """The lowest level of the events. ConfigurationError for a text that names none."""
-    from ...backends import validators
+    from ...backends.settings import validators
 
     text = given.level
     if text is None:

@@ -15,7 +15,7 @@ from ...errors import UndecodableError
 from ...event.codec import unpack
 from ...event.model import Event
 from ...journal.history import History, Recorded, recorded_segments
-from ...transport.life import Head, Life
+from ...transport.memory.life import Head, Life
 from .watch import Ending
 
 LOGGER = "shipper.deaths"

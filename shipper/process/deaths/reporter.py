@@ -28,9 +28,9 @@ from ...spool.files import open_file
 from ...spool.layout import Spool
 from ...transport import frame
 from ...transport.channel import new_token
-from ...transport.life import CLAIM_AT, Head
-from ...transport.orphans import OrphanedMirror
-from ...transport.shared_file import HEAD_BYTES, process_is_gone
+from ...transport.memory.life import CLAIM_AT, Head
+from ...transport.memory.orphans import OrphanedMirror
+from ...transport.memory.shared_file import HEAD_BYTES, process_is_gone
 from ..ingest.adoption import Adoption
 from ..system import log
 from .notice import Death, find_last_events, notice, summary

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 from ...spool.files import open_file
 from ...spool.kernel import namespace
-from ...transport.life import Head, parse_head, read_stat
-from ...transport.pipe_mirror import SUFFIX
-from ...transport.shared_file import ORIGIN_AT, list_files
+from ...transport.memory.life import Head, parse_head, read_stat
+from ...transport.memory.pipe_mirror import SUFFIX
+from ...transport.memory.shared_file import ORIGIN_AT, list_files
 
 MAX_WATCHED = 1000  # processes whose descriptors are held
 _GET_INFO = 0xC040FF0B  # PIDFD_GET_INFO, with a structure of 64 bytes

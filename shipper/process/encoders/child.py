@@ -10,8 +10,8 @@ import sys
 import threading
 from collections.abc import Callable
 
-from ...delivery.lending import PartEndedError
-from ...delivery.part import Request
+from ...delivery.lending.lending import PartEndedError
+from ...delivery.lending.part import Request
 from ...journal.segments import Position
 from ..system.load_samples import Samples
 from .channel import Channel
@@ -46,14 +46,14 @@ class EncoderProcess:
             undo.pop_all()
 
     def lend(self, start: Position, end: Position) -> None:
-        """See `delivery.lending.Borrower`."""
+        """See `delivery.lending.lending.Borrower`."""
         with self._using:
             self._check()
             self._part += 1
             self._channel.send(Part(self._part, start, end, self._samples()))
 
     def next(self, seconds: float) -> Request | None:
-        """See `delivery.lending.Borrower`."""
+        """See `delivery.lending.lending.Borrower`."""
         with self._using:
             self._check()
             while (received := self._channel.receive(seconds)) is not None:

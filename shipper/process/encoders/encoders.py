@@ -17,7 +17,7 @@ from ...backends.jkool import JKool
 from ...backends.protocol import AppContext
 from ...backends.trakerr import Trakerr
 from ...config.settings import Settings
-from ...delivery.lending import Lending
+from ...delivery.lending.lending import Lending
 from ...spool.layout import Spool
 from ..system import log
 from ..system.host import LoadSampler

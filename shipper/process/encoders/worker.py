@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import NoReturn
 
 from ...backends.protocol import AppContext, HttpBackend
-from ...delivery.part import PartReader, Request
+from ...delivery.lending.part import PartReader, Request
 from ...event.model import Event
 from ...event.redact import Redactor
 from ...transport import frame

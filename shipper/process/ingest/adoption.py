@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from ...transport.orphans import OrphanedOverflow, orphaned_overflows
+from ...transport.memory.orphans import OrphanedOverflow, orphaned_overflows
 from .appender import Appender
 
 

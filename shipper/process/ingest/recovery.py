@@ -14,7 +14,7 @@ from functools import partial
 from typing import Protocol
 
 from ...journal.account import Account
-from ...transport.orphans import OrphanedMirror, orphaned_mirrors
+from ...transport.memory.orphans import OrphanedMirror, orphaned_mirrors
 from ...transport.pipe import bytes_in_pipe
 from .adoption import Adoption
 from .appender import Appender

@@ -11,8 +11,8 @@ from typing import Any
 
 from ...config.limits import Spooling
 from ...journal.account import Account
-from ...journal.cursor import Cursor
-from ...journal.cursor_files import saved_positions
+from ...journal.cursors.cursor import Cursor
+from ...journal.cursors.cursor_files import saved_positions
 from ...journal.kept import Kept
 from ...journal.segments import Position, punch_hole, release, segment_size, segments
 from ...spool.layout import Spool

@@ -21,7 +21,7 @@ from ...spool.joined import close_joins, open_joins
 from ...spool.layout import Spool
 from ...spool.lock import claim
 from ...transport import frame
-from ...transport.orphans import remove_foreign
+from ...transport.memory.orphans import remove_foreign
 from ...transport.pipe import Pipe, grow_pipe
 from ..deliveries import Deliveries
 from ..system import log

@@ -18,7 +18,7 @@ from ...config.settings import Settings
 from ...journal.account import Account
 from ...spool.files import get_dict, get_drops, get_times, read_json, write_atomically
 from ...transport.drops import Drops
-from ...transport.orphans import living_drops
+from ...transport.memory.orphans import living_drops
 from ..deliveries import Deliveries
 from ..ingest.intake import Intake
 from .flushes import Flushes

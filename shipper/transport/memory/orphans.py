@@ -12,10 +12,11 @@ import struct
 import time
 from collections.abc import Callable, Container, Iterable, Iterator
 
-from ..spool.kernel import namespace
-from ..spool.layout import Spool, memory_folder
-from . import drops, frame, overflow, pipe_mirror, shared_file
-from .drops import Drops
+from ...spool.kernel import namespace
+from ...spool.layout import Spool, memory_folder
+from .. import drops, frame
+from ..drops import Drops
+from . import overflow_file, pipe_mirror, shared_file
 from .overflow import DROPS_AT
 from .pipe_mirror import SUFFIX, read_mirror
 from .shared_file import NO_RESOURCES, NUMBER_AT, living_pids, process_is_gone
@@ -72,7 +73,7 @@ def orphaned_overflows(folder: str, known: Container[str]) -> Iterator[OrphanedO
         if path in known:
             continue
         with contextlib.suppress(OSError):
-            taken = shared_file.take_over(path, overflow.MAGIC)
+            taken = shared_file.take_over(path, overflow_file.MAGIC)
             if taken is not None:
                 fd, (pid, token, read) = taken
                 yield OrphanedOverflow(path, fd, token, pid, read)
@@ -85,7 +86,7 @@ def living_drops(folder: str) -> dict[str, Drops]:
         with contextlib.suppress(OSError, struct.error):
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                if os.pread(fd, len(overflow.MAGIC), 0) == overflow.MAGIC:
+                if os.pread(fd, len(overflow_file.MAGIC), 0) == overflow_file.MAGIC:
                     found[os.path.basename(path)] = _read_drops(fd)
             finally:
                 os.close(fd)
@@ -197,7 +198,7 @@ def _is_abandoned(fd: int, path: str) -> bool:
 
 
 def _magic_of(path: str) -> bytes:
-    return pipe_mirror.MAGIC if path.endswith(SUFFIX) else overflow.MAGIC
+    return pipe_mirror.MAGIC if path.endswith(SUFFIX) else overflow_file.MAGIC
 
 
 def orphaned_mirrors(folder: str) -> Iterator[OrphanedMirror]:

@@ -17,30 +17,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import mmap
 import os
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TypeVar
 
-from .._support.unpatched import new_rlock
-from . import drops, frame, shared_file
-from .descriptors import OwnDescriptor
-from .drops import Drops
-from .shared_file import HEAD_BYTES, NUMBER_AT, Mapping, Owner
+from ..._support.unpatched import new_rlock
+from .. import drops, frame
+from ..drops import Drops
+from .overflow_file import OverflowFile
+from .shared_file import HEAD_BYTES, NUMBER_AT, Owner
 
-MAGIC = b"shpover1"
 DROPS_AT = 64
 RESERVED_FROM = 30  # the last quarter is kept for WARNING and above
 
 _FIRST_HOLE = max(HEAD_BYTES, mmap.ALLOCATIONGRANULARITY)
 _PUNCH_BYTES = 1024 * 1024  # a hole is made after so many bytes were read
-_ROOM_BYTES = 8 * 1024 * 1024  # with less free in memory, and less than the limit, the file is in the second folder
-_ATTEMPTS = 100  # while other code closes all descriptors again and again; some milliseconds
-
-T = TypeVar("T")
 
 
 class Overflow:
@@ -51,14 +44,15 @@ class Overflow:
 
         `spool` is the path of the spool.
         """
-        self._spool = spool
         self.busy = False  # frames wait here, so later ones must queue up behind them
-        self._folders = (folder, second) if second and second != folder else (folder,)
-        self._path = ""
-        self._owner = Owner(pid, token, HEAD_BYTES)
         self._limit = limit
-        self._names = (f"{token.hex()}-{attempt}" for attempt in itertools.count())
-        self._own: OwnDescriptor | None = None
+        self._file = OverflowFile(
+            (folder, second) if second and second != folder else (folder,),
+            Owner(pid, token, HEAD_BYTES),
+            limit=limit,
+            spool=spool,
+            on_taken_over=self._forget_content,
+        )
         self._read = HEAD_BYTES
         self._end = HEAD_BYTES
         self._punched = _FIRST_HOLE  # the file has a hole up to here
@@ -67,6 +61,11 @@ class Overflow:
         self._lock = new_rlock()
         self._inside = False
         self._nested: deque[tuple[list[bytes], int, bool]] = deque()
+
+    @property
+    def path(self) -> str:
+        """Of the file; empty before its first use."""
+        return self._file.path
 
     @property
     def waiting(self) -> int:
@@ -106,9 +105,9 @@ class Overflow:
         if not begun and self.waiting + size > limit:
             return False
         try:
-            written = self._with_file(lambda fd: os.pwrite(fd, b"".join(frames), self._end))
+            written = self._file.use(lambda fd: os.pwrite(fd, b"".join(frames), self._end))
             if written != size:  # space for a part: the file must go on to end with a whole frame
-                self._with_file(lambda fd: os.ftruncate(fd, self._end))
+                self._file.use(lambda fd: os.ftruncate(fd, self._end))
                 return False
         except OSError:  # no space in memory: the same as a full overflow
             return False
@@ -136,7 +135,7 @@ class Overflow:
 
     def _hand_over(self, write: Callable[[bytes], bool], most: int) -> None:
         if self.busy:
-            chunk = self._with_file(lambda fd: os.pread(fd, min(most * frame.MAX_FRAME, self.waiting), self._read))
+            chunk = self._file.use(lambda fd: os.pread(fd, min(most * frame.MAX_FRAME, self.waiting), self._read))
         if not self.busy:  # or the shipper process has it all
             return
         at = 0
@@ -146,11 +145,11 @@ class Overflow:
                 break
             at += size
             self._read += size
-            self._with_file(lambda fd: os.pwrite(fd, self._read.to_bytes(8, "little"), NUMBER_AT))
+            self._file.use(lambda fd: os.pwrite(fd, self._read.to_bytes(8, "little"), NUMBER_AT))
             if not self.waiting:  # also when it was taken over in between
                 break
         if self._read >= self._end:
-            self._with_file(self._empty)
+            self._file.use(self._empty)
         elif self._read - self._punched >= _PUNCH_BYTES:
             self._punch()
 
@@ -167,13 +166,7 @@ class Overflow:
     def _punch(self) -> None:
         """Free the memory of what was read: a file that is never quite empty must not grow for ever."""
         stop = self._read - self._read % mmap.ALLOCATIONGRANULARITY
-        # Where that can't be done the memory is freed when all is read.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            self._open()
-            assert self._own is not None
-            read = Mapping(self._own, stop - self._punched, offset=self._punched)
-            read.memory.madvise(mmap.MADV_REMOVE)
-            read.close()
+        self._file.free(self._punched, stop)
         self._punched = stop
 
     # -- counting ----------------------------------------------------------------------------------------------------
@@ -186,120 +179,36 @@ class Overflow:
     def _count(self, reason: str, level: int) -> None:
         cell = drops.cell(reason, level)
         with contextlib.suppress(OSError):
-            self._open()  # before: the shipper process may have taken over the file, with its table
+            self._file.open()  # before: the shipper process may have taken over the file, with its table
         self._table[cell] += 1
         with contextlib.suppress(OSError):  # then only this process knows it, and has it in its own report
-            self._with_file(lambda fd: os.pwrite(fd, self._table[cell].to_bytes(8, "little"), DROPS_AT + 8 * cell))
+            self._file.use(lambda fd: os.pwrite(fd, self._table[cell].to_bytes(8, "little"), DROPS_AT + 8 * cell))
 
-    # -- the file ----------------------------------------------------------------------------------------------------
-
-    def _with_file(self, operation: Callable[[int], T]) -> T:
-        """The result of an operation on the open file, tried again when other code closes its descriptor meanwhile."""
-        for _ in range(_ATTEMPTS):
-            try:
-                return operation(self._open())
-            except OSError as error:
-                if error.errno != errno.EBADF:
-                    raise
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF), self._path)
-
-    def _open(self) -> int:
-        """The descriptor of the file, which is made at its first use."""
-        own = self._own
-        if own is not None:
-            if own.is_own():
-                return own.number
-            self._reopen(own)
-        if self._own is None:
-            self._create()
-        assert self._own is not None
-        return self._own.number
-
-    def _create(self) -> None:
-        *others, last = self._folders
-        for folder in others:
-            try:
-                self._create_in(folder)
-            except OSError as error:
-                if error.errno == errno.EBADF:  # other code closes descriptors right now; the folder has space
-                    raise
-                continue
-            if self._has_room(folder):
-                return
-            self._remove()
-        try:
-            self._create_in(last)
-        except OSError as error:
-            if not others or error.errno == errno.EBADF:
-                raise
-            self._create_in(others[0])  # the disk is full: little memory is more than none
-
-    def _has_room(self, folder: str) -> bool:
-        """Whether what may wait has space there: a container's memory may be small, or full of other things."""
-        try:
-            found = os.statvfs(folder)
-        except OSError:
-            return True
-        return found.f_bavail * found.f_frsize >= min(self._limit, _ROOM_BYTES)
-
-    def _remove(self) -> None:
-        own, self._own = self._own, None
-        if own is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
-            own.close()
-
-    def _create_in(self, folder: str) -> None:
-        # A name is used once: one file of this process may be with the shipper process already.
-        self._own, self._path = shared_file.create(folder, self._names, MAGIC, self._owner, spool=self._spool)
-
-    def _reopen(self, before: OwnDescriptor) -> None:
-        """Get the file back after other code has closed its descriptor, and with it the lock.
-
-        In between, the shipper process may have taken it over: then what is in it is journaled and counted there.
-        OSError when it can't be opened now.
-        """
-        own = shared_file.reopen(self._path, before.identity)
-        if own is None:
-            self._earlier = [now + before for now, before in zip(self._table, self._earlier, strict=True)]
-            self._table = drops.empty_table()
-            self._reset()
-        self._own = own
+    # -- the file ------------------------------------------------------------------------------------------------------
 
     def touch(self) -> None:
         """Keep the file from cleaners. One that was removed is made again with what is in it."""
         with self._lock, contextlib.suppress(OSError):
-            own = self._own
-            if own is None or self._inside or not own.is_own():
-                return
-            if os.fstat(own.number).st_nlink:
-                os.utime(own.number)
-                return
-            waiting = os.pread(own.number, self._end, 0)
-            self._create()
-            assert self._own is not None
-            os.pwrite(self._own.number, waiting, 0)
-            own.close()
+            if not self._inside:
+                self._file.touch(self._end)
 
     def forget(self) -> None:
         """In a forked child: close the descriptor of the parent's file, which stays the parent's."""
-        if self._own is not None:
-            self._own.close()
-        self._own = None
+        self._file.close(remove=False)
 
     def close(self) -> None:
         """Remove the file when it has no frames and no drops, else leave it to the shipper process."""
         with self._lock:
             self._limit = 0  # no event that has not begun gets in any more
-            own, self._own = self._own, None
-            if own is None:
-                return
-            if not self.busy and not any(self._table) and own.is_own():
-                with contextlib.suppress(OSError):
-                    os.unlink(self._path)
-            own.close()
-            self._table = self._earlier = drops.empty_table()
-            self._reset()
+            if self._file.close(remove=not self.busy and not any(self._table)):
+                self._table = self._earlier = drops.empty_table()
+                self._reset()
+
+    def _forget_content(self) -> None:
+        """The shipper process has taken over the file: it journals and counts what is in it."""
+        self._earlier = [now + before for now, before in zip(self._table, self._earlier, strict=True)]
+        self._table = drops.empty_table()
+        self._reset()
 
 
 def write_orphan(folder: str, frames: bytes) -> str:
@@ -311,4 +220,4 @@ def write_orphan(folder: str, frames: bytes) -> str:
     if not made.append([frames], frame.MAX_LEVEL):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
     made.close()
-    return os.path.basename(made._path)
+    return os.path.basename(made.path)

@@ -31,9 +31,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from ..errors import DeliveryError
-from ..event.model import Event, EventId
-from ..spool.files import reclaim_file
+from ...errors import DeliveryError
+from ...event.model import Event, EventId
+from ...spool.files import reclaim_file
 from .refusals import BadEventError
 
 MAX_DEATHS = 2  # processes that die while an event is encoded alone, before it is rejected

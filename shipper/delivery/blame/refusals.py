@@ -15,8 +15,8 @@ import enum
 import threading
 from collections.abc import Iterator
 
-from ..errors import RejectedError, RetryableError
-from ..journal.entry import Entry
+from ...errors import RejectedError, RetryableError
+from ...journal.entry import Entry
 
 MAX_IN_ROW = 5  # different events that are refused, with none accepted between them, before the backend is to blame
 

@@ -30,12 +30,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from ..spool import kernel
-from ..spool.files import get_int, get_str, open_file
-from ..spool.kernel import namespace
-from ..spool.numbers import close_high, open_high
-from ..spool.owner import give, make_folder, owner_uid
-from .descriptors import OwnDescriptor
+from ...spool import kernel
+from ...spool.files import get_int, get_str, open_file
+from ...spool.kernel import namespace
+from ...spool.numbers import close_high, open_high
+from ...spool.owner import give, make_folder, owner_uid
+from ..descriptors import OwnDescriptor
 
 HEAD_BYTES = 4096
 HEAD = struct.Struct("<8sQ8sQ")

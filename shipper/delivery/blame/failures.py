@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..config.limits import Retry
-from ..errors import RetryableError, UnauthorisedError
-from ..journal.entry import Entry
+from ...config.limits import Retry
+from ...errors import RetryableError, UnauthorisedError
+from ...journal.entry import Entry
 from .refusals import Refusals, RefusesAllError
 
 SUSPECT_ATTEMPTS = 5  # failures in a row before another event is tried as the probe

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..deprecated import OldMethodNames
 from . import validators
-from .deprecated import OldMethodNames
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,16 +7,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ..event.codec import unpack
-from ..event.model import Event
-from ..journal.entry import DELIVERED, FILTERED, Entry, settle
-from ..journal.segments import Position
-from ..journal.window import Window
-from .batcher import split
-from .routing import is_routed_elsewhere
+from ...errors import DeliveryError
+from ...event.codec import unpack
+from ...event.model import Event
+from ...journal.cursors.window import Window
+from ...journal.entry import DELIVERED, FILTERED, Entry, settle
+from ...journal.segments import Position
+from ..batcher import split
+from ..routing import is_routed_elsewhere
 
 Encode = Callable[[Sequence[Event]], "tuple[Mapping[str, str], bytes]"]
 """Makes a request's own headers and its body."""
+
+Send = Callable[[Mapping[str, str], bytes], "DeliveryError | None"]
+"""Sends such a request; None when it was accepted."""
 
 
 class Request(NamedTuple):

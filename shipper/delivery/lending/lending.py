@@ -10,25 +10,22 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from ..errors import DeliveryError
-from ..journal.segments import Position
+from ...journal.segments import Position
 
 if TYPE_CHECKING:
-    from .batcher import Batcher
-    from .checkpoint import Checkpoint
-    from .dispatcher import Dispatcher
-    from .part import Request
+    from ..batcher import Batcher
+    from ..checkpoint import Checkpoint
+    from ..dispatcher import Dispatcher
+    from .part import Request, Send
 
 LEAST_BYTES = 4 * 1024 * 1024  # of the journal that are worth the way to another process
 ROUND_REQUESTS = 4  # between two commits, as many as of a round that is read here
 PATIENCE_SECONDS = 0.1  # of one wait for the next request: meanwhile the backend may be paused, or the process end
 WISH_SECONDS = 0.2  # between two looks for a part
 LONGEST_SECONDS = 5.0  # without a request before a process has failed
-
-Send = Callable[[Mapping[str, str], bytes], "DeliveryError | None"]
 
 
 class PartEndedError(Exception):

@@ -33,10 +33,11 @@ import sys
 from collections import deque
 from collections.abc import Callable
 
-from .._support.unpatched import new_rlock
-from ..spool.files import open_file
-from ..spool.numbers import close_high, open_high
-from . import frame, shared_file
+from ..._support.unpatched import new_rlock
+from ...spool.files import open_file
+from ...spool.numbers import close_high, open_high
+from .. import frame
+from . import shared_file
 from .shared_file import CLOSED_MEMORY, HEAD_BYTES, Owner
 
 MAGIC = b"shptrail"

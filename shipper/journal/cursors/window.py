@@ -14,13 +14,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from ..event.model import EventId
-from ..transport import frame
-from ..transport.shared_file import process_is_gone
+from ...event.model import EventId
+from ...transport import frame
+from ...transport.memory.shared_file import process_is_gone
+from ..entry import FILTERED, QUOTA, Entry, compact, settle
+from ..reader import Frames, Reader
+from ..segments import Position
 from .assembler import Assembler
-from .entry import FILTERED, QUOTA, Entry, compact, settle
-from .reader import Frames, Reader
-from .segments import Position
 
 MAX_ENTRIES = 16_384  # that one window may hold
 _HEADER = frame.HEADER.size

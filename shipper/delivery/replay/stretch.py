@@ -20,17 +20,17 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ..errors import ShipperError, UndecodableError
-from ..event.codec import ORIGINAL_ID, packed_time, unpack
-from ..event.model import Event, EventId
-from ..event.truncate import pack
-from ..journal.history import History, Recorded
-from ..journal.segments import Position
-from ..journal.sequences import ExactTracker
-from ..spool.files import open_file
-from ..spool.owner import make_folder
-from ..transport import frame
-from ..transport.channel import new_token
+from ...errors import ShipperError, UndecodableError
+from ...event.codec import ORIGINAL_ID, packed_time, unpack
+from ...event.model import Event, EventId
+from ...event.truncate import pack
+from ...journal.history import History, Recorded
+from ...journal.segments import Position
+from ...journal.sequences import ExactTracker
+from ...spool.files import open_file
+from ...spool.owner import make_folder
+from ...transport import frame
+from ...transport.channel import new_token
 from .handover import OVERFLOW_BYTES, Handover
 
 

@@ -18,9 +18,9 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..spool.files import open_file, read_json, seal, sync, write_atomically
-from ..transport.drops import Drops
-from .segments import Position, segment_path, segments, unfinished_frame
+from ...spool.files import open_file, read_json, seal, sync, write_atomically
+from ...transport.drops import Drops
+from ..segments import Position, segment_path, segments, unfinished_frame
 
 
 class Span(NamedTuple):

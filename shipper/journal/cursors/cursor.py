@@ -16,14 +16,14 @@ import os
 import time
 from collections.abc import Callable, Mapping
 
-from ..transport import frame
-from ..transport.drops import Drops, level_name
-from ..transport.shared_file import process_is_gone
+from ...transport import frame
+from ...transport.drops import Drops, level_name
+from ...transport.memory.shared_file import process_is_gone
+from ..entry import DELIVERED, LOST, Entry, settle
+from ..reader import count_events
+from ..segments import Position, segments
 from .cursor_files import CursorState, Span, load_cursor
-from .entry import DELIVERED, LOST, Entry, settle
 from .lanes import Lanes
-from .reader import count_events
-from .segments import Position, segments
 
 BACKLOG = 16 * 1024 * 1024  # bytes not read yet from which on new errors need not wait for them
 FILE_SECONDS = 1.0  # between two looks whether the file is still there

@@ -11,8 +11,9 @@ import contextlib
 import os
 from collections.abc import Iterable, Mapping
 
-from ..spool.files import open_file
-from . import frame, overflow, pipe_mirror
+from ...spool.files import open_file
+from .. import frame
+from . import overflow_file, pipe_mirror
 from .shared_file import HEAD, HEAD_BYTES, list_files
 
 _NEVER = 1 << 64  # no sequence number is that large
@@ -64,6 +65,6 @@ def _frames(fd: int) -> bytes:
     magic, _, _, number = HEAD.unpack(head)
     if magic == pipe_mirror.MAGIC:
         return os.pread(fd, pipe_mirror.MAX_BYTES, HEAD_BYTES)
-    if magic == overflow.MAGIC:
+    if magic == overflow_file.MAGIC:
         return os.pread(fd, max(0, os.fstat(fd).st_size - number), number)
     return b""

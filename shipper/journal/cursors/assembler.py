@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..event.model import MAX_EVENT, EventId
-from ..transport import frame
-from .entry import INCOMPLETE, Entry, settle
-from .segments import Position
+from ...event.model import MAX_EVENT, EventId
+from ...transport import frame
+from ..entry import INCOMPLETE, Entry, settle
+from ..segments import Position
 
 MAX_PARTS = MAX_EVENT // frame.MAX_PAYLOAD + 2
 DEAD_WRITER = 5.0  # seconds for the rest of a killed writer's event to arrive, from its overflow too

@@ -20,7 +20,7 @@ import os
 import sys
 from dataclasses import asdict, dataclass
 
-from ..spool.files import get_int, get_str
+from ...spool.files import get_int, get_str
 from .pipe_mirror import CLEAN, CLEAN_AT, LIFE_AT
 from .shared_file import HEAD, ORIGIN_AT, PIDS, PIDS_AT
 

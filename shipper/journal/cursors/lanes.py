@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from ..entry import Entry
+from ..segments import Position, bytes_between, segment_size
 from .cursor_files import Span
-from .entry import Entry
-from .segments import Position, bytes_between, segment_size
 from .window import MAX_ENTRIES, Window
 
 
