@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
 import os
 import re
@@ -110,7 +111,7 @@ def status_of(url: str) -> int:
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             return int(answer.status)
-    except OSError:
+    except (OSError, http.client.HTTPException):  # also one that ends in the middle of its answer
         return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
 import os
 import shutil
@@ -52,7 +53,7 @@ def fetched(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             return bool(answer.read() == b"ok")
-    except OSError:
+    except (OSError, http.client.HTTPException):  # also one that ends in the middle of its answer
         return False
 
 
