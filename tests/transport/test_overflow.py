@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from shipper.transport import frame
 from shipper.transport.drops import LEVELS, TABLE, level_name
+from shipper.transport.memory import shared_file
 from shipper.transport.memory.orphans import OrphanedOverflow, living_drops, orphaned_overflows
 from shipper.transport.memory.overflow import DROPS_AT, Overflow
 from shipper.transport.memory.shared_file import HEAD_BYTES, prepare_folder
@@ -293,6 +296,23 @@ def test_without_memory_the_overflow_is_full(small_memory: Path) -> None:
     overflow.close()
 
 
+def test_a_removed_file_is_made_again_with_what_waits_and_no_more(overflow: Overflow, folder: str) -> None:
+    pipe = Pipe()
+    for seq in range(400):
+        overflow.append(frames(seq, 4000), 20)
+        pipe.room = 0 if seq < 3 else 1
+        overflow.drain(pipe)
+    overflow.count("queue_full", 20)
+    name = os.path.basename(overflow.path)
+    os.unlink(overflow.path)
+    overflow.touch()
+
+    assert os.listdir(folder) == [name]  # by the name of the file its drops are counted once
+    assert living_drops(folder) == {name: {"queue_full": {"INFO": 1}}}
+    assert os.stat(overflow.path).st_blocks * 512 < overflow.waiting + 3 * HEAD_BYTES
+    assert drained(overflow, Pipe()) == [397, 398, 399]
+
+
 def test_a_removed_file_that_there_is_no_memory_to_make_again_goes_on_to_be_used(small_memory: Path) -> None:
     overflow = Overflow(str(small_memory / "o"), token=TOKEN, pid=os.getpid(), limit=10**6)
     for seq in range(12):
@@ -308,6 +328,95 @@ def test_a_removed_file_that_there_is_no_memory_to_make_again_goes_on_to_be_used
     assert overflow.path.endswith(made)
     assert drained(overflow, Pipe()) == [12]
     overflow.close()
+
+
+def test_a_removed_file_is_made_again_in_the_second_folder_where_memory_has_no_space(small_memory: Path) -> None:
+    second = small_memory.parent / "second"
+    overflow = Overflow(str(small_memory / "o"), token=TOKEN, pid=os.getpid(), limit=40_000, second=str(second))
+    for seq in range(12):
+        assert overflow.append(frames(seq, 3000), 40)
+    os.unlink(overflow.path)
+    overflow.touch()
+    overflow.close()
+
+    (found,) = taken_open(str(second))
+    assert seqs(found.frames) == list(range(12))
+    found.remove()
+
+
+class Half:
+    """`os.pwrite` that gets into what waits, and no further; what it began to write can be opened by anyone."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+        self._write, self._error = os.pwrite, error
+        self.seen: list[int] = []
+        monkeypatch.setattr(os, "pwrite", self)
+
+    def __call__(self, fd: int, data: bytes, offset: int) -> int:
+        if offset < HEAD_BYTES or len(data) <= HEAD_BYTES:
+            return self._write(fd, data, offset)
+        self._write(fd, data[:HEAD_BYTES], offset)
+        self.seen.append(os.open(f"/proc/self/fd/{fd}", os.O_RDWR))
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOSPC, "full")], ids=["MemoryError", "OSError"])
+@pytest.mark.parametrize("removes", [True, False], ids=["removed", "not removed"])
+def test_what_was_made_again_in_part_is_nobodys(
+    overflow: Overflow, folder: str, monkeypatch: pytest.MonkeyPatch, error: Exception, removes: bool
+) -> None:
+    for seq in range(8):
+        overflow.append(frames(seq, 3000), 20)
+    os.unlink(overflow.path)
+    before = os.listdir("/proc/self/fd")
+    with monkeypatch.context() as patch, contextlib.suppress(MemoryError):
+        half = Half(patch, error)
+        if not removes:
+            patch.setattr(os, "unlink", refuse)
+        overflow.touch()
+
+    (fd,) = half.seen
+    os.lseek(fd, 0, os.SEEK_SET)
+    assert os.read(fd, 10) == b""  # also for who has it open by now
+    os.close(fd)
+    assert taken(folder) == []
+    assert os.listdir("/proc/self/fd") == before
+    overflow.touch()
+    assert drained(overflow, Pipe()) == list(range(8))
+
+
+def refuse(_path: str) -> None:
+    raise OSError(errno.EROFS, "read-only")
+
+
+def test_what_is_logged_while_a_removed_file_is_made_again_comes_behind_what_waits(
+    overflow: Overflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a destructor, a signal handler."""
+    overflow.append(frames(0), 20)
+    os.unlink(overflow.path)
+    create = shared_file.create
+
+    def create_and_log(*args: Any, **options: Any) -> Any:
+        assert overflow.append(frames(1), 20)
+        return create(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shared_file, "create", create_and_log)
+        overflow.touch()
+
+    assert drained(overflow, Pipe()) == [0, 1]
+
+
+def test_closing_makes_a_removed_file_again_for_what_waits_in_it(folder: str) -> None:
+    overflow = Overflow(folder, token=TOKEN, pid=os.getpid(), limit=10**6)
+    overflow.append(frames(0), 20)
+    os.unlink(overflow.path)
+    overflow.close()
+
+    (found,) = taken_open(folder)
+    assert seqs(found.frames) == [0]
+    found.remove()
 
 
 def test_without_memory_for_a_file_no_descriptor_leaks(small_memory: Path) -> None:

@@ -7,10 +7,10 @@ Invariants
 * An append is a copy in memory: the folder is on tmpfs, and only with little space there in the spool.
 
 Layout: see `shared_file.py`; the number in the head is the offset of the first frame that the pipe does not have; at 64
-the table of drops (see `drops.py`); from 4096 frames, back to back.
+the table of drops (see `../drops.py`); from 4096 frames, back to back.
 
-Its process writes it. The shipper process reads the drops of living processes, and takes over the file of a dead one
-(see `orphans.py`).
+Its process makes it (see `overflow_file.py`) and writes it. The shipper process reads the drops of living processes,
+and takes over the file of a dead one (see `orphans.py`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ class Overflow:
         `spool` is the path of the spool.
         """
         self.busy = False  # frames wait here, so later ones must queue up behind them
-        self._limit = limit
         self._file = OverflowFile(
             (folder, second) if second and second != folder else (folder,),
             Owner(pid, token, HEAD_BYTES),
@@ -101,7 +100,7 @@ class Overflow:
 
     def _store(self, frames: list[bytes], level: int, begun: bool) -> bool:
         size = sum(map(len, frames))
-        limit = self._limit if level >= RESERVED_FROM else self._limit * 3 // 4
+        limit = self._file.limit if level >= RESERVED_FROM else self._file.limit * 3 // 4
         if not begun and self.waiting + size > limit:
             return False
         try:
@@ -187,10 +186,20 @@ class Overflow:
     # -- the file ------------------------------------------------------------------------------------------------------
 
     def touch(self) -> None:
-        """Keep the file from cleaners. One that was removed is made again with what is in it."""
-        with self._lock, contextlib.suppress(OSError):
-            if not self._inside:
-                self._file.touch(self._end)
+        """Keep the file from cleaners. One that was removed is made again with what is in it, once there is space."""
+        with self._lock:
+            if self._inside:
+                return
+            self._inside = True
+            try:
+                self._touch()
+            finally:
+                self._store_nested()
+                self._inside = False
+
+    def _touch(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.touch(self._read, self._end)
 
     def forget(self) -> None:
         """In a forked child: close the descriptor of the parent's file, which stays the parent's."""
@@ -199,8 +208,11 @@ class Overflow:
     def close(self) -> None:
         """Remove the file when it has no frames and no drops, else leave it to the shipper process."""
         with self._lock:
-            self._limit = 0  # no event that has not begun gets in any more
-            if self._file.close(remove=not self.busy and not any(self._table)):
+            self._file.limit = 0  # no event that has not begun gets in any more
+            is_empty = not self.busy and not any(self._table)
+            if not is_empty:
+                self._touch()  # nobody finds one that was removed
+            if self._file.close(remove=is_empty):
                 self._table = self._earlier = drops.empty_table()
                 self._reset()
 

@@ -15,11 +15,12 @@ from typing import TypeVar
 
 from ..descriptors import OwnDescriptor
 from . import shared_file
-from .shared_file import Mapping, Owner
+from .shared_file import HEAD_BYTES, Mapping, Owner
 
 MAGIC = b"shpover1"
 
 _ROOM_BYTES = 8 * 1024 * 1024  # with less free in memory, and less than the limit, the file is in the second folder
+_PIECE_BYTES = 1024 * 1024  # that are copied at once
 _ATTEMPTS = 100  # while other code closes all descriptors again and again; some milliseconds
 
 T = TypeVar("T")
@@ -28,17 +29,18 @@ T = TypeVar("T")
 class OverflowFile:
     """Not for several threads at once.
 
-    ``limit``: bytes that may wait in it. ``spool``: the path of the spool. ``on_taken_over`` is called when the shipper
-    process has taken over what was in the file, as that of a process that has ended.
+    ``limit``: bytes that may wait in it. ``path``: where it was made last, empty before. ``spool``: the path of the
+    spool. ``on_taken_over`` is called when the shipper process has taken over what was in the file, as that of a
+    process that has ended.
     """
 
     def __init__(
         self, folders: tuple[str, ...], owner: Owner, *, limit: int, spool: str, on_taken_over: Callable[[], None]
     ) -> None:
         self.path = ""
+        self.limit = limit
         self._folders = folders
         self._owner = owner
-        self._limit = limit
         self._spool = spool
         self._on_taken_over = on_taken_over
         self._names = (f"{owner.token.hex()}-{attempt}" for attempt in itertools.count())
@@ -70,15 +72,23 @@ class OverflowFile:
             read.memory.madvise(mmap.MADV_REMOVE)
             read.close()
 
-    def touch(self, size: int) -> None:
-        """Keep the file from cleaners. One that was removed is made again with its first ``size`` bytes."""
+    def touch(self, start: int, end: int) -> None:
+        """Keep the file from cleaners. One that was removed is made again, with its head and the bytes between.
+
+        Where there is no space for that, the removed file goes on to be used until another call.
+        """
         own = self._own
         if own is None or not own.is_own():
             return
         if os.fstat(own.number).st_nlink:
             os.utime(own.number)
             return
-        self._make_again(own, os.pread(own.number, size, 0))
+        for folder in self._folders:
+            with contextlib.suppress(OSError):
+                if _has_room(folder, HEAD_BYTES + end - start):
+                    self._own, self.path = self._copied(own, folder, start, end)
+                    own.close()
+                    return
 
     def close(self, *, remove: bool) -> bool:
         """Close the file, and ``remove`` it; False when it was not open."""
@@ -86,9 +96,9 @@ class OverflowFile:
         if own is None:
             return False
         if remove and own.is_own():
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
-        own.close()
+            _discard(own, self.path)
+        else:
+            own.close()
         return True
 
     def _reopen(self, before: OwnDescriptor) -> None:
@@ -100,17 +110,19 @@ class OverflowFile:
         if own is None:
             self._on_taken_over()
 
-    def _make_again(self, removed: OwnDescriptor, content: bytes) -> None:
-        self._own = None
+    def _copied(self, own: OwnDescriptor, folder: str, start: int, end: int) -> tuple[OwnDescriptor, str]:
+        # Under its own name, by which its drops are known.
+        names = itertools.chain([os.path.basename(self.path)], self._names)
+        made, path = shared_file.create(folder, names, MAGIC, self._owner, spool=self._spool)
         try:
-            is_whole = os.pwrite(self._create().number, content, 0) == len(content)
-        except OSError:
-            is_whole = False
-        if is_whole:
-            removed.close()
-        else:  # there is no space for it: the removed file goes on to be used
-            self._remove()
-            self._own = removed
+            _copy(own.number, made.number, 0, HEAD_BYTES)
+            _copy(own.number, made.number, start, end)
+        except BaseException:
+            with contextlib.suppress(OSError):  # so that nobody takes it over
+                os.ftruncate(made.number, 0)
+            _discard(made, path)
+            raise
+        return made, path
 
     def _create(self) -> OwnDescriptor:
         *others, last = self._folders
@@ -121,9 +133,10 @@ class OverflowFile:
                 if error.errno == errno.EBADF:  # other code closes descriptors right now; the folder has space
                     raise
                 continue
-            if self._has_room(folder):
+            if _has_room(folder, min(self.limit, _ROOM_BYTES)):
                 return own
-            self._remove()
+            self._own = None
+            _discard(own, self.path)
         try:
             return self._create_in(last)
         except OSError as error:
@@ -137,17 +150,24 @@ class OverflowFile:
         self._own = own
         return own
 
-    def _has_room(self, folder: str) -> bool:
-        """Whether what may wait has space there: a container's memory may be small, or full of other things."""
-        try:
-            found = os.statvfs(folder)
-        except OSError:
-            return True
-        return found.f_bavail * found.f_frsize >= min(self._limit, _ROOM_BYTES)
 
-    def _remove(self) -> None:
-        own, self._own = self._own, None
-        if own is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
-            own.close()
+def _has_room(folder: str, size: int) -> bool:
+    """Whether so many bytes have space there: a container's memory may be small, or full of other things."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return True
+    return found.f_bavail * found.f_frsize >= size
+
+
+def _copy(source: int, target: int, start: int, end: int) -> None:
+    for at in range(start, end, _PIECE_BYTES):
+        piece = os.pread(source, min(_PIECE_BYTES, end - at), at)
+        if os.pwrite(target, piece, at) != len(piece):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _discard(own: OwnDescriptor, path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+    own.close()

@@ -169,7 +169,10 @@ def _locked(fd: int, magic: bytes) -> Owner | None:
         if not kernel.process_is_gone(HEAD.unpack(head)[1], _read_pids(fd)):
             return None
     # Read again: what the owner wrote before it ended is final only now.
-    _, pid, token, number = HEAD.unpack(os.pread(fd, HEAD.size, 0))
+    head = os.pread(fd, HEAD.size, 0)
+    if len(head) < HEAD.size:  # it has taken it back
+        return None
+    _, pid, token, number = HEAD.unpack(head)
     return Owner(pid, token, number)
 
 
