@@ -83,7 +83,7 @@ def run_if_shipper() -> None:
     interpreter.allow_entry()
     if sys.argv[1:2] != [interpreter.ENTRY]:
         return
-    from .process.entry import run  # in the shipper process only
+    from .process.frozen_entry import run  # in the shipper process only
 
     run(sys.argv[2:], fork=not interpreter.is_one_file())
 

@@ -36,7 +36,7 @@ from .spool.files import (
 from .spool.layout import MAX_REPORTED, Spool
 from .spool.lock import LockInfo, running
 from .transport.drops import Drops
-from .transport.memory.in_memory import count_in_memory
+from .transport.memory.unjournaled import count_in_memory
 
 MIN_CRASHES = 3  # in a row, that are a crash loop
 
@@ -315,7 +315,7 @@ def _requests(data: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _dead_letters(spool: Spool, name: str) -> int:
-    """The lines in a backend's files of dead letters, see `delivery.dead_letter_store`."""
+    """The lines in a backend's files of dead letters, see `delivery.dead.store`."""
     count = 0
     for suffix in (".ndjson.kept", ".ndjson.taken", ".ndjson.1", ".ndjson"):
         with contextlib.suppress(OSError), open(open_file(f"{spool.dead}/{name}{suffix}", os.O_RDONLY), "rb") as file:

@@ -246,6 +246,19 @@ def test_every_module_that_the_architecture_names_exists() -> None:
     assert [each for each in sorted(named) if not ((ROOT / "shipper" / each).exists() or (ROOT / each).exists())] == []
 
 
+def test_every_module_that_a_docstring_or_a_comment_names_exists() -> None:
+    """By its path from the file that names it, from the package, or from the root."""
+    package = ROOT / "shipper"
+    missing = [
+        f"{source.relative_to(ROOT)}: {named}"
+        for source in package.rglob("*.py")
+        for named in re.findall(r"`([\w./]+\.py)`", source.read_text(encoding="utf-8"))
+        if named != "gunicorn.conf.py" and not any((at / named).exists() for at in (source.parent, package, ROOT))
+    ]
+
+    assert missing == []
+
+
 def test_every_test_that_the_architecture_names_exists() -> None:
     text = (ROOT / "shipper" / "ARCHITECTURE.md").read_text()
     named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", text)

@@ -98,7 +98,7 @@ class JKool(HttpSettings):
         return jkool_body.body(self, events, context, is_plain=type(self) is JKool)
 
     def handshake_request(self) -> tuple[Mapping[str, str], bytes] | None:
-        """The access-request, which opens every connection (tnt4py's `streaming.py`, 2016)."""
+        """The access-request, which opens every connection (module streaming of tnt4py, 2016)."""
         if not self.handshake:
             return None
         import html  # used in the shipper process only: its table of entities is large

@@ -100,10 +100,12 @@ class Batching:
 class Retry:
     """How long to wait before sending again. There is no last attempt: an event waits in the journal.
 
-    The wait before attempt n is random between 0 and ``initial`` (0.5 s) × 2ⁿ, at most ``maximum`` (60 s). A server's
-    ``Retry-After`` wins when it is longer, up to ``max_retry_after`` (300 s). While credentials are refused the wait is
-    ``unauthorised`` (60 s). An event that keeps failing while others are delivered becomes a dead letter after
-    ``poison_after`` seconds (600).
+    The wait after the n-th failure in a row is random between 0 and ``initial`` (0.5 s) × 2ⁿ⁻¹, at most ``maximum``
+    (60 s). A server's ``Retry-After`` wins when it is longer, up to ``max_retry_after`` (300 s). While credentials are
+    refused the wait is ``unauthorised`` (60 s), which is also the longest wait while every event is refused. An event
+    that keeps failing while others are delivered becomes a dead letter after ``poison_after`` seconds (600).
+
+    Raises ConfigurationError for a value that is no number of seconds, and for an ``initial`` above ``maximum``.
     """
 
     initial: float = 0.5

@@ -136,7 +136,7 @@ class Deliveries:
 
     def _open_backend(self, description: Any) -> None:
         from ..delivery.blame.crash_guard import CrashGuard, Encoder
-        from ..delivery.dead.letters import DeadLetters
+        from ..delivery.dead.writer import DeadLetters
         from ..delivery.deliverer import Deliverer
         from .encoders.job import requests_of
 

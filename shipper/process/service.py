@@ -2,7 +2,7 @@
 
 Threads: intake writes the journal; each deliverer reads it for one backend; the main thread does everything else. All
 of them sleep until something happens: bytes in the pipe, a change of the journal, a settled batch, a signal, a client
-that joins a backend or announces a flush. Only the main thread also wakes by time, once a second.
+that joins a backend or announces a flush. The main thread also wakes by time, once a second.
 """
 
 from __future__ import annotations

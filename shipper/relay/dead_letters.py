@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..backends.jetstream import JetStream
-from ..delivery.dead.letters import as_json
 from ..delivery.dead.store import DeadLettersError, Letter, letter_of
+from ..delivery.dead.writer import as_json
 from ..errors import DeliveryError, RejectedError
 from ..event.model import Event, EventId, Origin
 from ..event.truncate import cut

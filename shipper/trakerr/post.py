@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from ..backends.http import addresses
+from ..backends.http.proxies import NEEDS_PYSOCKS, basic_credentials, find_proxy, is_socks
 from ..backends.protocol import HttpResponse
-from ..backends.settings.proxies import NEEDS_PYSOCKS, basic_credentials, find_proxy, is_socks
 from .errors import ApiException
 
 MAX_RESPONSE_BYTES = 64 * 1024

@@ -6,13 +6,7 @@ import base64
 
 import pytest
 
-from shipper.backends.settings.proxies import (
-    basic_credentials,
-    bypasses_proxy,
-    find_proxy,
-    is_socks,
-    without_credentials,
-)
+from shipper.backends.http.proxies import basic_credentials, bypasses_proxy, find_proxy, is_socks, without_credentials
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from shipper.backends.jetstream import JetStream
 from shipper.backends.protocol import AppContext
-from shipper.delivery.dead.letters import DeadLetters
+from shipper.delivery.dead.writer import DeadLetters
 from shipper.delivery.deliverer import Deliverer
 from shipper.journal.cursors.cursor import Cursor
 from shipper.spool.layout import Spool

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from shipper.delivery.dead.letters import DeadLetters
 from shipper.delivery.dead.store import DeadLettersError, DeadLetterStore, backends_with_letters
+from shipper.delivery.dead.writer import DeadLetters
 from shipper.errors import RejectedError
 from shipper.event.codec import unpack
 from shipper.event.exceptions import capture_exceptions

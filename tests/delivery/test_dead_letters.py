@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shipper.delivery.dead.letters import DeadLetters
+from shipper.delivery.dead.writer import DeadLetters
 from shipper.errors import RejectedError
 from shipper.event.exceptions import ExceptionInfo, Frame
 from shipper.event.model import Event, EventId

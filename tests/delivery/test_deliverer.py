@@ -19,7 +19,7 @@ from shipper.config.limits import Batching, Retry
 from shipper.delivery.blame.failures import POISON_ACCEPTED, POISON_ATTEMPTS
 from shipper.delivery.checkpoint import MAX_UNSAVED_SECONDS
 from shipper.delivery.concurrency import Concurrency
-from shipper.delivery.dead.letters import DeadLetters
+from shipper.delivery.dead.writer import DeadLetters
 from shipper.delivery.deliverer import Deliverer
 from shipper.errors import DeliveryError, RejectedError, RetryableError, TooLargeError, UnauthorisedError
 from shipper.event.model import Event

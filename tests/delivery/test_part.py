@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shipper.config.limits import Batching
-from shipper.delivery.dead.letters import DeadLetters
+from shipper.delivery.dead.writer import DeadLetters
 from shipper.delivery.deliverer import Deliverer
 from shipper.delivery.lending.lending import Lending, PartEndedError
 from shipper.delivery.lending.part import PartReader, Request

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shipper.delivery.replay.handover import Handover
-from shipper.delivery.replay.stretch import Counts, Replay, ReplayError, SentIds, Stretch
+from shipper.delivery.handover import Handover
+from shipper.delivery.replay.replay import Counts, Replay, ReplayError, SentIds, Stretch
 from shipper.event.codec import unpack
 from shipper.event.model import Event, EventId
 from shipper.event.truncate import pack

@@ -19,12 +19,12 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NameResolutionError, NewConnectionError
 
 from ..protocol import AppContext, HttpBackend
-from ..settings.proxies import NEEDS_PYSOCKS, basic_credentials, find_proxy, is_socks, without_credentials
 from . import addresses, head
 from .connection import Connection
 from .failure import SetupError
 from .head import RequestHeadBuilder
 from .idle import ConnectionLimits
+from .proxies import NEEDS_PYSOCKS, basic_credentials, find_proxy, is_socks, without_credentials
 from .tls import Tls, find_ca_certificates
 
 _NO_RETRIES = urllib3.Retry(0, read=False, redirect=False)

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from ...backends.deprecated import is_http_backend
 from ...backends.exporter import described
+from ...backends.http.proxies import find_proxy, without_credentials
 from ...backends.protocol import Described
-from ...backends.settings.proxies import find_proxy, without_credentials
 from ...errors import DeliveryError, RejectedError, UnauthorisedError
 from ...event.model import Event
 from ..terminal import duration

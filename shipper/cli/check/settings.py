@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ...backends.settings.proxies import without_credentials
+from ...backends.http.proxies import without_credentials
 from ...config.settings import Settings
 from .result import Result, ok, warning
 

@@ -65,7 +65,7 @@ class Goal:
     """The place in the journal that every backend has to pass: behind what had been logged when this was made."""
 
     def __init__(self, app: Found) -> None:
-        from ...transport.memory.in_memory import last_accepted
+        from ...transport.memory.unjournaled import last_accepted
 
         self._app = app
         self._accepted = last_accepted((app.spool.overflow, app.spool.overflow_on_disk))

@@ -46,7 +46,7 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    from ...delivery.replay.stretch import ReplayError
+    from ...delivery.replay.replay import ReplayError
     from ..status.find import NoSuchApp, as_user, find
 
     if given.since >= given.until:

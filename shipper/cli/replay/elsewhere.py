@@ -17,7 +17,7 @@ from ..._support.hashing import sha256_hex
 from ...config.environment import resolve
 from ...config.limits import Spooling
 from ...config.settings import Settings
-from ...delivery.replay.stretch import Replay, Stretch
+from ...delivery.replay.replay import Replay, Stretch
 from ...errors import ConfigurationError
 from ...report import read_status
 from ...spool.layout import Spool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...delivery.replay.stretch import Counts
+from ...delivery.replay.replay import Counts
 from .. import BAD_NEWS, INTERRUPTED, OK, complain, terminal
 
 

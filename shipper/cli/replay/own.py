@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ...delivery.replay.handover import OVERFLOW_BYTES
-from ...delivery.replay.stretch import Replay, ReplayError, Stretch
+from ...delivery.handover import OVERFLOW_BYTES
+from ...delivery.replay.replay import Replay, ReplayError, Stretch
 from ...journal.cursors.cursor_files import load_cursor
 from ...journal.history import History, first_since
 from ...journal.segments import Position, size_on_disk

@@ -7,10 +7,10 @@ Invariants
 * A replayed event has the id that it had, so a service that has seen it already can tell.
 
 Files in `dead/`
-    <backend>.ndjson, ….1       written by the shipper process, see `dead_letters.py`
+    <backend>.ndjson, ….1       written by the shipper process, see `writer.py`
     <backend>.ndjson.taken      one of these, renamed by a command that moves its letters into
     <backend>.ndjson.kept       letters that commands have left; written by commands only
-    <backend>.lock and others   a change under way, see `delivery/replay/handover.py`
+    <backend>.lock and others   a change under way, see `delivery/handover.py`
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ...spool.files import get_dict, get_float, get_str, open_file
 from ...spool.layout import Spool
 from ...transport import frame
 from ...transport.channel import new_token
-from ..replay.handover import OVERFLOW_BYTES, Handover
+from ..handover import OVERFLOW_BYTES, Handover
 
 WRITER_SECONDS = 5.0  # for the shipper process to finish the line that it writes
 

@@ -6,8 +6,8 @@ import re
 from typing import NamedTuple
 
 from ..._support.lazy_pattern import LazyPattern
-from .expressions import holds_secret, shows_secret
 from .keys import names_secret
+from .source_code import holds_secret, shows_secret
 
 _QUOTED = frozenset("\"'`\\bBrRuUfFnN")
 _BRACKETS = frozenset("{[(")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..._support.lazy_pattern import LazyPattern
-from .expressions import is_expression, is_joined
 from .extents import QUOTE, Value, value_at
 from .keys import is_name, is_outcome, is_secret, names_secret
 from .names import HIDDEN, SHAPED, WEAK
+from .source_code import is_expression, is_joined
 
 _LINE = LazyPattern(r"(?:[^\r\n\\]+|\\(?![nr]))*")
 _SCHEME = LazyPattern(

@@ -1,6 +1,6 @@
 """Dead letters: one JSON line per event that a backend will never take, in `dead/<backend>.ndjson` of the spool.
 
-Commands read, replay and delete them meanwhile, see `dead_letter_store.py`.
+Commands read, replay and delete them meanwhile, see `store.py`.
 """
 
 from __future__ import annotations

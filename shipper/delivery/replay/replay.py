@@ -6,7 +6,7 @@ that it has not passed are sent anyway), the quota (what is handed over waits fo
 
 Invariants
 * An event is handed over once for each target, however often the command is killed, interrupted or repeated: which
-  ones were is written in the same step (see `handover.py`).
+  ones were is written in the same step (see `delivery/handover.py`).
 * What is handed over never makes the quota give up events that are not delivered.
 
 On disk: `replays/<target>.sent`, a line for each process: its token in hexadecimal, then the ranges of sequence numbers
@@ -31,7 +31,7 @@ from ...spool.files import open_file
 from ...spool.owner import make_folder
 from ...transport import frame
 from ...transport.channel import new_token
-from .handover import OVERFLOW_BYTES, Handover
+from ..handover import OVERFLOW_BYTES, Handover
 
 
 class ReplayError(ShipperError):

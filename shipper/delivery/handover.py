@@ -20,9 +20,9 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 
-from ...spool.files import open_file, sync
-from ...transport.channel import new_token
-from ...transport.memory.overflow import write_orphan
+from ..spool.files import open_file, sync
+from ..transport.channel import new_token
+from ..transport.memory.overflow import write_orphan
 
 OVERFLOW_BYTES = 4 * 1024 * 1024  # frames in one overflow
 
