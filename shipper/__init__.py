@@ -101,7 +101,7 @@ _LOADED_WHEN_USED = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load what few applications need when it is used first; give `Site` its new name."""
+    """Load what few applications need when it is first used. `Site` is the former name of `AppContext`."""
     if name == "Site":
         import warnings
 

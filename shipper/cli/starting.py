@@ -82,7 +82,7 @@ def level_from(text: str) -> int:
 
 
 def begin(settings: Settings) -> App:
-    """Start the app, without a handler at a logger."""
+    """Start the app without a handler on any logger, and return it."""
     derived = {"backends", "cwd", "is_named", "joined", "name_from", "variables"}
     names = {each.name for each in dataclasses.fields(Settings)} - derived
     given = {name: getattr(settings, name) for name in names}

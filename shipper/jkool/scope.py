@@ -62,7 +62,7 @@ def new_id() -> str:
 
 
 def _fill(event: Event, record: logging.LogRecord) -> None:
-    """Add what the record contains for jKool to its event."""
+    """Add the fields and tags that the record has for jKool, or else the ids of the activity around it."""
     if "allTags" in record.__dict__:
         _fill_tags(event, record)
     fields = record.__dict__.get(FIELDS)

@@ -63,7 +63,7 @@ def size_on_disk(folder: str) -> int:
 
 
 def unfinished_frame(fd: int, size: int) -> bytes:
-    """The beginning of a frame with which an open segment of ``size`` bytes ends; empty when it ends at a border."""
+    """The unfinished frame at the end of an open segment of ``size`` bytes; empty when it ends at a border."""
     tail = os.pread(fd, _TAIL, max(0, size - _TAIL))
     return tail[frame.scan(tail).consumed :]
 

@@ -50,7 +50,7 @@ class SequenceTracker:
         return tracker
 
     def saved(self) -> dict[str, Any]:
-        """As JSON."""
+        """As a dict for JSON, which `of` reads."""
         return {
             "pid": self.pid,
             "ranges": self.ranges,

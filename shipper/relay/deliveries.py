@@ -67,7 +67,7 @@ class Delivery:
 
     @property
     def left(self) -> int:
-        """Events in hand, and at least as many as messages that wait in the stream."""
+        """Events in hand and messages in the stream: no more than there are events, for a message has one or more."""
         return self.cursor.left + self.feed.pending
 
     @property

@@ -53,7 +53,7 @@ def sync(fd: int) -> None:
 
 
 def reclaim_file(path: str, flags: int) -> int:
-    """`open_file`, after anything but a file of ours at this path was renamed. Raises OSError when that fails."""
+    """Like `open_file`; what is at the path and is no file of ours is renamed first. OSError when that fails."""
     try:
         return open_file(path, flags)
     except OSError as error:

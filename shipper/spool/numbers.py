@@ -21,7 +21,7 @@ _turns = itertools.count()  # each number in turn, from the base on
 
 
 def move_up(fd: int) -> int:
-    """Give an open descriptor a high number, and close the other one; itself where it has one, or none is free."""
+    """Move a descriptor to a high number and close the low one; unchanged if it has one, or if none is free."""
     if fd >= _base():
         return fd
     moved = _duplicate(fd)

@@ -24,7 +24,7 @@ from .cursor import StreamCursor
 from .delivery import delivery_of
 
 EXPIRES_SECONDS = 1.0  # after which a request that is not answered in full is made again; so long an end takes too
-LOST_SECONDS = 1.0  # after that: the server that had it is gone
+LOST_SECONDS = 1.0  # after that, without an answer, the server that had the request is gone
 PAUSE_SECONDS = 0.5  # before the next request when the consumer has no leader, or does not exist
 SIGNS_OF_LIFE = 3  # in the time after which the consumer would give a message to another relay
 ACK, IN_PROGRESS, GIVE_BACK = b"+ACK", b"+WPI", b"-NAK"

@@ -35,7 +35,7 @@ _F_SETSIG = getattr(fcntl, "F_SETSIG", None)
 _F_GETSIG: int = getattr(fcntl, "F_GETSIG", 0)
 _ask = fcntl.fcntl
 
-_tags: dict[int, int] = {}  # number → its last tag: two descriptors of ours that had one number had different tags
+_tags: dict[int, int] = {}  # number → the tag last set there: our next descriptor with that number gets another one
 
 
 class OwnDescriptor:

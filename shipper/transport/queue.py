@@ -67,7 +67,7 @@ class RecordQueue(Producer, _Base):  # type: ignore[misc] # put_nowait returns t
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def put(self, obj: bytes, block: bool = True, timeout: float | None = None, *, level: int = 0) -> None:
-        """Like `put_nowait`; with `block`, first wait up to `timeout` seconds (None: for ever) for the overflow."""
+        """Like `put_nowait`; with `block`, first wait up to `timeout` seconds (None: for ever) until none waits."""
         if block:
             self._current().wait_until_drained(timeout)
         self.put_nowait(obj, level=level)

@@ -39,7 +39,7 @@ NOTHING = "(an empty function)"
 
 @contextlib.contextmanager
 def parts() -> Iterator[dict[str, tuple[Part, int]]]:
-    """Name → what is measured, and the pipe that it fills, -1 if none."""
+    """Name → what is measured, and the pipe that it fills (-1: none)."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
         queue = os.path.join(folder, "queue")
         os.mkfifo(queue, 0o600)
@@ -61,7 +61,7 @@ def _parts(producer: Producer, reading: int, bare: _Bare) -> Iterator[tuple[str,
     set_pipeline(pipeline)
     ours, kept = QueueHandler(), _Keep()
     peer = Peer("", Path())
-    bare._fd = os.open(producer.path, os.O_WRONLY)  # its reader reads nothing: what is written is taken out by us
+    bare._fd = os.open(producer.path, os.O_WRONLY)  # the queue, not the reader, which is idle: the benchmark empties it
     handlers: dict[str, logging.Handler] = {"nothing": _Nothing(), "bare": bare, "shipper": ours}
 
     def through(handler: logging.Handler) -> Part:

@@ -121,7 +121,7 @@ class Result(NamedTuple):
 
 
 class Collector:
-    """Takes log records over HTTP, counts each body; while it is ``away`` nothing listens on its port."""
+    """Takes log records over HTTP, and counts each body. From `close` to `open` nothing listens on its port."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -137,7 +137,7 @@ class Collector:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                if self.server is not collector.server:  # a connection that was kept while it went away
+                if self.server is not collector.server:  # a connection kept from before it was closed
                     self.close_connection = True
                     return
                 body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -79,7 +79,7 @@ class Bare(Peer):
 
 
 class BarePosted(Bare):
-    """The same, and what reads from the pipe posts each record to two services, as shipper's process does."""
+    """`Bare`, whose reader posts each record to two services, as the shipper process does."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.reader = (sys.executable, "-m", "tests.benchmarks.bare", url)
@@ -163,7 +163,7 @@ class PackedQueue(StdlibQueue):
 
 
 class Loguru(Peer):
-    """`enqueue=True`, serialised to a file by its thread."""
+    """Loguru with ``enqueue=True``: its thread serialises records to a file."""
 
     def __init__(self, url: str, folder: Path) -> None:
         super().__init__(url, folder)

@@ -102,7 +102,7 @@ def called(options: dict[str, Any]) -> dict[str, float]:
         time.sleep(0.001)
     numbers: dict[str, float] = {}
     if options["pinned"]:
-        _move_away(_cores()[1])  # the threads that the others have begun meanwhile
+        _move_away(_cores()[1])  # again: the other processes have started threads meanwhile
     times: list[int] = []
     before = application._cpu()
     count = application._log_paced(peer.log, RATE, options["seconds"], times)

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 def document(bench: dict[str, Any], storm: dict[str, Any] | None) -> str:
     again = {row["question"] for results in bench.get("alone", {}).values() for row in results["rows"]}
-    rows = [row for row in bench["rows"] if row["question"] not in again]  # what was measured later stands alone
+    rows = [row for row in bench["rows"] if row["question"] not in again]  # rows measured again are apart
     parts = [*_head(bench), *_table(rows), "", *_pictures(), *_alone(bench), *_storm(storm), QUIET, CALLS, BOTH]
     return "\n".join(parts)
 

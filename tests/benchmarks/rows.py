@@ -30,7 +30,7 @@ class Plan:
     """How much is measured."""
 
     rounds: int = 5
-    scale: float = 1.0  # of records and seconds: less for a quick look
+    scale: float = 1.0  # factor for records and seconds: below 1 for a quick look
 
     def count(self, full: int, least: int = 200) -> int:
         return max(least, int(full * self.scale))

@@ -43,7 +43,7 @@ CONSUMER_SHARE = 0.25  # of the kills, where there is a consumer
 PARTING = 3.0  # seconds that workers have to end in when they are told to
 SETTLING = 5.0  # seconds without a new arrival after which nothing more is waited for
 FRESH = 5.0  # seconds that the record after the storm has
-HARD = 60.0  # seconds beyond the storm itself after which all of it is killed
+HARD = 60.0  # seconds beyond the storm's own length after which the whole run is killed
 
 _FORK = mp.get_context("fork")
 

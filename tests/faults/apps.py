@@ -36,7 +36,7 @@ from shipper.spool.lock import read_pid
 
 OPTIONS: dict[str, Any] = json.loads(os.environ.get("FAULTS_OPTIONS", "{}"))
 LOG = logging.getLogger("faults")
-LARGEST = 250_000  # characters of a record, with which its event is not cut yet
+LARGEST = 250_000  # characters of the longest record whose event is not cut
 _files: dict[int, int] = {}
 
 
@@ -123,7 +123,7 @@ def obey() -> None:
 
 
 class Redirected(io.StringIO):
-    """stderr as some frameworks have it: what is written there is logged."""
+    """stderr as some frameworks replace it: what is written to it is logged."""
 
     def write(self, text: str) -> int:
         if text.strip():

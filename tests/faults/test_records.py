@@ -383,7 +383,7 @@ def test_a_secret_is_nowhere(spool: Path, capfd: pytest.CaptureFixture[str]) -> 
         scene.ends()
         for request in oracle.requests("a") + oracle.requests("b"):
             assert request.body is not None
-            seen.append(request.body.replace(SECRETS["trakerr"], ""))  # its own place is the body
+            seen.append(request.body.replace(SECRETS["trakerr"], ""))  # Trakerr's key belongs in the body
         folders = [spool, Path(scene.place.overflow)]
         seen += [content.decode("latin-1") for folder in folders for content in contents(folder)]
         captured = capfd.readouterr()

@@ -42,7 +42,7 @@ def silent(request: pytest.FixtureRequest) -> Iterator[logging.Logger]:
 
 @pytest.fixture
 def logger(service: Service, silent: logging.Logger) -> logging.Logger:
-    """One with a handler, that lets everything through."""
+    """A logger with a handler; both let every level through."""
     silent.setLevel(1)
     silent.addHandler(streaming.jKoolHandler("your-token", level=1))
     return silent

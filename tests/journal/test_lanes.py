@@ -80,7 +80,7 @@ class Journal:
 
     @property
     def lane(self) -> dict[str, Any] | None:
-        """The express lane that the cursor file speaks of."""
+        """The express lane in the cursor file, None without one."""
         lane: dict[str, Any] | None = json.loads((self.folder / "cursor.json").read_text()).get("lane")
         return lane
 

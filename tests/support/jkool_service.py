@@ -25,7 +25,7 @@ FQN = "APPL=PythonStreaming#SERVER=PythonServer100#NETADDR=11.0.0.2#DATACENTER=D
 
 
 def is_event(request: Request) -> bool:
-    """And no access-request."""
+    """Whether the request carries an event, and is no access-request."""
     return request.headers["content-type"] == "application/json"
 
 

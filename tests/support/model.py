@@ -356,7 +356,7 @@ class World:
         self.applications.append(Application(number, number.to_bytes(8, "big")))
 
     def log(self, application: Application, level: int, size: int, *, bad: bool, route: tuple[str, ...] | None) -> Sent:
-        """A call; its frames are in the overflow then."""
+        """Log one event: its frames go into the overflow of the application."""
         id = EventId(application.token, application.events)
         application.events += 1
         message = f"{'bad' if bad else 'good'} {id} {'.' * size}"

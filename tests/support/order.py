@@ -31,7 +31,7 @@ def _rank(item: pytest.Item) -> tuple[bool, int]:
 class Order:
     """Notes which tests a process has run; a failed test's report names the last ones, and a file names all.
 
-    A failure is said at once, besides, in the file that the variable TEST_FAILURES names.
+    Each failure is also written at once to the file that the variable TEST_FAILURES names.
     """
 
     def __init__(self, config: pytest.Config) -> None:

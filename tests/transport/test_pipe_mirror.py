@@ -377,7 +377,7 @@ def test_each_frame_of_a_killed_process_is_in_its_mirror_or_in_its_overflow(queu
     begin = int.from_bytes(waiting.read_bytes()[24:32], "little")
     in_overflow = {(view.seq, view.part) for view in frame.scan(waiting.read_bytes()[begin:], complete=True).frames}
     in_mirror = set(found(folder))
-    assert len(in_overflow & in_mirror) <= 1  # the one that another thread was just moving
+    assert len(in_overflow & in_mirror) <= 1  # the frame that another thread was moving at the kill
     assert in_overflow | in_mirror >= {(seq, part) for seq in range(60, 300) for part in range(3)}
 
 

@@ -66,7 +66,7 @@ def rest(pipe: RecordQueue) -> list[bytes]:
 
 
 def bare_fork() -> int:
-    """As uWSGI forks: without running any of Python's hooks.
+    """Fork as uWSGI does: without running any of Python's hooks.
 
     Only for a process of which no other thread runs (`no_drain_thread`). CPython itself can't survive anything else: a
     thread that waits for the interpreter's lock at that moment exists in the parent alone, and the child, when it next

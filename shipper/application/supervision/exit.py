@@ -40,7 +40,10 @@ class ExitFlush:
 
 
 def _waits_for_delivery(app: App) -> bool:
-    """A forked child does not wait, unless it is told to: its parent, whose app it has inherited, waits for both."""
+    """As `exit_wait` says; without it, where the container may end with this process.
+
+    A forked child does not wait then: its parent, whose app it has inherited, waits for both.
+    """
     wanted = app.settings.exit_wait
     return not app.is_inherited and ends_with_this_process() if wanted is None else wanted
 

@@ -69,7 +69,7 @@ class Otlp(HttpExporter):
                 "grpc",
                 "shipper speaks http/protobuf: give endpoint= the collector's HTTP address, usually its port 4318",
             )
-        if said.logs_endpoint is not None:  # is used as it is, the specification says
+        if said.logs_endpoint is not None:  # used as it is, as the specification says: no path is added
             return validators.url("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", said.logs_endpoint)
         if said.endpoint is not None:
             return _with_path(validators.url("OTEL_EXPORTER_OTLP_ENDPOINT", said.endpoint))

@@ -78,7 +78,7 @@ class Goal:
         return self._place is not None and not self.left
 
     def look(self) -> Status:
-        """The status now; one file for both, so that no event is between them."""
+        """The status now. Where the backends are is of the same file, so that no event is between the two."""
         from ...report import read_status
         from ...spool.files import get_dict, read_json
 

@@ -25,7 +25,7 @@ COLOURS = ("green", "yellow", "red", "yellow")
 
 OLD_SECONDS = 3.0  # age of a status file that a process writes at least once a second
 RECENT_SECONDS = 600.0  # for so long a loss makes an app "failing"
-SLOW_SECONDS = 60.0  # lag of a backend that takes events
+SLOW_SECONDS = 60.0  # lag above which a backend that takes events is slow
 LATE_SECONDS = 5.0  # lag from which on it is said of events that are on the way
 NEAR_QUOTA = 0.8  # of the quota: from there on a journal with events that wait is worth a warning
 

@@ -7,7 +7,7 @@ it is possible with every backend that a user writes.
 
 Costs: one file per backend, `cursors/<backend>.encoding`, mapped into memory, and about 1 µs per event. An ordinary
 SIGKILL while an event is encoded makes it a suspect too. It becomes a dead letter by mistake only if a second SIGKILL
-falls into the some 50 µs in which it is encoded alone: about once in 10,000 kills.
+falls into the roughly 50 µs in which it is encoded alone: about once in 10,000 kills.
 
 How: before events are encoded their ids are written into a slot of the file, and the slot is emptied right after. The
 ids that the next process finds there were being encoded when the last one died: they are suspects. A suspect is encoded
@@ -155,7 +155,7 @@ def _write(notes: mmap.mmap, at: int, ids: Sequence[tuple[EventId, int]]) -> Non
 
 
 def _suspects(notes: bytes, slot_size: int) -> dict[EventId, int]:
-    """The suspects of a file, with the deaths that they are to blame for by now."""
+    """Event id → how many processes died while it was encoded alone, by the notes that the last one left."""
     found = dict(_noted(notes, 0, _SUSPECTS_SIZE))
     for slot in range(_SUSPECTS_SIZE, len(notes) - slot_size + 1, slot_size):
         encoded = list(_noted(notes, slot, slot_size))
@@ -170,4 +170,4 @@ def _noted(notes: bytes, at: int, size: int) -> Iterator[tuple[EventId, int]]:
     (count,) = _COUNT.unpack_from(notes, at)
     for place in range(min(count, (size - _COUNT.size) // _NOTED.size)):
         token, seq, deaths = _NOTED.unpack_from(notes, at + _COUNT.size + place * _NOTED.size)
-        yield EventId(token, seq), min(deaths, MAX_DEATHS)  # of a damaged file it may be any number
+        yield EventId(token, seq), min(deaths, MAX_DEATHS)  # a damaged file may hold any number

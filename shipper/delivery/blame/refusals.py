@@ -22,7 +22,7 @@ MAX_IN_ROW = 5  # different events that are refused, with none accepted between 
 
 
 class BadEventError(RejectedError):
-    """The event is to blame, whatever its backend would say: it can't be decoded, or kills the process."""
+    """The event is to blame: it can't be decoded, kills the process, or is too large even when cut."""
 
 
 class RefusesAllError(RetryableError):

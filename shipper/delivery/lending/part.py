@@ -106,7 +106,7 @@ class PartReader:
         end: Position | None = None
         for entry in window.settled():
             if entry.outcome not in (DELIVERED, FILTERED):
-                end = entry.start  # of an impossible size: it is counted where it was lent
+                end = entry.start  # of an impossible size: the deliverer that lent the part counts it
                 break
             counts[entry.outcome] += entry.weight
         oldest = min((event.time for event in events), default=None)

@@ -57,7 +57,7 @@ class SentIds:
 
     @classmethod
     def read(cls, path: str) -> SentIds:
-        """From a file, which may be missing. ReplayError when it is damaged."""
+        """The ids in a file, none when it is missing. ReplayError when it is damaged."""
         found = cls()
         with contextlib.suppress(FileNotFoundError), open(open_file(path, os.O_RDONLY), encoding="ascii") as file:
             for number, line in enumerate(file, 1):

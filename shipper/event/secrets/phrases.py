@@ -185,7 +185,7 @@ def is_likely(low: str) -> bool:
 
 
 def has_code(low: str) -> bool:
-    """Whether a text in lower case may have a code that is used once."""
+    """Whether a text, given in lower case, may hold a code that is used once."""
     return _CODE.search(low) is not None
 
 

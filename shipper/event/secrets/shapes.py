@@ -162,7 +162,7 @@ def _in_urls(text: str, low: str, literal: str, effort: Effort, cost: float) -> 
 
 
 def _basic(text: str, low: str, literal: str, effort: Effort, cost: float) -> Spans:
-    """What decodes to ``user:password``; "basic authentication" does not."""
+    """What follows "Basic" and decodes to ``user:password``; in "basic authentication" nothing does."""
     import base64  # few texts need it
 
     for match in matches(_BASIC, low, literal, effort, cost):

@@ -82,7 +82,7 @@ def _verdicts(columns: list[str], rules: KeyRules, effort: Effort) -> list[int]:
 
 
 def _secret_items(text: str, start: int, verdicts: Sequence[int], effort: Effort) -> Iterator[tuple[int, int]]:
-    """The values of secret columns in the rows that begin there: ``('bob', 'hunter2'), ('eve', 'x1')``."""
+    """Where the values of secret columns are, in rows from ``start`` on: ``('bob', 'hunter2'), ('eve', 'x1')``."""
     while verdicts and (row := _NEXT_ROW.match(text, start)):
         start = row.end()
         nested = _NEXT_ROW.match(text, start)

@@ -106,7 +106,7 @@ def value_of_pair(text: str, key: str, key_start: int, start: int, verdict: int)
         return Value(start, signatures.end(), True)
     if key.endswith("pin") and not _PIN.match(text, start):
         return Value(start, start, True)  # of a plug
-    is_compared = text[start - 4 : start] == " == "  # with a constant
+    is_compared = text[start - 4 : start] == " == "  # compared with a constant
     value = secret_at(text, start, SHAPED if is_compared else verdict)
     if is_compared and text[value.start : value.end].isdecimal():
         return value.seen()

@@ -51,7 +51,7 @@ class Window:
         self._lane = lane
         self._level = level
         self._entries: deque[Entry] = deque()
-        self._known: dict[Position, Entry] = {}  # entries of another window, by their place, not reached yet
+        self._known: dict[Position, Entry] = {}  # entries taken over from another window, by place, not reached yet
         self._views: deque[frame.FrameView] = deque()  # frames that were read and not taken yet, of ...
         self._stretch: Frames
         self._next = -1  # the offset where the first of them begins, with damage before it; -1: there is none

@@ -202,7 +202,7 @@ class Appender:
             self._quota.grew(appended)
 
     def begin_new_segment(self, error: OSError) -> bool:
-        """Begin the next segment if the last is as large as a file may be here (`ulimit -f`); whether it was that."""
+        """Begin the next segment when ``error`` is EFBIG (`ulimit -f`); False otherwise, or when none can begin."""
         if error.errno != errno.EFBIG:
             return False
         try:

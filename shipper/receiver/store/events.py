@@ -34,7 +34,7 @@ class Counts:
     events: int = 0
     keys: int = 0  # distinct
     duplicates: int = 0  # events whose key had been seen before
-    failed: int = 0  # requests without a good answer: refused, or by a fault
+    failed: int = 0  # requests that were refused, or failed by a fault
 
 
 _SEARCHED = ("message", "logger", "key", "body")

@@ -80,7 +80,7 @@ def orphaned_overflows(folder: str, known: Container[str]) -> Iterator[OrphanedO
 
 
 def living_drops(folder: str) -> dict[str, Drops]:
-    """The drops in all overflows, also those of living processes: name of the file → drops."""
+    """The drops in a folder's overflows, of living and of ended processes: name of the file → drops."""
     found: dict[str, Drops] = {}
     for path in _overflows(folder):
         with contextlib.suppress(OSError, struct.error):
@@ -102,7 +102,7 @@ def _overflows(folder: str) -> list[str]:
 
 
 def count_events(frames: bytes) -> Drops:
-    """The events that begin in these frames, as drops for want of any space."""
+    """The events that begin in these frames, by level, counted as ``spool_full``."""
     table = drops.empty_table()
     for view in frame.scan(frames, complete=True).frames:
         if not view.part and not view.flags:

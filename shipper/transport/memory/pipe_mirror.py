@@ -47,7 +47,7 @@ KEPT_BLOCKS = 2
 CLEAN_AT, LIFE_AT = 64, 128
 CLEAN = b"goodbye\0"
 MAX_BYTES = 64 * BLOCK_BYTES  # a pipe's 1 MiB, and more than what is unused at the ends of blocks
-SPARED_BYTES = 64 * 1024 * 1024  # of the memory, or half of it, that is left to overflows
+SPARED_BYTES = 64 * 1024 * 1024  # with less free, or less than half of a smaller memory, it is left to overflows
 _FULL_BLOCK_BYTES = BLOCK_BYTES - frame.MAX_FRAME  # of frames, at least
 
 _MADV_POPULATE_WRITE = 23  # Linux 5.14; OSError where touching the memory would kill the process
