@@ -3,12 +3,12 @@
 ShipperError
 ├── ConfigurationError      a setting is wrong
 ├── UndecodableError        bytes that are not an event of a known version
-└── DeliveryError           the result of an event that was not delivered
+└── DeliveryError           why an event was not delivered
     ├── RetryableError      send it again later
     │   └── UnauthorisedError   send it again much later: key or address must be corrected first
     ├── TooLargeError       send fewer events at once, or a shorter event
     ├── RejectedError       never send it again: it becomes a dead letter
-    └── PartlyRejectedError never send the request again: so many of its events are counted as dropped
+    └── PartlyRejectedError never send the request again: count the events that it refused as dropped
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ConfigurationError(ShipperError, ValueError):
     """A setting is wrong; raised before anything is started.
 
     ``setting``: its name. ``value``: what was given. ``allowed``: what is allowed, as the end of a sentence.
-    ``variable``: the environment variable that the value came from, if it did.
+    ``variable``: the environment variable that the value came from, if any.
     """
 
     variable: str | None = None
@@ -62,7 +62,7 @@ class DeliveryError(ShipperError):
 
 
 class RetryableError(DeliveryError):
-    """The event can be sent again later, after ``retry_after`` seconds if the server asked for them."""
+    """The event can be sent again later, after ``retry_after`` seconds if the server asked for a pause."""
 
     def __init__(
         self, reason: str, *, status: int | None = None, body: str = "", retry_after: float | None = None
@@ -86,7 +86,7 @@ class RejectedError(DeliveryError):
 class PartlyRejectedError(DeliveryError):
     """The service took a request, but not ``rejected`` of its events, and does not say which.
 
-    Nothing of it is sent again: so many events are counted as dropped, ``refused_by_receiver``.
+    No event of the request is sent again; ``rejected`` of them are counted as dropped, ``refused_by_receiver``.
     """
 
     def __init__(self, reason: str, rejected: int, *, status: int | None = None, body: str = "") -> None:

@@ -47,17 +47,15 @@ class BackendStatus:
 
     name: str
     state: str = "unknown"
-    """idle, delivering, retrying, unauthorised, refused, paused, starting, or "not configured".
-
-    When no process runs: "stopped", but unauthorised, refused and paused stay, because only a person can end them.
-    """
+    """idle, delivering, retrying, unauthorised, refused, paused, starting, or "not configured". When no process runs:
+    "stopped", but unauthorised, refused and paused stay, because only a person can end them."""
     delivered: int = 0
     filtered: int = 0
     """Below the backend's level, or routed to others."""
     dead: int = 0
     """Rejected by the backend: in `dead/<name>.ndjson`."""
     dropped: Drops = field(default_factory=dict)
-    """Lost after they were in the journal, by reason and level: quota, incomplete."""
+    """Lost after they were in the journal, by reason and level: quota, incomplete, refused_by_receiver."""
     left: int = 0
     """In the journal, and not settled yet."""
     retried: int = 0
@@ -102,6 +100,7 @@ class Status:
     running: bool
     """Whether a shipper process runs."""
     pid: int | None
+    """The shipper process's; None when none runs, or while it is starting."""
     started: float | None
     """When the process started, seconds since the epoch."""
     updated: float | None
@@ -120,6 +119,7 @@ class Status:
     """Level → events that came."""
     journal_bytes: int
     segments: int
+    """Files of the journal; ``journal_bytes`` is the size of all of them."""
     trouble: str
     """The disk's last error, "" when it takes events."""
     backends: tuple[BackendStatus, ...]
@@ -132,6 +132,7 @@ class Status:
     crashes: int = 0
     """How often the shipper process has crashed in a row; 0 for fewer than three times."""
     crash_reason: str = ""
+    """Why it crashed last; "" while ``crashes`` is 0."""
     quota: int = 0
     """Bytes that the journal may take, 0 when that is not known."""
     attached: bool | None = None

@@ -1,4 +1,4 @@
-"""Whether this program has an interpreter."""
+"""Whether this program is a frozen application, without a Python interpreter."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class LazyPattern:
     else:
 
         def __getattr__(self, name: str) -> Any:
-            # Called once: from then on the methods are the compiled pattern's own, which are found without this one.
+            # Called at the first use only: it sets the compiled pattern's methods on the instance, to be found first.
             if name not in _METHODS:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             compiled = re.compile(*self._source)

@@ -39,7 +39,7 @@ def is_patched() -> bool:
 
 
 def popen() -> Any:
-    """`subprocess.Popen` that works in any thread: gevent's needs its main loop's thread, and breaks the original."""
+    """`subprocess.Popen` that works in any thread: gevent's needs its main loop's thread, and the original fails."""
     import subprocess  # a process that only logs does not need it
 
     gevent = sys.modules.get("gevent.monkey")
@@ -58,7 +58,7 @@ def _another_subprocess(gevent: Any) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    # It waits for the end of a pipe that gevent's os.close would only close when the event loop goes on.
+    # `Popen` waits until a pipe is closed, which gevent's os.close would do only when the event loop goes on.
     module.os = types.SimpleNamespace(**{name: gevent.get_original("os", name) for name in dir(os)})  # type: ignore[attr-defined]
     return module
 

@@ -58,28 +58,36 @@ def start(
     """Ship what is logged from now on, and make sure that a shipper process runs.
 
     Idempotent: call it in every process. With equal settings nothing changes; with others the shipper process is
-    replaced, and its journal stays. A parameter that is not given comes from the environment (``SHIPPER_…``), else it
-    has its default.
+    replaced, and its journal stays. A parameter that is not given comes from its variable (``SHIPPER_…``) if it has
+    one, else it has its default.
 
     ``backends``: where events go. ``app``: name of the app (default: the running program's); its processes share one
-    shipper process and one folder, ``spool``. ``level``: the handler's (NOTSET). ``logger``: what the handler is
-    attached to (the root logger), unless ``attach`` is False. ``keep_attached``: attach it again within seconds when
-    code that configures logging has removed it (False: warn on stderr). ``loggers``: further loggers, or names of them,
-    that do not propagate to it. ``servers``: loggers of known servers that do not propagate are shipped too (True);
-    of their access logs WARNING and above, all with ``access_logs``. ``uncaught``: exceptions that no code catches, in
-    any thread, are shipped as critical (False). ``before_send(event) -> event | None`` gets
-    every event before it is masked; None drops it. ``context() -> mapping`` is called for every record. ``overflow``:
-    bytes that may wait in this process when the queue is full (8 MiB). ``grace``: seconds without progress after which
-    the shipper process ends when no process writes any more (30). ``python``: the interpreter that it runs in.
+    shipper process and one folder, ``spool`` (in ``~/.local/state/shipper``). ``level``: the handler's, a number or a
+    name (NOTSET). ``logger``: what the handler is attached to, or its name (the root logger). ``attach``: whether
+    handlers are attached at all (True). ``keep_attached``: attach the handler again within seconds when code that
+    configures logging has removed it (False: warn on stderr). ``loggers``: further loggers, or names of them, that do
+    not propagate to it. ``servers``: loggers of known servers that do not propagate are shipped too (True); of their
+    access logs WARNING and above, all with ``access_logs`` (False). ``uncaught``: exceptions that no code catches, in
+    any thread, are shipped as critical (False). ``before_send(event) -> event | None`` gets every event before it is
+    masked; None drops it. ``context() -> mapping`` is called for every record.
+
+    ``batching``, ``retry``, ``spooling``, ``redact``: when a batch is sent, how long to wait after a failure, what the
+    spool may hold, what is masked; see `Batching`, `Retry`, `Spooling`, `Redact`. ``overflow``: bytes that may wait in
+    this process when the queue is full (8 MiB). ``grace``: seconds without progress after which the shipper process
+    ends when no process writes any more (30). ``python``: the interpreter that it runs in (this one; one beside it
+    where this program is none, such as uWSGI). ``owner``: the user, or "user:group", that a program started by root is
+    going to be: the spool is made for it, and the shipper process runs as it (this process's user); it needs ``spool``.
     ``exit_wait``: whether the end of the interpreter waits until events are delivered (True), or only until they are in
     the journal (False); default True where the process belongs to PID 1 of a container, whose end kills the shipper
     process too. ``exit_timeout``: seconds that it waits at most (5). ``report_deaths``: ship a critical event for each
     process of the application that ends without a clean close (False).
 
     ``enabled=False`` (or SHIPPER_ENABLED=0) ships nothing: development, tests. ``when_unconfigured="disable"`` does the
-    same, with one line on stderr, where no backend is configured ("raise": ConfigurationError).
+    same, with one line on stderr, where no backend is configured ("raise", the default: ConfigurationError).
 
-    Raises ConfigurationError, before anything is started.
+    Raises ConfigurationError, before anything is started, for a wrong value; for no backend, two of one name, one that
+    does not pickle or whose class is in ``__main__``; for a spool that this user can't write to, that others can read,
+    or, with ``app``, that is another app's; and without a Python interpreter to run.
     """
     given = {
         "app": app,
@@ -217,6 +225,7 @@ def stop(timeout: float = 5.0) -> Report | None:
     """Detach, flush for at most ``timeout`` seconds (5), close. The report says what is left; None when no app runs.
 
     What is left stays in the journal: the shipper process delivers it for its grace, the next start delivers the rest.
+    Raises ConfigurationError for a ``timeout`` that is no number of at least 0.
     """
     _check_timeout(timeout)
     _ship_uncaught(False)
@@ -228,7 +237,8 @@ def stop(timeout: float = 5.0) -> Report | None:
 def flush(timeout: float = 5.0) -> bool:
     """Wait until every backend has settled what this process logged so far; False after ``timeout`` seconds (5).
 
-    A backend that is paused (`shipper pause`) is not waited for: then it is False as soon as the others are done.
+    A backend that is paused (`shipper pause`) is not waited for: then it is False as soon as the others are done. It is
+    False at once when no app runs here, and True with ``enabled=False``. Raises ConfigurationError for a wrong timeout.
     """
     _check_timeout(timeout)
     app = current()
@@ -238,7 +248,10 @@ def flush(timeout: float = 5.0) -> bool:
 
 
 def status() -> Status:
-    """The app's status, read from its spool. Raises ConfigurationError before `start()`."""
+    """The app's status, read from its spool.
+
+    Raises ConfigurationError when no app runs here: before `start()`, after `stop()`, with ``enabled=False``.
+    """
     app = current()
     if app is None:
         raise ConfigurationError("app", None, "call shipper.start() first, or use `shipper status --app NAME`")
@@ -252,7 +265,11 @@ def _check_timeout(timeout: float) -> None:
 
 @contextlib.contextmanager
 def running(*backends: Any, timeout: float = 5.0, **settings: Any) -> Iterator[None]:
-    """`start(*backends, **settings)`, and `stop(timeout)` at the end of the block."""
+    """`start(*backends, **settings)`, and `stop(timeout)` at the end of the block (5 seconds).
+
+    Raises what they raise, before the block.
+    """
+    _check_timeout(timeout)
     start(*backends, **settings)
     try:
         yield

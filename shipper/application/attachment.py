@@ -11,15 +11,15 @@ from .stderr import warn_on_stderr
 
 
 class Attachment:
-    """Attached when made, until `detach`.
+    """A handler on ``logger``, attached by the constructor and removed by `detach`.
 
     ``level`` is the handler's, ``wanted`` the lowest level that a backend takes. Where logging was never configured,
-    the logger's level is lowered to ``wanted``. ``before`` is the attachment that this one replaces: it is detached,
-    with no moment in which neither ships.
+    the logger's level is lowered to ``wanted``. ``before``, if given, is detached after this one is
+    attached.
 
     Code that configures logging later (dictConfig, fileConfig, basicConfig(force=True), Celery) removes all handlers:
-    `check` notices that, and with ``keep`` it attaches the handler again. Most of them close the handlers:
-    ``on_close``.
+    `check` notices that, and with ``keep`` it attaches the handler again. ``on_close`` is called when such code closes
+    the handler.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Attachment:
             before.detach()
 
     def _lower_level(self, wanted: int, before: Attachment | None) -> int | None:
-        """Lower the logger's level if that is ours to do; the level to restore, None when it was not changed."""
+        """Lower the logger's level if it was never configured; the level to restore, None when it was not changed."""
         logger = self.logger
         has_default_level = logger.getEffectiveLevel() == logging.WARNING and logger.level in (logging.WARNING, 0)
         is_unconfigured = has_default_level and not _is_configured(logger)
@@ -58,7 +58,7 @@ class Attachment:
         return usual
 
     def _hand_over_level(self, logger: logging.Logger) -> int | None:
-        """The level that `detach` would have restored, and now won't; None when it would not have changed it."""
+        """Give up the level that `detach` would restore, and return it; None when `detach` would change nothing."""
         if self.logger is not logger:
             return None
         replaced, self._replaced_level = self._replaced_level, None
@@ -70,9 +70,9 @@ class Attachment:
         return not self.logger.disabled and is_reached(self.logger)
 
     def check(self) -> bool:
-        """Warn on stderr when the handler has been removed, and with ``keep`` attach it again.
+        """Warn on stderr when the handler was removed or the logger disabled; with ``keep`` attach a removed one again.
 
-        Whether it was found removed by this call, and stays so: later calls are False.
+        True for the first call that finds nothing shipped and attaches nothing, else False.
         """
         was_effective, self._was_effective = self._was_effective, self.is_effective
         if self._was_effective or self._detached.is_set():
@@ -86,7 +86,7 @@ class Attachment:
 
     def _attach_again(self) -> None:
         self.logger.addHandler(self._handler)
-        if self._detached.is_set():  # meanwhile, by another thread
+        if self._detached.is_set():  # by another thread, meanwhile
             self.logger.removeHandler(self._handler)
         warn_on_stderr(f"the handler on the logger {self.logger.name!r} had been removed, and is attached again")
 
@@ -113,7 +113,7 @@ class Attachment:
 
 
 def _is_configured(logger: logging.Logger) -> bool:
-    """Whether the application has given the logger a handler; those of pytest are there in every test."""
+    """Whether a handler of the application gets the logger's records. pytest's, there in every test, do not count."""
     return any(
         type(handler).__module__ != "_pytest.logging" and not isinstance(handler, LocklessHandler)
         for handler in _reached(logger)

@@ -1,4 +1,4 @@
-"""What differs between two calls of `start()`, by the names of the settings: values may be secret."""
+"""The names of the settings that differ between two calls of `start()`, without values, which may be secret."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DERIVED = ("backends", "cwd", "is_named", "joined", "name_from", "variables")
 
 
 def changes(before: Settings, now: Settings, callbacks: Callbacks, others: Callbacks) -> Iterator[str]:
-    """The settings that are not the same, ``callbacks`` being the earlier ones: ``grace``, ``trakerr.url``."""
+    """Yield the names of settings that differ, such as ``trakerr.url``; ``before``, ``callbacks``: the earlier ones."""
     yield from (name for name in _differing(before, now) if name not in _DERIVED)
     earlier, later = _own(before), _own(now)
     for name in sorted({*earlier, *later}):
@@ -28,7 +28,7 @@ def changes(before: Settings, now: Settings, callbacks: Callbacks, others: Callb
 
 
 def _own(settings: Settings) -> dict[str, object]:
-    """The backends that `start()` was given."""
+    """Name → backend, of those that `start()` was given."""
     return {each.name: each for each in settings.backends if each.name not in settings.joined}
 
 
@@ -39,5 +39,5 @@ def _differing(one: object, other: object) -> Iterator[str]:
 
 
 def _code(function: object) -> object:
-    """What a function does: a cell of a notebook that is run again makes another one that is the same."""
+    """A function's code, to compare: a notebook's cell that is run again defines an equal function anew."""
     return getattr(function, "__code__", function)

@@ -1,4 +1,4 @@
-"""How a client ships: it joins its backend to whatever runs in this process, and routes events to that backend."""
+"""How a client ships: it adds its backend to the app of this process, or starts one, and routes events to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .lifecycle import current
 
 
 class ClientBinding:
-    """A backend that has joined: the shipper process runs, and delivers to ``backend`` under the name ``name``."""
+    """A backend that has joined an app: the shipper process delivers to ``backend`` under the name ``name``."""
 
     def __init__(self, backend: Trakerr | JKool) -> None:
         self.backend = backend
@@ -24,7 +24,7 @@ class ClientBinding:
         self.pipeline()
 
     def pipeline(self) -> Pipeline:
-        """The process's pipeline; joins again when it was replaced since the last call."""
+        """The process's pipeline; joins again when the pipeline was replaced since the last call."""
         pipeline = active.pipeline
         if pipeline is None or pipeline is not self._joined:
             self.name = join(self.backend)
@@ -45,7 +45,7 @@ class ClientBinding:
         )
 
     def equivalent_names(self, level: int) -> tuple[str, ...]:
-        """This backend, and all others that deliver an event of that level to the same service with the same key."""
+        """The names of this backend, and of others that take that level to the same service with the same key."""
         return (self.name, *(name for name, lowest in self._equivalents if level >= lowest))
 
     def enqueue(self, event: Event) -> bool:

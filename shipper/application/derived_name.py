@@ -1,4 +1,4 @@
-"""Apps that are named after their program and where it sends: one program keeps its name, and its spool."""
+"""Apps that are named after their program and its destinations: one program keeps its name, and its spool."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def with_name_of(request: object, settings: Settings) -> Settings:
 
     ``request`` is what the running app was started with, None when there is none.
 
-    The program may have another name by now: a worker of gunicorn has loaded its application since gunicorn.conf.py.
+    The names may differ: a worker of gunicorn has loaded its application since gunicorn.conf.py called `start()`.
     """
     asked = request[0] if isinstance(request, tuple) else None
     if not isinstance(asked, Settings) or not (_is_all_derived(asked) and _is_all_derived(settings)):
@@ -31,7 +31,7 @@ def with_name_of(request: object, settings: Settings) -> Settings:
 
 
 def _is_all_derived(settings: Settings) -> bool:
-    """Whether neither the app nor its folder was given."""
+    """Whether neither the app's name nor its folder was given."""
     if settings.is_named:
         return False
     try:
@@ -41,7 +41,7 @@ def _is_all_derived(settings: Settings) -> bool:
 
 
 def adopt_earlier(settings: Settings) -> None:
-    """Take over the spool that an earlier version has left for this program: its names had no destinations."""
+    """Rename the spool that an earlier version has left for this program, under a name without destinations."""
     if not _is_all_derived(settings):
         return
     earlier = Spool(default_folder(settings.app.rpartition("-")[0]))
@@ -50,7 +50,7 @@ def adopt_earlier(settings: Settings) -> None:
             return
         if os.path.lexists(settings.spool) or running(earlier) is not None:
             return
-        # The folder in memory of a spool without an id is named after its path.
+        # Without an id, the spool's folder in memory is named after the path: as the id, that name stays valid.
         earlier.write_id(earlier.read_id() or sha256_hex(os.path.realpath(earlier.path).encode())[:16])
         os.rename(earlier.path, settings.spool)
         os.unlink(Spool(settings.spool).app)

@@ -1,7 +1,7 @@
 """Shipping that reaches no queue: switched off, or kept in memory for a test.
 
-While a diversion is active, `shipper.start`, the clients and all handlers work as ever, with masking and packing; the
-events go to the diversion, and no process is started.
+While a diversion is active, `shipper.start`, the clients and all handlers work as usual, with masking and packing;
+the events go to the diversion, and no process is started.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAME = "diverted"
 
 
 class DivertedQueue:
-    """In the place of a `Producer`: every event goes to ``keep``."""
+    """Replaces a `Producer`: every event is passed to ``keep``."""
 
     path = NAME
     closed = False
@@ -48,11 +48,11 @@ class DivertedQueue:
             levels[name] = levels.get(name, 0) + 1
 
     def ensure_current_process(self) -> None:
-        """A diversion belongs to no process."""
+        """Do nothing: a diversion is bound to no process."""
 
 
 class Diversion:
-    """``backends`` are those that `shipper.start` and the clients have been given since it is active.
+    """``backends`` are those that `shipper.start` and the clients were given since the diversion began.
 
     ``is_off``: nothing is kept, and a later `shipper.start` that ships ends the diversion.
     """
@@ -64,7 +64,7 @@ class Diversion:
         self._attachments: list[Attachment] = []
 
     def start(self, *backends: Any, callbacks: Callbacks | None = None, redact: Redact | None = None) -> None:
-        """What `shipper.start` comes to, but for attaching a handler."""
+        """Do what `shipper.start` does during a diversion, except attaching a handler."""
         self.add(*backends)
         names = tuple(backend.name for backend in backends) or (NAME,)
         pipeline = Pipeline(cast("Any", self.queue), names, callbacks=callbacks, redact=redact)
@@ -73,11 +73,11 @@ class Diversion:
         set_pipeline(pipeline)
 
     def attach(self, logger: logging.Logger, *, level: int = logging.NOTSET, wanted: int = logging.CRITICAL) -> None:
-        """Take what reaches a logger; its level is lowered to ``wanted`` as by `shipper.start`."""
+        """Attach a handler to the logger; its level is lowered to ``wanted`` as by `shipper.start`."""
         self._attachments.append(Attachment(logger, level=level, wanted=wanted))
 
     def add(self, *backends: Any) -> None:
-        """Note backends that clients bring in."""
+        """Note backends that clients add."""
         self.backends += [each for each in backends if each not in self.backends]
 
     def end(self) -> None:
@@ -94,7 +94,7 @@ _current = _Current()
 
 
 def current_diversion() -> Diversion | None:
-    """The diversion that is active in this process."""
+    """The diversion that is active in this process, if any."""
     return _current.diversion
 
 
@@ -107,7 +107,7 @@ def divert(keep: Keep, *, is_off: bool = False) -> Diversion:
 
 
 def end_diversion() -> None:
-    """Idempotent."""
+    """End the active diversion, if any. Idempotent."""
     diversion, _current.diversion = _current.diversion, None
     if diversion is not None:
         diversion.end()

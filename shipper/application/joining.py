@@ -1,4 +1,4 @@
-"""Backends that clients (`shipper.trakerr`, `shipper.jkool`) bring in: they join the app that runs, or start one."""
+"""Backends that clients (`shipper.trakerr`, `shipper.jkool`) add: to the app that runs, or to one that they start."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .capture.pipeline import Callbacks
 from .diversion import current_diversion, switch_off
 from .lifecycle import current, lock, replace_app
 
-_joined: list[Any] = []  # in this process, also before an app ran, and after it was stopped
+_joined: list[Any] = []  # by clients of this process; stopping an app does not clear it
 
 
 def join(backend: Any) -> str:
-    """Make the running app deliver to `backend` too; the name under which events are routed to it.
+    """Make the running app deliver to `backend` too; return the name under which events are routed to it.
 
-    An equal backend of that app is used instead. When no app runs, one is started with `backend` alone and without a
-    handler; after `stop` none is started, and what is queued is counted as ``after_stop``.
+    If that app has an equal backend, its name is returned. When no app runs, one is started with `backend` alone and
+    without a handler. A client that joined before `stop` does not join again: its events count as ``after_stop``.
     """
     diversion = current_diversion()
     if diversion is None and not resolve_enabled(None):
@@ -57,12 +57,12 @@ def join(backend: Any) -> str:
 
 
 def with_joined(settings: Settings) -> Settings:
-    """The settings, and those backends that clients have joined in this process and that are not among them."""
+    """The settings with the backends that clients of this process have added, unless they have equal ones already."""
     return _add(settings, [each for each in _joined if _find_equal(each, settings.backends) is None])
 
 
 def forget_joined() -> None:
-    """Later apps of this process start without the backends that clients have joined."""
+    """Forget the backends that clients have added: later apps of this process start without them."""
     _joined.clear()
 
 
@@ -81,10 +81,10 @@ def _find_equal(backend: Any, among: tuple[Any, ...]) -> Any | None:
 
 
 def _settings_for(backend: Any) -> Settings:
-    """Settings of an app that a client starts. Its name has the destination's digest: another key, another app."""
+    """Settings of an app that a client starts. Its name has the destination's digest: with another key it differs."""
     settings = dataclasses.replace(resolve((backend,), {}), joined=(backend.name,))
     if settings.is_named or os.environ.get("SHIPPER_SPOOL"):
         return settings
-    # Not the whole backend's: clients that differ in a timeout or a number of threads belong to one program.
+    # Not a digest of the whole backend: clients that differ in a timeout or a number of threads share one app.
     app, name_from = derive_name().sending_to(sha256_hex(repr(backend.destination).encode())[:8])
     return dataclasses.replace(settings, app=app, spool=default_folder(app), name_from=name_from)

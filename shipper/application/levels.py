@@ -1,8 +1,8 @@
-"""Levels that `shipper level` sets in a running app, for a while: of loggers, and of our handlers.
+"""Levels of loggers and of this package's handlers that `shipper level` sets in a running app, for a while.
 
-A process looks at the spool's controls about once a second, in its supervising thread; a logging call costs nothing
-more. A level goes back to what it was when its time is over, or when the app stops; one that the application has
-changed meanwhile is what it goes back to. A forked child goes on with what its parent had set.
+A process looks at the spool's controls about once a second, in its supervising thread; logging calls do not become
+slower. When its time is over, or the app stops, a level is put back to what it was. If the application sets a level
+meanwhile, that level is overwritten, and put back at the end. A forked child keeps what its parent had set.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Target = logging.Logger | logging.Handler
 
 
 class Levels:
-    """Of one process, and of its forked children. Two threads may call `look` at the same time."""
+    """The levels of one process and its forked children. Two threads may call `look` at the same time."""
 
     def __init__(self, spool: Spool, *, wall_clock: Callable[[], float] = time.time) -> None:
         self._reader = ControlsReader(spool)
@@ -35,7 +35,7 @@ class Levels:
             self._apply()
 
     def end(self) -> None:
-        """Put all levels back, and set none any more."""
+        """Put all levels back, and set none from now on."""
         self._has_ended = True
         self._apply()
 
@@ -43,7 +43,7 @@ class Levels:
         wanted = {} if self._has_ended else self._reader.controls.levels_at(self._wall_clock())
         targets = {target: level for name, level in wanted.items() for target in _targets(name)}
         for target, level in targets.items():
-            found = target.level  # before the look at what we know: another thread may set the level at any moment
+            found = target.level  # read before `_replaced`: another thread may set the level at any moment
             usual, ours = self._replaced.get(target, (found, found))
             self._replaced[target] = (usual if found in (ours, level) else found, level)
             if found != level:
@@ -52,12 +52,12 @@ class Levels:
             usual, ours = self._replaced.pop(target, (0, -1))  # -1: another thread has put it back
             if target.level == ours:
                 target.setLevel(usual)
-        if targets and self._has_ended:  # by another thread, meanwhile
+        if targets and self._has_ended:  # `end` was called by another thread, meanwhile
             self._apply()
 
 
 def _targets(name: str) -> Iterator[Target]:
-    """The logger of that name; for "" the handlers of this package, but those of access logs."""
+    """Yield the logger of that name; for "" this package's handlers, except those on loggers of access logs."""
     if name:
         yield logging.getLogger(None if name == "root" else name)
         return

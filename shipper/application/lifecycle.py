@@ -28,12 +28,12 @@ _has_uwsgi_hook = False
 
 
 def current() -> App | None:
-    """The app that runs in this process."""
+    """The app that runs in this process, if any."""
     return _current
 
 
 def lock() -> threading.RLock:
-    """Held while the app is replaced or ended."""
+    """The lock that is held while the app is replaced or ended."""
     return _lock
 
 
@@ -46,13 +46,13 @@ def replace_app(
     keep_attached: bool = False,
     server_loggers: ServerLoggers | None = None,
 ) -> App:
-    """Put an app in the place of the running one, if any. No event that is logged meanwhile is lost.
+    """Start an app, and replace the running one, if any. No event that is logged meanwhile is lost.
 
     The caller then attaches a handler, or detaches that of the replaced app. ``own`` are the names of the backends that
-    get events without a route: not those that clients have joined.
+    get events without a route: those of `start()`, not those that clients have added.
     """
     global _current
-    # Not before: importing shipper stays cheap for those who never start it.
+    # Imported here: `import shipper` stays cheap for a process that never starts it.
     from ..transport.producer import Producer
     from .runtime import App, begin_cursors, claim_spool
 
@@ -107,7 +107,7 @@ def replace_app(
 
 
 def _say_changes(before: App, app: App) -> None:
-    if before.request is None or app.request is None:  # of a client, not of start()
+    if before.request is None or app.request is None:  # a client started it, not start()
         return
     try:
         from .changes import changes
@@ -141,7 +141,7 @@ def _watch() -> None:
 
 
 def take_app() -> App | None:
-    """The running app, which the caller will stop; from now on none runs."""
+    """The running app, which the caller has to stop; from now on none counts as running."""
     global _current
     app, _current = _current, None
     return app
@@ -158,7 +158,7 @@ def _flush_at_exit() -> None:
 
 
 def _flush_at_end_of_worker() -> None:
-    """multiprocessing's workers end without atexit, but run its finalizers; those of a low priority last."""
+    """Flush in multiprocessing's workers too: they end without atexit, but run finalizers, the lowest priority last."""
     for name in ("multiprocessing.util", "billiard.util"):
         finalize = getattr(sys.modules.get(name), "Finalize", None)
         if finalize is not None:  # else this process is not one of its workers

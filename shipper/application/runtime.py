@@ -33,15 +33,15 @@ from .stderr import warn_on_stderr, warn_once_on_stderr
 from .supervision.flush_wait import FlushWait
 from .supervision.supervisor import Supervisor
 
-NO_PYTHON_SECONDS = 1.5  # that a flush waits for a missing interpreter to come back: the start is retried meanwhile
+NO_PYTHON_SECONDS = 1.5  # that a flush waits for a missing interpreter to be there again: starts are retried meanwhile
 
-READ_SECONDS = 1.0  # that the shipper process has to read the pipe, where nothing else says what is journaled
+READ_SECONDS = 1.0  # that `stop` waits for the shipper process to read the pipe, where the spool can't be used
 
 
 class App:
     """One app in one process. A forked child inherits it, and may stop it.
 
-    ``request`` is what `start` was called with; a call with an equal one changes nothing.
+    ``request`` is what `start` was called with; a later call with the same changes nothing.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class App:
         self.levels.look()
 
     def attach(self, logger: logging.Logger, before: App | None = None) -> None:
-        """Ship what reaches `logger`, in place of what the app `before` has attached."""
+        """Attach a handler to `logger`, and to loggers of servers, in place of those of the app `before`."""
         own = (backend for backend in self.settings.backends if backend.name in self.pipeline.names)
         wanted = min(max(self.settings.level, backend.level) for backend in own)
         replaced = before._attachment if before is not None else None
@@ -124,12 +124,12 @@ class App:
             self.server_loggers.attach()
 
     def _on_handler_closed(self) -> None:
-        # A forked child that has logged nothing yet does not watch its handler, and will log nothing without it.
+        # A forked child begins to check its handler at its first record: without a handler that would never come.
         if not self.is_ending:
             self.queue.ensure_current_process()
 
     def attach_again(self) -> None:
-        """Attach again if other code has removed the handler."""
+        """Attach the handler again if other code has removed it."""
         attachment = self._attachment
         if attachment is not None and not attachment.is_effective:
             self.check_attachment()
@@ -143,7 +143,7 @@ class App:
         return None if attachment is None else attachment.is_effective
 
     def check_attachment(self) -> None:
-        """Warn if other code has removed the handler, and note it for `shipper status`."""
+        """Warn if other code has removed the handler, note it for `shipper status`; attach to new server loggers."""
         attachment = self._attachment
         if attachment is None:
             return
@@ -178,8 +178,8 @@ class App:
     def flush(self, deadline: float, *, delivered: bool = True) -> bool:
         """Wait until what was queued so far is settled at every backend, or only journaled if not ``delivered``.
 
-        False at the deadline (time.monotonic()), soon when there is no Python to run the process with, at once when
-        this process may not use the spool any more, and when all is settled but at backends that are paused.
+        False at the deadline (time.monotonic()); after `NO_PYTHON_SECONDS` without a Python to run the shipper process;
+        at once if this process may no longer use the spool; and, once the other backends are done, if one is paused.
         """
         no_python_deadline = time.monotonic() + NO_PYTHON_SECONDS
         if not self._can_use_spool() or not self.queue.drain(deadline):
@@ -215,7 +215,7 @@ class App:
         # Without the spool, an empty pipe says that everything is in the journal.
         is_journaled = flushed or (not self.spool.is_usable and self.queue.wait_until_read(deadline))
         emitted, dropped = self.queue.emitted, self.queue.drops
-        # The file is read once for both, or an event that is journaled in between counts twice, or not at all.
+        # Read once for `waiting` and `status`: else an event journaled in between would count twice, or not at all.
         content = read_json(self.spool.status) or {}
         journaled = get_int(get_dict(get_dict(content, "ledger"), "seen"), self.queue.token.hex())
         waiting = 0 if is_journaled else max(0, emitted - total(dropped) - journaled)
@@ -232,7 +232,7 @@ class App:
         )
 
     def stop(self, timeout: float) -> Report:
-        """Detach first, so that nothing new comes; flush; report; close last, for then the process may end."""
+        """Detach, so that nothing new comes; flush; report; close the queue last: then the shipper process may end."""
         deadline = time.monotonic() + timeout
         self.check_attachment()
         attached = self.is_attached
@@ -255,13 +255,13 @@ def _warn_paused(names: Sequence[str]) -> bool:
 
 
 def _dead_letters(status: Mapping[str, Any]) -> dict[str, int]:
-    """Backend's name → events that have become dead letters, by the content of a status file."""
+    """Backend's name → number of its dead letters, from the content of a status file."""
     backends = get_dict(status, "backends")
     return {name: get_int(get_dict(get_dict(backends, name), "counts"), "dead") for name in backends}
 
 
 def claim_spool(settings: Settings) -> Spool:
-    """The app's spool, prepared. An app named after its program gets a subfolder of a spool that another app owns."""
+    """Prepare the app's spool, or this host's lane in it. If another app has it, an unnamed app gets a subfolder."""
     adopt_earlier(settings)
     try:
         return _claim_on_this_host(Spool(settings.spool), settings.app)
@@ -280,9 +280,9 @@ def _claim_on_this_host(spool: Spool, app: str) -> Spool:
 
 
 def begin_cursors(settings: Settings, spool: Spool) -> None:
-    """Give backends without a cursor one behind the journal's present end: what is there is not for them.
+    """Give new backends a cursor at the journal's present end: they do not get earlier events.
 
-    A backend whose cursor was lost gets none here: its process begins with everything that is left in the journal.
+    A backend whose cursor was lost gets none here: for it the shipper process begins with the oldest segment left.
     """
     try:
         known = saved_positions(spool.cursors)

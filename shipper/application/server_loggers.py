@@ -55,7 +55,7 @@ class ServerLoggers:
         logger.addHandler(handler)
 
     def detach(self) -> None:
-        """Idempotent."""
+        """Remove the handlers. Idempotent."""
         attached, self._attached = self._attached, []
         for logger, handler in attached:
             logger.removeHandler(handler)
@@ -63,6 +63,6 @@ class ServerLoggers:
 
 
 def _existing(names: Iterable[str]) -> Iterable[logging.Logger]:
-    # Not made by us: dictConfig disables every logger that exists and that it does not name.
+    # None is made here: dictConfig disables every existing logger that it does not name.
     known = logging.root.manager.loggerDict
     return [found for name in names if isinstance(found := known.get(name), logging.Logger)]

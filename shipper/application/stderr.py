@@ -17,7 +17,7 @@ def warn_once_on_stderr(text: str) -> None:
 
 
 def warn_on_stderr(subject: str, detail: str = "") -> None:
-    """Write one line to the process's original stderr, once a minute for each subject; errors are ignored."""
+    """Write one line to the process's original stderr, at most once a minute for each subject; ignore errors."""
     now = time.monotonic()
     if now - _warned_at.get(subject, float("-inf")) < REPEAT_SECONDS:
         return

@@ -21,7 +21,9 @@ class Console:
     """Writes one line per event: time, level, logger, message, fields; then the traceback.
 
     ``path``: a file, which is appended to, or a terminal; by default the terminal that the application is started from
-    (its stderr, stdout or stdin). Raises ConfigurationError when there is none: under cron, in a container, in a pipe.
+    (its stderr, stdout or stdin). Raises ConfigurationError when there is none: under cron, in a container, in a pipe;
+    and for a wrong value. ``level``: the lowest that is written (NOTSET). ``max_events``: the most in one write (100).
+    ``max_in_flight``: the most writes at the same time (1).
     """
 
     path: str | None = None

@@ -18,7 +18,7 @@ _DESCRIPTION = ("name", "level", "max_events", "max_in_flight", "endpoint", "tim
 
 
 class OldMethodNames:
-    """The old names on our own backends, for classes derived from them that call ``super()``."""
+    """The old names on shipper's own backends, for derived classes that call ``super()``."""
 
     def greeting(self) -> Any:
         return self.handshake_request()  # type: ignore[attr-defined]
@@ -34,7 +34,7 @@ def old_methods(backend: object) -> list[str]:
 
 
 def warn_of_old_methods(backend: object) -> None:
-    """Issue a DeprecationWarning for each of them."""
+    """Issue a DeprecationWarning for each old method of a backend."""
     for name in old_methods(backend):
         message = f"{type(backend).__name__}.{name}() is deprecated: rename the method to {_RENAMED[name]}()"
         warnings.warn(message, DeprecationWarning, stacklevel=2)

@@ -1,7 +1,7 @@
-"""Backends whose settings are one thing, and the description of their requests another.
+"""Backends with one class for the settings and another one that describes the requests.
 
-`Trakerr` and `JKool` are both at once. Where a setting has to be called as a part of a request is (``headers``,
-``endpoint``), the settings are a class derived from `HttpExporter`, and the description is made from them.
+`Trakerr` and `JKool` are both in one class. Where a setting has the same name as another member of an `HttpBackend`
+(``headers``, ``endpoint``), the settings are a class derived from `HttpExporter`, which makes the description.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class HttpExporter(HttpSettings):
 
 
 class Requests:
-    """The part of an `HttpBackend` that its settings decide: every setting is an attribute of the same name."""
+    """Base of an `HttpBackend` made from settings: each `HttpSettings` field is an attribute of the same name."""
 
     name: str
     level: int
@@ -43,28 +43,28 @@ class Requests:
         self._given = headers
 
     def with_given(self, own: Mapping[str, str]) -> dict[str, str]:
-        """Headers of our own, and those of the settings, which win whatever their case."""
+        """``own`` headers and those of the settings, which win; the case of names is ignored."""
         if self.compress:
             own = {**own, "Content-Encoding": "gzip"}
         given = {name.lower() for name in self._given}
         return {**{name: value for name, value in own.items() if name.lower() not in given}, **self._given}
 
     def compressed(self, body: bytes) -> bytes:
-        """The body as it is sent."""
+        """The body, packed with gzip if ``compress`` is set."""
         if not self.compress:
             return body
-        import gzip  # only where requests are made
+        import gzip  # imported only where requests are made
 
         return gzip.compress(body, GZIP_LEVEL, mtime=0)
 
     def request_headers(self, events: Sequence[Event]) -> Mapping[str, str]:
-        """All requests have the same."""
+        """No headers: none depend on the events."""
         return {}
 
     def handshake_request(self) -> None:
-        """There is none."""
+        """None: no handshake."""
 
 
 def described(value: Any) -> Any:
-    """The `Backend` or `HttpBackend` that a setting stands for: itself, unless it has to be described first."""
+    """The `HttpBackend` that an `HttpExporter` describes; any other value unchanged."""
     return value.describe() if isinstance(value, HttpExporter) else value

@@ -25,17 +25,20 @@ _DURABLE = re.compile(r"[A-Za-z0-9_-]{1,128}")
 @suggest_keywords
 @dataclass(frozen=True)
 class JetStream(Described):
-    """Publishes events to a stream of NATS JetStream. Raises ConfigurationError for a wrong value.
+    """Publishes events to a stream of NATS JetStream.
 
-    ``servers``: addresses such as ``nats://host:4222`` or ``tls://host:4222``. ``stream``: its name; ``subject``: what
-    its subjects begin with. ``user`` and ``password``, or ``credentials``, the path of a .creds file: who publishes.
-    ``ca_bundle``: a file or folder of CA certificates; ``client_cert``: the files of a certificate and its key.
-    ``durables``: consumers that must exist before anything is published, such as ``relay-http``; without any, at least
-    one must exist in a stream that drops what nobody consumes. ``create``: make the stream when there is none, with
-    ``replicas`` (3), ``max_bytes`` and ``window`` (120), the seconds in which a message that comes again is recognised.
-    ``replicas`` is also what `shipper check` expects. ``timeout``: seconds until a message is acknowledged (5).
-    ``max_in_flight``: the most batches at the same time (4); with 1 the order of events is kept. ``level``: the lowest
-    level that is published.
+    ``servers``: addresses such as ``nats://host:4222`` or ``tls://host:4222``. ``stream``: its name ("SHIPPER");
+    ``subject``: what its subjects begin with ("shipper"). ``user`` and ``password``, or ``credentials``, the path of a
+    .creds file: who publishes. ``ca_bundle``: a file or folder of CA certificates; ``client_cert``: the files of a
+    certificate and its key. ``durables``: consumers that must exist before anything is published, such as
+    ``relay-http``; without any, at least one must exist in a stream that drops what nobody consumes. ``create``: make
+    the stream when there is none (False), with ``replicas``, 1, 3 or 5 (3), ``max_bytes``, a number at which it refuses
+    more (10 GiB), and ``window``, the seconds in which a message that comes again is recognised (120). ``replicas`` is
+    also what `shipper check` expects. ``timeout``: seconds until a message is acknowledged (5). ``max_in_flight``: the
+    most batches at the same time (4); with 1 the order of events is kept. ``level``: the lowest level that is published
+    (NOTSET).
+
+    Raises ConfigurationError for a wrong value, and where nats-py is not installed.
     """
 
     servers: Sequence[str]

@@ -25,11 +25,16 @@ _REASON = LazyPattern(r"<reason>([^<]*)</reason>", re.IGNORECASE)
 class JKool(HttpSettings):
     """Sends events to jKool. Raises ConfigurationError for a wrong value.
 
-    ``token`` is sent with each request and in the handshake. ``url``: the service's address. ``source_fqn``: the source
-    of all events, in place of ``APPL=<app>#SERVER=<host>#NETADDR=<address>``. ``handshake=False`` leaves out the
-    access-request that opens every connection. ``keys``: "2016", or "tnt4j" for the newer names. ``special_numbers``:
-    NaN and infinities are left out ("suppress") or quoted ("enquote"). ``batch``: "array" or "lines" (one object per
-    line), for gateways that take them. The other settings are those of `HttpSettings`; ``level`` is INFO by default.
+    ``token`` is sent with each request and in the handshake. ``url``: the service's address
+    (https://data.jkoolcloud.com). ``source_fqn``: the source of all events
+    (``APPL=<app>#SERVER=<host>#NETADDR=<address>``). ``handshake``: whether an access-request opens every connection
+    (True). ``keys``: "2016" (the default), or "tnt4j" for the newer names. ``special_numbers``: NaN and infinities are
+    left out ("suppress", the default) or quoted ("enquote"). ``batch``: "array" or "lines" (one object per line) of at
+    most 500 events per request, for gateways that take them (None: one event per request).
+
+    `Trakerr` describes what all backends over HTTP have: ``level`` (INFO), ``timeout`` (10, 10), ``max_in_flight``
+    (16), ``initial_in_flight`` (1), ``name`` ("jkool"), ``ca_bundle``, ``client_cert``, ``compress`` (of batches only),
+    ``max_idle`` (45), ``max_age`` (120), ``keepalive`` (15).
     """
 
     token: str = field(repr=False)

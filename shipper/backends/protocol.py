@@ -37,7 +37,13 @@ class AppContext:
 
 @runtime_checkable
 class Backend(Protocol):
-    """Takes batches of events and returns one result per event."""
+    """Takes batches of events and returns one result per event.
+
+    Two more attributes are used if it has them. ``initial_in_flight``: how many calls of `send` at the same time to
+    begin with (1). ``encode(events)``, which is used in place of `send`: makes the request without waiting, maybe again
+    for the same events; calling what it returns sends it, and returns the results. Without ``encode`` nothing guards
+    against an event that kills the process while it is encoded: with it, such an event becomes a dead letter.
+    """
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""Where events go while `shipper run` runs the application: to its receiver, whatever the code names."""
+"""Sends events to the receiver of `shipper run` while that runs the application."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .jkool import JKool
 from .trakerr import Trakerr
 
 VARIABLE = "_SHIPPER_RUN_RECEIVER"
-"""The receiver's address, in the environment of the application and so of its shipper process."""
+"""Environment variable with the receiver's address; the shipper process inherits it."""
 
 
 def redirected(backend: Any, environ: Mapping[str, str]) -> Any:
-    """The backend; with the variable, one that is the same but for its address, which is the receiver's."""
+    """The backend; if the variable is set and it is an HTTP backend, one that sends to the receiver."""
     receiver = environ.get(VARIABLE)
     if not receiver or not is_http_backend(backend):
         return backend

@@ -20,10 +20,19 @@ from .settings.http_settings import HttpSettings
 class Trakerr(HttpSettings):
     """Sends events to Trakerr. Raises ConfigurationError for a wrong value.
 
-    ``api_key`` is part of each request's body. ``url``: the service's address; ``/events`` is added. ``batch="array"``
-    sends a JSON array per request, for gateways that take one. ``app_version``, ``deployment_stage``, ``app_sku``,
-    ``tags``, ``data_center``, ``data_center_region``, ``app_browser`` and ``app_browser_version`` are what each event
-    says of its application. The other settings are those of `HttpSettings`; ``level`` is WARNING by default.
+    ``api_key`` is part of each request's body. ``url``: the service's address (https://www.trakerr.io/api/v1);
+    ``/events`` is added. ``batch="array"`` sends a JSON array of at most 100 events per request, for gateways that take
+    one (None: one event per request). What each event says of its application: ``app_version`` ("1.0"),
+    ``deployment_stage`` ("development"), ``tags`` (none; the logger's name is added), and ``app_sku``, ``data_center``,
+    ``data_center_region``, ``app_browser``, ``app_browser_version`` (not sent).
+
+    All backends over HTTP have: ``level``, the lowest that is sent (WARNING); ``timeout``, seconds to connect and until
+    the whole response is read (3.05, 10); ``max_in_flight``, the most requests at a time (16), of which
+    ``initial_in_flight`` to begin with (1); ``name``, which no other backend has ("trakerr"); ``ca_bundle``, a file or
+    folder of CA certificates in place of the usual ones; ``client_cert``, PEM files of a certificate and its key, or
+    one with both; ``compress``, gzip of bodies (of batches only); ``max_idle`` and ``max_age``, seconds after its last
+    use (45) and after its opening (120) for which a connection is kept; ``keepalive``, seconds between probes on an
+    idle one (15; 0: none).
     """
 
     api_key: str = field(repr=False)

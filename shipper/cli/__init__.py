@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `shipper status | head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
-    except ShipperError as error:  # a wrong setting, or none
+    except ShipperError as error:  # a setting is wrong or missing
         return complain(str(error), code=NOT_TRIED)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_parser(names: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """The parser of the command line: with the subcommands of these ``names``, or with all if one is unknown."""
+    """The parser of the command line, with the subcommands in ``names``, or all if none is given or one is unknown."""
     made = Parser(
         prog="shipper",
         description="Ship every log record of an application to Trakerr and jKool.",

@@ -91,7 +91,7 @@ def _words(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
 
 
 def _first(text: str) -> str:
-    """The help up to its first pause, without what a shell would read as its own."""
+    """The help up to the first ``;``, ``,`` or `` (``, without characters that are special in a shell."""
     short = text.partition(";")[0].partition(" (")[0].partition(",")[0]
     return "".join(character for character in short if character.isalnum() or character in " -_=.")
 
@@ -108,7 +108,7 @@ def _zsh(entries: list[Entry]) -> str:
     cases = (f'        *" {each.name}") words=({described(each.words)}) ;;' for each in entries)
     commands = described([(each.name, each.text) for each in entries])
     script = _ZSH.format(commands=commands, cases="\n".join(cases))
-    # In zsh `words` is the command line, so what is offered has another name.
+    # In zsh, `words` is the command line, so the script's own variable is renamed to `offered`.
     return script.replace("words", "offered").replace("offered_of_line", "words") + '_shipper "$@"\n'
 
 

@@ -66,7 +66,7 @@ def _write(given: argparse.Namespace) -> int:
 
 
 def replace(path: str, text: str) -> None:
-    """Replace a file: a reader finds the old text or the new one. Readable for all users (mode 0644)."""
+    """Replace a file in one step: a reader finds the old text or the new one. All users may read it (mode 0644)."""
     fd, beside = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=f".{os.path.basename(path)}.")
     try:
         with open(fd, "w", encoding="utf-8") as file:

@@ -18,7 +18,10 @@ _SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0,
 
 
 def seconds(text: str) -> float:
-    """Of a duration: ``30``, ``30s``, ``10m``, ``2h``, ``1d``. argparse.ArgumentTypeError for anything else."""
+    """Return the seconds of a duration: ``30``, ``30s``, ``10m``, ``2h``, ``1d``. It may be 366 days at most.
+
+    argparse.ArgumentTypeError for anything else.
+    """
     found = _DURATION.fullmatch(text)
     if found is None or float(found[1]) * _SECONDS[found[2]] > 366 * 86_400:
         raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 30s, 10m or 2h")

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from ..receiver import Receiver
     from ..spool.layout import Spool
 
-NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
+NOT_FOUND, NOT_EXECUTABLE = 127, 126  # the exit codes that shells use
 USUAL_SECONDS = 10.0
-SHOWN = 10  # events at the end
+SHOWN = 10  # events that are listed at the end
 LOOK_SECONDS = 0.05
 _FORWARDED = {
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH,
@@ -65,7 +65,7 @@ def run(given: argparse.Namespace) -> int:
         return complain("say what to run: shipper run -- COMMAND", code=NOT_TRIED)
     from ..receiver import Receiver
 
-    # Before the receiver's thread begins, which would get the signals otherwise.
+    # Block the signals before the receiver's thread begins, which would get them otherwise.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
     try:
         with (
@@ -87,16 +87,16 @@ def run(given: argparse.Namespace) -> int:
 
 
 def environment(environ: Mapping[str, str], receiver: Receiver, folder: str) -> dict[str, str]:
-    """The variables for the command: services on this machine, and spools in a folder of their own."""
+    """The environment of the command: its services are the receiver, its spools are in ``folder``."""
     from ..backends.redirect import VARIABLE
 
     changed = {name: value for name, value in environ.items() if name not in ("SHIPPER_SPOOL", "SHIPPER_ENABLED")}
     keys = {"SHIPPER_TRAKERR_API_KEY": "local-key", "SHIPPER_JKOOL_TOKEN": "local-token"}
-    # Who ships to one service only goes on with that one.
+    # If the environment has the key of one service only, the command ships to that one alone.
     named = {name for name in keys if environ.get(name)} or set(keys)
     changed |= {name: key for name, key in keys.items() if name in named and "SHIPPER_BACKENDS" not in environ}
     changed |= {
-        VARIABLE: receiver.url,  # for what the code names
+        VARIABLE: receiver.url,  # redirects the backends that the command's code makes
         "SHIPPER_TRAKERR_URL": receiver.trakerr_url,
         "SHIPPER_JKOOL_URL": receiver.jkool_url,
         "XDG_STATE_HOME": folder,
@@ -110,7 +110,7 @@ def environment(environ: Mapping[str, str], receiver: Receiver, folder: str) -> 
 
 
 def _run(command: list[str], variables: Mapping[str, str], mask: set[int]) -> int:
-    """Run it to its end, with the signals that come meanwhile; its exit code as a shell says it."""
+    """Run the command and forward signals to it; return its exit code, 128 + the signal if one ended it."""
     try:
         pid = os.posix_spawnp(command[0], command, variables, setsigmask=mask)
     except FileNotFoundError:
@@ -123,13 +123,16 @@ def _run(command: list[str], variables: Mapping[str, str], mask: set[int]) -> in
         if ended:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
-        # One that the kernel sent, for a key or a terminal that is gone, has reached the command too.
+        # A signal from the kernel (Ctrl-C, a terminal that is gone) has reached the command too.
         if came.si_signo != signal.SIGCHLD and came.si_code <= 0:
             os.kill(pid, came.si_signo)
 
 
 def _wait_for_delivery(folder: str, timeout: float) -> None:
-    """Wait until the shipper processes of these spools have ended; end those that take longer."""
+    """Wait until the shipper processes of the spools in ``folder`` have ended; kill those that still run.
+
+    The wait ends after ``timeout`` seconds in all, or with SIGINT or SIGTERM.
+    """
     from ..report import read_status
     from ..spool.lock import running
 
@@ -179,7 +182,7 @@ def _show(receiver: Receiver) -> None:
 
 
 def _line(text: str | None) -> str:
-    """The first line, without characters that a terminal would obey."""
+    """The first 200 characters of the first line, with ``?`` for those that are not printable."""
     first = (text or "").split("\n", 1)[0][:200]
     return "".join(character if character.isprintable() else "?" for character in first)
 

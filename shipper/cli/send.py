@@ -87,7 +87,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _event(given: argparse.Namespace) -> Event:
-    """OSError when the traceback cannot be read."""
+    """The event that the options describe. OSError when the traceback cannot be read."""
     import logging
 
     from ..application.capture.record import from_record

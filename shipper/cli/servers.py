@@ -24,7 +24,7 @@ _OPTIONS = {
 
 
 def add_servers(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """Add the options; without ``required`` only --servers makes a command use a stream."""
+    """Add the options to a parser; without ``required`` only ``--servers``."""
     names = list(_OPTIONS) if required else ["servers"]
     for name in names:
         metavar, text = _OPTIONS[name]
@@ -33,7 +33,10 @@ def add_servers(parser: argparse.ArgumentParser, *, required: bool = True) -> No
 
 
 def stream_settings(given: argparse.Namespace, environ: Mapping[str, str] = os.environ, **more: Any) -> JetStream:
-    """The settings that options, and variables where there is no option, say. ConfigurationError."""
+    """The settings of the stream, from ``more``, else from options, else from ``environ``.
+
+    ConfigurationError when one is wrong.
+    """
     from ..config.environment import backend_from
 
     named = {name.replace("-", "_"): getattr(given, name.replace("-", "_"), None) for name in _OPTIONS}
@@ -47,7 +50,7 @@ def stream_settings(given: argparse.Namespace, environ: Mapping[str, str] = os.e
 
 @contextlib.contextmanager
 def connected(settings: JetStream, command: str) -> Iterator[Client]:
-    """A connection for one command."""
+    """Provide a client for a command, whose name the servers see; close it at the end of ``with``."""
     from ..stream.client import Client
 
     client = Client(settings, name=f"shipper {command}")

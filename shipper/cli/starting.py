@@ -32,15 +32,15 @@ Other services and all settings: `shipper check` shows which are set."""
 
 
 class NoServiceError(ShipperError):
-    """The environment names no service; the text says to somebody at a shell what to do."""
+    """The environment names no service; the text says which variables to set."""
 
 
 def settings_for(app: str | None, spool: str | None) -> Settings:
     """Settings from ``SHIPPER_…`` variables, and from the options ``--app`` and ``--spool``.
 
-    Without a name the app is named after its backends, so that the next command with the same settings delivers what
-    this one could not. NoServiceError when there is no backend; ConfigurationError when the app is running with other
-    settings, which would be replaced.
+    Without a name (option, ``SHIPPER_APP``, owner of the spool) the app is named after its backends, so that the next
+    command with the same settings delivers what this one could not. NoServiceError when there is no backend;
+    ConfigurationError when the app is running with other settings, which would be replaced.
     """
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
@@ -87,7 +87,7 @@ def begin(settings: Settings) -> App:
     names = {each.name for each in dataclasses.fields(Settings)} - derived
     given = {name: getattr(settings, name) for name in names}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # `settings_for` has said it
+        warnings.simplefilter("ignore")  # `settings_for` has printed them
         start(*settings.backends, attach=False, **given)
     app = current()
     assert app is not None

@@ -65,7 +65,7 @@ def _said(line: str) -> bool:
 
 
 def _made(client: Client, settings: JetStream, names: list[str]) -> Iterator[str]:
-    """Make what is missing, that of dead letters first; a line for each thing."""
+    """Make missing streams, that of dead letters first, then missing consumers; yield a line for each, and warnings."""
     from ..stream import streams
 
     for wanted in (streams.dead_stream(settings), streams.events_stream(settings)):
@@ -132,7 +132,7 @@ def _info(given: argparse.Namespace) -> int:
 
 
 def look(client: Client, settings: JetStream) -> dict[str, Any]:
-    """The streams, their consumers, and what is wrong, as plain data. DeliveryError."""
+    """Both streams, the consumers of the events' stream, and warnings. DeliveryError when a request fails."""
     from ..stream import streams
 
     found: dict[str, Any] = {"streams": [], "consumers": [], "warnings": []}
@@ -153,7 +153,7 @@ def look(client: Client, settings: JetStream) -> dict[str, Any]:
 
 
 def lines(found: dict[str, Any]) -> Iterator[str]:
-    """What `look` has found, for a person."""
+    """Yield the lines of text that show what `look` has found."""
     for info in found["streams"]:
         state, cluster = info["state"], info.get("cluster") or {}
         yield f"stream {info['config']['name']}: {_summary(info['config'])}"

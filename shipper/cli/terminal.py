@@ -36,22 +36,22 @@ def count(number: int) -> str:
 
 
 def plural(number: int, thing: str, things: str = "") -> str:
-    """``1 event``, ``1,200 events``."""
+    """A number with its noun: ``1 event``, ``1,200 events``."""
     return f"{count(number)} {thing if number == 1 else things or thing + 's'}"
 
 
 def were(number: int, thing: str) -> str:
-    """``1 event was``, ``2 events were``."""
+    """A number with its noun and verb: ``1 event was``, ``2 events were``."""
     return f"{plural(number, thing)} {'was' if number == 1 else 'were'}"
 
 
 def wait(number: int, thing: str) -> str:
-    """``1 event waits``, ``2 events wait``."""
+    """A number with its noun and verb: ``1 event waits``, ``2 events wait``."""
     return f"{plural(number, thing)} {'waits' if number == 1 else 'wait'}"
 
 
 def duration(seconds: float) -> str:
-    """``0.4 s``, ``12 s``, ``3 min``, ``5.1 h``, ``2.3 d``."""
+    """A duration as text: ``0.4 s``, ``12 s``, ``3 min``, ``5.1 h``, ``2.3 d``."""
     if seconds < 10:
         return f"{max(seconds, 0.0):.1f} s"
     if seconds < 120:
@@ -62,13 +62,13 @@ def duration(seconds: float) -> str:
 
 
 def moment(when: float, now: float) -> str:
-    """``14:02:11 (3 min ago)``; with the date when it is not from the last 24 hours."""
+    """A time as text: ``14:02:11 (3 min ago)``; with the date when it is not in the last 24 hours."""
     pattern = "%H:%M:%S" if 0 <= now - when < 86_400 else "%Y-%m-%d %H:%M:%S"
     return f"{time.strftime(pattern, time.localtime(when))} ({duration(now - when)} ago)"
 
 
 def size(bytes_: int) -> str:
-    """``17 B``, ``1.2 KiB``, ``16.0 MiB``, ``2.3 GiB``."""
+    """A number of bytes as text: ``17 B``, ``1.2 KiB``, ``16.0 MiB``, ``2.3 GiB``."""
     if bytes_ < 1024:
         return f"{bytes_} B"
     scaled = float(bytes_)
@@ -80,7 +80,7 @@ def size(bytes_: int) -> str:
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Lines of names and values, the values below each other."""
+    """Yield a line for each name and value; the values are aligned."""
     pairs = list(pairs)
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:

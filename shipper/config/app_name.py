@@ -14,7 +14,7 @@ _MODULE = LazyPattern(r"[A-Za-z_][\w.]*")
 
 
 GIVEN_NAME = (("rule", "given"),)
-"""In place of `DerivedName.parts`, for a name that was set."""
+"""Used instead of `DerivedName.parts` for a name that was set."""
 
 
 class DerivedName(NamedTuple):
@@ -24,7 +24,7 @@ class DerivedName(NamedTuple):
     parts: tuple[tuple[str, str], ...]
 
     def sending_to(self, destinations: str) -> DerivedName:
-        """The name with a digest of where events go: with other URLs or keys the program is another app."""
+        """Return the name with a digest of destinations: with other URLs or keys the program is another app."""
         return DerivedName(f"{self.app}-{destinations}", (*self.parts, ("destinations", destinations)))
 
 
@@ -94,6 +94,6 @@ def _names_a_module(word: str) -> bool:
     name = word.partition(":")[0].removesuffix(".py")
     if not _MODULE.fullmatch(name):
         return False
-    # Before the server has loaded it (gunicorn.conf.py) it is the same one.
+    # Files count too: gunicorn.conf.py runs before the module is loaded, and the name must be the same then.
     path = os.path.join(working_directory(), *name.split("."))
     return name in sys.modules or os.path.isfile(f"{path}.py") or os.path.isfile(os.path.join(path, "__init__.py"))

@@ -1,4 +1,4 @@
-"""Settings from keywords, environment variables and defaults, in this order.
+"""Settings from keywords, environment variables and defaults: the first that is given counts.
 
 A variable is called ``SHIPPER_<SETTING>``, ``SHIPPER_<GROUP>_<FIELD>`` (such as ``SHIPPER_RETRY_MAXIMUM``) or
 ``SHIPPER_<BACKEND>_<FIELD>`` (such as ``SHIPPER_TRAKERR_API_KEY``). The annotation of the field decides how its text is
@@ -32,7 +32,7 @@ T = TypeVar("T")
 PREFIX = "SHIPPER_"
 
 _SUFFICIENT = {"trakerr": "api_key", "jkool": "token", "otlp": "endpoint", "http": "url"}
-"""Backends that exist as soon as one variable is set: name → the setting of that variable."""
+"""Backends that are used as soon as one variable is set, without SHIPPER_BACKENDS: name → that setting."""
 
 _GROUPS: dict[str, type[Any]] = {"batching": Batching, "retry": Retry, "spooling": Spooling, "redact": Redact}
 _PLAIN: dict[str, Any] = {
@@ -52,7 +52,7 @@ _PLAIN: dict[str, Any] = {
 class UnconfiguredError(ConfigurationError):
     """No backend is given, and none is configured in the environment.
 
-    ``hints``: sentences about variables that are nearly right.
+    ``hints``: sentences about misspelt variables and those of OpenTelemetry.
     """
 
     hints: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ def resolve_when_unconfigured(given: str | None, environ: Mapping[str, str] = os
 def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
     """Make the settings of `shipper.start`: ``given`` keywords (None is "not given"), variables, defaults.
 
-    Raises ConfigurationError when a value is wrong or no backend is configured.
+    Warns of unknown variables. Raises ConfigurationError when a value is wrong or no backend is configured.
     """
     variables = _set_variables(environ)
     unknown = unknown_variables(variables)
@@ -109,7 +109,7 @@ def resolve(backends: tuple[Any, ...], given: Mapping[str, Any], environ: Mappin
 
 
 def _otlp_hints(variables: Mapping[str, str]) -> list[str]:
-    """How to ship to the collector of an application that uses OpenTelemetry: nothing is sent there unasked."""
+    """A hint for an application that uses OpenTelemetry: its collector gets nothing unless that is configured."""
     if not any(name in variables for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT")):
         return []
     return ["to ship to the collector of OTEL_EXPORTER_OTLP_ENDPOINT, give shipper.Otlp() or set SHIPPER_BACKENDS=otlp"]
@@ -121,7 +121,7 @@ def _set_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _values(given: Mapping[str, Any], variables: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The values of all settings but the backends, and for each plain one from the environment its variable."""
+    """The settings except the backends, and setting → variable of those in `_PLAIN` that a variable sets."""
     values = {name: value for name, value in given.items() if value is not None}
     sources: dict[str, str] = {}
     for name, group in _GROUPS.items():
@@ -137,7 +137,7 @@ def _values(given: Mapping[str, Any], variables: Mapping[str, str]) -> tuple[dic
 
 @contextlib.contextmanager
 def names_variables(sources: Mapping[str, str]) -> Iterator[None]:
-    """Let each ConfigurationError of the block name the variable that its value came from: setting → variable."""
+    """Let each ConfigurationError of the block name the variable of its setting; ``sources``: setting → variable."""
     try:
         yield
     except ConfigurationError as exc:
@@ -146,7 +146,7 @@ def names_variables(sources: Mapping[str, str]) -> Iterator[None]:
 
 
 def _spool(values: Mapping[str, Any]) -> Any:
-    """The whole path of the spool: the shipper process has another working directory."""
+    """The absolute path of the spool: the shipper process has another working directory."""
     if "spool" not in values and values.get("owner"):
         raise ConfigurationError("spool", None, "must be given with owner=: the folder that is made for that user")
     if "spool" not in values:
@@ -154,7 +154,7 @@ def _spool(values: Mapping[str, Any]) -> Any:
     spool = os.fspath(values["spool"]) if isinstance(values["spool"], os.PathLike) else values["spool"]
     if not is_path(spool):
         return spool  # `Settings` refuses it
-    # No shell has replaced ~ in a keyword.
+    # In a keyword no shell has expanded ~.
     return os.path.join(working_directory(), os.path.expanduser(spool))
 
 
@@ -188,7 +188,7 @@ def _backends(variables: Mapping[str, str]) -> list[Any]:
 
 
 def backend_from(name: str, environ: Mapping[str, str]) -> Any:
-    """The backend of that name with the settings of its variables. ConfigurationError."""
+    """The backend of that name with the settings of its variables. ConfigurationError when one is wrong."""
     return _instance(_kind(name), _prefix(name), _set_variables(environ))
 
 
@@ -224,13 +224,13 @@ def _instance(kind: Callable[..., T], prefix: str, variables: Mapping[str, str])
 
 
 def _type_of(kind: Any, each: dataclasses.Field[Any], variable: str, text: str) -> Any:
-    """The type of a dataclass's field. Only types that are read are evaluated: others may exist for type checkers only.
+    """The type of a dataclass's field. Other fields' types are not evaluated: they may exist for type checkers only.
 
-    ConfigurationError for one whose names aren't defined when the program runs.
+    ConfigurationError when a name in it isn't defined while the program runs.
     """
     if each.name == "level":
         return int | str
-    # Bases share the `Field`; the last one declared it, and the names in it are those of that one's module.
+    # A class shares the `Field` with the base that declared it, the last here: the type's names are of its module.
     module = [base for base in kind.__mro__ if vars(base).get(_FIELDS, {}).get(each.name) is each][-1].__module__
     holder = type("Annotations", (), {"__annotations__": {each.name: each.type}, "__module__": module})
     try:
@@ -261,7 +261,7 @@ def _is_required(each: dataclasses.Field[Any]) -> bool:
 def unknown_variables(variables: Mapping[str, str]) -> list[str]:
     """A sentence for each variable with our prefix that no setting reads; it names the most similar one."""
     ours = [name for name in variables if name.upper().startswith(PREFIX)]
-    if all(name in _plain_variables() for name in ours):  # so that classes of backends are not imported
+    if all(name in _plain_variables() for name in ours):  # then no backend's class has to be imported
         return []
     backends = {*registry.OURS, *_words(variables.get(f"{PREFIX}BACKENDS", ""))}
     known = _plain_variables() | {name for backend in backends for name in _variables_of(backend)}
@@ -271,7 +271,7 @@ def unknown_variables(variables: Mapping[str, str]) -> list[str]:
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:
-    # Compared without the prefix, by which all of them are similar.
+    # Compared without the prefix, which would make all of them similar.
     found = nearest(name[len(PREFIX) :], [each[len(PREFIX) :] for each in known])
     return found.replace("mean ", f"mean {PREFIX}")
 
@@ -284,7 +284,7 @@ def _plain_variables() -> frozenset[str]:
 
 
 def _variables_of(backend: str) -> list[str]:
-    """The variables of a backend; none when it reads its own ones, or can't be imported."""
+    """The variables of a backend; none when it is not a dataclass, or can't be imported."""
     try:
         kind = registry.find(backend)
     except ConfigurationError:

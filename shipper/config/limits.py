@@ -74,12 +74,15 @@ def check_seconds(setting: str, value: object) -> None:
 class Batching:
     """When a batch is sent: as soon as it has one of these.
 
-    ``max_events`` events (500), ``max_bytes`` bytes of events (1,000,000), or an age of ``max_age`` seconds since its
-    oldest event was read (1.0). Backends that take one event per request do not wait for the age.
+    ``max_events`` events (500), ``max_bytes`` bytes of events (1,000,000; or a text, "1 MiB"), or an age of ``max_age``
+    seconds since its oldest event was read (1.0). Backends that take one event per request do not wait for the age.
 
     ``processes``: while several backends work off long backlogs, each may have a process of its own that encodes its
     batches (True). Each takes up to 25 MiB, and more with a larger ``max_bytes``; it ends when it has had nothing to do
     for 5 seconds.
+
+    Raises ConfigurationError for events and bytes that are no whole number of at least 1, an age that is no number of
+    seconds, and ``processes`` that is no bool.
     """
 
     max_events: int = 500
@@ -128,13 +131,16 @@ class Retry:
 @suggest_keywords
 @dataclass(frozen=True)
 class Spooling:
-    """What the spool may hold on disk.
+    """What the spool may hold on disk. A size is a number of bytes, or a text such as "1 GiB".
 
-    ``quota``: bytes of the journal (512 MiB). ``when_full``: give up the "oldest" events at the quota, or refuse the
-    "newest". ``segment``: bytes of one journal file (16 MiB). ``fsync``: seconds between two fsyncs, 0 for none: the
-    page cache survives every crash but the machine's. ``dead``: bytes of dead letters per backend (64 MiB); beyond them
-    the older half is removed. ``keep``: how much of the journal is kept once it is delivered, a size ("1 GiB") or a
-    time ("10m"), 0 for none; it does not count towards the quota.
+    ``quota``: size of the journal (512 MiB), at least two segments. ``when_full``: give up the "oldest" events at the
+    quota (the default), or refuse the "newest". ``segment``: size of one journal file (16 MiB), at least 4096 bytes.
+    ``fsync``: seconds between two fsyncs, 0 for none (0): the page cache survives every crash but the machine's.
+    ``dead``: size of dead letters per backend (64 MiB), at least 4096 bytes; beyond it the older half is removed.
+    ``keep``: how much of the journal is kept once it is delivered, a size of at least a segment or a time ("10m"), 0
+    for none (0); it does not count towards the quota.
+
+    Raises ConfigurationError for a value that is none of these.
     """
 
     quota: Size = 512 * 1024 * 1024

@@ -1,4 +1,4 @@
-"""The texts of environment variables as values of their settings' types."""
+"""Converts the texts of environment variables to the types of their settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import ConfigurationError
 
 
 def parse(variable: str, text: str, annotation: Any) -> Any:
-    """The text of a variable as the annotation wants it. Commas separate the items of a list."""
+    """Convert the text of a variable to the annotated type. Commas separate the items of a list."""
     kinds = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
     if text == "" and type(None) in kinds:
         return None
@@ -28,7 +28,7 @@ def parse(variable: str, text: str, annotation: Any) -> Any:
 
 
 def parse_field(field: dataclasses.Field[Any], variable: str, text: str, annotation: Any) -> Any:
-    """The text of a variable as the annotation of a dataclass's field wants it."""
+    """Convert the text of a variable to the annotated type of a dataclass's field."""
     is_lines = field.metadata.get("in_environment") == "lines"
     return _parse_lines(variable, text) if is_lines else parse(variable, text, annotation)
 

@@ -1,4 +1,4 @@
-"""The settings of an app: what its processes and its shipper process agree on, and how the settings travel."""
+"""The settings of an app, shared by its processes and its shipper process, and how the latter gets them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the application and its shipper process must agree on; frozen, pickles, and its `repr` shows no secret.
+    """What the application and its shipper process must agree on. Frozen, picklable; its `repr` shows no secret.
 
     ``backends``: where events go. ``app``: the name of the app. ``spool``: the whole path of its folder. ``level``: the
     lowest level that is shipped. ``overflow``: bytes that a process may hold while the pipe is full. ``grace``: seconds
-    that the shipper process may go on delivering when its last writer has ended. ``python``: the interpreter of the
-    shipper process, "" for the application's. ``exit_wait``: whether the end of a process waits until its events are
-    delivered, None for "in a container"; otherwise it waits until they are in the journal. ``exit_timeout``: seconds
-    that it waits at most. ``owner``: the user that the application is going to be, "" for its present one. ``cwd``: the
+    without progress after which the shipper process ends once its last writer has ended. ``python``: the interpreter of
+    the shipper process, "" for the application's. ``exit_wait``: whether the end of a process waits until its events
+    are delivered, or only until they are journaled; None: delivered in a container. ``exit_timeout``: seconds that it
+    waits at most. ``owner``: the user that the application is going to be, "" for its present one. ``cwd``: the
     application's working directory. ``report_deaths``: whether the shipper process reports processes of the application
     that end without a clean close. ``is_named``: whether ``app`` was set, rather than derived from the program.
     ``name_from``: what ``app`` was derived from, see `config.app_name.DerivedName`.
@@ -90,7 +90,7 @@ class Settings:
         return dataclasses.replace(self, backends=(*self.backends, *backends), joined=names)
 
     def merge_joined(self, other: Settings) -> Settings:
-        """These settings with the backends that clients have added to others."""
+        """These settings with the backends that clients have added to ``other``."""
         known = {backend.name for backend in self.backends}
         return self.with_joined([each for each in other.joined_backends if each.name not in known])
 
@@ -106,7 +106,7 @@ class Settings:
 
     @property
     def base_digest(self) -> str:
-        """The digest without what clients have added; when it differs, the shipper process is replaced."""
+        """The digest without clients' backends; a process with older settings and another base digest is replaced."""
         return self._digest_with([each for each in self.backends if each.name not in self.joined])
 
     def _digest_with(self, backends: Sequence[Any]) -> str:
@@ -144,8 +144,8 @@ def _destination(backend: Any) -> str:
 
 
 _LATER_FIELDS = ("client_cert", "initial_in_flight", "keepalive", "max_age", "max_idle")
-"""Fields of backends that are younger than names made of identities. At their defaults they do not count, so a client
-finds the events again that an earlier release has kept for it."""
+"""Fields that were added after `identity` became part of names. At its default such a field does not count, so that a
+backend keeps its name, and the events waiting for it, after an upgrade."""
 
 
 def is_path(value: object) -> bool:
@@ -185,7 +185,7 @@ def _check_backends(backends: Sequence[Any]) -> None:
 def _check_backend(backend: Any) -> None:
     kind = type(backend).__name__
     if not _is_backend(backend) or not isinstance(backend.name, str):
-        shown = "***" if isinstance(backend, (str, bytes)) else backend  # it may be a key
+        shown = "***" if isinstance(backend, (str, bytes)) else backend  # a text may be a key
         raise ConfigurationError("backends", shown, "must be a shipper.Trakerr, a shipper.JKool or a Backend")
     check_whole(f"{kind}.level", backend.level, least=0)
     for setting in ("max_events", "max_in_flight"):

@@ -16,7 +16,7 @@ _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9._-]")
 def default_folder(app: str) -> str:
     """`usual_folder`, but on a network file system, which other hosts may share, `…/shipper@<host>/<app>`.
 
-    A spool that an earlier version has left in the usual folder there goes on to be used.
+    A spool that an earlier version has left in the usual folder stays in use.
     """
     usual = usual_folder(app)
     above = os.path.dirname(usual)
@@ -26,11 +26,11 @@ def default_folder(app: str) -> str:
 
 
 def usual_folder(app: str) -> str:
-    """`$XDG_STATE_HOME/shipper/<app>`, or `~/.local/state/shipper/<app>`; without a home, in the temp folder."""
+    """`$XDG_STATE_HOME/shipper/<app>`, or `~/.local/state/shipper/<app>`; if not writable, in the temp folder."""
     home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
     if os.path.isabs(home) and _can_be_made(home):
         return os.path.join(home, "shipper", app)
-    import tempfile  # only for users without a home
+    import tempfile  # only for users without a writable home
 
     try:
         temporary = tempfile.gettempdir()
@@ -41,7 +41,7 @@ def usual_folder(app: str) -> str:
 
 
 def host_name() -> str:
-    """A name for this host that is the same after a reboot: its node name and a digest of its machine id."""
+    """A name for this host, the same after a reboot: its node name, and a digest of that and the machine id."""
     machine = ""
     with contextlib.suppress(OSError), open("/etc/machine-id", encoding="utf-8") as file:
         machine = file.read().strip()

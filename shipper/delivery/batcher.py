@@ -1,4 +1,4 @@
-"""Which events are sent next: those that failed and have waited, unsent ones, fresh ones, then refused ones."""
+"""Decides which events are sent next: failed ones whose wait is over, unsent ones, newly read ones, refused ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .blame.failures import Failures
 
 MAX_SINGLES = 100  # most requests of one event in a round; a crash re-sends at most a round
 MAX_BATCHES = 4  # most requests of many events in a round
-MAX_PROBED, MAX_PROBED_BYTES = 1000, 16 * 1024 * 1024  # events kept in memory that a backend has refused
+MAX_PROBED, MAX_PROBED_BYTES = 1000, 16 * 1024 * 1024  # unsettled events while a backend refuses everything
 
 
 class Source(Protocol):
@@ -20,7 +20,7 @@ class Source(Protocol):
 
     def read(self, max_events: int, max_bytes: int) -> list[Entry]: ...
     def take_urgency(self) -> bool:
-        """Whether a process waits for what was read (`flush`); False again until the next one does."""
+        """Whether what was read must not wait for more, as for a flush; False again after this call."""
         ...
 
 
@@ -42,7 +42,7 @@ class Batcher:
         self._max_requests = MAX_BATCHES if self.per_request > 1 else min(MAX_SINGLES, batching.max_events)
         self._requests_allowed = self._max_requests
         self.was_full = False
-        """Whether the last batch, of a backend that takes many events a request, was as large as one may be."""
+        """Whether the last batch was as large as a batch may be; always False with one event per request."""
         self._unsettled: list[Entry] = []
         self._first_read_at = 0.0  # when the oldest event that was never sent was read
 
@@ -87,7 +87,7 @@ class Batcher:
             if not unsent:
                 self._first_read_at = now
             batch += self._read(limit - len(batch), self._batching.max_bytes * self._requests_allowed)
-        # Refused events are last: what becomes of the others tells whether they are to blame.
+        # Refused events come last: the answers to the other events tell whether a refused one is to blame.
         batch += refused[: limit - len(batch)]
         if not batch and self._unsettled and self.is_probing:
             return [min(self._unsettled, key=lambda entry: entry.not_before)]
@@ -95,7 +95,7 @@ class Batcher:
         return batch if again or refused or self._is_due(batch, now, at_once) else []
 
     def put_back(self, entry: Entry) -> None:
-        """An event that was read from the source elsewhere is to be sent."""
+        """Add an event that was read from the source elsewhere, to be sent."""
         self._unsettled.append(entry)
 
     def _is_full(self, batch: Sequence[Entry]) -> bool:
@@ -116,7 +116,7 @@ class Batcher:
         return fresh
 
     def _next_probe(self) -> list[Entry]:
-        """One event for a backend that refuses everything: one that it has not refused, while there is any."""
+        """Return one event for a backend that refuses everything, if possible one that it has not refused yet."""
         refusals = self._failures.refusals
         for entry in self._unsettled:
             if entry not in refusals:
@@ -134,12 +134,12 @@ class Batcher:
         return self._source.take_urgency() or _size_of(batch) >= self._batching.max_bytes
 
     def next_due_at(self) -> float | None:
-        """When an event that was read becomes due although nothing new comes; None when none does."""
+        """Return when, by the clock, an unsettled event becomes due even if no new one comes; None without one."""
         waiting = self._first_read_at + self._batching.max_age
         return min((each.not_before if each.attempts else waiting for each in self._unsettled), default=None)
 
     def requests(self, batch: Sequence[Entry]) -> Iterator[list[Entry]]:
-        """The batch in pieces that one request takes: events of one origin, up to its limits."""
+        """Yield the batch in pieces for one request each: events of one origin, within its limits."""
         for together in _by_origin(batch):
             yield from self._pieces(together)
 
@@ -153,8 +153,10 @@ class Batcher:
 def split(
     batch: Iterable[Entry], most: int, max_bytes: int, most_with: Callable[[Entry], int]
 ) -> Iterator[list[Entry]]:
-    """The batch in pieces of at most ``most`` events, fewer with an event that allows ``most_with`` fewer, and of at
-    most ``max_bytes`` of events, unless it is one event."""
+    """Yield the batch in pieces of at most ``most`` events and ``max_bytes`` bytes, or of one larger event.
+
+    ``most_with``: the most events in a piece with the given one.
+    """
     piece: list[Entry] = []
     size, limit = 0, most
     for entry in batch:

@@ -1,8 +1,8 @@
-"""A backend's cursor in the journal, with what was last committed, for the deliverer and for the quota.
+"""A backend's cursor, with what was last committed, for the deliverer and for the quota.
 
-Two threads use it: the deliverer reads, settles and commits; the main thread gives up segments when the journal is
-above its quota, whatever the deliverer waits for at that moment. Each call holds the lock for no longer than one read
-or one write of the cursor's file.
+The deliverer's thread reads and commits, and its request threads settle. The main thread gives up segments when the
+journal is above its quota, even while the deliverer waits. Each call holds the lock for no longer than one read or one
+write of the cursor's file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..journal.entry import Entry
 from ..journal.segments import Position
 from .cursor import Cursor
 
-MAX_UNSAVED_SECONDS = 0.1  # that a few single events may be settled and not saved yet
+MAX_UNSAVED_SECONDS = 0.1  # for which a few settled single events may stay unsaved
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Progress:
 class Checkpoint:
     """Reads events, settles them and commits.
 
-    With ``max_unsaved`` events settled since the cursor was last saved, saving is due: as many as a crash may have sent
-    again. 0 saves every commit. ``on_progress`` is called after a commit that counted or saved anything.
+    Saving is due when ``max_unsaved`` events were settled since the last save: a crash has them sent again. With 0 it
+    is always due. ``on_progress`` is called after a commit that counted or saved anything.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class Checkpoint:
         return Progress(cursor.position, durable, cursor.base, cursor.settled, dict(cursor.counts), dropped)
 
     def read(self, max_events: int, max_bytes: int) -> list[Entry]:
-        """The next events, at most so many and about so many bytes. OSError when the journal can't be read now."""
+        """Return at most ``max_events`` events of about ``max_bytes``. OSError when the journal can't be read now."""
         with self._lock:
             return self._cursor.read(max_events, max_bytes)
 
     def take_urgency(self) -> bool:
-        """Whether the mark of a flush was read; False again until the next one is."""
+        """Whether what was read must not wait for more, as for a flush; False again after this call."""
         with self._lock:
             urgent, self._cursor.urgent = self._cursor.urgent, False
             return urgent
@@ -73,7 +73,7 @@ class Checkpoint:
 
     @property
     def waits_for_rest(self) -> bool:
-        """Whether there are events of which not all frames have come, and everything else is settled."""
+        """Whether only events with missing frames, at least one, are left to settle."""
         with self._lock:
             return self._cursor.waits_for_rest
 
@@ -82,7 +82,7 @@ class Checkpoint:
         self._cursor.settle(entry, outcome)
 
     def is_save_due(self, coming: int = 0) -> bool:
-        """Whether to save before `coming` more events are sent."""
+        """Whether to save before ``coming`` more events are sent."""
         with self._lock:
             unsaved = self._cursor.settled - self._saved_count + coming
         return unsaved >= self._max_unsaved or self._clock() - self._saved_at >= MAX_UNSAVED_SECONDS
@@ -94,12 +94,12 @@ class Checkpoint:
             return self._cursor.is_waiting
 
     def save_due_at(self) -> float | None:
-        """When what is not saved yet has to be; None when everything is."""
+        """Return when, by the clock, unsaved progress has to be saved; None when everything is saved."""
         with self._lock:
             return None if self._cursor.is_saved else self._saved_at + MAX_UNSAVED_SECONDS
 
     def commit(self, *, save: bool = True) -> None:
-        """Count what is settled without a gap, and save it. OSError when the disk does not take it: try again later."""
+        """Count what is settled without a gap and, with ``save``, save the cursor. OSError: try again later."""
         with self._lock:
             changed = self._commit(save)
         if changed:
@@ -130,7 +130,7 @@ class Checkpoint:
     # -- what is lent (`lending/lending.py`) ---------------------------------------------------------------------------
 
     def lend(self, least: int) -> tuple[Position, Position] | None:
-        """See `Cursor.lend`; None too while the journal can't be read."""
+        """See `Cursor.lend`; also None while the journal can't be read."""
         with self._lock, contextlib.suppress(OSError):
             return self._cursor.lend(least)
         return None
@@ -142,7 +142,7 @@ class Checkpoint:
         return False
 
     def is_lent_from(self, start: Position) -> bool:
-        """Whether everything before this place is settled, and nothing behind it was given up meanwhile."""
+        """Whether everything before ``start`` is settled, and nothing behind it was given up meanwhile."""
         with self._lock:
             return self._cursor.position == start
 

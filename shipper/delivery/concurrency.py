@@ -6,15 +6,17 @@ import threading
 from collections import deque
 
 MIN_RTT_SECONDS = 0.003  # answers that all take longer came over a network: more requests at once will help
-MIN_SAMPLES = 16  # answers before that is believed; until then events go out one after the other
+MIN_SAMPLES = 16  # answers before the number may grow
 
 
 class Concurrency:
-    """Additive increase, multiplicative decrease: one more request for every answer that came over a network, half as
-    many after a failure, never more than ``maximum``. ``initial`` is the number at the start.
+    """The number of requests at the same time: ``initial`` at the start, at most ``maximum``. Thread-safe.
 
-    The quickest of the last answers tells how far away the server is. A slow one may only tell that this machine is
-    busy, and then more threads would slow each other down. Thread-safe.
+    While answers come over a network, each adds 1, or 1 / number once a request has failed. Every other answer
+    takes away 1 / number. A failure halves the number.
+
+    The quickest of the last 32 answers tells how far away the server is. A slow one may only mean that this machine is
+    busy, and then more threads would slow each other down.
     """
 
     def __init__(self, maximum: int, *, initial: int = 1) -> None:
@@ -30,7 +32,7 @@ class Concurrency:
         return int(self._size)
 
     def answered(self, seconds: float) -> None:
-        """A request was answered after so many seconds of waiting."""
+        """Note that a request was answered after waiting for ``seconds``."""
         with self._lock:
             self._round_trips.append(seconds)
             step = 1 / self._size if self._has_failed else 1.0

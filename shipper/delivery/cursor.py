@@ -17,7 +17,7 @@ from ..journal.segments import Position
 
 
 class Cursor(Protocol):
-    """One thread reads and commits; entries may be settled in others."""
+    """One thread at a time reads and commits; entries may be settled in others."""
 
     urgent: bool
     """Whether what was read is to be sent without waiting for more; the deliverer sets it to False."""
@@ -49,21 +49,21 @@ class Cursor(Protocol):
 
     @property
     def is_saved(self) -> bool:
-        """Whether nothing that is counted would be read again after a crash."""
+        """Whether all that is counted is saved, and not read again after a crash."""
         ...
 
     @property
     def is_waiting(self) -> bool:
-        """Whether time decides about an event that is not whole."""
+        """Whether to read again later for an incomplete event, even if nothing is appended."""
         ...
 
     @property
     def waits_for_rest(self) -> bool:
-        """Whether there are events of which not all frames have come, and everything else is settled."""
+        """Whether only events with missing frames, at least one, are left to settle."""
         ...
 
     def read(self, most: int, max_bytes: int, /) -> list[Entry]:
-        """The next events, at most so many and about so many bytes. OSError when the log can't be read now."""
+        """Return the next events, at most ``most`` of about ``max_bytes``. OSError when the log can't be read now."""
         ...
 
     def settle(self, entry: Entry, outcome: str, /) -> None:
@@ -77,31 +77,33 @@ class Cursor(Protocol):
     def set_drain_mode(
         self, final_to: Position | None, /, *, disk_blocked: bool = False, quota_reached: bool = False
     ) -> None:
-        """Say which events no process is left to finish, those that begin before ``final_to``, and whether disk or
-        quota keep the rest of others out."""
+        """Say whether missing frames of events may still come.
+
+        None can for events that begin before ``final_to``; the disk or the quota may keep others out for now.
+        """
         ...
 
     def lend(self, least: int, /) -> tuple[Position, Position] | None:
-        """Leave a part of at least so many bytes to another process: from where to where. None when there is none.
+        """Leave a part of at least ``least`` bytes to another process; return its start and end, None without one.
 
-        OSError when that can't be found out now.
+        OSError when the log can't be read now.
         """
         ...
 
     def has_to_lend(self, least: int, /) -> bool:
-        """Whether there is such a part. OSError."""
+        """Whether there is a part of at least ``least`` bytes. OSError as for `lend`."""
         ...
 
     def pass_lent(self, start: Position, to: Position, counts: Mapping[str, int], /) -> bool:
-        """Count what has become of what begins from ``start`` up to ``to``. False when it was given up meanwhile."""
+        """Count the events from ``start`` up to ``to`` by outcome. False when they were given up meanwhile."""
         ...
 
     def take_back(self, until: Position | None = None, /) -> list[Entry]:
-        """Go on with what was lent, and not passed; its events that begin before ``until``. OSError."""
+        """Read here again what was lent and not passed; return its events before ``until``, if given. OSError."""
         ...
 
     def skip_to(self, segment: int, /) -> None:
-        """Give up what stands before a segment because of the quota."""
+        """Settle the unsettled events before ``segment`` as lost to the quota."""
         ...
 
     def close(self) -> None:

@@ -1,17 +1,16 @@
-"""Takes events from one cursor to one backend: batch, send, settle, commit.
+"""Delivers events from one cursor to one backend: batch, send, settle, commit.
 
 Invariants:
 
 * An event is settled once: delivered, filtered, a dead letter, or counted as lost. Until then it stays in the journal.
 * The cursor never passes an event that is not settled. After a crash the events behind it are sent again, under the
-  same ids: at most one round, and of single events at most as many as may be under way at once.
-* Only an event that is to blame for its refusal (`blame/refusals.py`) becomes a dead letter, which is written before
-  the event is settled.
-* A backend that is slow, down or refuses us delays no other one: each has a deliverer, a thread and a cursor.
+  same ids: those of one round or, of several small rounds of single events, at most as many as may be under way.
+* Only an event that is itself to blame (`blame/`) becomes a dead letter, which is written before the event is settled.
+* A backend that is slow, down or refuses events delays no other one: each has a deliverer, a thread and a cursor.
 
 The deliverer's thread writes the cursor's file `cursors/<backend>.json`; so does the main thread when the quota gives
-up segments (`checkpoint.py`). Request threads write dead letters only. The application reads the cursor's file when no
-process runs.
+up segments (`checkpoint.py`). Request threads write dead letters only. The next shipper process, applications and
+`report.py` read the cursor's file.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ from .pause import Pause
 from .retry import Retrier
 
 UNFINISHED_SECONDS = 1.0  # between two looks at an event at the journal's end that is not whole
-COLLECT_SECONDS = 0.04  # between two looks while nobody flushes: some events a look, instead of a look for each
+COLLECT_SECONDS = 0.04  # between two reads while no flush waits, so that one read takes several events
 DISK_RETRY_SECONDS = 1.0  # before a disk that took nothing is tried again
 
 
 class Deliverer:
     """Delivers what its cursor reads to its backend, until `stopping` is set. `run` is its thread.
 
-    ``on_settled`` is called when events were settled and when a wait begins. Unless it ``takes_all``, only events that
-    name the backend in their route are sent; all others are filtered. ``collect_seconds`` see `COLLECT_SECONDS`.
+    ``on_settled`` is called when events were settled and when a wait before a retry begins. Unless ``takes_all``, only
+    events whose route names the backend are sent; others are filtered. ``collect_seconds``: see `COLLECT_SECONDS`.
 
     Set `wake` after every append to the journal. `drained` is set while draining, once nothing is left to send now and
     no event waits for the rest of its frames.
@@ -109,7 +108,7 @@ class Deliverer:
 
     @property
     def has_backlog(self) -> bool:
-        """Whether the backend takes batches, and has as many events to deliver as it can."""
+        """Whether the last batch was full, or a part of the backlog is lent; False while paused."""
         is_lent = self._lending is not None and self._lending.is_on
         return not self.pause.is_on and (self._batcher.was_full or is_lent)
 
@@ -124,14 +123,14 @@ class Deliverer:
         quota_reached: bool = False,
         flush_waiting: bool = False,
     ) -> None:
-        """Whether to deliver what is left as soon as possible.
+        """Begin or end ``draining``: delivering what is left as soon as possible.
 
         ``final_to``: no process is left that could finish an event which begins before this place in the journal.
-        ``disk_blocked``: the rest of an event may not get into the journal for now. ``flush_waiting``: a process waits
-        for its events to be settled.
+        ``disk_blocked``, ``quota_reached``: the rest of an event may be kept out of the journal for now.
+        ``flush_waiting``: a process waits for its events to be settled.
         """
         mode = (draining, final_to, disk_blocked, quota_reached, flush_waiting)
-        if mode != self._mode or disk_blocked or quota_reached:  # these have to be said again: they end by themselves
+        if mode != self._mode or disk_blocked or quota_reached:  # repeated, because these two expire
             self._checkpoint.set_drain_mode(final_to=final_to, disk_blocked=disk_blocked, quota_reached=quota_reached)
         if mode == self._mode:
             return
@@ -144,7 +143,7 @@ class Deliverer:
 
     @property
     def waits_for_rest(self) -> bool:
-        """Whether there are events of which not all frames have come, and everything else is settled."""
+        """Whether only events with missing frames, at least one, are left to settle."""
         return self._checkpoint.waits_for_rest
 
     def give_up_before(self, segment: int) -> None:
@@ -180,9 +179,9 @@ class Deliverer:
         self._checkpoint.close()
 
     def deliver_once(self) -> RetryableError | None:
-        """Send what is due, settle and commit; the failure when the backend has to be left alone for a while.
+        """Send what is due, settle and commit; return the failure when the next attempt has to wait.
 
-        Waits when none is due, or while it is paused. OSError when the disk did not take a cursor or a dead letter.
+        Waits when nothing is due or the backend is paused. OSError when the disk did not take a cursor or dead letter.
         """
         if self.pause.is_on:
             if self._lending is not None:
@@ -197,7 +196,7 @@ class Deliverer:
                 self._wait_for_events()
             return None
         self.drained.clear()
-        with contextlib.suppress(OSError):  # raised after the round if it is still so: delivery goes on meanwhile
+        with contextlib.suppress(OSError):  # the commit after the round raises it if it persists
             self._checkpoint.commit(save=self._is_save_due(len(batch)))
         outcome = self._dispatcher.send(self._batcher.requests(batch), is_stopping=self.pause.forbids_sending)
         self.health.oldest = outcome.oldest
@@ -208,7 +207,7 @@ class Deliverer:
         return self._failed(outcome.failure, settled_any=outcome.settled_any)
 
     def _send_lent(self, lending: Lending) -> bool:
-        """Send what another process has encoded; whether that goes on, and only the express lane is read here."""
+        """Send requests that another process has encoded; whether a part is lent, and only errors are read here."""
         is_stopping = self.pause.forbids_sending
         if lending.deliver(self._checkpoint, self._batcher, self._dispatcher, is_stopping=is_stopping):
             self.health.oldest = lending.oldest
@@ -259,7 +258,7 @@ class Deliverer:
         self.health.set_waiting(failure, seconds)
         self._on_settled()
         if self.pause.wait(seconds):
-            self._retrier.succeeded()  # a person ended it, and the next waits are short again
+            self._retrier.succeeded()  # a command or `stop` ended it: the next waits are short again
 
 
 def _set(event: threading.Event, value: bool) -> None:

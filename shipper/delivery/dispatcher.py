@@ -1,7 +1,7 @@
 """Sends a batch, in one or several requests at a time, and settles each event by its answer.
 
-An answer that refuses a whole request is about one of its events: the request is halved until that one is found. An
-event that is too large alone is sent once more, shortened.
+A request that is refused as a whole is sent in halves until the events to blame are found. A single event that is too
+large is sent once more, shortened.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from .routing import is_routed_elsewhere
 if TYPE_CHECKING:
     from .lending.part import Request, Send
 
-SHORTENED_BYTES = 32 * 1024  # what a single event is cut to when a server finds it too large
-ATTEMPTS_TO_ENCODE = 2  # calls of a backend that raises what it must not, before its events are rejected
+SHORTENED_BYTES = 32 * 1024  # to which a single event is cut, at most, when a server finds it too large
+ATTEMPTS_TO_ENCODE = 2  # calls that raise or return something invalid before the events are rejected
 
 Answers = Sequence["DeliveryError | None"]
 
@@ -51,17 +51,17 @@ class Backend(Protocol):
 
 
 class DeadLetters(Protocol):
-    """Where rejected events are kept: `dead.letters` in the spool, `relay.dead_letters` in a stream."""
+    """Where rejected events are kept: `dead.writer` in the spool, `relay.dead_letters` in a stream."""
 
     def write(self, id: EventId, event: Event | bytes, error: DeliveryError, /) -> None:
-        """Keep one. OSError when that is not possible now."""
+        """Keep one dead letter. OSError when that is not possible now."""
         ...
 
 
 class Outcome(NamedTuple):
     """How a batch went."""
 
-    failure: RetryableError | None  # the failure to obey, when there was one
+    failure: RetryableError | None  # the failure that decides how long to wait, if there was one
     settled_any: bool
     oldest: float | None  # time of the oldest event in it, seconds since the epoch
 
@@ -69,7 +69,7 @@ class Outcome(NamedTuple):
 class Dispatcher:
     """Sends batches to one backend. `send` is called by one thread; the requests of a batch may run in several.
 
-    Unless the backend ``takes_all``, only events that name it in their route are sent, and all others are filtered.
+    Unless ``takes_all``, only events whose route names the backend are sent, and all others are filtered.
     ``settle`` notes what became of an event; ``dead_letters`` keeps those that are rejected.
     """
 
@@ -103,7 +103,7 @@ class Dispatcher:
             self._threads.shutdown(wait=True)
 
     def send(self, requests: Iterable[list[Entry]], *, is_stopping: Callable[[], bool]) -> Outcome:
-        """Send these requests until one fails, or the process stops, and wait for those under way.
+        """Send these requests until one fails or ``is_stopping()``, and wait for those under way.
 
         OSError when the disk did not take a dead letter.
         """
@@ -153,7 +153,7 @@ class Dispatcher:
         return event
 
     def send_encoded(self, request: Request, send: Send) -> bool:
-        """Send what another process has encoded; whether all of its events were accepted."""
+        """Send a request that another process has encoded; whether it was accepted."""
         started = self._clock()
         refusal = send(request.headers, request.body)
         seconds = self._clock() - started
@@ -186,15 +186,15 @@ class Dispatcher:
             failure = dominant_failure(failure, self._apply(entry, event, answer))
         if failure is None:
             worked = time.thread_time() - worked
-            # A thread that encodes a batch is busy, and waits for others that are: more of them would not help.
+            # 3 × CPU time is taken off, for encoding and for waiting for threads that encode: more would not help.
             self.concurrency.answered(self._clock() - started - 3 * worked)
         return failure
 
     def _answers(self, events: list[Event]) -> Answers:
-        """One answer per event, also of a backend that breaks its promise.
+        """Return one answer per event, whatever the backend raises or returns.
 
-        What it raises of ours is its answer, and trouble with the network may pass. After anything else it is called
-        once more, then its events are rejected.
+        A DeliveryError that it raises is the answer; an OSError or MemoryError becomes a RetryableError. After any
+        other exception or an invalid result it is called once more, then the events are rejected.
         """
         reason = ""
         for _ in range(ATTEMPTS_TO_ENCODE):
@@ -220,14 +220,14 @@ class Dispatcher:
         return self._deliver(pairs[:half]) or self._deliver(pairs[half:])
 
     def _settle_partly_rejected(self, pairs: Sequence[tuple[Entry, Event]], answer: PartlyRejectedError) -> None:
-        """Count as many events as were rejected. Which ones is not known: the last of the request stand for them."""
+        """Count the rejected events as lost: the last of the request, since it is not known which they are."""
         accepted = max(len(pairs) - answer.rejected, 0)
         for place, (entry, _) in enumerate(pairs):
             self._settle(entry, DELIVERED if place < accepted else REFUSED_BY_RECEIVER)
         self._warn(answer.reason)
 
     def _apply(self, entry: Entry, event: Event, answer: DeliveryError | None) -> RetryableError | None:
-        """Settle an event by its answer, or put it off; the failure when it has to be sent again."""
+        """Settle an event by its answer, or put it off; return the failure when sending has to pause."""
         if answer is None:
             self._settle(entry, DELIVERED)
             return None
@@ -268,7 +268,7 @@ class Dispatcher:
             self._failures.refusals.note_accepted(entry)
 
     def _dead_letter(self, entry: Entry, event: Event | bytes, error: DeliveryError) -> None:
-        id = event.id if isinstance(event, Event) else None  # of a replayed event, not that of its frames
+        id = event.id if isinstance(event, Event) else None  # of a replayed event: its frames have another one
         self._dead_letters.write(id or entry.id, event, error)
         self._settle(entry, DEAD)
         self._warn(f"an event became a dead letter: {error.reason}")

@@ -1,15 +1,15 @@
-"""A change of a file together with events for the shipper process: both happen or neither does, also after a kill.
+"""Changes a file and hands over events to the shipper process: both happen or neither does, also after a kill.
 
-Invariants: what was committed is put in place by the next command, should this one be killed; what was not committed
-is removed by it. The shipper process never waits for a command.
+Invariants: after a kill of a command, the next one completes a change that was committed, and removes one that was not.
+The shipper process never waits for a command.
 
 Beside ``<base>``
     <base>.lock         locked (flock) by the command that is at work
-    <base>.staged/      what a change comes to: `kept`, and overflows with the events
-    <base>.committed/   the same under another name: from this moment on the change is made, also after a kill
+    <base>.staged/      a change in preparation: the new file as `kept`, and overflows with the events
+    <base>.committed/   `<base>.staged/` after it is renamed, which commits the change
 
-The overflows go to the folder of overflows on disk, where the shipper process takes over what other processes have
-left; when none runs, the next one does.
+The overflows are moved to the spool's folder of overflows on disk. The shipper process, or the next one, takes them
+over there, like those of dead processes.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from ..spool.files import open_file, sync
 from ..transport.channel import new_token
 from ..transport.memory.overflow import write_orphan
 
-OVERFLOW_BYTES = 4 * 1024 * 1024  # frames in one overflow
+OVERFLOW_BYTES = 4 * 1024 * 1024  # about how much one overflow holds
 
 KEPT = "kept"
 
 
 class Handover:
-    """Changes the file ``kept``, and hands frames over in the folder ``overflows`` of a spool."""
+    """Changes the file ``kept``, and hands over frames in the folder ``overflows`` of a spool; ``base`` as above."""
 
     def __init__(self, base: str, kept: str, overflows: str) -> None:
         self._lock = f"{base}.lock"
@@ -47,7 +47,7 @@ class Handover:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """For the one command that changes something. BlockingIOError while another does, OSError."""
+        """Lock out other commands, and clean up after killed ones. BlockingIOError while one is at work; OSError."""
         lock = open_file(self._lock, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -58,8 +58,10 @@ class Handover:
             os.close(lock)
 
     def commit(self, content: Iterable[bytes], overflows: Iterable[bytes]) -> None:
-        """Write the file's ``content``, and hand over the frames. OSError when the disk does not take it; nothing is
-        changed."""
+        """Replace the file's ``content``, and hand over the frames.
+
+        OSError when the disk does not take it: nothing is changed, or the next command completes the change.
+        """
         try:
             os.mkdir(self._staged, 0o700)
             for frames in overflows:
@@ -80,7 +82,7 @@ class Handover:
         """Put a committed change in place. Can be interrupted, and done again, at every step."""
         if not os.path.isdir(self._committed):
             return
-        # The file last: as long as it is there, `current` is the new one.
+        # The file last: until it is moved, `current` is its new content.
         for name in sorted(os.listdir(self._committed), key=lambda name: (name == KEPT, name)):
             path = os.path.join(self._committed, name)
             if name == KEPT:

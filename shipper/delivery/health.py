@@ -1,4 +1,4 @@
-"""How a backend does, as the status says it: state, last error, next try."""
+"""The health of a backend for the status: state, last error, next attempt."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _log = logging.getLogger("shipper.process")
 
 
 class Health:
-    """Written by the deliverer's thread, and by those of its requests; any thread may read it.
+    """Written by the deliverer's thread and its request threads; any thread may read it.
 
-    Logs what changes: a failure when its kind is a new one, a refusal of everything loudly.
+    Logs each change to another failing state: an error when the backend refuses every event, else a warning.
     """
 
     def __init__(self, name: str, *, clock: Callable[[], float] = time.time) -> None:
@@ -37,7 +37,7 @@ class Health:
         self.last_error = ""
         self.last_error_at: float | None = None
         self.retried = 0
-        """Waits before sending again."""
+        """How many waits before a retry there were."""
         self.oldest: float | None = None
         """Time of the oldest event of the last batch, seconds since the epoch."""
 
@@ -47,7 +47,7 @@ class Health:
         self.oldest = None
 
     def set_delivering(self) -> None:
-        """The backend takes events; its last error is over, unless it is about single events."""
+        """Note that the backend takes events; clear the last error if it was a failure."""
         if self._is_failing:
             self._is_failing = False
             self.last_error, self.last_error_at = "", None
@@ -59,7 +59,7 @@ class Health:
         self._note_error(failure.reason)
 
     def set_waiting(self, failure: RetryableError, seconds: float) -> None:
-        """The backend is left alone for so many seconds."""
+        """Note that nothing is sent to the backend for ``seconds``."""
         state = _state_after(failure)
         if state == "refused" != self.state:
             _log.error(REFUSES_ALL, self._name, failure.reason)

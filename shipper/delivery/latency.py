@@ -6,7 +6,7 @@ import threading
 from bisect import bisect_left
 
 BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Upper bounds; what takes longer than the last one is counted behind it."""
+"""Upper bounds; requests that take longer than the last one have a count of their own."""
 
 
 class Latency:
@@ -17,7 +17,7 @@ class Latency:
         self._counts = [0] * (len(BUCKETS_SECONDS) + 1)
         self._seconds = 0.0
         self.sent_bytes = 0
-        """Of the events in all requests, as they are in the journal."""
+        """Bytes of the events in all requests, in the form that they have in the journal."""
 
     def observe(self, seconds: float, size: int = 0) -> None:
         """Count one request, and the bytes of its events."""

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 
 class Pause:
-    """Any thread may change it; the deliverer's thread waits. ``since``: seconds since the epoch, None: not paused.
+    """Any thread may change it; the deliverer's thread waits.
 
-    The events are the deliverer's. A paused backend has ``drained`` set while ``draining``: nothing more is sent.
+    `since`: when the pause began, seconds since the epoch, or None. The arguments are the deliverer's `threading.Event`
+    objects. While ``draining``, a paused backend counts as ``drained``: nothing is sent to it.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class Pause:
         return self.is_on or self._stopping.is_set()
 
     def set(self, since: float | None) -> None:
-        """Pause the backend since then, or resume it. Requests under way are finished."""
+        """Pause the backend, or resume it with None. Requests under way are finished."""
         self.since = since
         self.interrupt()
 
@@ -41,7 +42,7 @@ class Pause:
         self._wake.set()
 
     def note_drain(self) -> None:
-        """A drain has begun or ended: end the waits for events and for the end of a pause, but none before a retry."""
+        """End a wait for events or for the end of a pause, as a drain has begun or ended; not one before a retry."""
         if self.is_on:
             self.interrupt()
         self._wake.set()
@@ -51,7 +52,7 @@ class Pause:
         return self._wait(seconds, self.forbids_sending)
 
     def hold(self) -> None:
-        """Wait while the backend is paused; return for each beginning and end of a drain too."""
+        """Wait while the backend is paused; also return when a drain begins or ends."""
         is_draining = self._draining.is_set()
         if is_draining:
             self._drained.set()
@@ -62,6 +63,6 @@ class Pause:
         self._wait(None, is_over)
 
     def _wait(self, seconds: float | None, unless: Callable[[], bool]) -> bool:
-        # What `unless` looks at is changed before the interruption, so none that comes meanwhile is missed.
+        # Whoever interrupts has changed what `unless` reads before: an interruption before `clear` is not missed.
         self._interrupted.clear()
         return unless() or self._interrupted.wait(seconds)

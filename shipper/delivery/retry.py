@@ -1,8 +1,8 @@
 """How long to wait before sending again. The only module that imports tenacity.
 
-The wait is drawn between 0 and a bound that doubles with every failure in a row (full jitter). A longer ``Retry-After``
-wins, up to its own bound. Refused credentials wait a long time of their own, because only a person can correct them,
-and so does a backend that refuses everything, after some shorter waits.
+The wait is random between 0 and a bound that doubles with every failure in a row (full jitter). A longer
+``Retry-After`` wins, up to its own bound. While credentials are refused the wait is `Retry.unauthorised`, because only
+a person can correct them. While the backend refuses everything, the bound grows up to that.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Retrier:
         self._failures = 0
 
     def succeeded(self) -> None:
-        """The next failure is the first one again."""
+        """Count failures from 0 again."""
         self._failures = 0
 
     def seconds_after(self, failure: RetryableError) -> float:
-        """Note one more failure in a row; the seconds to wait before the next attempt."""
+        """Count one more failure in a row; return the seconds to wait before the next attempt."""
         self._failures += 1
         retry_after = min(failure.retry_after or 0.0, self._retry.max_retry_after)
         if isinstance(failure, UnauthorisedError):

@@ -1,7 +1,7 @@
 """Event ↔ bytes; the only module that imports msgpack.
 
 Layout: a msgpack array of the schema version, then the event's fields in the order of `_FIELDS`. No msgpack extension
-types, all keys are text. `encode` does not bound the size: `truncate.pack` does, and it is what callers pack with.
+types, all keys are text. `encode` does not bound the size; `truncate.pack`, which callers use instead, does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SCHEMA = 1
 """The version of the layout that `encode` writes, and the only one that `unpack` reads."""
 
 ORIGINAL_ID = "shipper.id"
-"""A key of ``data``: the id under which the event has travelled before. It replaces the id of its frames."""
+"""A key of ``data``: the id of an event that is queued again. `unpack` prefers it to the id of the frames."""
 
 _FIELDS = (
     "kind", "route", "time", "level", "level_name", "logger", "message", "path", "line", "function", "pid", "process",
@@ -38,7 +38,7 @@ _read = attrgetter(*_FIELDS)
 
 
 def _shapes() -> frozenset[tuple[Any, ...]]:
-    """The types that the values may have on the way: the version's, then the fields' in the order of `_FIELDS`."""
+    """Return the types that packed values may have: the version's, then the fields' in the order of `_FIELDS`."""
     none = type(None)
     where = (str, str, str, str, int, str, int, str, int, str)  # level_name to thread
     return frozenset(
@@ -64,7 +64,7 @@ def sanitize_event(event: Event) -> None:
 
 
 def encode(event: Event) -> bytes:
-    """The event without its id, in as many bytes as it takes.
+    """Pack the event without its id, whatever its size.
 
     Raises an exception of any type when the event holds anything that `unpack` would refuse.
     """
@@ -95,7 +95,7 @@ def new_packer() -> Pack:
 
 def _packer(**options: str) -> Any:
     try:
-        # It grows for a large event. The default is 256 KiB, which every process would take for its small ones.
+        # The buffer grows for a large event. The default of 256 KiB would be allocated by every process.
         return msgpack.Packer(buf_size=_PACKER_BYTES, **options)
     except TypeError:  # before msgpack 1.1
         return msgpack.Packer(**options)
@@ -109,7 +109,7 @@ def packed_head(kind: str) -> bytes:
 
 
 def pack_values(*values: Any) -> bytes:
-    """Consecutive values of an event, packed as they are in the event."""
+    """Pack consecutive values of an event, as they are in a packed event."""
     try:
         pack = idle_packers.pop()
     except IndexError:
@@ -132,7 +132,7 @@ def _values(event: Event) -> list[Any]:
 
 
 def packed_time(payload: bytes) -> float | None:
-    """The time of a packed event, without the work of unpacking it; None where that takes unpacking."""
+    """Return the time of a packed event without unpacking it; None unless its kind is ``log``, without a route."""
     head = packed_head("log")
     try:
         is_usual = payload.startswith(head) and payload[len(head)] == _FLOAT64
@@ -142,7 +142,7 @@ def packed_time(payload: bytes) -> float | None:
 
 
 def unpack(payload: bytes, id: EventId | None = None) -> Event:
-    """The event that was packed, with the id; raises `UndecodableError`, and nothing else, for all other bytes."""
+    """Return the packed event with ``id`` or its `ORIGINAL_ID`; any other bytes raise `UndecodableError` only."""
     if len(payload) > MAX_EVENT:
         raise UndecodableError(f"{len(payload)} bytes are more than an event has")
     try:

@@ -42,11 +42,11 @@ class ExceptionInfo:
     message: str  # str(exc)
     frames: list[Frame] = field(default_factory=list)  # outermost first
     notes: list[str] = field(default_factory=list)
-    parent: int = 0  # place in the event's list of the exception it is the cause, context or member of
+    parent: int = 0  # index, in the event's list, of the exception whose cause, context or member this is
 
     @property
     def message_and_notes(self) -> str:
-        """The message with a line for each note, as a traceback ends."""
+        """The message, then a line for each note, as at the end of a traceback."""
         return "\n".join([self.message, *self.notes]) if self.notes else self.message
 
 
@@ -171,7 +171,7 @@ def elide_middle(frames: list[Frame], most: int) -> list[Frame]:
 
 
 def sanitize_exceptions(exceptions: object) -> list[ExceptionInfo]:
-    """Exceptions that a user may have changed, in the form that `capture_exceptions` gives them."""
+    """Return exceptions that a user may have changed, in the form that `capture_exceptions` returns."""
     found: list[ExceptionInfo] = []
     for one in itertools.islice(exceptions, MAX_EXCEPTIONS) if isinstance(exceptions, Iterable) else []:
         if isinstance(one, BaseException):

@@ -2,7 +2,7 @@
 
 No library is imported here: a class is known by its package and name, so that a process which does not use pandas does
 not pay for it. Nothing lazy is evaluated: a logging call must not send a query in the middle of another one. Only
-`type(value)` is asked, because ``isinstance`` reads ``__class__``, which a proxy answers with its object's.
+`type(value)` is used: ``isinstance`` reads ``__class__``, for which a proxy may load the object behind it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def is_a(value: object, kind: type[T]) -> TypeGuard[T]:
 
 
 def find_adapter(kind: type) -> Adapter | None:
-    """A function that gives a simpler value in place of one of this class; None for classes that are not known."""
+    """Return the function that converts values of this class to simpler ones; None for an unknown class."""
     try:
         return _known[kind]
     except KeyError:
@@ -55,7 +55,7 @@ def _find(kind: type) -> Adapter | None:
 
 
 def named(value: object) -> str:
-    """The value's class, for what must not be looked at."""
+    """Return the class's name, for a value that must not be evaluated."""
     return f"<{type(value).__name__}>"
 
 
@@ -116,7 +116,7 @@ def _pandas_list(value: Any) -> Any:
 
 
 def _pydantic_fields(value: Any) -> dict[str, Any]:
-    """The fields that its repr shows. They are read without the model's serializers."""
+    """Return the fields that the model's repr shows, read without its serializers."""
     fields = _class_attribute(type(value), "__pydantic_fields__", "model_fields", "__fields__")
     values = object.__getattribute__(value, "__dict__")
     shown = {name: each for name, each in values.items() if _is_shown(fields.get(name))}
@@ -134,7 +134,7 @@ def _is_shown(field: Any) -> bool:
 
 
 def _attrs_fields(value: Any) -> dict[str, Any]:
-    """The fields that its repr shows; a field with a function for its repr is what that function says."""
+    """Return the fields that the object's repr shows; ``repr=function`` of a field is applied to its value."""
     shown = {each.name: (getattr(value, each.name, None), each.repr) for each in type(value).__attrs_attrs__}
     return {name: each if spell is True else spell(each) for name, (each, spell) in shown.items() if spell}
 
@@ -154,7 +154,7 @@ def _namespace(value: Any) -> dict[str, Any]:
 
 
 def _lazy_object(value: Any) -> Any:
-    """What a Django LazyObject stands for, if that is known by now; else its own repr, which evaluates nothing."""
+    """Return the object in a Django LazyObject, if it is loaded already; else a text that evaluates nothing."""
     attributes = object.__getattribute__(value, "__dict__")
     functional = sys.modules.get("django.utils.functional")
     wrapped = attributes.get("_wrapped")
@@ -165,7 +165,7 @@ def _lazy_object(value: Any) -> Any:
 
 
 def _partial(value: Any) -> str:
-    """Without its arguments, which its repr would show by their own."""
+    """Return the function's name: the partial's repr would call those of its arguments."""
     return f"<partial of {getattr(value.func, '__qualname__', type(value.func).__name__)}>"
 
 
@@ -176,14 +176,14 @@ def _query(value: Any) -> str:
 
 
 def _model(value: Any) -> str:
-    """A Django model by its primary key: its text may need another row of the database."""
+    """Describe a Django model by its primary key: its `str` may query the database."""
     attributes = object.__getattribute__(value, "__dict__")
     key = getattr(getattr(getattr(type(value), "_meta", None), "pk", None), "attname", "id")
     return f"<{type(value).__name__} {key}={attributes.get(key)!r}>"
 
 
 def _local_proxy(value: Any) -> Any:
-    """Flask's request, which is at hand; any other proxy may have to load its object."""
+    """Describe Flask's request; another proxy by its class only, since reading it may load its object."""
     flask = sys.modules.get("flask")
     if flask is None or value is not flask.__dict__.get("request"):
         return named(value)

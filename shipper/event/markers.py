@@ -25,7 +25,7 @@ def left_out(count: int, what: str) -> str:
 
 
 def count_in(text: object, what: str) -> int:
-    """How many of these the marker at the end of a text says; 0 when there is none."""
+    """Return the number in a marker for ``what`` at the end of a text; 0 when there is none."""
     if type(text) is not str or not text.endswith(" left out ...]"):
         return 0
     found = _COUNT.search(text, max(0, len(text) - MARKER_BYTES))
@@ -33,7 +33,7 @@ def count_in(text: object, what: str) -> int:
 
 
 def count_items(items: Iterable[Any], what: str) -> int:
-    """How many items these are; a marker among them counts for what it stands for."""
+    """Count the items; a marker among them counts for as many as it says were left out."""
     return sum(count_in(_text_of(item), what) or 1 for item in items)
 
 
@@ -51,7 +51,7 @@ def noun(items: Sequence[Any]) -> str:
 
 
 def is_frame(item: Any) -> bool:
-    """Whether it is a line of a traceback, of an event or of Trakerr's ``eventStacktrace``."""
+    """Whether the item is a line of a traceback: a `Frame`, or a dict of Trakerr's ``eventStacktrace``."""
     return isinstance(item, tuple) or (type(item) is dict and {"file", "line", "function"} <= item.keys())
 
 

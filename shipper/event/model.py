@@ -81,11 +81,22 @@ class Origin:
 
 @dataclass(slots=True)
 class Event:
-    """What travels. Everything in it is plain data: str, int, float, bool, None, bytes, list, dict with str keys."""
+    """What travels. Everything in it is plain data: str, int, float, bool, None, bytes, list, dict with str keys.
 
-    kind: str = "log"  # "log", or what the clients put in: "trakerr", "jkool"
-    route: tuple[str, ...] | None = None  # names of the backends it is for; None is all of them
-    time: float = 0.0  # seconds since the epoch, record.created
+    ``kind``: "log"; "trakerr" or "jkool" for what a client has made. ``route``: names of the backends it is for, a
+    tuple, or None for all. ``time``: seconds since the epoch, a float. ``level`` (int), ``level_name``, ``logger``,
+    ``message`` (with its arguments). ``path``, ``line`` (int), ``function``: where it was logged. ``pid``, ``process``,
+    ``tid``, ``thread``: numbers and names. ``task``: asyncio's task name, or None. ``exceptions``: a list of
+    `ExceptionInfo`, the exception first, then causes, contexts, members. ``stack``: ``stack_info``, or None. Dicts:
+    ``extra``, what was added to the record; ``context``, bound fields, the current span, and what the ``context=``
+    callable gave; ``data``, fields for Trakerr or jKool. ``id``: an `EventId`, None until the event is taken out of a
+    queue or journal. ``origin``: an `Origin` when another app or machine logged it, or None. Fields without a type here
+    are str.
+    """
+
+    kind: str = "log"
+    route: tuple[str, ...] | None = None
+    time: float = 0.0
     level: int = 0
     level_name: str = ""
     logger: str = ""
@@ -97,14 +108,14 @@ class Event:
     process: str = ""
     tid: int = 0
     thread: str = ""
-    task: str | None = None  # asyncio's task name
-    exceptions: list[ExceptionInfo] = field(default_factory=list)  # the exception first, then causes, contexts, members
-    stack: str | None = None  # stack_info
+    task: str | None = None
+    exceptions: list[ExceptionInfo] = field(default_factory=list)
+    stack: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
-    context: dict[str, Any] = field(default_factory=dict)  # what the `context=` callable gave
-    data: dict[str, Any] = field(default_factory=dict)  # kinds "trakerr" and "jkool": the fields their client set
-    id: EventId | None = None  # set when the event is taken out of a queue or journal
-    origin: Origin | None = None  # where it was logged, when that is not this app and machine: set by who read it
+    context: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)  # by their names on the wire
+    id: EventId | None = None
+    origin: Origin | None = None  # set by who read it
 
 
 def sanitized(event: Event) -> Event:

@@ -1,4 +1,4 @@
-"""Masks secrets in an event: the settings, and the way through an event's parts."""
+"""Mask secrets in an event: the settings, and the walk over an event's fields."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _SERVICE_FIELDS = ("apiKey", "eventSession")
 class Redact:
     """What is masked, and with what.
 
-    ``enabled``: False masks nothing. ``keys``: more words that make a key secret. ``patterns``: more regular
-    expressions; what they match in any text is masked, their group 1 alone when they have groups. ``mask``: the text
-    in place of a secret. ``allow``: whole keys that look secret but are not.
+    ``enabled``: False masks nothing (True). ``keys``: more words that make a key secret (none). ``patterns``: more
+    regular expressions (none); what they match in any text is masked, their group 1 alone when they have groups.
+    ``mask``: the text in place of a secret ("[redacted]"). ``allow``: whole keys that look secret but are not (none).
 
     Words are compared without regard to case and separators: "card-code" is also cardCode, CARD_CODE, "card code".
     Raises `ConfigurationError` for wrong values, among them patterns that take exponential time.
@@ -34,7 +34,7 @@ class Redact:
 
     enabled: bool = True
     keys: tuple[str, ...] = ()
-    patterns: tuple[str, ...] = field(default=(), metadata={"in_environment": "lines"})  # a comma is part of many
+    patterns: tuple[str, ...] = field(default=(), metadata={"in_environment": "lines"})  # many patterns contain a comma
     mask: str = "[redacted]"
     allow: tuple[str, ...] = ()
 
@@ -70,9 +70,9 @@ class Redactor:
 
     A value is secret when its key, at any depth, has a word like password, passwd, pwd, secret, token, authorization,
     api key, access key, private key, credential, cookie, session, csrf, credit card, card number, cvv or ssn in it, or
-    one of ``Redact.keys``. All of such a value is masked, but for
+    one of ``Redact.keys``. Such a value is masked as a whole, except for
 
-    * booleans, None and empty values,
+    * booleans, None, empty values and others that `secrets.keys` lists,
     * numbers whose key says that they measure something: session_count, max_tokens, token_ttl, prompt_tokens, and
     * values whose key says that they describe a secret: session_start, authorization_url, token_type.
 
@@ -85,7 +85,7 @@ class Redactor:
     credentials, JSON web tokens, private keys, the tokens of many services (GitHub, GitLab, Slack, Stripe, Google, AWS
     …), and what ``Redact.patterns`` match.
 
-    ``guard``: wraps the call of ``Redact.patterns``, which may be slow, for each text.
+    ``guard``: wraps the function that applies ``Redact.patterns`` to a text, which may be slow.
     """
 
     def __init__(self, settings: Redact, guard: Guard = lambda function: function) -> None:
@@ -130,7 +130,7 @@ class Redactor:
         return self._text(text) if self._enabled else text
 
     def is_open(self, key: str) -> bool:
-        """Whether the key makes no value secret."""
+        """Whether the key does not make its value secret."""
         return not self._enabled or self._rules.verdict(key) == OPEN
 
     # -- values --------------------------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ class Redactor:
             values[key] = self._value(value) if is_on_purpose else self._under(key, value)
 
     def _under(self, key: str, value: Any) -> Any:
-        """The value as it may travel under the key."""
+        """Return the mask if the key makes the value secret, else the value, masked inside."""
         verdict = self._rules.verdict(key)
         if verdict != OPEN and is_secret(value, verdict):
             return self._mask
@@ -184,7 +184,7 @@ class Redactor:
             self._table(values["columns"], values["rows"])
 
     def _table(self, columns: Any, rows: Any) -> None:
-        """Mask the columns of a table that have secret names, as `library_types` makes one of a data frame."""
+        """Mask the columns with secret names of a table, which `library_types` makes of a data frame."""
         if type(columns) is not list or type(rows) is not list:
             return
         names = [" ".join(map(str, name)) if type(name) is list else str(name) for name in columns]
@@ -209,13 +209,13 @@ class Redactor:
         return text if self._own is None else self._own(text)
 
 
-_NAMED_VALUES = (("value", ("name", "key")), ("Value", ("Name", "Key")))  # the second of AWS
-_OF_CARDS = frozenset({"cvc", "cvv", "exp_month"})  # what stands beside a card's number
+_NAMED_VALUES = (("value", ("name", "key")), ("Value", ("Name", "Key")))  # the second spelling is that of AWS
+_OF_CARDS = frozenset({"cvc", "cvv", "exp_month"})  # keys beside the number of a card
 _SENT_ON_PURPOSE = frozenset(normalized(name).replace("_", "") for name in _SERVICE_FIELDS)
 
 
 def _text_of(value: object) -> str | None:
-    """A key as text: the headers of an ASGI request are pairs of bytes."""
+    """Return text or bytes as text, else None: headers of an ASGI request are bytes."""
     if type(value) is bytes:
         return value.decode("latin-1")
     return value if type(value) is str else None

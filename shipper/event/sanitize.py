@@ -32,19 +32,19 @@ _ATOMS = frozenset({float, bool, type(None)})
 
 
 def sanitize(value: object) -> Any:
-    """Anything as plain data that can be packed; never raises, and never gives back a container that it was given.
+    """Return any value as plain data that can be packed; never raises, and never returns a container it was given.
 
-    Text keeps all that UTF-8 can say, integers past 64 bit become decimal text, bytes stay, dates become ISO 8601,
+    Text keeps lone surrogates, integers of more than 64 bits become decimal text, bytes stay, dates become ISO 8601,
     mappings, dataclasses (without their ``repr=False`` fields) and named tuples become dicts with text keys, sequences
-    and sets lists, exceptions "Type: message", and the rest its bounded `repr`. Values of well-known libraries become
-    what `library_types` says; nothing lazy is evaluated. Depth, items, text and the whole are bounded; a marker says
-    what was left out.
+    and sets lists, exceptions "Type: message", enums and durations their `str`, and the rest its `repr`. Values of
+    well-known libraries are converted by `library_types`; nothing lazy is evaluated. Depth, items, each text and the
+    total are bounded; a marker says what was left out.
     """
     return _Sanitizer().value(value)
 
 
 class _Sanitizer:
-    """One walk over a value, with the nodes and characters that are left, and the ids of the containers around it."""
+    """One walk over a value: nodes and characters that are left, and ids of the containers around the current item."""
 
     __slots__ = ("above", "characters", "nodes")
 
@@ -79,7 +79,7 @@ class _Sanitizer:
         return self.text(safe_repr(value))
 
     def other(self, value: Any, kind: type) -> Any:
-        """Subclasses of the plain types, and the types that have a better form than their repr."""
+        """Convert a value of any other type; to its repr when the type has no better form."""
         adapter = find_adapter(kind)
         if adapter is not None:
             return self.adapted(value, adapter)
@@ -110,7 +110,7 @@ class _Sanitizer:
         try:
             return self.value(adapter(value))
         except Exception:
-            return self.text(named(value))  # its repr might evaluate it
+            return self.text(named(value))  # its repr might evaluate a lazy object
         finally:
             self.above.pop()
 
@@ -124,20 +124,20 @@ class _Sanitizer:
 
     def container(self, value: Any, kind: type) -> Any:
         if hasattr(kind, "__dataclass_fields__"):
-            from dataclasses import fields  # the code that made the value has imported it
+            from dataclasses import fields  # imported already, where the value's class was made
 
             return self.mapping({one.name: getattr(value, one.name, None) for one in fields(value) if one.repr}, value)
         if issubclass(kind, tuple) and hasattr(kind, "_fields"):
             return self.mapping(dict(zip(kind._fields, value, strict=False)), value)
         if issubclass(kind, Mapping):
             return self.mapping(value)
-        # Not any class that has a length and can be iterated over: for a lazy one, that may be a query.
+        # Not every class with a length and an iterator: reading a lazy one may send a query.
         if issubclass(kind, Sequence | Set | ValuesView):
             return self.collection(value)
         return self.represented(value)
 
     def mapping(self, value: Mapping[Any, object], owner: object = None) -> Any:
-        """As a dict; ``owner`` is the object whose parts the mapping holds, when it is not the mapping itself."""
+        """Return the mapping as a dict. ``owner``: the object whose fields it holds, if not the mapping itself."""
         owner = value if owner is None else owner
         size = len(value)
         if closed := self.closed(owner, size):
@@ -145,7 +145,7 @@ class _Sanitizer:
         result: dict[str, Any] = {}
         for key, item in self.inside(owner, value.items(), size):
             name = _key(key)
-            if name in result:  # 1 and "1"
+            if name in result:  # a dict with the keys 1 and "1"
                 name = f"{name} <{type_name(key)}>"
             result[name] = self.value(item)
         if size > len(result):
@@ -162,14 +162,14 @@ class _Sanitizer:
         return result
 
     def inside(self, owner: object, items: Iterable[Any], size: int) -> Iterator[Any]:
-        """As many of the items as may be kept, taken at once: another thread may be changing their container.
+        """Yield as many items as may be kept, all copied first: another thread may be changing their container.
 
-        Of what is left, a little is reserved for each item, so that a large one leaves its small siblings whole.
+        A part of the nodes and characters left is reserved for each item, so that a large one leaves small ones whole.
         """
         most = min(size, MAX_ITEMS, max(0, self.nodes))
         try:
             kept = list(itertools.islice(items, most))
-        except RuntimeError:  # changed meanwhile, where threads run in parallel: all are taken at once even there
+        except RuntimeError:  # changed by a parallel thread (no GIL): a `list` of all is one step even then
             kept = list(items)[:most]
         self.nodes -= len(kept)
         nodes = min(_RESERVED_NODES, self.nodes // (2 * len(kept))) if kept else 0
@@ -220,9 +220,9 @@ _JSON_KEYS = {True: "true", False: "false", None: "null"}
 
 
 def sanitize_mapping(values: Mapping[str, object]) -> dict[str, Any]:
-    """The mapping as a new dict of plain data; never raises.
+    """Return the mapping as a new dict of plain data; never raises.
 
-    What is no mapping becomes ``{"[...]": value}``. Fast when all items are short texts and numbers.
+    A value that is no mapping becomes ``{"[...]": value}``. Fast when all items are short texts and numbers.
     """
     if type(values) is dict and len(values) <= MAX_ITEMS:
         for key, value in values.items():
@@ -235,7 +235,7 @@ def sanitize_mapping(values: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _is_short(value: Any) -> bool:
-    """Whether it is a number, a flag, None or a short ASCII text: plain data within all bounds."""
+    """Whether the value is a number, a bool, None or a short ASCII text: plain data within all bounds."""
     kind = type(value)
     if kind is str:
         return bool(len(value) <= MAX_NAME and value.isascii())
@@ -245,7 +245,7 @@ def _is_short(value: Any) -> bool:
 
 
 def is_flat(values: dict[Any, Any]) -> bool:
-    """Whether it holds scalars only, at most `MAX_ITEMS`; a fast check for what `is_plain` checks."""
+    """Whether a dict holds at most `MAX_ITEMS` scalars under text keys: a fast check that spares `is_plain`."""
     for key, value in values.items():
         if type(key) is not str or type(value) not in _SCALARS:
             return False
@@ -253,7 +253,7 @@ def is_flat(values: dict[Any, Any]) -> bool:
 
 
 def is_plain(value: object) -> bool:
-    """Whether a container holds plain data only, about as deep and as large as `sanitize` makes it."""
+    """Whether a container holds plain data only, about as deep as `sanitize` allows, in up to 40,000 values."""
     depth, visited = 0, 0
     level: list[Any] = [value]
     while level:

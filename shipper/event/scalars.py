@@ -16,13 +16,13 @@ MAX_KEY = 256
 """The most characters of a key."""
 
 FIRST_SECOND, END_OF_TIME = -62135596800.0, 253402300800.0
-"""The years 1 to 9999, in seconds since the epoch; the end is outside."""
+"""The years 1 to 9999, in seconds since the epoch; the end is exclusive."""
 
 _MAX_REPR = 10_000
 
 
 def bounded(text: str, most: int) -> str:
-    """The text, at most ``most`` characters before the marker. Lone surrogates stay: JSON has a spelling for them."""
+    """Return the text, cut after ``most`` characters with a marker. Lone surrogates stay: JSON can escape them."""
     if len(text) <= most:
         return text
     return f"{text[:most]}[... {len(text) - most} characters left out ...]"
@@ -36,12 +36,12 @@ def type_name(value: object) -> str:
 
 
 def safe_str(value: object, most: int = _MAX_REPR) -> str:
-    """``str(value)`` in at most ``most`` characters, or a marker when that raises."""
+    """Return ``str(value)``, cut after ``most`` characters, or a marker when `str` raises."""
     return _rendered(str, value, most)
 
 
 def safe_repr(value: object, most: int = _MAX_REPR) -> str:
-    """``repr(value)`` in at most ``most`` characters, or a marker when that raises."""
+    """Return ``repr(value)``, cut after ``most`` characters, or a marker when `repr` raises."""
     return _rendered(repr, value, most)
 
 
@@ -53,21 +53,21 @@ def _rendered(render: Callable[[Any], str], value: object, most: int) -> str:
 
 
 def as_text(value: object, most: int = MAX_TEXT) -> str:
-    """The value as text, whatever it is."""
+    """Return any value as text, cut after ``most`` characters."""
     if type(value) is str:
         return value if len(value) <= most and value.isascii() else bounded(value, most)
     return safe_str(value, most)
 
 
 def as_name(value: object) -> str:
-    """The value as text of at most `MAX_NAME` characters; "" for None."""
+    """Return the value as text, cut after `MAX_NAME` characters; "" for None."""
     if type(value) is str and len(value) <= MAX_NAME and value.isascii():
         return value
     return "" if value is None else as_text(value, MAX_NAME)
 
 
 def as_integer(value: Any) -> int:
-    """The value as a signed 64-bit integer; 0 if it is no number."""
+    """Return the value as a signed 64-bit integer, clamped; 0 if it is no number."""
     try:
         return min(max(int(value), -(2**63)), 2**63 - 1)
     except Exception:
@@ -75,7 +75,7 @@ def as_integer(value: Any) -> int:
 
 
 def as_seconds(value: Any) -> float:
-    """The value in seconds since the epoch, within the years 1 to 9999; the time now if it is no such time."""
+    """Return the value as seconds since the epoch; the current time unless it is in the years 1 to 9999."""
     try:
         seconds = float(value)
     except Exception:

@@ -26,7 +26,7 @@ _REPEATS = 3  # equal lines that Python prints before it counts the others
 def traceback_text(exceptions: Sequence[ExceptionInfo], *, source: Callable[[str, int], str] | None = None) -> str:
     """An event's exceptions as Python prints them, causes first, groups as a tree; "" when there are none.
 
-    ``source(file, line)`` gives a line of the program, or "" when it has none.
+    ``source(file, line)`` returns that line of source code, or "" when it is not known.
     """
     if not exceptions:
         return ""
@@ -114,7 +114,7 @@ _LAST_LINE = LazyPattern(r"^([A-Za-z_][\w.<>]*)(?:: (.*))?\Z", re.MULTILINE | re
 
 
 def from_text(text: str) -> list[ExceptionInfo]:
-    """Exceptions parsed from a formatted traceback, which is all that a pickled record has.
+    """Parse exceptions from a formatted traceback, which is all that a pickled record has of them.
 
     A text of another form becomes the message of one exception.
     """

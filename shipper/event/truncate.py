@@ -1,4 +1,4 @@
-"""Cuts an event to a size. The largest parts are cut first, and the event says what is missing.
+"""Cut an event to a size. The largest parts are cut first, and the event says what is missing.
 
 Whatever holds parts - the event, a dict, a list, an exception - shares its bytes among them in the same way: parts up
 to a size stay whole, and larger ones are cut to that size. So small values (level, type, user, version, ids) stay,
@@ -20,8 +20,8 @@ from .model import MAX_EVENT, Event, route_names, sanitized
 from .scalars import MAX_KEY
 
 _MIN_TEXT = 256  # bytes: a text is not cut to less while items of its container can be left out
-_MIN_ITEM = 512  # bytes: the same for an item of a list
-_MIN_LARGE = 4096  # bytes for all values of `Event.data` that are longer
+_MIN_ITEM = 512  # bytes: the same for an exception, and for an item of a list that is no text
+_MIN_LARGE = 4096  # bytes that all values of `Event.data` above `_MIN_TEXT` keep together
 _MIN_CONTAINER = 64  # bytes of a list or dict that holds nothing but a marker
 _HEADER = 5  # bytes in front of a packed text or container, at most
 
@@ -30,9 +30,9 @@ _DICTS = ("extra", "context", "data")
 
 
 def pack(event: Event) -> bytes:
-    """The event without its id, in at most `MAX_EVENT` bytes. The event itself is not changed.
+    """Pack the event without its id in at most `MAX_EVENT` bytes. The event itself is not changed.
 
-    A longer event is cut. Values that are no plain data are made plain. Never raises.
+    A longer event is cut. Values that are no plain data are sanitized. Never raises.
     """
     try:
         payload = encode(event)
@@ -45,9 +45,9 @@ def pack(event: Event) -> bytes:
 
 
 def cut(event: Event, max_bytes: int) -> Event:
-    """A copy that packs to at most ``max_bytes``, or to as few as an event can have; the id stays.
+    """Return a copy that packs to at most ``max_bytes``, or to the least that cutting allows; the id stays.
 
-    Values of `Event.data` of up to 256 bytes are never cut: they identify the event to the service it is for.
+    Items of `Event.data` of up to 256 bytes are never cut: they identify the event to its service.
     """
     try:
         payload = encode(event)
@@ -79,7 +79,7 @@ def cut(event: Event, max_bytes: int) -> Event:
 
 
 def _shares(sizes: Mapping[Any, int], minimum: Mapping[Any, int], max_bytes: int) -> dict[Any, int]:
-    """How many bytes each part may have: all it needs, or what is the same for all parts that are cut."""
+    """Return how many bytes each part may have: one limit for all that are cut, but at least a part's minimum."""
     low, high = 0, max(sizes.values(), default=0)
     while low < high:
         middle = (low + high + 1) // 2
@@ -95,7 +95,7 @@ def _size(value: Any) -> int:
 
 
 def _minimum(value: Any, size: int) -> int:
-    """The bytes that a part keeps whatever its size is."""
+    """Return the number of bytes below which the part is not cut."""
     kind = type(value)
     if kind is str or kind is bytes:
         return min(size, _MIN_TEXT)
@@ -152,7 +152,7 @@ def _shortened_text(text: str, max_bytes: int) -> str:
 
 
 def _shortened_dict(values: dict[str, Any], max_bytes: int, keep: int = 0) -> dict[str, Any]:
-    """Items are left out, the largest first, when their least sizes are too much; those up to ``keep`` bytes stay."""
+    """Cut values; leave items out, the largest first, where that is not enough. Items up to ``keep`` bytes stay."""
     before = markers.count_in(values.get(MARKER_KEY), "items")
     if before:
         values = {key: value for key, value in values.items() if key != MARKER_KEY}
@@ -177,7 +177,7 @@ def _shortened_dict(values: dict[str, Any], max_bytes: int, keep: int = 0) -> di
 
 
 def _shortened_list(items: list[Any], max_bytes: int) -> list[Any]:
-    """Items are left out, from the middle of frames and else from the end, when their least sizes are too much."""
+    """Cut items; where that is not enough, leave frames out from the middle, or other items from the end."""
     sizes = [_size(item) for item in items]
     what = markers.noun(items)
     marker = markers.marker_item(markers.left_out(10**6, what), items[0])
@@ -205,7 +205,7 @@ def _cut_to(value: Any, size: int, share: int) -> Any:
 
 
 def _outside_in(count: int) -> Iterable[int]:
-    """Places from both ends to the middle, the last one first: it is where an exception was raised."""
+    """Yield places from both ends to the middle, the last one first: the last frame raised the exception."""
     for place in range((count + 1) // 2):
         yield count - 1 - place
         if place < count - 1 - place:
@@ -230,7 +230,7 @@ def _as_lists(exceptions: list[ExceptionInfo]) -> list[list[Any]]:
 
 
 def _shortened_exceptions(exceptions: list[ExceptionInfo], max_bytes: int) -> list[ExceptionInfo]:
-    """The first one always stays; its notes say how many others are missing."""
+    """Cut exceptions, or leave out the last ones; the notes of the first say how many."""
     sizes = list(map(_size, _as_lists(exceptions)))
     minimum = [min(size, _MIN_ITEM) for size in sizes]
     left = max_bytes - _HEADER

@@ -1,4 +1,4 @@
-"""ASGI (FastAPI, Starlette, Django, Litestar …): what a request is, in every event that is logged while it is served.
+"""ASGI (FastAPI, Starlette, Django, Litestar …): id, method and path of a request in all events logged during it.
 
 >>> app.add_middleware(ShipperMiddleware)      # FastAPI, Starlette
 >>> application = ShipperMiddleware(application)   # any other ASGI application
@@ -28,9 +28,10 @@ _log = logging.getLogger(MIDDLEWARE)
 class ShipperMiddleware:
     """Binds ``request_id``, ``method`` and ``path`` while a request is served.
 
-    ``request_header`` is the header in which a server in front of this one sends a request id (``x-request-id``);
-    without it an id is made. With ``log_requests`` each request is one INFO record of the logger ``shipper.request``,
-    with route, status and duration in milliseconds.
+    ``request_header``: the header in which a proxy sends the request id (default ``x-request-id``); an id is generated
+    if it is missing, longer than 128 characters, or not made of letters, digits and ``_.:/+=@-`` only.
+    ``log_requests``: log each request as one INFO record of the logger ``shipper.request``, with route, status and
+    duration in milliseconds (default False).
     """
 
     def __init__(

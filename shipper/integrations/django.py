@@ -4,11 +4,13 @@
 >>> MIDDLEWARE = ["shipper.integrations.django.ShipperMiddleware", …]     # the first one
 
 The app calls `shipper.start` with what ``SHIPPER`` in the settings says (a dict: ``backends`` and keywords), once
-Django has configured logging, so that ``LOGGING`` removes no handler of ours. Without it everything comes from the
-environment. In ``manage.py runserver`` only the process that serves ships; the one that watches files does not.
+Django has configured logging, so that ``LOGGING`` does not remove shipper's handlers. Without ``SHIPPER``, all
+settings come from the environment. In ``manage.py runserver`` only the process that serves ships, not the one that
+watches files.
 
-The middleware puts request id, method, path, route and the id of a user who is known already into every event. Nothing
-lazy is evaluated: no query is made for it.
+The middleware puts request id, method, path, route and, if the user is loaded already, the user's id into every event.
+It evaluates nothing lazy and sends no query. ``SHIPPER_REQUEST_HEADER`` in the settings is the header with the request
+id (default ``X-Request-ID``).
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def _only_watches() -> bool:
 
 
 class ShipperMiddleware:
-    """Works in both kinds of Django's middleware chain."""
+    """Binds a request's fields to its events, in synchronous and asynchronous middleware chains."""
 
     sync_capable = True
     async_capable = True
@@ -76,7 +78,7 @@ class ShipperMiddleware:
             return await self.get_response(request)
 
     def process_view(self, request: Any, view: object, arguments: object, named: object) -> None:
-        """The route is known from here on, and the user where something has looked already."""
+        """Bind the route, which is known now, and the user's id if the user is loaded already."""
         _bind_answer(request)
 
     def _fields(self, request: Any) -> dict[str, object]:
@@ -91,7 +93,7 @@ def _bind_answer(request: Any) -> None:
     match = getattr(request, "resolver_match", None)
     if match is not None:
         bind(route=match.route)
-    # AuthenticationMiddleware keeps the user here once somebody has asked for it: request.user would ask the database.
+    # AuthenticationMiddleware caches the user here when `request.user` is first read; reading that may send a query.
     user = getattr(request, "_cached_user", None)
     if user is not None and getattr(user, "pk", None) is not None:
         bind(user_id=user.pk)

@@ -22,7 +22,10 @@ _log = logging.getLogger(MIDDLEWARE)
 
 
 class ShipperFlask:
-    """``app`` may be given later, to `init_app`. ``request_header`` as for `asgi.ShipperMiddleware`."""
+    """Binds request id, method, path and endpoint while a request is served.
+
+    ``app`` may be given later, to `init_app`. ``request_header``: as for `asgi.ShipperMiddleware`.
+    """
 
     def __init__(self, app: Any = None, *, request_header: str = "X-Request-ID") -> None:
         self._header = request_header
@@ -51,7 +54,7 @@ class ShipperFlask:
 
 
 def _log_passed_on(app: Any, *, exception: BaseException, **_: Any) -> None:
-    """Log an exception that Flask does not log, because it raises it again (its `handle_exception`)."""
+    """Log an exception that Flask's `handle_exception` does not log because it raises the exception again."""
     passes_on = app.config["PROPAGATE_EXCEPTIONS"]
     if passes_on is None:
         passes_on = app.testing or app.debug

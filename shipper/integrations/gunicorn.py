@@ -2,9 +2,9 @@
 
 >>> from shipper.integrations.gunicorn import logconfig_dict      # in gunicorn.conf.py
 
-`shipper.start` in the application ships gunicorn's error log by itself once a worker has loaded; with this also what
-the master logs, such as workers that were killed for their time-out: call `shipper.start()` in ``gunicorn.conf.py``
-too.
+`shipper.start` in the application ships gunicorn's error log, in workers once they have loaded the application. To ship
+what the master logs too, such as workers killed after a time-out, use `logconfig_dict` and call `shipper.start()`
+in ``gunicorn.conf.py`` as well.
 """
 
 from __future__ import annotations
@@ -35,4 +35,4 @@ logconfig_dict: dict[str, Any] = {
         "plain": {"format": "%(message)s"},
     },
 }
-"""For gunicorn's setting of the same name. Access lines are shipped from WARNING on; a copy may say otherwise."""
+"""For gunicorn's setting of the same name. Access lines are shipped at WARNING or above; change that in a copy."""

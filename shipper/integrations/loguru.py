@@ -2,7 +2,7 @@
 
 >>> logger.add(sink, level="INFO")
 
-With loguru's ``enqueue=True`` a record would wait in its own queue first; it is not needed.
+loguru's ``enqueue=True`` is not needed: a record would only wait in loguru's queue first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _handler = QueueHandler()
 
 
 def sink(message: Any) -> None:
-    """A sink for ``logger.add``."""
+    """Ship a message of loguru; to be given to ``logger.add``."""
     said = message.record
     error = said["exception"]
     record = logging.LogRecord(

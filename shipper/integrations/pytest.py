@@ -1,11 +1,11 @@
 """pytest: fixtures for the tests of an application that ships. Found by pytest as soon as shipper is installed.
 
 ``shipper_events``: everything that the test logs, as it would have been shipped, masked and packed; synchronous, in
-this process, and nothing is started or sent. `shipper.start` and the clients may be called as ever.
+this process, and nothing is started or sent. `shipper.start` and the clients may be called as usual.
 
-``shipper_receiver``: a running `shipper.receiver.Receiver`, for tests of the whole way; needs the extra ``receiver``.
-With ``pytest --shipper-receiver http://localhost:8787``, one that runs already, in a container for example; it is
-cleared before each test.
+``shipper_receiver``: a running `shipper.receiver.Receiver`, for tests that send HTTP requests; needs the extra
+``receiver``. ``pytest --shipper-receiver http://localhost:8787`` uses a receiver that runs already, for example in a
+container, and clears it before each test that uses the fixture.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ShippedEvents:
 
     @property
     def events(self) -> list[Event]:
-        """As `shipper.Event`."""
+        """All events so far, as `shipper.Event` objects."""
         return [unpack(payload, id) for id, payload in list(self._payloads)]
 
     @property
@@ -51,13 +51,13 @@ class ShippedEvents:
 
     @property
     def dropped(self) -> dict[str, dict[str, int]]:
-        """Reason → level → how many: ``before_send`` returned None, masking failed."""
+        """Reason → level → number of dropped events: ``before_send`` returned None, or masking failed."""
         return self._diversion.queue.drops
 
     def bodies(self, backend: Any) -> list[Any]:
-        """The events as they go to a backend (``shipper.Trakerr("key")``): one JSON value for each that it takes.
+        """Return the body of each event that a backend (``shipper.Trakerr("key")``) takes, parsed as JSON.
 
-        For backends with JSON bodies; others give bytes.
+        A body that is not JSON is returned as bytes.
         """
         description = described(backend)
         context = AppContext("test", "/", "localhost", "127.0.0.1", lambda time: None)

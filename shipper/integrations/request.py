@@ -17,7 +17,7 @@ def request_id(given: str) -> str:
 
 
 def was_logged(error: BaseException) -> bool:
-    """Whether this was asked for the exception before: it passes several middlewares, and is logged by the first."""
+    """Whether this was called for the exception before: of several middlewares, only the first has to log it."""
     if getattr(error, _LOGGED, False):
         return True
     try:

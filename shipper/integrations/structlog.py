@@ -2,8 +2,8 @@
 
 >>> structlog.configure(processors=[structlog.contextvars.merge_contextvars, …, ship_event, ConsoleRenderer()])
 
-It passes the event on unchanged. Where structlog is set up to log through the standard library (``structlog.stdlib``),
-records reach `shipper.start`'s handler anyway; use either way, not both.
+The processor passes the event on unchanged. Where structlog is set up to log through the standard library
+(``structlog.stdlib``), records reach the handler of `shipper.start` anyway; use one of the two, not both.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def ship_event(logger: Any, method: str, event: MutableMapping[str, Any]) -> Mut
 
 
 def _exc_info(given: Any, method: str) -> Any:
-    """As logging wants it: structlog's users give True, an exception or a tuple."""
+    """Return a tuple as in `logging`, or None; users of structlog give True, an exception or a tuple."""
     if given is None and method == "exception":
         given = True
     if isinstance(given, BaseException):

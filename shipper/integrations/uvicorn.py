@@ -2,7 +2,7 @@
 
 >>> uvicorn.run("shop:app", log_config=log_config)
 
-`shipper.start` in the application ships uvicorn's loggers by itself; with this also what is logged before it is called.
+`shipper.start` in the application ships uvicorn's loggers anyway; `log_config` also ships what they log before that.
 """
 
 from __future__ import annotations
@@ -33,4 +33,4 @@ log_config: dict[str, Any] = {
         "uvicorn.access": {"handlers": ["access", "shipper_access"], "level": "INFO", "propagate": False},
     },
 }
-"""For uvicorn's setting of the same name. Access lines are shipped from WARNING on; a copy may say otherwise."""
+"""For uvicorn's setting of the same name. Access lines are shipped at WARNING or above; change that in a copy."""

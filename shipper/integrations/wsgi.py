@@ -1,4 +1,4 @@
-"""WSGI (Flask, Django, Bottle …): what a request is, in every event that is logged while it is served.
+"""WSGI (Flask, Django, Bottle …): id, method and path of a request in all events logged during it.
 
 >>> application = ShipperMiddleware(application)
 
@@ -26,7 +26,8 @@ _log = logging.getLogger(MIDDLEWARE)
 class ShipperMiddleware:
     """Binds ``request_id``, ``method`` and ``path`` while a request is served and its response is read.
 
-    ``request_header`` and ``log_requests`` are those of `shipper.integrations.asgi.ShipperMiddleware`.
+    ``request_header`` and ``log_requests``: see `shipper.integrations.asgi.ShipperMiddleware`; the record of a request
+    has no route.
     """
 
     def __init__(

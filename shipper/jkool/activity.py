@@ -139,8 +139,15 @@ class activity:
     are logged in the block have its ``tracking_id`` as their parent, and it lists their ids. Each thread has its own
     activity; an asyncio task begins with that of the task that made it. An activity within another is its child.
 
-    ``@activity("order")`` makes each call of a function an activity; ``operation`` defaults to the function's name.
-    Raises TypeError for a generator function.
+    ``@activity("order")`` makes each call of a function an activity, with a new tracking id.
+
+    ``operation``: its name ("activity", or the function's). ``tracking_id``: default a new UUID. ``severity``: a level,
+    by number or name, when nothing is raised (INFO). ``logger``, ``source_fqn``: as for `logActivity` (None).
+    ``corr_id``, ``resource``, ``location``, ``user``, ``properties``, ``snapshots``: fields of the activity, as for
+    `logEvent` (None: not sent).
+
+    Raises ConfigurationError for a severity that is not a level, RuntimeError when it is entered a second time, and
+    TypeError for a generator function.
     """
 
     def __init__(

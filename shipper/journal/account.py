@@ -1,8 +1,8 @@
-"""What has come into the journal, counted by process and level: a reader of the whole journal that delivers nothing.
+"""Counts the events that have come into the journal, by process and level; delivers nothing.
 
 Invariants: every event whose first frame is in the journal is counted once, after any crash too: place and counts are
-one file, replaced at once. A gap in a process's sequence numbers is an event that it dropped, or that died with it;
-what its overflow says about drops names the reason.
+in one file, replaced atomically. A number missing in a process's sequence is an event that it dropped, or that was lost
+when it died; the drops that its overflow counts name the reason.
 
 On disk: `ledger.json`, an object with the place (`segment`, `offset`), the counts of `Account.summary`, `past_drops`,
 `past_missing` and `processes`: token in hexadecimal → what `SequenceTracker.saved` returns. Damaged bytes are kept in
@@ -56,12 +56,11 @@ class Account:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether the last `follow` left nothing, or only half a frame whose rest will not come."""
+        """Whether the last `follow` left nothing to read, or only half a frame whose rest will not come."""
         return self._reader.is_at_end
 
     def _load(self) -> Position:
-        """Take over what was saved. With a file that is missing or damaged, everything in the journal is counted
-        again."""
+        """Load the saved counts; return the saved position. Without a valid file, count the whole journal again."""
         saved = read_json(self._path) or {}
         try:
             position = Position(int(saved["segment"]), int(saved["offset"]))
@@ -84,8 +83,10 @@ class Account:
     # -- counting ----------------------------------------------------------------------------------------------------
 
     def follow(self, most: int = 64, *, ended: bool = False) -> bool:
-        """Count what has come since, at most so many stretches; whether there was anything. ``ended``: nothing more
-        will be written, see `Reader.read`."""
+        """Count what came since the last call, at most ``most`` stretches; return whether there was anything.
+
+        ``ended``: nothing more will be written, see `Reader.read`.
+        """
         for turn in range(most):
             stretch = self._reader.read(ended=ended)
             if stretch is None:
@@ -133,7 +134,7 @@ class Account:
             return
         newest = next(reversed(self._processes))
         for token, process in self._processes.items():
-            # The overflow of a living process (pid 0) says its drops again at every look: they would count twice.
+            # The drops of a living process (pid 0) are noted again every time: they would count twice.
             if process.pid and token != newest and process_is_gone(process.pid):
                 self._past_missing += process.missing
                 add_drops(self._past_drops, process.drops)
@@ -150,9 +151,9 @@ class Account:
                 file.write(stretch.buffer[start:end])
 
     def note_drops(self, overflow: str, pid: int, drops: Drops) -> None:
-        """Note what a process's overflow has dropped in all; noting it again changes nothing.
+        """Note all that a process's overflow has counted as dropped; noting the same again changes nothing.
 
-        ``pid`` 0: its process lives, and it will be noted again.
+        ``pid`` 0: the process lives, and its drops will be noted again.
         """
         if drops:
             known = self._process(overflow, pid)
@@ -173,20 +174,20 @@ class Account:
 
     @property
     def missing(self) -> int:
-        """Sequence numbers that have not come: dropped with a count, died with a killed process, or on their way."""
+        """How many sequence numbers have not come: events that were dropped, died in a kill, or are on their way."""
         return self._past_missing + sum(process.missing for process in self._processes.values())
 
     def marks(self) -> dict[str, tuple[int, int, int]]:
-        """Token → number of the last mark that has come, and where the journal stood then (segment, offset)."""
+        """Return, by token, the number of the last mark that has come, and the place after it (segment, offset)."""
         return {token: process.mark for token, process in self._processes.items() if process.mark}
 
     def seen(self) -> dict[str, int]:
-        """Token → how many of the process's events have come; of the processes that began last."""
+        """Return, by token, how many events have come, of the last `MAX_REPORTED` processes."""
         last = list(self._processes.items())[-MAX_REPORTED:]
         return {token: process.seen for token, process in last if process.seen}
 
     def reached(self) -> dict[str, int]:
-        """Token → the sequence number behind the last of the process's events that has come; of the same processes."""
+        """Return, by token, the number after the highest that has come, of the last `MAX_REPORTED` processes."""
         last = list(self._processes.items())[-MAX_REPORTED:]
         return {token: process.ranges[-1][1] for token, process in last if process.ranges}
 
@@ -197,17 +198,20 @@ class Account:
 
     @property
     def remembers_all(self) -> bool:
-        """Whether no process was added up and forgotten, and no file was lost in which others were counted."""
+        """Whether no process was forgotten because there were too many, or because an earlier account file was lost."""
         return self._is_complete and len(self._processes) < MAX_PROCESSES
 
     def gaps(self) -> dict[str, list[tuple[int, int]]]:
-        """Token → the ranges of sequence numbers that have not come."""
+        """Return, by token, the ranges of sequence numbers that have not come."""
         return {token: process.gaps for token, process in self._processes.items() if process.gaps}
 
     # -- saving ------------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write the file. OSError when the disk is full: after a crash, counting begins at the last save."""
+        """Write the file if anything changed.
+
+        OSError when the disk is full: after a crash, counting begins at the last save.
+        """
         if self.position == self._saved:
             return
         data = {

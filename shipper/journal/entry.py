@@ -52,13 +52,13 @@ class Entry:
 
 
 def settle(entry: Entry, outcome: str) -> None:
-    """Say what became of an event: one of the outcomes above."""
+    """Set what became of an event, one of the outcomes above, and free its payload."""
     entry.outcome = outcome
     entry.payload = b""
 
 
 def compact(entries: deque[Entry]) -> deque[Entry]:
-    """The same entries, with settled neighbours of one outcome as one. Lost ones stay: their levels are counted."""
+    """Return the entries; merge settled neighbours of one outcome, except lost ones, which are counted by level."""
     kept: deque[Entry] = deque()
     for entry in entries:
         last = kept[-1] if kept else None

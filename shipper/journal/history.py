@@ -1,12 +1,12 @@
-"""Reads what was journaled, delivered or not: kept segments, then the journal, as one.
+"""Reads what was journaled, delivered or not: kept segments, then the journal, as one sequence.
 
 Protects from: nothing by itself; `shipper tail`, `shipper replay` and death notices look back with it. It takes no
 lock and writes nothing, so it can neither delay nor change what the shipper process does. It meets retention, which
 moves a segment from the journal to the kept ones while it is read, and cleaners, which remove the folder.
 
-Invariants: each event is given once, when its last frame was read, in the order of the journal; an event that was
-journaled twice, because a process was killed, counts once. A segment that is moved while it is read is neither left out
-nor read twice.
+Invariants: each event is returned once, when its last frame was read and in the order of the journal, even if it was
+journaled twice because a process was killed. A segment that is moved while it is read is neither left out nor read
+twice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .segments import Position, segment_path, segment_size, segments
 from .sequences import ExactTracker, SequenceTracker
 
 HALF_FRAME_SECONDS = 60.0  # for the rest of a frame: it may be in the pipe until another shipper process has started
-MAX_UNFINISHED = 1000  # events whose frames have not all come, which are remembered
+MAX_UNFINISHED = 1000  # remembered events whose frames have not all come
 
 
 class Recorded(NamedTuple):
@@ -38,7 +38,7 @@ class Recorded(NamedTuple):
 
 
 class HistoryReader(Reader):
-    """Goes through the frames of kept segments and of the journal, from ``position`` on."""
+    """Reads the frames of kept segments and of the journal, beginning at ``position``."""
 
     half_frame_seconds = HALF_FRAME_SECONDS
 
@@ -52,14 +52,14 @@ class HistoryReader(Reader):
         return recorded_segments(self._folder, self._kept)
 
     def _open(self, number: int) -> int:
-        # The journal again at last: a segment that is kept meanwhile was in neither.
+        # In neither: raise the error, unless the segment has been made in the journal meanwhile.
         for folder in (self._folder, self._kept):
             with contextlib.suppress(FileNotFoundError):
                 return open_file(segment_path(folder, number), os.O_RDONLY)
         return open_file(segment_path(self._folder, number), os.O_RDONLY)
 
     def size(self, number: int) -> int:
-        """Bytes of a segment, wherever it is."""
+        """Return the bytes of a segment, in whichever of the two folders it is."""
         return max(segment_size(folder, number) for folder in (self._folder, self._kept))
 
 
@@ -73,9 +73,9 @@ def recorded_segments(journal: str, kept: str) -> list[int]:
 
 
 def first_since(journal: str, kept: str, since: float) -> int:
-    """The number of the first segment with events from ``since`` (seconds since the epoch) on, or an earlier one.
+    """Return the number of the first segment that may have events of ``since`` (seconds since the epoch) or later.
 
-    A segment that was kept before has only events from before.
+    A segment that was kept before that time has earlier events only.
     """
     numbers = recorded_segments(journal, kept)
     for number in numbers:
@@ -88,7 +88,7 @@ def first_since(journal: str, kept: str, since: float) -> int:
 
 
 class History:
-    """The events that begin in the segment ``first`` or later, of at least ``level``."""
+    """Reads the events of at least ``level`` that begin in the segment ``first`` or later."""
 
     def __init__(
         self,
@@ -111,9 +111,9 @@ class History:
         return self._reader.end()
 
     def read(self, *, until: Position | None = None, follow: bool = False) -> Iterator[Recorded]:
-        """The events up to the journal's end, or that begin before ``until``.
+        """Yield the events up to the journal's end, or those that begin before ``until``.
 
-        With ``follow`` more may come: call it again, and half a frame at the end is waited for. OSError when a segment
+        With ``follow``, half a frame at the end is waited for: call it again for more events. OSError when a segment
         can't be opened for want of descriptors or memory.
         """
         if follow:

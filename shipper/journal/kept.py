@@ -1,11 +1,12 @@
-"""Kept segments: what the journal would delete because it is delivered, for a while, to be read and sent again.
+"""Kept segments: delivered segments that are not deleted for a while, to be read or sent again.
 
 Protects from: a service that lost events, or was configured wrongly, and from an error whose log lines only a service
-has. How likely: a person's mistake. Costs: nothing while `spooling.keep` is 0; otherwise one rename per segment, and
-the disk space that the setting names. It meets retention (which gives segments here rather than delete them), a full
-disk (kept segments go first), `history.py` (which reads both folders), cursors and the account (which never read here).
+has. How likely: as likely as an operator's mistake. Costs: nothing while `spooling.keep` is 0; otherwise one rename per
+segment, and the disk space that the setting names. It meets retention (which moves segments here instead of deleting
+them), a full disk (kept segments go first), `history.py` (which reads both folders), cursors and the account (which
+never read here).
 
-Invariants: a kept segment counts neither towards the quota nor as anybody's backlog. No cursor reads it, so a backend
+Invariants: a kept segment counts neither towards the quota nor as a backend's backlog. No cursor reads it, so a backend
 that is new, or whose cursor file was lost, does not get its events.
 
 On disk: `<folder>/000000000001.seg`, the journal's own files under their own names; a file's time is when it was kept.
@@ -22,13 +23,13 @@ from collections.abc import Callable
 from ..spool.owner import make_folder
 from .segments import segment_path, segments
 
-FREE_BYTES = 1024 * 1024 * 1024  # of the file system, or a tenth of it where that is less, that stay free
+FREE_BYTES = 1024 * 1024 * 1024  # that stay free, or a tenth of the file system where that is less
 
 
 class Kept:
     """The kept segments in ``folder``: at most ``max_bytes`` of them, or those of the last ``max_seconds``.
 
-    ``spare`` tells of a folder how many bytes its file system has beyond those that stay free; negative: too few.
+    ``spare`` returns how many bytes a folder's file system has beyond those that stay free; negative: too few.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Kept:
         return bool(self._max_bytes) if self._max_seconds is None else self._max_seconds > 0
 
     def take(self, path: str) -> None:
-        """Keep the journal's segment at this path, or delete it when none are kept. OSError when that fails."""
+        """Keep the journal's segment at this path; delete it if none are kept or that fails. OSError from deleting."""
         if not self.is_wanted:
             os.unlink(path)
             return
@@ -86,13 +87,13 @@ class Kept:
         except OSError:
             return 0, 0.0
         now = self._clock()
-        if found.st_mtime > now:  # the clock was set back: its time begins anew, or it would stay for too long
+        if found.st_mtime > now:  # the clock was set back: its time begins anew, or it would be kept for too long
             with contextlib.suppress(OSError):
                 os.utime(path, (now, now))
         return found.st_size, max(0.0, now - found.st_mtime)
 
     def clear(self) -> bool:
-        """Delete all kept segments, for a full disk; whether there were any."""
+        """Delete all kept segments, for a full disk; return whether there were any."""
         try:
             found = segments(self._folder)
         except OSError:
@@ -107,6 +108,6 @@ class Kept:
 
 
 def spare_bytes(folder: str) -> int:
-    """Bytes that are free for this user in the file system, beyond those that stay free."""
+    """Return the bytes free for this user in the file system, beyond those that stay free; negative: too few."""
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize - min(FREE_BYTES, found.f_blocks * found.f_frsize // 10)

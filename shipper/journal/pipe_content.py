@@ -1,6 +1,6 @@
-"""Saves what is in the pipe when no shipper process takes it, for the next one.
+"""Saves what is in the pipe for the next shipper process, when none reads it.
 
-The kernel drops a pipe's content when the last process that has it open ends. Only the holder of the spool's lock may
+The kernel drops a pipe's content when no process has it open any more. Only the holder of the spool's lock may
 call these functions: a journal has one writer.
 """
 
@@ -20,7 +20,7 @@ from .writer import Writer, drain_pipe, untaken
 
 
 def move_to_journal(spool: Spool, pipe: int, *, limit: int) -> None:
-    """Move what is in the pipe to the journal while that has less than ``limit`` bytes; the rest stays in the pipe."""
+    """Move what is in the pipe to the journal until that has ``limit`` bytes; the rest stays in the pipe."""
     waiting = bytes_in_pipe(pipe)
     space = limit - size_on_disk(spool.journal) if waiting else 0
     if space <= 0:
@@ -30,10 +30,10 @@ def move_to_journal(spool: Spool, pipe: int, *, limit: int) -> None:
 
 
 def save_all(spool: Spool, pipe: int, *, limit: int = sys.maxsize) -> None:
-    """Move what is in the pipe to the journal while that has less than ``limit`` bytes, and the rest into memory.
+    """Move what is in the pipe to the journal until that has ``limit`` bytes, and the rest into memory.
 
     The next shipper process adopts the rest as it adopts an overflow. Where memory has no space either, the journal
-    takes the rest: above its limit is better than lost. OSError when nothing takes it.
+    takes the rest: better to exceed the limit than to lose it. OSError when nothing takes it.
     """
     with _writer(spool) as writer:
 
@@ -51,7 +51,7 @@ def save_all(spool: Spool, pipe: int, *, limit: int = sys.maxsize) -> None:
 
 
 def _writer(spool: Spool) -> Writer:
-    """A writer that begins at the highest segment that a cursor or the account has reached: none looks below it."""
+    """Return a writer that begins at the highest segment that a cursor or the account has reached."""
     known = [*saved_positions(spool.cursors).values(), read_json(spool.ledger) or {}]
     return Writer(spool.journal, first=max(1, *(get_int(each, "segment") for each in known)))
 

@@ -1,10 +1,10 @@
-"""Reading the journal: frames from a position on, over damage and missing segments.
+"""Reads the frames of the journal from a position, across damage and missing segments.
 
 Invariants: a read never passes a frame that may still become whole; a stretch never spans two segments; a segment that
 can't be opened for want of descriptors or memory is an error and is not passed over. Damage is bytes that are no whole,
-valid frame: inside a segment always, at the journal's end once it has stood there for `HALF_FRAME_SECONDS`.
+valid frame: inside a segment always, at the journal's end once they have stood there for `HALF_FRAME_SECONDS`.
 
-Readers only read. Each `Window` of a cursor has one, and the `Account` has one.
+Readers write nothing. Each `Window`, `Account` and `History` has one.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from ..transport.memory.shared_file import NO_RESOURCES
 from .segments import Position, segment_path, segment_size, segments
 
 CHUNK = 256 * 1024  # bytes of one read
-HALF_FRAME_SECONDS = 1.0  # for the rest of a frame whose beginning is at the journal's end, or for damage there
-_BLOCK = 4096  # bytes that a disk can't read at once
-SETTLED_NANOSECONDS = 2_000_000_000  # after which a folder's next change certainly has another time
+HALF_FRAME_SECONDS = 1.0  # after which an unfinished or invalid frame at the journal's end is damage
+_BLOCK = 4096  # bytes that are passed over when the disk can't read them
+SETTLED_NANOSECONDS = 2_000_000_000  # after this time, a folder's next change certainly changes its modification time
 
 
 class Frames(NamedTuple):
@@ -37,7 +37,7 @@ class Frames(NamedTuple):
 
 
 class Reader:
-    """Goes through the frames of a journal's ``folder`` from ``position`` on."""
+    """Reads the frames of the journal in ``folder``, beginning at ``position``."""
 
     half_frame_seconds = HALF_FRAME_SECONDS
 
@@ -52,7 +52,7 @@ class Reader:
         self.position = position
 
     def clamp(self) -> None:
-        """Go back to the end of a segment that is shorter than the position, after a power cut: more will follow there.
+        """Go back to the segment's end if the position is beyond it, after a power cut: the next frames will be there.
 
         A segment that is gone counts as empty; its number may be used again.
         """
@@ -60,7 +60,7 @@ class Reader:
         self.position = Position(self.position.segment, min(self.position.offset, size))
 
     def read(self, *, ended: bool = False) -> Frames | None:
-        """The next stretch with something in it, or None at the journal's end.
+        """Return the next stretch with frames or damage in it, or None at the journal's end.
 
         With ``ended`` nothing more will be written, and half a frame at the end is damage at once. OSError when a
         segment can't be opened for want of descriptors or memory: nothing is passed over.
@@ -69,7 +69,7 @@ class Reader:
             stretch = self._stretch(complete=ended)
             if stretch is not None or (later := self._later()) is None:
                 return stretch
-            # Read again: a later segment was seen, so that only now the end of this one is certain to be its last.
+            # Read again: only now that there is a later segment, nothing more can be added to this one.
             stretch = self._stretch(complete=True)
             if stretch is not None:
                 return stretch
@@ -102,7 +102,7 @@ class Reader:
         return Frames(*self.position, buffer, found)
 
     def _is_stuck(self, buffer: bytes) -> bool:
-        """Whether the same unfinished frame has stood at the journal's end for so long that its rest will not come."""
+        """Whether the same unfinished frame was at the journal's end for `half_frame_seconds`: it stays unfinished."""
         if not buffer:
             self._half = None
         elif self._half is None or self._half[0] != self.position:
@@ -120,7 +120,7 @@ class Reader:
         return max(0, sum(segment_size(self._folder, number) for number in later) - self.position.offset)
 
     def move_to(self, position: Position) -> None:
-        """Go on from a place where a frame begins, or damage."""
+        """Continue at a place where a frame, or damage, begins."""
         if position.segment != self.position.segment:
             self.close()
         self.position = position
@@ -141,7 +141,7 @@ class Reader:
         if changed == self._changed:
             return
         self._known = self._list()
-        # A file system's clock is coarse: the change after a recent one may have the same time.
+        # Times of files are coarse: a change soon after this one may have the same time.
         self._changed = changed if time.time_ns() - changed > SETTLED_NANOSECONDS else -1
 
     def _chunk(self) -> bytes:
@@ -165,7 +165,7 @@ class Reader:
             return b"\0" * (_BLOCK - self.position.offset % _BLOCK)
 
     def _list(self) -> list[int]:
-        """The numbers of the segments that there are."""
+        """Return the numbers of the segments that exist now."""
         return segments(self._folder)
 
     def _open(self, number: int) -> int:
@@ -183,8 +183,11 @@ class Reader:
 
 
 def _unsettled_left(found: frame.Scan, *, full: bool) -> frame.Scan:
-    """The scan without damage at its very end. While the end is being written, or half a frame is being cut off there,
-    a reader may see zeros; they are read again later. A whole chunk of damage is passed over."""
+    """Return the scan without damage at its very end, which is read again later.
+
+    While the end is being written, or half a frame is being cut off there, a reader may see zeros. Damage that fills
+    the whole chunk stays in the scan, and is passed over.
+    """
     if not found.damage or found.damage[-1][1] < found.consumed:
         return found
     start = found.damage[-1][0]
@@ -194,7 +197,7 @@ def _unsettled_left(found: frame.Scan, *, full: bool) -> frame.Scan:
 
 
 def count_events(folder: str, position: Position) -> int:
-    """How many events begin in the journal at the position or later."""
+    """Return how many events begin in the journal at ``position`` or later."""
     reader = Reader(folder, position)
     count = 0
     while (stretch := reader.read()) is not None:

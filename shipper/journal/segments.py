@@ -69,9 +69,9 @@ def unfinished_frame(fd: int, size: int) -> bytes:
 
 
 def release(folder: str, before: int, *, remove: Callable[[str], None] = os.unlink) -> int:
-    """Delete the segments below the number ``before``, never the last one; how many were deleted.
+    """Delete the segments below the number ``before``, never the last one; return how many were deleted.
 
-    One that can't be deleted now is tried again at the next call. ``remove`` takes the path of one away.
+    One that can't be deleted now is tried again at the next call. ``remove`` deletes or moves the file at a path.
     """
     deleted = 0
     for number in segments(folder)[:-1]:
@@ -83,7 +83,7 @@ def release(folder: str, before: int, *, remove: Callable[[str], None] = os.unli
 
 
 def punch_hole(folder: str, before: Position) -> None:
-    """Free the disk blocks before a position in its segment, the one that still grows; they read as zeros afterwards.
+    """Free the disk blocks before a position in its segment; they read as zeros afterwards.
 
     For a full disk, where the last segment can't be deleted. OSError where the file system has no holes.
     """
@@ -94,7 +94,7 @@ def punch_hole(folder: str, before: Position) -> None:
     try:
         with mmap.mmap(fd, stop) as passed:
             passed.madvise(mmap.MADV_REMOVE)
-    except (ValueError, AttributeError) as error:  # shorter by now, or not on this system
+    except (ValueError, AttributeError) as error:  # the segment is shorter by now, or the system has no madvise
         raise OSError(errno.EINVAL, str(error)) from error
     finally:
         os.close(fd)

@@ -15,11 +15,11 @@ from ..transport import frame
 from ..transport.drops import Drops
 
 MAX_RANGES = 2048
-MAX_OPEN = 64  # events of which some frames have come
+MAX_OPEN = 64  # remembered events of which only some frames have come
 
 
 class SequenceTracker:
-    """What is known of one writing process. ``pid`` 0: not known, or it says its drops again at every look."""
+    """What is known of one writing process. ``pid`` 0: not known, or alive, so that its drops are noted again."""
 
     __slots__ = ("drops", "folded", "mark", "open", "pid", "ranges", "seen")
 
@@ -27,14 +27,14 @@ class SequenceTracker:
         self.pid = pid
         self.seen = 0  # events, each counted once
         self.ranges: list[list[int]] = []  # the numbers that have come, sorted: [first, end)
-        self.folded = 0  # missing numbers in ranges that were too many to remember one by one
+        self.folded = 0  # missing numbers whose ranges are not remembered any more
         self.drops: Drops = {}
         self.mark: tuple[int, int, int] | None = None  # the last mark: its number, and the place after it
         self.open: dict[int, set[int]] = {}  # number → the parts that have come, of events that are not whole
 
     @classmethod
     def of(cls, saved: dict[str, Any]) -> SequenceTracker:
-        """From what `saved` returned. KeyError, TypeError, ValueError and the like for anything else."""
+        """Restore what `saved` returned. KeyError, TypeError, ValueError and the like for anything else."""
         tracker = cls(int(saved["pid"]))
         tracker.ranges = [[int(first), int(end)] for first, end in saved["ranges"]]
         tracker.drops = parse_drops(saved["drops"])
@@ -50,7 +50,7 @@ class SequenceTracker:
         return tracker
 
     def saved(self) -> dict[str, Any]:
-        """As a dict for JSON, which `of` reads."""
+        """Return everything as a dict for JSON, which `of` reads."""
         return {
             "pid": self.pid,
             "ranges": self.ranges,
@@ -62,7 +62,7 @@ class SequenceTracker:
         }
 
     def add(self, seq: int) -> bool:
-        """Note an event; False when it had come already."""
+        """Note an event; return False when it had come already."""
         ranges = self.ranges
         if ranges and ranges[-1][1] == seq:
             ranges[-1][1] = seq + 1
@@ -103,7 +103,7 @@ class SequenceTracker:
         return at > 0 and self.ranges[at - 1][1] > seq
 
     def _fold_if_many(self) -> None:
-        """Forget where the older half of the gaps lay, and keep how many numbers they were."""
+        """When there are too many ranges, make the older half one, and keep only how many numbers it misses."""
         if len(self.ranges) <= MAX_RANGES:
             return
         half = self.ranges[: MAX_RANGES // 2]

@@ -1,9 +1,9 @@
-"""Writing the journal: bytes out of the pipe into append-only segments.
+"""Writes the journal: moves bytes out of the pipe into append-only segments.
 
 Invariants: one process has a `Writer` at a time, the one that holds the spool's lock. Bytes are only added, and only to
-the segment with the highest number. With `splice` they are never in this process's memory alone: they are in the pipe
-or in the segment. A new segment begins at a frame's border. A kill at any step leaves a journal that the next writer
-goes on with, and that no reader has to come back in.
+the segment with the highest number; half a frame may be cut off. With `os.splice` bytes are never in this process's
+memory alone: they are in the pipe or in the segment. A new segment begins at a frame's border. After a kill at any step
+the next writer can go on, and no reader has to go back.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _COPY_BYTES = 64 * 1024
 class Writer:
     """Adds to the journal in ``folder``.
 
-    ``segment_bytes``: a new segment is due from this size on. ``first``: the lowest number that it writes to, for a
-    journal whose segments were all deleted: the highest that a cursor or the account has reached.
+    ``segment_bytes``: a new segment is due when one has this size. ``first``: the lowest number to write to. It is the
+    highest that a cursor or the account has reached, for a journal whose segments were all deleted.
     """
 
     def __init__(self, folder: str, *, segment_bytes: int = sys.maxsize, first: int = 1) -> None:
@@ -58,7 +58,7 @@ class Writer:
         self._offset = os.fstat(self._fd).st_size
 
     def _open_from(self, number: int) -> tuple[int, int]:
-        """Open the segment of that number, or the next one whose place no folder, link or foreign file has."""
+        """Open the segment ``number``, or the next one whose path no folder, link or foreign file has."""
         for candidate in range(number, number + MAX_FOREIGN_FILES):
             try:
                 return open_file(segment_path(self._folder, candidate), os.O_RDWR | os.O_CREAT), candidate
@@ -68,7 +68,7 @@ class Writer:
         raise PermissionError(errno.EACCES, "no segment can be made", self._folder)
 
     def splice(self, pipe: int, most: int) -> int:
-        """Move up to ``most`` bytes from the pipe into the segment; how many, 0 when the pipe is at its end.
+        """Move up to ``most`` bytes from the pipe into the segment; return how many, 0 when the pipe has no writers.
 
         BlockingIOError when the pipe is empty, another OSError when the disk does not take them: they stay in the pipe.
         """
@@ -85,14 +85,14 @@ class Writer:
                 return os.splice(pipe, self._fd, most, offset_dst=self._offset, flags=os.SPLICE_F_NONBLOCK)
             except BlockingIOError:
                 raise
-            except OSError as error:  # by a filter of system calls, or a file system that can't take it
+            except OSError as error:  # forbidden by a filter of system calls, or not supported by the file system
                 if error.errno not in (errno.EINVAL, errno.EPERM, errno.ENOSYS):
                     raise
                 self._copies = True
         return self._copy(pipe, most)
 
     def _copy(self, pipe: int, most: int) -> int:
-        """Without splice: read and write. A SIGKILL in between loses what was read, so it is not much."""
+        """Read and write instead of splice. A SIGKILL in between loses what was read, at most 64 KiB."""
         if not self.unwritten:
             self.unwritten = os.read(pipe, min(most, _COPY_BYTES))
         written = os.pwrite(self._fd, self.unwritten, self._offset)
@@ -100,11 +100,11 @@ class Writer:
         return written
 
     def ends_whole(self) -> bool:
-        """Whether the journal ends at a frame's border. It does not when the disk took only a part of one."""
+        """Whether the journal ends at a frame's border. A splice, or a full disk, may leave half a frame there."""
         return not self.unwritten and not self.unfinished()
 
     def unfinished(self) -> bytes:
-        """The beginning of a frame at the journal's end whose rest is not there; empty when it ends at a border."""
+        """Return the beginning of a frame at the journal's end whose rest is not there; empty at a frame's border."""
         self.open()
         return unfinished_frame(self._fd, self._offset)
 
@@ -139,7 +139,7 @@ class Writer:
         return self._segment_bytes - self._offset
 
     def rotate_if_due(self) -> bool:
-        """Begin the next segment if this one is full and there can be a next one. Only at a frame's border."""
+        """Begin the next segment if this one is full; return whether it was begun. Only at a frame's border."""
         if not self.is_full:
             return False
         self.sync()
@@ -155,7 +155,7 @@ class Writer:
         return True
 
     def move_on(self) -> None:
-        """Begin the next segment because this one can't grow any more (EFBIG), with the unfinished frame at its end.
+        """Begin the next segment, since this one can't grow any more (EFBIG), with the unfinished frame from its end.
 
         OSError when there can be none, or when this one holds no whole frame.
         """
@@ -168,7 +168,7 @@ class Writer:
             if os.write(fd, half) != len(half):
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), beside)
             number = self._free_number()
-            # From here on readers see it, and do not come back to the old one.
+            # From now on readers see the new segment, and do not come back to the old one.
             os.rename(beside, segment_path(self._folder, number))
         except OSError:
             os.close(fd)
@@ -180,7 +180,7 @@ class Writer:
         self._fd, self._number, self._offset = fd, number, len(half)
 
     def read_from(self, position: Position) -> bytes:
-        """What is in the segment from a position on; all of it when the position is in an earlier one."""
+        """Return the content of the segment from ``position``; all of it when the position is in another one."""
         if self._fd < 0:
             return b""
         begin = position.offset if position.segment == self._number else 0
@@ -196,7 +196,7 @@ class Writer:
         return self._fd >= 0 and not os.path.lexists(segment_path(self._folder, self._number))
 
     def restore(self) -> bool:
-        """Make the segment again when it was removed while it is written to, with everything in it; whether it was.
+        """Make the open segment again, with everything in it, if it was removed; return whether it was.
 
         OSError when that can't be done now. Only by the process that holds the lock of the spool.
         """
@@ -243,10 +243,10 @@ class Writer:
 
 
 def drain_pipe(pipe: int, splice: Callable[[int], int]) -> None:
-    """Move what is in the pipe at this moment into the journal, by calls of ``splice`` with the most bytes to move.
+    """Move what is in the pipe at this moment into the journal; ``splice`` gets the number of bytes to move at most.
 
-    What is written meanwhile stays there, so that busy writers can't keep the caller. OSError when not all of it can be
-    taken: the rest stays in the pipe.
+    What is written meanwhile stays in the pipe, so that busy writers can't keep the caller. OSError when not all of it
+    can be taken: the rest stays in the pipe.
     """
     left = bytes_in_pipe(pipe)
     while left > 0 and (moved := splice(left)) > 0:
@@ -254,7 +254,7 @@ def drain_pipe(pipe: int, splice: Callable[[int], int]) -> None:
 
 
 def untaken(writer: Writer, *pipes: int) -> tuple[bytes, bytes]:
-    """What the journal did not take: the unfinished frame at its end, and the rest, which is taken out of the pipes."""
+    """Return what the journal did not take: the unfinished frame at its end, and the rest, read from the pipes."""
     beginning, pieces = b"", []
     with contextlib.suppress(OSError):
         beginning, pieces = writer.unfinished(), [writer.unwritten]

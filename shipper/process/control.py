@@ -1,4 +1,4 @@
-"""Does what people ask of the shipper process with commands, in the file `controls.json` of the spool."""
+"""Obeys commands such as pause and retry, which are written to the file `controls.json` of the spool."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = logging.getLogger(log.NAME)
 
 
 class Control:
-    """Used by the main thread. What is asked for before the process starts holds from its first moment."""
+    """Used by the main thread. Commands that were given before the process started apply from its start."""
 
     def __init__(self, spool: Spool, deliveries: Deliveries) -> None:
         self._spool = spool
@@ -24,7 +24,7 @@ class Control:
         self.look()
 
     def look(self) -> None:
-        """Pause, resume and retry as the file says, when it has changed; make it again when it is missing."""
+        """Pause, resume and retry as the file says, when it has changed; make the file again when it is missing."""
         with contextlib.suppress(OSError):
             restore_controls(self._spool, self._reader.controls)
         if not self._reader.look():

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from .encoders.encoders import Encoders
     from .system.host import LoadSampler
 
-_ALL = 1_000_000  # stretches of the journal: it is followed to its end
+_ALL = 1_000_000  # stretches of the journal to follow, more than it has
 
 
 class Deliveries:
     """Used by the main thread. ``on_settled`` is called by the deliverers' threads when events were settled.
 
-    ``progress`` is told how far each backend has come, by its thread.
+    Each backend's thread writes to ``progress`` how far the backend has come.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Deliveries:
         self._cursors = {backend.name: self._open_cursor(backend) for backend in settings.backends}
 
     def __iter__(self) -> Iterator[Deliverer]:
-        return iter(list(self._deliverers.values()))  # filled at once, also where threads run in parallel
+        return iter(list(self._deliverers.values()))  # a copy: the main thread may open another backend meanwhile
 
     def _open_cursor(self, backend: Any) -> Cursor:
         path = os.path.join(self._spool.cursors, f"{backend.name}.json")
@@ -81,7 +81,7 @@ class Deliveries:
 
     @property
     def names(self) -> list[str]:
-        """Of the backends that are delivered to."""
+        """The names of the backends that are delivered to."""
         return list(self._cursors)
 
     def has_cursor(self, name: str) -> bool:
@@ -89,12 +89,12 @@ class Deliveries:
         return name in self._cursors
 
     def positions(self) -> list[Position]:
-        """How far each backend that is not paused has come: every event before it is settled, also after a crash."""
+        """The position of each backend that is not paused: every event before it is settled, and this is saved."""
         return [deliverer.progress.durable for deliverer in self if not deliverer.pause.is_on]
 
     @property
     def durable(self) -> list[Position]:
-        """How far each backend has come, with nothing before it sent again after a crash."""
+        """The position of each backend before which nothing is sent again after a crash."""
         return [deliverer.progress.durable for deliverer in self]
 
     @property
@@ -107,9 +107,9 @@ class Deliveries:
         return all(deliverer.drained.is_set() for deliverer in self)
 
     def look_again(self) -> None:
-        """Have `is_drained` be true only once what was just journaled is delivered, too."""
+        """Make `is_drained` false until the events that were just journaled are delivered, too."""
         for deliverer in self:
-            if not deliverer.pause.is_on:  # it delivers nothing, and is drained for as long
+            if not deliverer.pause.is_on:  # a paused backend delivers nothing, and counts as drained
                 deliverer.drained.clear()
                 deliverer.wake.set()
 
@@ -121,7 +121,7 @@ class Deliveries:
 
     def open(self) -> None:
         """Open the backends and start delivering."""
-        # Only now: intake is at work while requests is imported, the largest of our imports.
+        # Imported here, while intake already runs: requests takes longer to import than everything else.
         from ..backends.protocol import AppContext
         from .encoders.encoders import Encoders
         from .system.host import LoadSampler, host_address, host_name
@@ -155,7 +155,7 @@ class Deliveries:
             batching=settings.batching,
             retry=settings.retry,
             on_settled=functools.partial(self._settled, backend.name),
-            # A client of another process may have joined it, and its key is not for the records of this app.
+            # A backend that a client joined gets only events that name it: its key is not for the app's log records.
             takes_all=backend.name not in settings.joined,
             lending=self._encoders.lending_of(description, backend, guarded, settings) if self._encoders else None,
         )
@@ -171,7 +171,7 @@ class Deliveries:
         self._on_settled()
 
     def take_joined(self, joins: int) -> bool:
-        """Deliver to the backends that clients have joined since the last call, too; whether there were any."""
+        """Open the backends that clients have joined since the last call; whether there were any new ones."""
         is_new = False
         for backend in pending_joins(joins):
             if self.has_cursor(backend.name):
@@ -190,7 +190,7 @@ class Deliveries:
             deliverer.wake.set()
 
     def set_paused(self, paused: Mapping[str, float]) -> None:
-        """Backend's name → since when it is paused; all others are not. Also for backends that are opened later."""
+        """Pause these backends and no others, also those opened later. ``paused``: name → since when, epoch seconds."""
         self._paused = paused
         for deliverer in self:
             since = paused.get(deliverer.name)
@@ -221,16 +221,16 @@ class Deliveries:
             )
 
     def update_encoders(self) -> None:
-        """Start and end processes that encode, if it is time to."""
+        """Start and end encoder processes, if that is due."""
         if self._encoders is not None:
             self._encoders.update(self)
 
     def encoder_pid(self, name: str) -> int | None:
-        """Of the process that encodes for a backend; None when it has none."""
+        """Return the pid of the process that encodes for a backend; None when there is none."""
         return None if self._encoders is None else self._encoders.pid(name)
 
     def stop(self, deadline: float) -> None:
-        """End all deliverers, and wait for the requests under way until `deadline` (`time.monotonic`)."""
+        """End all deliverers, and wait for the requests under way until ``deadline`` (`time.monotonic`)."""
         for deliverer in self:
             deliverer.stop()
         if self._encoders is not None:
@@ -239,7 +239,7 @@ class Deliveries:
 
 
 def backend_of(requests: Any) -> Any:
-    """The backend, not opened yet, that a description stands for."""
+    """Make the backend that a description stands for, without opening it."""
     from ..backends.deprecated import is_http_backend
     from ..backends.http.sender import Sender
     from ..backends.protocol import Described
@@ -250,7 +250,7 @@ def backend_of(requests: Any) -> Any:
 
         assert isinstance(requests, JetStream)
         return Publisher(requests)
-    # A copy is opened: the settings are pickled and hashed at any time, which an open file would not survive.
+    # Open a copy: the settings may be pickled or hashed later, which fails with an open file in them.
     return Sender(requests) if is_http_backend(requests) else copy.deepcopy(requests)
 
 

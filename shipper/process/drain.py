@@ -1,4 +1,4 @@
-"""When the process ends: every writer is gone, or SIGTERM came, and what is left is delivered or makes no progress."""
+"""Whether the process drains because its writers are gone or SIGTERM came, and when it gives up."""
 
 from __future__ import annotations
 

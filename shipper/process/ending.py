@@ -1,4 +1,4 @@
-"""The end of the process: what is under way is finished, and what came last is saved."""
+"""The end of the process: requests under way finish, and the last events are saved."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .parts import Parts
 from .system import log
 from .threads import Threads
 
-END_SECONDS = 3.0  # that requests under way get to end
-MAX_QUOTA_ROUNDS = 1000  # of giving up segments for what is still in the pipe
+END_SECONDS = 3.0  # for requests under way to finish, and then for intake
+MAX_QUOTA_ROUNDS = 1000  # of deleting segments to make space for what is in the pipe
 
 _log = logging.getLogger(log.NAME)
 
@@ -51,7 +51,7 @@ class Ending:
         _log.info("ended")
 
     def _save_last_events(self) -> None:
-        """Of processes that came, and ended, since intake has ended."""
+        """Save what processes wrote after intake had ended."""
         parts = self._parts
         with contextlib.suppress(OSError):
             parts.recovery.look()
@@ -62,7 +62,10 @@ class Ending:
         parts.recovery.end(all_journaled=not untaken)
 
     def _drain_pipe(self) -> None:
-        """Move what is in the pipe into the journal. OSError when disk or quota do not take all of it."""
+        """Move what is in the pipe into the journal. OSError when the disk does not take all of it.
+
+        What the quota does not take after `MAX_QUOTA_ROUNDS` rounds stays in the pipe.
+        """
         for _ in range(MAX_QUOTA_ROUNDS):
             with contextlib.suppress(QuotaReachedError):
                 self._parts.appender.drain_pipe()
@@ -70,9 +73,9 @@ class Ending:
             self._parts.retention.keep_quota()
 
     def _save_untaken(self) -> bool:
-        """What the journal did not take is only in the pipe, which ends with us when no process has it open.
+        """Save what the journal did not take when no process has the pipe open for writing; whether there was any.
 
-        Whether there was anything.
+        The content of such a pipe is lost when this process ends.
         """
         parts = self._parts
         if not parts.intake.hung_up.is_set() or not (untaken := parts.appender.untaken()):

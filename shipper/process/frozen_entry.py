@@ -9,9 +9,9 @@ from .main import main
 
 
 def run(arguments: list[str], *, fork: bool) -> NoReturn:
-    """Be the shipper process, and exit. ``arguments``: `main`'s numbers, separated by commas, and the title.
+    """Run the shipper process, then exit. ``arguments``: `main`'s numbers, separated by commas, and the title.
 
-    With ``fork`` it is no child of its starter, as in `launcher.BOOTSTRAP`.
+    ``fork``: run it in a forked child and end the parent, as `launcher.BOOTSTRAP` does.
     """
     if fork and os.fork():
         os._exit(0)

@@ -19,7 +19,7 @@ _log = logging.getLogger(log.NAME)
 
 
 class Housekeeping:
-    """Keeps the spool, the account, the quota and what processes that have ended have left."""
+    """Looks after the spool, the account, the quota, and the files of processes that have ended."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -27,11 +27,11 @@ class Housekeeping:
         self._was_active = True
 
     def seconds_until_due(self) -> float:
-        """When to call `do_if_due` at the latest."""
+        """Return in how many seconds `do_if_due` has to be called."""
         return self._done_at + HOUSEKEEPING_SECONDS - time.monotonic()
 
     def do_if_due(self, *, is_idle: bool) -> bool:
-        """Once a second, whether it was time; ``is_idle``: nothing has happened since the last call."""
+        """Do the work if a second has passed; whether it had. ``is_idle``: nothing has happened since the last call."""
         self._was_active = self._was_active or not is_idle
         now = time.monotonic()
         if now - self._done_at < HOUSEKEEPING_SECONDS:
@@ -49,7 +49,7 @@ class Housekeeping:
                 parts.retention.delete_passed()
                 parts.retention.keep_quota()
         with contextlib.suppress(OSError):
-            if parts.deaths is not None:  # first: the kernel tells of a process only while that is known
+            if parts.deaths is not None:  # first: it opens the descriptors that tell how a process ends
                 parts.deaths.look()
             parts.recovery.look()
         if parts.intake.adoption.allowed.is_set():
@@ -57,7 +57,7 @@ class Housekeeping:
         return True
 
     def _keep_spool(self) -> None:
-        """End at once, without another write into the spool, when another process has it: a journal has one writer."""
+        """Restore what was removed; end at once when another process has the spool, as a journal has one writer."""
         parts = self._parts
         try:
             parts.upkeep.look()
@@ -71,13 +71,13 @@ class Housekeeping:
             os._exit(EXIT_FAILED)
 
     def make_space(self) -> None:
-        """Bring the journal below its quota, for intake waits. Tried again in the next round when it fails."""
+        """Bring the journal below its quota, as intake waits for space. The next round tries again when it fails."""
         with contextlib.suppress(OSError):
             self._parts.retention.keep_quota()
         self._parts.intake.space_made()
 
     def account_for_adopted(self) -> None:
-        """Note what killed processes dropped, durably, before the overflow that says so is removed. OSError."""
+        """Save what ended processes dropped, then remove the overflows that tell it. OSError when it can't be saved."""
         intake, account = self._parts.intake, self._parts.account
         while not intake.adoption.adopted.empty():
             found = intake.adoption.adopted.get()

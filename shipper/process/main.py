@@ -1,6 +1,6 @@
 """The entry of the shipper process: reads its settings from stdin, runs the service, and exits.
 
-It is started by the application's supervisor, with the reading end of the queue and the locked lock file open.
+The application's supervisor starts it. It inherits the reading end of the queue and the locked lock file, both open.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .system.lock_file import LockFile
 from .system.title import set_title
 from .threads import EXIT_FAILED
 
-SWITCH_SECONDS = 0.001  # intake must not wait long for its turn: the pipe holds 1 MiB
+SWITCH_SECONDS = 0.001  # for which one thread may run at a stretch: intake must run often, as the pipe holds only 1 MiB
 
 _log = logging.getLogger(log.NAME)
 
@@ -43,7 +43,7 @@ def main(pipe: int, lock: int, joins: int, starter: int) -> NoReturn:
     settings = _read_settings()
     if settings is None:
         with contextlib.suppress(OSError):
-            if not has_writers(pipe):  # its content would end with this process
+            if not has_writers(pipe):  # then its content is lost when this process ends
                 save_all(Spool(_spool_path()), pipe)
         os._exit(0)
     _close_stdin()
@@ -52,7 +52,7 @@ def main(pipe: int, lock: int, joins: int, starter: int) -> NoReturn:
     grow_pipe(pipe)
     try:
         lock_file = LockFile(lock, Spool(settings.spool))
-    except BlockingIOError:  # its lock file was removed
+    except BlockingIOError:  # the lock file was removed, and a second process was started
         _log.warning("another process works on the journal in %s", settings.spool)
         os._exit(0)
     lock_file.publish(settings)
@@ -72,14 +72,14 @@ def main(pipe: int, lock: int, joins: int, starter: int) -> NoReturn:
 
 
 def _spool_path() -> str:
-    """From the title of the process, for when there are no settings."""
+    """Return the spool's path from the title of the process, for use without settings."""
     return sys.argv[-1].split(" ", 2)[-1]
 
 
 def _read_settings() -> Settings | None:
-    """The settings that the supervisor wrote; None when it was killed before, or when they can't be read here."""
+    """Read the settings that the supervisor wrote; None when it was killed before, or when they can't be read here."""
     try:
-        # Not up to the end of file: a child that was forked at this moment may hold the other end too.
+        # Do not read to the end of file: a child that the application forked just now may hold the writing end open.
         with open(0, "rb", closefd=False) as stdin:
             settings = pickle.load(stdin)
     except (EOFError, pickle.UnpicklingError):
@@ -98,9 +98,9 @@ def _close_stdin() -> None:
 
 
 def _use_batch_scheduling() -> None:
-    """Wake up without preempting other processes, the application above all; the share of the processor is the same.
+    """Wake up without preempting other processes, such as the application; the share of processor time is the same.
 
-    Halves the 99.9th percentile of a logging call on a machine with as many busy processes as processors.
+    This halves the 99.9th percentile of a logging call on a machine with as many busy processes as processors.
     """
     with contextlib.suppress(OSError, AttributeError):
         if os.sched_getscheduler(0) == os.SCHED_OTHER:

@@ -47,7 +47,7 @@ class Parts:
 
 
 def make_parts(settings: Settings, *, pipe: int, lock_file: LockFile, crashes: Crashes, waker: Waker) -> Parts:
-    """``pipe`` is the reading end of the queue; ``waker`` is woken when the main thread has something to do."""
+    """Make all parts. ``pipe``: the reading end of the queue. ``waker``: wakes the main thread when it has work."""
     spool = Spool(settings.spool)
     overflows = tuple(dict.fromkeys((spool.overflow, spool.overflow_on_disk)))
     account = Account(spool.ledger, spool.journal, spool.damaged)
@@ -90,5 +90,5 @@ def make_parts(settings: Settings, *, pipe: int, lock_file: LockFile, crashes: C
 
 
 def _last_bytes(spooling: Spooling) -> int:
-    """How far the last events may go above the quota when new events are refused: quota + segment is the bound."""
+    """Return how many bytes above the quota the last events may use; 0 unless ``when_full="newest"``."""
     return max(0, spooling.segment - 2 * MAX_FRAME) if spooling.when_full == "newest" else 0

@@ -28,8 +28,8 @@ from .waker import Waker, poll
 
 HAND_OVER = signal.SIGUSR1  # end at once: a process with other settings takes over
 DRAIN_TICK_SECONDS = 0.05  # between two rounds of the main thread while it drains
-PAUSE_SECONDS = 0.05  # between two rounds unless one is waited for: the processor is left to the deliverers
-DRAIN_PAUSE_SECONDS = 0.02  # the same while it drains: the process ends by a round
+PAUSE_SECONDS = 0.05  # between two rounds that nobody waits for, which leaves the processor to the deliverers
+DRAIN_PAUSE_SECONDS = 0.02  # the same while it drains; shorter, since only a round can end the process
 
 _log = logging.getLogger(log.NAME)
 
@@ -58,8 +58,8 @@ class Service:
         self._handed_over = False
         self._round_at = 0.0
         self._is_idle = False  # nothing has happened since the last round
-        self._nothing_comes = False  # no process writes any more, and what ended ones have left is in the journal
-        self._deaths = 0  # events about processes that died which the deliverers were told of
+        self._nothing_comes = False  # no process writes any more, and what ended processes left is in the journal
+        self._deaths = 0  # number of journaled events about deaths that the deliverers were told of
         self._parts = make_parts(settings, pipe=pipe, lock_file=lock_file, crashes=crashes, waker=self._waker)
         self._housekeeping = Housekeeping(self._parts)
         self._intake_thread = Threads(crashes)
@@ -72,7 +72,7 @@ class Service:
             signal.signal(ignored, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._on_terminate)
         signal.signal(HAND_OVER, self._on_hand_over)
-        # The application may have blocked them, and that is inherited.
+        # The application may have blocked these signals, and the process inherits that.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, HAND_OVER})
         block_fatal_signals()
 
@@ -90,7 +90,7 @@ class Service:
         parts = self._parts
         self._install_signal_handlers()
         if not os.path.exists(parts.spool.status):
-            # While there is space for it: on a full disk only a file that exists can be written over.
+            # Early, while the disk has space: on a full disk only a file that exists can be overwritten.
             parts.status.write_if_due()
         parts.recovery.begin()
         self._intake_thread.start("intake", parts.intake.run)
@@ -106,7 +106,7 @@ class Service:
         Ending(self._parts, self._housekeeping, self._intake_thread).end()
 
     def _wait(self) -> None:
-        """Until something has happened, or time has come for the status, for housekeeping or for the end."""
+        """Wait until something has happened, or until the status, housekeeping or the end is due."""
         seconds = min(self._parts.status.seconds_until_due(), self._housekeeping.seconds_until_due())
         if self._drain.is_draining:
             seconds = min(seconds, DRAIN_TICK_SECONDS)
@@ -142,14 +142,14 @@ class Service:
             self._housekeeping.make_space()
         if self._housekeeping.do_if_due(is_idle=self._is_idle):
             self._joins = parts.upkeep.open_joins(self._joins)
-        # First the beginning of an event, which may be in a pipe mirror, then its rest, which may be in an overflow.
+        # Mirrors first: an event may begin in a pipe mirror, and its rest be in an overflow.
         if not parts.recovery.is_pending:
             parts.intake.adoption.allowed.set()
         self._update_drain()
         parts.status.write_if_due()
 
     def _take_joined(self) -> bool:
-        if self._handed_over:  # it is for the next process
+        if self._handed_over:  # the next process reads the requests
             return False
         is_new = self._parts.deliveries.take_joined(self._joins)
         if is_new:
@@ -159,13 +159,13 @@ class Service:
     # -- draining ----------------------------------------------------------------------------------------------------
 
     def _update_drain(self) -> None:
-        """No writers are left, or SIGTERM came: drain while there is progress, for up to `grace` seconds without."""
+        """Drain once no writers are left or SIGTERM came, until `grace` seconds have passed without progress."""
         intake, deliveries, recovery = self._parts.intake, self._parts.deliveries, self._parts.recovery
-        # Both asked before the end of the writers: what a process that comes now writes is behind the first, and the
-        # end of a removed queue's writers is forgotten before intake goes on to another one.
+        # Read both before `eof`. What a process that starts now writes is behind `counted`; and intake clears the
+        # `eof` of a removed queue before it reads the new one.
         counted, has_other_queue = self._parts.account.position, self._parts.upkeep.has_other_queue()
         no_writers = intake.eof.is_set()
-        # What a killed process has left in its mirror, or in a queue that was made anew, may be the rest of an event.
+        # What a killed process left in its mirror, or in a new queue, may be the rest of an event.
         self._nothing_comes = no_writers and not has_other_queue and not recovery.finds_more()
         draining = no_writers or self._terminated or intake.hung_up.is_set()
         if no_writers and not self._drain.is_draining:
@@ -188,7 +188,7 @@ class Service:
         return self._is_drained() and not self._parts.upkeep.has_other_queue() and self._are_deaths_reported()
 
     def _are_deaths_reported(self) -> bool:
-        """Whether what there is to report of processes that died is journaled, and the deliverers know of it."""
+        """Whether the events about all deaths are journaled, and the deliverers were told to look for them."""
         parts = self._parts
         if parts.deaths is None:
             return True

@@ -1,4 +1,4 @@
-"""Threads of the shipper process. One that fails ends the process: the next process goes on from the journal."""
+"""Threads of the shipper process. One that fails ends the process; the next process continues from the journal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FATAL_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, s
 
 
 def block_fatal_signals() -> None:
-    """Leave a fatal signal that is sent to the process to the threads that encode events.
+    """Let only the threads that encode events receive a fatal signal that is sent to the process.
 
     Called by the main thread before it starts others. Then such a signal ends the process while the event that caused
     it is still noted by the crash guard. A thread's own fault ends the process at once anyway.
@@ -39,7 +39,7 @@ class Threads:
         self._threads.append(thread)
 
     def join(self, seconds: float) -> None:
-        """Wait for all of them, for at most so many seconds."""
+        """Wait until all threads have ended, for at most ``seconds``."""
         deadline = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))

@@ -12,15 +12,15 @@ class Waker:
 
     def __init__(self) -> None:
         self._reading, self._writing = _descriptors()
-        self.was_woken = False  # by `wake`, the last time that `wait` ended
+        self.was_woken = False  # whether `wake` ended the last `wait`
 
     def wake(self) -> None:
         """End the `wait` that is under way, or the next one."""
-        with contextlib.suppress(OSError):  # full: it is awake already
+        with contextlib.suppress(OSError):  # full: a wake-up is pending already
             os.write(self._writing, b"\1\0\0\0\0\0\0\0")
 
     def wait(self, seconds: float | None, *others: int) -> dict[int, int]:
-        """Wait for `wake`, for input on the ``others`` (-1 is none) or for so many seconds (None: any number).
+        """Wait for `wake` or for input on the ``others`` (-1: none), at most ``seconds`` (None: without limit).
 
         Returns the events of `select.poll` for those of the others that have any.
         """
@@ -37,7 +37,7 @@ class Waker:
 
 
 def poll(seconds: float | None, *descriptors: int) -> dict[int, int]:
-    """Wait for input on descriptors (-1 is none), or for so many seconds; the events of those that have any."""
+    """Wait for input on descriptors (-1: none), at most ``seconds`` (None: without limit); return their events."""
     poller = select.poll()
     for fd in descriptors:
         if fd >= 0:

@@ -12,7 +12,7 @@ from .services.service import Session
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Connection(Session):
-    """One TCP connection. A request finds its own in ``scope["state"]["connection"]``."""
+    """One TCP connection. The one of a request is ``scope["state"]["connection"]``."""
 
     transport: asyncio.Transport
     gone: asyncio.Event = field(default_factory=asyncio.Event)

@@ -1,4 +1,4 @@
-"""Faults that requests of the receiver suffer: a list, used up in order."""
+"""Faults that the receiver applies to requests: a list, used up in order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Fault:
     hang: bool = False  # never answered; the connection stays open until the sender leaves
     reset: bool = False  # the connection is reset (RST)
     half: bool = False  # a 200 whose body is cut in the middle
-    accept: bool = False  # the event is taken before the fault happens
+    accept: bool = False  # the events are kept before the fault happens
     count: int | None = None
     seconds: float | None = None
     _until: float | None = field(default=None, repr=False)
@@ -45,7 +45,7 @@ class Fault:
 
     @property
     def name(self) -> str:
-        """What the log of requests calls it."""
+        """The fault's name in the log of requests."""
         if self.status is not None:
             return str(self.status)
         return "hang" if self.hang else "reset" if self.reset else "half an answer" if self.half else "late"
@@ -106,7 +106,7 @@ class Faults:
                 self._head(service)
 
     def take(self, service: str) -> Fault | None:
-        """The fault for this request of ``service``, which uses it up."""
+        """The fault for a request of ``service``, counted as used once; None without one."""
         with self._lock:
             fault = self._head(service)
             if fault is not None:

@@ -24,19 +24,19 @@ from .store.events import MAX_BYTES, Store
 from .web import Web
 
 MAX_BODY = 16 * 1024 * 1024
-"""The most bytes that one request's body has, packed and unpacked; more is answered with 413."""
+"""The most bytes that one request's body may have, packed or unpacked; more is answered with 413."""
 
 
 class Receiver:
     """A local stand-in for Trakerr, jKool and an OpenTelemetry collector, with a page that shows what arrived.
 
     Without ``trakerr_keys`` or ``jkool_tokens`` every key or token that is not empty is accepted. ``port`` 0 takes any
-    free one. ``keep_alive`` is how many seconds an idle connection is kept, ``max_bytes`` about how much of what
-    arrived: the oldest records go. A host that others can reach needs ``allow_remote``; the page and the control
-    endpoints answer to others only with the ``token`` that `page_url` has, by default a new one.
+    free one. An idle connection is kept for ``keep_alive`` seconds. Above about ``max_bytes`` of records, the oldest
+    are removed. A ``host`` that other machines can reach needs ``allow_remote``; they get the page and the control
+    endpoints only with the ``token``, by default a new one, which is in `page_url`.
 
-    It runs from `start` until `close`, or inside ``with``. Raises ConfigurationError when the port is taken, the host
-    is not this machine, or the database can't be opened.
+    It runs from `start` until `close`, or inside ``with``. ConfigurationError when the port is taken, the database
+    can't be opened, the token is not valid, or other machines can reach the host without ``allow_remote``.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Receiver:
 
     @property
     def page_url(self) -> str:
-        """The address of the page for a browser: of any address, localhost; with the token when there is one."""
+        """The page's address for a browser, with the token if there is one; localhost if the host is 0.0.0.0 or ::."""
         if self.token is None:
             return self.url
         host = "localhost" if _is_any(self._host) else urlsplit(self.url).netloc.rpartition(":")[0]
@@ -125,7 +125,7 @@ class Receiver:
 
     @property
     def otlp_url(self) -> str:
-        """What a collector's endpoint is; ``/v1/logs`` is added by who sends."""
+        """The endpoint of the collector; senders add ``/v1/logs`` to it."""
         return self.url
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -193,7 +193,7 @@ class Receiver:
         self._kept.clear()
 
     def requests(self, service: str | None = None, *, failed: bool = False, limit: int = 100) -> list[dict[str, Any]]:
-        """The requests of the services, newest first: when, how long, what was answered and why."""
+        """The requests to the services, newest first: when each came, how long it took, what was answered and why."""
         return self._kept.records.requests(service, failed=failed, limit=limit)
 
     @property
@@ -261,5 +261,5 @@ def _checked_token(token: str | None) -> str:
 
 
 def _is_any(host: str) -> bool:
-    """Whether it stands for every address of the machine."""
+    """Whether the host stands for every address of the machine."""
     return host in ("", "0.0.0.0", "::")

@@ -46,7 +46,7 @@ class ServerThread:
         self._broken: BaseException | None = None
 
     def start(self) -> None:
-        """Return when it answers."""
+        """Return once it answers; raise the error that kept it from starting."""
         self._thread.start()
         self._ready.wait()
         if self._broken is not None:
@@ -71,8 +71,8 @@ class ServerThread:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        # Not uvicorn's Server: it installs signal handlers and configures logging. A log line for each request would be
-        # shipped here again where the receiver runs inside the application.
+        # Not uvicorn's Server: it installs signal handlers and configures logging. No access log: inside an application
+        # that ships to this receiver, the line about a request would be shipped in another request.
         config = Config(
             self._application,
             http="h11",
@@ -93,13 +93,13 @@ class ServerThread:
         server.close()
         for protocol in list(state.connections):
             protocol.transport.abort()
-        # Each request notices that its connection is closed, a hanging one too.
+        # Each request, also one that hangs by a fault, notices that its connection is closed.
         if state.tasks:
             await asyncio.wait(list(state.tasks), timeout=5)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Raises ConfigurationError when the port is taken."""
+    """A listening socket; ``port`` 0 takes any free one. ConfigurationError when the port is taken."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=1024)

@@ -1,4 +1,4 @@
-"""The receiver's ASGI application: requests of the services, and the faults that happen to them."""
+"""The receiver's ASGI application: requests to the services, and the faults that happen to them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SERVICES = {"/api/v1/events": "trakerr", LOGS_PATH: "otlp"}
 
 
 class Web:
-    """The ASGI application. Requests with events do not go through Starlette: it would take longer than the rest."""
+    """The ASGI application. Requests with events bypass Starlette, which would take longer than all other work."""
 
     def __init__(
         self, services: Sequence[Service], store: Store, faults: Faults, *, max_body: int, access: Access | None = None
@@ -46,7 +46,7 @@ class Web:
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         entry = self._access.entry(scope)
         if entry is not None:
-            # The token does not stay in the address, which is copied and kept.
+            # Without the token: addresses are copied, and kept in the browser's history.
             headers = [(b"location", entry[0].encode()), (b"set-cookie", entry[1].encode())]
             await _send(send, Reply(303, b""), headers)
         elif self._access.allows(scope):
@@ -122,7 +122,7 @@ class Web:
             await self._answer(service, exchange, connection, request, send)
             return
         exchange.stored, exchange.wanted = fault.accept, True
-        # What was not accepted opens no connection either.
+        # A handshake that is not accepted must not authorise the connection.
         session = connection if fault.accept else Session(connection.authorised)
         number = self._log(service, exchange, fault.status, fault.name, _arrivals(service, request, session))
         await _fail(fault, connection, send)
@@ -134,7 +134,7 @@ _FOREIGN = b'{"error": "only for this machine; others need shipper receiver --al
 
 
 def _arrivals(service: Service, request: Request, session: Session) -> list[Arrival]:
-    """What is in a request that fails anyway."""
+    """The events of a request that a fault will fail; none if the service would refuse it."""
     try:
         return service.take(request, session)[0]
     except Refused:

@@ -1,7 +1,7 @@
 """Dead letters in a stream: one message for each event and backend, for all relays and commands.
 
-The subject is ``<subject>-dead.<backend>.<event id>``, and the stream keeps one message of each: writing a letter
-again, after a message was delivered again, replaces it. The content is the JSON object that the spool has in a line.
+The subject is ``<subject>-dead.<backend>.<event id>``, and the stream keeps one message per subject: a letter that is
+written again, because its event came again, replaces the first. The content is the JSON object of a line in the spool.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..stream.client import Client
 from ..stream.message import HEADROOM, MAX_MESSAGE, messages, token_of
 from ..stream.streams import stream_info
 
-CUT_BYTES = 32 * 1024  # of an event whose letter does not fit into a message
+CUT_BYTES = 32 * 1024  # to which an event is cut when its letter does not fit into a message
 
 
 class StreamDeadLetters:
@@ -46,7 +46,7 @@ class StreamDeadLetters:
             raise OSError(f"a dead letter can't be stored: {failure.reason}") from failure
 
     def _content(self, id: EventId, event: Event | bytes, error: DeliveryError) -> bytes:
-        """The letter; as text an event may be several times as long, and a message has to hold it."""
+        """Return the letter, shortened to fit into a message: as JSON an event may be several times as long."""
         content = as_json(self._backend, id, event, error)
         if len(content) <= self._client.max_payload - HEADROOM:
             return content
@@ -68,11 +68,11 @@ class StreamDeadLetterStore:
         return [letter for _, letter in self._numbered()]
 
     def replay(self, is_chosen: Callable[[Letter], bool]) -> int:
-        """Publish the chosen letters again, each for its backend alone, and remove them; how many."""
+        """Publish the chosen letters again, each for its backend alone, remove them, and return how many."""
         return self._change(lambda letter: letter.is_event and is_chosen(letter), self._publish)
 
     def purge(self, is_chosen: Callable[[Letter], bool]) -> int:
-        """Delete the chosen letters; how many."""
+        """Delete the chosen letters and return how many."""
         return self._change(is_chosen, lambda number, letter: None)
 
     def _change(self, is_chosen: Callable[[Letter], bool], first: Callable[[int, Letter], None]) -> int:
@@ -86,7 +86,7 @@ class StreamDeadLetterStore:
         return len(chosen)
 
     def _publish(self, number: int, letter: Letter) -> None:
-        """After a kill it may be published twice, under one message id, with the id that the event had."""
+        """Publish a letter's event with its id. After a kill it may be published twice, with one message id."""
         backend = get_str(letter.data, "backend")
         event = letter.event(backend)
         event.id = EventId.from_text(letter.id)
@@ -100,7 +100,7 @@ class StreamDeadLetterStore:
         try:
             call(self._client, f"STREAM.MSG.DELETE.{self._settings.dead_stream}", {"seq": number, "no_erase": True})
         except ApiError as error:
-            if error.code != NO_MESSAGE:  # another command has deleted it
+            if error.code != NO_MESSAGE:  # else another command has deleted it
                 raise
 
     def _numbered(self) -> Iterator[tuple[int, Letter]]:
@@ -133,7 +133,7 @@ def _content(message: dict[str, Any]) -> bytes:
 
 
 def _origin(letter: Letter) -> Origin:
-    """Where the event was logged, as the letter says it."""
+    """Return where the event was logged, according to its letter."""
     data = get_dict(get_dict(letter.data, "event"), "origin")
     app, host, address, cwd = (get_str(data, name) for name in ("app", "host", "address", "cwd"))
     load = data.get("load")

@@ -28,8 +28,8 @@ from ..stream.streams import consumer, consumer_info, create_consumer, durable_n
 from .dead_letters import StreamDeadLetters
 from .origins import ByOrigin
 
-MIN_HELD = 4  # messages that a relay may hold
-SHARES = 4  # of the messages that all relays may hold, one relay holds at most one of so many shares
+MIN_HELD = 4  # messages of a backend that a relay may hold in any case
+SHARES = 4  # a relay may hold 1 / SHARES of the messages that all relays of a backend may hold
 _WAITING = ("retrying", "unauthorised", "refused")
 
 _log = logging.getLogger("shipper.process")
@@ -37,7 +37,7 @@ _log = logging.getLogger("shipper.process")
 
 @dataclass(frozen=True)
 class Consuming:
-    """Which consumers a relay uses; None leaves a limit as it is, or as `streams.consumer` has it."""
+    """Which consumers a relay uses. A limit of None: the consumer's own, or the default of `streams.consumer`."""
 
     durable: str = "relay"
     ack_wait: float | None = None
@@ -67,7 +67,7 @@ class Delivery:
 
     @property
     def left(self) -> int:
-        """Events in hand and messages in the stream: no more than there are events, for a message has one or more."""
+        """Events in hand plus messages in the stream: a lower bound of the events left."""
         return self.cursor.left + self.feed.pending
 
     @property
@@ -77,7 +77,7 @@ class Delivery:
 
 
 class Deliveries:
-    """Used by the main thread. Backends whose consumer can't be had yet are opened by a later `open_missing`."""
+    """Used by the main thread. Backends whose consumer is not available yet are opened by a later `open_missing`."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Deliveries:
         self._open: dict[str, Delivery] = {}
 
     def __iter__(self) -> Iterator[Delivery]:
-        return iter(list(self._open.values()))  # filled at once, also where threads run in parallel
+        return iter(list(self._open.values()))  # `list` copies in one step, also without a GIL
 
     @property
     def settled(self) -> int:
@@ -117,7 +117,7 @@ class Deliveries:
         return [each.name for each in self._settings.backends if each.name not in self._open]
 
     def open_missing(self) -> None:
-        """Begin to deliver to the backends that are not open yet, as far as the servers let us."""
+        """Begin to deliver to the backends that are not open yet, if their consumers are available."""
         self.trouble = ""
         for description in self._settings.backends:
             if description.name not in self._open:
@@ -126,14 +126,14 @@ class Deliveries:
                 except DeliveryError as error:
                     self._note(error.reason)
                     if not self._client.is_up:
-                        return  # it would be the same for the others, after as long a wait
+                        return  # the others would fail too, each after as long a wait
 
     def _note(self, trouble: str) -> None:
         self.trouble = trouble
         _log.warning("%s", trouble)
 
     def _consumer(self, backend: str) -> dict[str, Any]:
-        """The configuration of the consumer, which is made when there is none. DeliveryError."""
+        """Return the consumer's configuration; make or change it if necessary. DeliveryError when that fails."""
         stream, durable = self._stream, durable_name(self._consuming.durable, backend)
         for name in (stream.dead_stream, stream.stream):
             if stream_info(self._client, name) is None:
@@ -180,7 +180,7 @@ class Deliveries:
 
     @property
     def is_drained(self) -> bool:
-        """Whether nothing is in hand that its backend takes now. What it does not take, others may have."""
+        """Whether every backend has settled what is in hand, or takes nothing now: the rest is for other relays."""
         return all(each.deliverer.drained.is_set() or each.is_waiting for each in self)
 
     def stop(self, seconds: float) -> None:

@@ -1,7 +1,7 @@
-"""Delivers events of many machines and apps: to the service each looks as if its own machine had sent it.
+"""Delivers events of many machines and apps, to the service each as if its own machine had sent it.
 
-An HTTP backend says in headers, in the resource of a request or in a handshake where events were logged, once for each
-connection. So each origin has requests and connections of its own; those that were used least recently are closed.
+An HTTP backend says in headers, bodies or a handshake where events were logged, and takes that from the `AppContext`
+of its sender. So each origin has a sender with its own connections; those used least recently are closed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ..backends.protocol import AppContext
 from ..errors import DeliveryError
 from ..event.model import Event, Origin
 
-MAX_ORIGINS = 64  # that keep their connections
+MAX_ORIGINS = 64  # whose senders are kept
 
 Answers = Sequence["DeliveryError | None"]
 
 
 @dataclass
 class _Machine:
-    """One origin: its sender, and the last load that it has told."""
+    """One origin: its sender, and the machine's load as of its latest events."""
 
     sender: Sender
     load: tuple[float, float] | None = None

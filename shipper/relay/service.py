@@ -33,7 +33,7 @@ from ..stream.client import Client
 from .deliveries import Consuming, Deliveries
 from .status import RelayStatus
 
-GRACE_SECONDS = 10.0  # at most, without an event that is settled, before the rest is given back
+GRACE_SECONDS = 10.0  # at most, without a settled event, before the rest is given back
 END_SECONDS = 5.0  # for requests under way
 ROUND_SECONDS = 0.5
 DRAIN_ROUND_SECONDS = 0.05
@@ -130,7 +130,7 @@ class Relay:
 
 
 def _locked(spool: Spool, settings: Settings) -> int:
-    """The locked lock file. BlockingIOError when a process has it."""
+    """Lock the lock file and return its descriptor. BlockingIOError when another process has locked it."""
     lock = reclaim_file(spool.lock, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

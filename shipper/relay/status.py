@@ -1,6 +1,6 @@
-"""What a relay says of itself: in `status.json` of its folder, as an app's shipper process does, and on a subject.
+"""Tells the status of a relay: in `status.json` of its spool, like an app's shipper process, and through NATS.
 
-Whoever asks on the subject `<subject>-relays.status` gets an answer of every relay: `shipper status --servers`.
+Every relay answers requests on `<subject>-relays.status`, such as those of `shipper status --servers`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..stream.client import Client
 from ..stream.connection import Reply
 from .deliveries import Deliveries, Delivery
 
-WRITE_SECONDS = 0.5  # between two files
+WRITE_SECONDS = 0.5  # between two writes of the file
 
 
 class RelayStatus:
@@ -44,12 +44,12 @@ class RelayStatus:
             write_atomically(self._spool.status, {**self.state(), "updated": time.time(), "ended": last})
 
     def answer(self, question: Reply) -> None:
-        """Say how the relay does to whoever asks."""
+        """Send the status as the answer to ``question``."""
         if question.reply:
             self._client.post([(question.reply, json.dumps(self.state()).encode())])
 
     def state(self) -> dict[str, Any]:
-        """The status as JSON."""
+        """Return the status as written to JSON."""
         came_to = {each.name: each.deliverer.progress.settled + each.left for each in self._deliveries}
         came = max(came_to.values(), default=0)
         return {
@@ -79,7 +79,7 @@ class RelayStatus:
             said.update(state="retrying", last_error=trouble)
         return {
             **said,
-            "base": base,  # so that what is left is what waits in the stream for this backend
+            "base": base,  # so that journaled - base - settled is what is left for this backend
             "url": delivery.url,
             "level": delivery.backend.level,
             "dropped_at": {},

@@ -2,12 +2,12 @@
 
     paused   backend's name → since when; it is sent nothing
     retry    backend's name → when somebody asked to send to it again without waiting
-    levels   logger's name ("" is the handler) → number of the level, and until when it is in force
+    levels   logger's name ("" for this package's handlers) → number of the level, and until when it is in force
 
 Times are in seconds since the epoch. Commands write the file, under a lock on the spool's folder; it is replaced as a
 whole. The shipper process reads `paused` and `retry`, processes of the app read `levels`, each about once a second.
-Whoever has read the file goes on with what it said while it is missing or damaged. The shipper process makes a missing
-one again, so that there is one to overwrite when the disk is full.
+While the file is missing or damaged, they keep what they read last. The shipper process makes a missing file again, so
+that there is one to overwrite when the disk is full.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from .files import get_dict, get_times, read_json, write_atomically
 from .layout import Spool
 from .numbers import close_high, open_high
 
-MAX_LEVELS = 100  # that a file may set
+MAX_LEVELS = 100  # that are read from a file
 MAX_LEVEL_SECONDS = 7 * 86_400.0  # that one may be in force
-_UNSETTLED_SECONDS = 1.0  # age of a file below which it may change again without another time
+_UNSETTLED_SECONDS = 1.0  # a younger file may change again and keep its modification time
 
 Level = tuple[int, float]
-"""A level, and until when it is in force."""
+"""A level, and until when it is in force, in seconds since the epoch."""
 
 
 @dataclass(frozen=True)
 class Controls:
-    """The content of the file."""
+    """The content of `controls.json`."""
 
     paused: Mapping[str, float] = field(default_factory=dict)
     retry: Mapping[str, float] = field(default_factory=dict)
     levels: Mapping[str, Level] = field(default_factory=dict)
 
     def levels_at(self, now: float) -> dict[str, int]:
-        """Logger's name → level, of those in force. One that would be for longer than allowed is none."""
+        """Logger's name → level, of those in force; without any that would last longer than `MAX_LEVEL_SECONDS`."""
         return {name: level for name, (level, until) in self.levels.items() if 0 < until - now <= MAX_LEVEL_SECONDS}
 
 
@@ -54,7 +54,7 @@ class ControlsReader:
         self._identity: object = None
 
     def look(self) -> bool:
-        """Read the file if it may have changed; whether it says something else than before."""
+        """Read the file if it may have changed; whether its content differs from before."""
         try:
             found = os.stat(self._path, follow_symlinks=False)
         except OSError:
@@ -71,12 +71,12 @@ class ControlsReader:
 
 
 def read_controls(spool: Spool) -> Controls:
-    """What the file says now; nothing when it is missing or damaged."""
+    """The present content of the file; empty when it is missing or damaged."""
     return _read(spool.controls) or Controls()
 
 
 def change_controls(spool: Spool, change: Callable[[Controls], Controls]) -> Controls:
-    """Replace the file by a change of its content; the new content. OSError when it can't be written."""
+    """Apply a change, drop levels that have run out, write and return the result. OSError when that fails."""
     with _locked(spool, fcntl.LOCK_EX):
         now = time.time()
         controls = change(read_controls(spool))

@@ -1,7 +1,7 @@
-"""Processes of an app whose handler was removed by other code: one file `detached-<pid>` each, for `shipper status`.
+"""Processes whose handler was removed by other code: one file `detached-<pid>` each, for `shipper status`.
 
-A process writes its file when it notices, and removes it when it ships again or ends. The file of a killed process is
-ignored, and removed by the next process that writes one.
+A process writes its file when it notices that, and removes it when the handler is attached again or the app is stopped.
+The file of a process that has ended is ignored, and removed by the next process that writes one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def clear_detached(spool: Spool) -> None:
 
 
 def detached_processes(spool: Spool) -> dict[int, str]:
-    """Pid → name of the logger, of the living processes that have noted it."""
+    """Pid → name of the logger, of the running processes that have a file."""
     found = {}
     with contextlib.suppress(OSError):
         for pid in filter(_exists, _pids(spool)):

@@ -21,7 +21,7 @@ BLOCK_BYTES = 4096
 """JSON files grow in whole blocks, so that a longer text still fits in place when the disk is full."""
 
 _CHECKSUM = re.compile(rb'\{"crc": (\d{1,10}), ')
-_MAX_JSON_BYTES = 64 * 1024 * 1024  # the account of very many processes has a third of it
+_MAX_JSON_BYTES = 64 * 1024 * 1024  # three times the account of very many processes
 
 
 def open_file(path: str, flags: int) -> int:
@@ -29,7 +29,7 @@ def open_file(path: str, flags: int) -> int:
 
     Raises PermissionError for anything but a regular file of this user with one name, OSError when it can't be opened.
     """
-    # O_NONBLOCK: a FIFO in its place must not block. It is truncated only once it is known to be ours.
+    # O_NONBLOCK: a FIFO at the path must not block. A file is truncated only after the checks.
     wanted = flags & ~os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     fd = open_high(path, wanted)
     if flags & os.O_CREAT:
@@ -44,7 +44,7 @@ def open_file(path: str, flags: int) -> int:
 
 
 def sync(fd: int) -> None:
-    """`os.fsync`, where file system and system call filters have it: folders cannot be synced everywhere. OSError."""
+    """`os.fsync`; nothing where the file system or a filter of system calls does not support it. OSError otherwise."""
     try:
         os.fsync(fd)
     except OSError as error:
@@ -53,7 +53,7 @@ def sync(fd: int) -> None:
 
 
 def reclaim_file(path: str, flags: int) -> int:
-    """Like `open_file`; what is at the path and is no file of ours is renamed first. OSError when that fails."""
+    """Like `open_file`, but rename first what is at the path if it is not this user's file. OSError when that fails."""
     try:
         return open_file(path, flags)
     except OSError as error:
@@ -64,7 +64,7 @@ def reclaim_file(path: str, flags: int) -> int:
 
 
 def move_aside(path: str) -> None:
-    """Rename a folder, link or foreign file at this path, so that a file of ours can be made. Nothing is deleted."""
+    """Rename a folder, link or foreign file at this path, so that a file can be made there. Nothing is deleted."""
     try:
         close_high(open_file(path, os.O_WRONLY))
     except FileNotFoundError:
@@ -160,7 +160,7 @@ def _checked(text: bytes) -> bytes:
     return found
 
 
-# Fields of such a file may be missing or of another type: it may be damaged, or written by another release.
+# Fields of a JSON file may be missing or of another type: another release may have written it.
 
 
 def get_dict(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -1,13 +1,13 @@
 """Which host uses a spool: folders may be shared by several, but a FIFO's content is in the kernel of one.
 
-The file `host` in the spool names the kernel that uses it, by its boot, and the FIFO that is seen there. Processes that
-see another FIFO, on another host or in a container with a mount of its own, would write into a pipe that the running
-shipper process never reads, and where locks are local to each host they would start a second one on the same journal.
-They get a lane: a folder `hosts/<name>` in the spool, with everything of its own.
+The file `host` in the spool names the kernel that uses it, by its boot id, and the FIFO that this kernel sees.
+Processes that see another FIFO, on another host or in a container with a mount of its own, would write into a pipe that
+the running shipper process never reads; where locks are local to each host, they would also start a second shipper
+process on the same journal. They get a lane: a complete spool in the folder `hosts/<name>`.
 
 Invariants
 * A spool that is in use is never taken over. It is in use while its lock is held, or while its `status.json` changes.
-* The first process that makes the file has the spool: that is atomic on every file system, also without locks.
+* The first process that makes the file has the spool. Where there are hard links, that is atomic, also without locks.
 * Processes of one kernel that see the same FIFO use the same spool, in whatever containers they are.
 """
 
@@ -30,9 +30,9 @@ from .lock import running
 from .numbers import close_high
 
 FRESH_SECONDS = 15.0
-"""A spool of another host is in use when its status is younger than that: it is written every second."""
+"""With an older `status.json` another host no longer uses its spool: it is written every second."""
 UNSURE_SECONDS = 3.0
-"""That processes have to notice that their FIFO was replaced."""
+"""How long to wait for processes to notice that their FIFO was replaced, or for `status.json` to change."""
 _MAX_LANES = 8
 
 
@@ -40,12 +40,12 @@ class Host(NamedTuple):
     """A process's view of a spool."""
 
     boot: str
-    """The kernel, by its boot: an id that is random at each."""
+    """The id of the kernel's boot, a new one each time."""
     mounts: int
-    """The mount namespace, by its inode."""
+    """The inode of the mount namespace; 0 if it is not known."""
     device: int
     inode: int
-    """Of the FIFO."""
+    """`device` and `inode` identify the FIFO."""
 
     @classmethod
     def of(cls, spool: Spool) -> Host:
@@ -70,9 +70,9 @@ class Host(NamedTuple):
 
 
 def lane_of_this_host(spool: Spool) -> Spool:
-    """The spool itself, prepared, or a lane in it when another host uses it.
+    """Return the spool itself, prepared, or a lane in it when another host uses the spool.
 
-    Raises ConfigurationError when that can't be written to, or when all lanes are in use.
+    Raises ConfigurationError when a folder can't be written to, or when all lanes are in use.
     """
     try:
         for lane in _lanes(spool):
@@ -92,7 +92,7 @@ def _lanes(spool: Spool) -> Iterator[Spool]:
 
 
 def take(spool: Spool) -> bool:
-    """Make a prepared spool this host's; False when another one uses it. OSError when the file can't be written."""
+    """Take a prepared spool for this host; False when another one uses it. OSError when `host` can't be written."""
     deadline = time.monotonic() + UNSURE_SECONDS
     while True:
         ours, theirs = Host.of(spool), Host.read(spool)
@@ -106,14 +106,14 @@ def take(spool: Spool) -> bool:
         if theirs.has_same_mounts(ours) or not _is_in_use(spool, theirs):
             write_atomically(spool.host, _content(spool, ours))
             return True
-        # With the same kernel the FIFO may just have been made anew, which its processes notice soon.
+        # On the same kernel the FIFO may just have been replaced, which the spool's processes notice soon.
         if theirs.boot != ours.boot or time.monotonic() >= deadline or _has_lane(spool):
             return False
         time.sleep(0.1)
 
 
 def keep(spool: Spool) -> bool:
-    """Say that this host still uses the spool; False when another one has taken it over. OSError when that fails."""
+    """Whether this host still has the spool; make or correct the file `host`. OSError when that fails."""
     ours, theirs = Host.of(spool), Host.read(spool)
     if theirs is None:
         return _claim(spool, ours)
@@ -125,7 +125,7 @@ def keep(spool: Spool) -> bool:
 
 
 def _claim(spool: Spool, ours: Host) -> bool:
-    """Make the file, as the only process of all hosts; False when another was first."""
+    """Make the file `host`; False when another process, on any host, was first."""
     temporary = f"{spool.host}.{os.getpid()}-{os.urandom(4).hex()}"
     fd = open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
@@ -140,7 +140,7 @@ def _claim(spool: Spool, ours: Host) -> bool:
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK):
             raise
-        write_atomically(spool.host, _content(spool, ours))  # a file system without links
+        write_atomically(spool.host, _content(spool, ours))  # a file system without hard links
     finally:
         close_high(fd)
         with contextlib.suppress(OSError):
@@ -153,7 +153,7 @@ def _content(spool: Spool, ours: Host) -> dict[str, object]:
 
 
 def _is_old(path: str) -> bool:
-    """Whether a file is not just being made: it has two names for a moment, and is no file of ours then."""
+    """Whether a file is over a second old. A new one has two names for a moment, and can't be read then."""
     try:
         return time.time() - os.lstat(path).st_ctime > 1.0
     except OSError:
@@ -166,12 +166,12 @@ def _is_in_use(spool: Spool, theirs: Host) -> bool:
     ended = (read_json(spool.status) or {}).get("ended")
     if ended or not _is_fresh(spool, spool.status if ended is False else spool.host):
         return False
-    # A host that has booted within these seconds need not wait: its status does not change any more.
+    # On a local disk another boot id may be from before this host's reboot: then the status does not change.
     return theirs.boot == boot_id() or is_network_file_system(spool.path) or _changes(spool.status)
 
 
 def _changes(path: str) -> bool:
-    """Whether a JSON file gets another content within some seconds."""
+    """Whether the content of a JSON file changes within `UNSURE_SECONDS` (3)."""
     before, deadline = read_json(path), time.monotonic() + UNSURE_SECONDS
     while time.monotonic() < deadline:
         time.sleep(0.1)
@@ -181,7 +181,7 @@ def _changes(path: str) -> bool:
 
 
 def _is_fresh(spool: Spool, path: str) -> bool:
-    """Whether a file was written lately, by the clock of the file system: hosts may have others."""
+    """Whether a file is younger than `FRESH_SECONDS`, by the file system's clock: the clocks of hosts may differ."""
     try:
         written = os.stat(path).st_mtime
         os.utime(spool.path)
@@ -191,7 +191,7 @@ def _is_fresh(spool: Spool, path: str) -> bool:
 
 
 def _has_lane(spool: Spool) -> bool:
-    """Whether this host has decided for a lane before, and its processes are there."""
+    """Whether this host already uses its lane: a shipper process runs there."""
     lane = Spool(os.path.join(spool.hosts, host_name()))
     try:
         theirs = Host.read(lane)

@@ -1,7 +1,7 @@
-"""Backends that clients bring in later: requested from the running shipper process, handed on to its successor.
+"""Backends that clients add later: requested from the running shipper process, and passed on to its successor.
 
 API keys and tokens are never on disk. A request travels through the FIFO `joins`, whose content is in the kernel's
-memory; the settings of a running process are in a file without a name, which its successor reads through /proc.
+memory; the settings of a shipper process are in a file without a name, which supervisors read through /proc.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def close_joins(joins: int) -> None:
 def request_join(path: str, backends: Iterable[Any]) -> None:
     """Ask the running or starting process to deliver to these backends too.
 
-    A request that does not fit, or that no process holds, is dropped: the supervisor repeats it.
+    A request is lost if the FIFO is full or no process keeps it open (the supervisor repeats it), or if it has more
+    than `PIPE_BUF` bytes.
     """
     joins = open_joins(path)
     for payload in map(pickle.dumps, backends):
@@ -55,7 +56,7 @@ def request_join(path: str, backends: Iterable[Any]) -> None:
 
 
 def announce_flush(path: str) -> None:
-    """Wake the running process, if there is one, because a mark is in the queue that a flush waits for."""
+    """Wake the shipper process, if one runs: the queue has a mark that a flush waits for."""
     joins = open_joins(path)
     with contextlib.suppress(OSError):
         os.write(joins, _SIZE.pack(0))
@@ -76,7 +77,7 @@ def pending_joins(joins: int) -> Iterator[Any]:
 
 
 def publish_settings(settings: Settings) -> int:
-    """Write the settings to a file without a name, in memory; its descriptor, 0 where there are no such files."""
+    """Write the settings to a file without a name, in memory; return its descriptor, 0 where that is not possible."""
     payload = settings.for_process()
     for make in (_memory_file, _unnamed_file):
         with contextlib.suppress(OSError, AttributeError):  # another system, or refused by a filter of system calls
@@ -99,8 +100,8 @@ def read_settings(holder: LockInfo) -> Settings | None:
     if holder.pid <= 0 or holder.settings <= 0 or not holder.is_visible():
         return None
     path = f"/proc/{holder.pid}/fd/{holder.settings}"
-    with contextlib.suppress(Exception):  # it ends; or a backend's module can't be imported here
-        # Opening must not block when the process is gone and its number belongs to another one.
+    with contextlib.suppress(Exception):  # the process has ended, or a backend's module can't be imported here
+        # O_NONBLOCK: the pid may be another process's by now, and its descriptor of that number a FIFO.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
             found = pickle.load(opened) if stat.S_ISREG(os.fstat(opened.fileno()).st_mode) else None
         return found if isinstance(found, Settings) else None

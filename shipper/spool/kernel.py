@@ -7,14 +7,14 @@ import os
 
 
 def boot_id() -> str:
-    """An id that the kernel has made at its start; the name of the host where there is none."""
+    """The random id of the kernel's boot; the name of the host where there is none."""
     with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
         return file.read().strip()
     return os.uname().nodename
 
 
 def namespace(kind: str) -> int:
-    """The inode of this process's namespace ("mnt", "pid"); 0 where there are none, or where /proc is another one's."""
+    """The inode of this process's namespace ("mnt", "pid"); 0 if unknown, or if /proc is of another PID namespace."""
     try:
         if os.readlink("/proc/self") != str(os.getpid()):
             return 0
@@ -24,5 +24,5 @@ def namespace(kind: str) -> int:
 
 
 def process_is_gone(pid: int, pids: int) -> bool:
-    """Whether no process has this pid in the PID namespace `pids`; False where that can't be seen from here."""
+    """Whether no process has this pid in the PID namespace `pids`; False if that is not this process's namespace."""
     return pids != 0 and pids == namespace("pid") and not os.path.exists(f"/proc/{pid}")

@@ -3,10 +3,11 @@
     queue  joins                                   FIFOs: events, and backends that clients ask for
     lock  app  id  host                            the running process; the app that owns the folder; the host
     hosts/                                         spools of other hosts that share the folder (see `host.py`)
-    journal/  cursors/  account (ledger.json)      events, and how far each backend and the account have read
+    journal/  cursors/  ledger.json                events, and how far each backend and the account have read
     kept/                                          delivered segments (see `journal/kept.py`)
     dead/  damaged/  overflow/                     rejected events, damaged bytes, overflows without a place in memory
-    status.json  shipper.log                       for people
+    status.json  shipper.log  crash.json           state, log and crashes of the shipper process
+    progress  detached-<pid>                       see `progress.py`, `detached.py`
     controls.json                                  what people have asked for (see `controls.py`)
 
 The folder and everything in it is readable and writable by its user only (0700, 0600).
@@ -25,7 +26,7 @@ from .files import get_str, open_file, read_json, reclaim_file
 from .owner import make_fifo, make_folder, make_folders, owner_uid
 from .root import has_other_root, note_place
 
-MAX_REPORTED = 128  # processes of the app in `status.json`, those that began last
+MAX_REPORTED = 128  # processes of the app that `status.json` lists, the latest to begin
 _MAX_PATH_BYTES = 900  # names are appended to it, and 4096 is the kernel's limit for a path
 
 
@@ -40,7 +41,7 @@ def memory_folder() -> str:
 def memory_obstacle() -> str:
     """Why no memory files can be in /dev/shm, for an operator; "" where they can.
 
-    Others may see the names in the folder (the folders in it have mode 0700); they must not be able to make any there.
+    Other users may list `memory_folder`, whose folders have mode 0700, but must not be able to make any in it.
     """
     if not os.access("/dev/shm", os.W_OK | os.X_OK):
         return "/dev/shm is missing or cannot be written"
@@ -55,7 +56,7 @@ def memory_obstacle() -> str:
 
 
 class Spool:
-    """Paths in the folder `path`, in which ~ is the user's home. Nothing is made or read before `prepare`."""
+    """Paths in the folder `path`, in which ~ is the user's home. The constructor makes and reads nothing."""
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(os.path.expanduser(path))
@@ -80,8 +81,10 @@ class Spool:
 
     @property
     def is_usable(self) -> bool:
-        """False when this process may not use the folder, for it has changed its user, or does not see it, for it has
-        changed its root. A missing folder is usable."""
+        """False after a change of user that closed the folder to this process, or a change of root that hid it.
+
+        A missing folder is usable.
+        """
         if self.is_in_other_root:
             return False
         try:
@@ -94,21 +97,21 @@ class Spool:
 
     @property
     def is_in_other_root(self) -> bool:
-        """Whether this process has changed its root since it prepared the spool, and does not see it any more."""
+        """Whether this process has changed its root since it prepared the spool, and no longer sees the spool."""
         return has_other_root(self.queue)
 
     @property
     def overflow_on_disk(self) -> str:
-        """The folder of overflows when there is little space in memory."""
+        """The folder of overflows that have no place in /dev/shm."""
         return os.path.join(self.path, "overflow")
 
     @property
     def overflow(self) -> str:
-        """The folder of the processes' overflows and pipe mirrors, which its first user makes: in /dev/shm.
+        """The folder of the processes' overflows and pipe mirrors, in /dev/shm; the first process makes it.
 
-        It is `overflow_on_disk` while `memory_obstacle` has something to say. Its name is the spool's id, so that a
-        new spool at the path of one that was deleted finds nothing of that one. For a spool that an earlier version
-        has made it is a digest of the path.
+        Where `memory_obstacle` names a reason against that, `overflow_on_disk`. The folder's name is the spool's id, so
+        that a new spool at the path of a deleted one does not find its files; without an id (a spool of an earlier
+        version), a digest of the path.
         """
         if memory_obstacle():
             return self.overflow_on_disk
@@ -117,7 +120,7 @@ class Spool:
     def read_id(self) -> str:
         """The random id that the spool got when an app claimed it; "" when it has none.
 
-        Should a cleaner have removed it, the file `host` has a copy.
+        If a cleaner has removed the file `id`, the copy in the file `host` is read.
         """
         with contextlib.suppress(OSError), open(open_file(self.id, os.O_RDONLY), "rb") as file:
             found = file.read(32).decode(errors="replace").strip()
@@ -127,7 +130,7 @@ class Spool:
         return found if _ID.fullmatch(found) else ""
 
     def write_id(self, value: str = "") -> None:
-        """Give the spool an id, a new one by default, unless it has one. Only with a lock of the spool. OSError."""
+        """Give the spool an id, a new one by default, unless it has one. Requires a lock of the spool. OSError."""
         if not os.path.lexists(self.id) or not self.read_id():
             fd = reclaim_file(self.id, os.O_WRONLY | os.O_CREAT)
             try:
@@ -140,7 +143,7 @@ class Spool:
         _check_folder(self.path)
 
     def prepare(self) -> None:
-        """Make what is missing. Raises ConfigurationError for anything that another user owns or can read."""
+        """Make missing folders and FIFOs. ConfigurationError if others own or can read one, or one can't be made."""
         if len(os.fsencode(self.path)) > _MAX_PATH_BYTES:
             raise ConfigurationError("spool", self.path, f"a path of at most {_MAX_PATH_BYTES} bytes")
         try:

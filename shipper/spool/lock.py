@@ -25,27 +25,27 @@ class LockInfo(NamedTuple):
     """Content of the lock file, a JSON object."""
 
     pid: int = 0
-    """Of the shipper process; 0 while it is starting."""
+    """The shipper process's pid; 0 while it is starting."""
     started: float = 0.0
     """When it was started, seconds since the epoch."""
     digest: str = ""
-    """`Settings.digest` of its settings."""
+    """`Settings.digest` of the process's settings."""
     since: float = 0.0
     """When start() was called with these settings, seconds since the epoch."""
     quick: int = 0
-    """How many processes in a row have ended soon after their start."""
+    """How many shipper processes in a row have ended soon after their start."""
     settings: int = 0
-    """The descriptor of its published settings (see `joined.py`), 0 without one."""
+    """The process's descriptor of its published settings (see `joined.py`), 0 without one."""
     boot: str = ""
-    """The kernel that it runs on (see `kernel.py`)."""
+    """`boot_id` of the kernel that the process runs on (see `kernel.py`)."""
     pids: int = 0
-    """The PID namespace in which its pid is meant, 0 when that is not known."""
+    """The inode of the PID namespace that ``pid`` belongs to, 0 when that is not known."""
     spool_id: str = ""
-    """The id of the spool (see `Spool.read_id`), should a cleaner remove the file before the process has read it."""
+    """The spool's id (see `Spool.read_id`), for when a cleaner removes the file before the process has read it."""
 
     @classmethod
     def read(cls, lock: int) -> LockInfo:
-        """From an open lock file; fields that are missing or damaged have their defaults."""
+        """Read an open lock file; fields that are missing or damaged get their defaults."""
         data: Any = None
         with contextlib.suppress(ValueError, OSError):
             data = json.loads(os.pread(lock, 4096, 0) or b"{}")
@@ -65,7 +65,7 @@ class LockInfo(NamedTuple):
         )
 
     def is_visible(self) -> bool:
-        """Whether the pid means the same to this process. False in another container, and on another host."""
+        """Whether ``pid`` is a process that this one can see. False in another container, and on another host."""
         return not self.boot or (self.boot == boot_id() and self.pids == namespace("pid"))
 
     def write(self, lock: int) -> None:
@@ -75,7 +75,7 @@ class LockInfo(NamedTuple):
 
 
 def running(spool: Spool) -> LockInfo | None:
-    """What the shipper process that holds the lock wrote into it; None when no process holds it."""
+    """The content of the lock file while a shipper process holds the lock; None when none does."""
     try:
         lock = open_file(spool.lock, os.O_RDWR)
     except OSError:
@@ -92,9 +92,9 @@ def running(spool: Spool) -> LockInfo | None:
 
 
 def lock_journal(spool: Spool) -> int:
-    """Lock the journal's folder as well as the lock file, which may be removed; the descriptor, -1 without such locks.
+    """Lock the journal's folder, for the case that the lock file is removed; its descriptor, -1 if it can't be locked.
 
-    BlockingIOError when a process works on the journal.
+    BlockingIOError when another process has locked it.
     """
     journal = open_journal(spool)
     try:
@@ -116,7 +116,7 @@ def open_journal(spool: Spool) -> int:
 
 
 def try_lock(journal: int) -> bool:
-    """Lock the open folder; False where folders can't be locked. BlockingIOError when another process has it."""
+    """Lock the open folder; False where folders can't be locked. BlockingIOError when another process has locked it."""
     try:
         fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -127,7 +127,7 @@ def try_lock(journal: int) -> bool:
 
 
 def read_pid(spool: Spool) -> int:
-    """The pid of the last process that held the lock; 0 when it has not written one yet, -1 in another container."""
+    """The pid of the last holder of the lock; 0 when it is not known, -1 in another container or on another host."""
     try:
         lock = open_file(spool.lock, os.O_RDONLY)
     except OSError:
@@ -140,7 +140,7 @@ def read_pid(spool: Spool) -> int:
 
 
 def claim(spool: Spool, app: str) -> None:
-    """Raise ConfigurationError when the spool belongs to another app: its events would go to the wrong backends."""
+    """Note the app as the owner of a new spool, and give it an id; ConfigurationError if it is another app's."""
     try:
         fd = reclaim_file(spool.app, os.O_RDWR | os.O_CREAT)
     except OSError as error:
@@ -151,7 +151,7 @@ def claim(spool: Spool, app: str) -> None:
         if owner and owner != app:
             allowed = f"belongs to the app {owner!r}, and this is {app!r}: give another"
             raise ConfigurationError("spool", spool.path, allowed)
-        if not owner or spool.read_id():  # of an earlier version's spool the folder in memory has its path
+        if not owner or spool.read_id():  # an earlier version's spool keeps the memory folder of its path
             spool.write_id(spool.read_id())
         if not owner:
             os.write(fd, f"{app}\n".encode())

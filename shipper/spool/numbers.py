@@ -1,8 +1,8 @@
-"""Descriptors of short use, at numbers that the application's files do not get.
+"""Descriptors that are open for a short time, at high numbers, which the application's files do not get.
 
-Another thread of the application may close all descriptors, as code does that daemonises a process, and open files of
-its own while this one has a file open. A file with a high number can then be gone, but it is no other one: a number is
-given again only after all the others were.
+Code that daemonises a process closes all descriptors. If it does so while another thread uses a file of this package,
+and then opens files, these get low numbers: the high number is closed, but is not another file. This package takes high
+numbers in turn, so its own files do not get a number again soon either.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import fcntl
 import itertools
 import os
 
-MAX_BASE = 768  # numbers from there to 1023; higher ones would make the kernel's table of descriptors larger
+MAX_BASE = 768  # 768 to 1023 are used; higher numbers would make the kernel's table of descriptors larger
 _COUNT = 256
 
 _ATTEMPTS = 5
-_turns = itertools.count()  # each number in turn, from the base on
+_turns = itertools.count()  # offsets from the base, modulo `_COUNT`
 
 
 def move_up(fd: int) -> int:
-    """Move a descriptor to a high number and close the low one; unchanged if it has one, or if none is free."""
+    """Move a descriptor to a high number and close the low one; unchanged if it is high already, or none is free."""
     if fd >= _base():
         return fd
     moved = _duplicate(fd)
@@ -31,7 +31,7 @@ def move_up(fd: int) -> int:
 
 
 def open_high(path: str, flags: int, mode: int = 0o600) -> int:
-    """`os.open`, at a high number and without inheritance. OSError, also when other code closes numbers right now."""
+    """`os.open`, at a high number, not inheritable. OSError, also while other code keeps closing descriptors."""
     for _ in range(_ATTEMPTS):
         fd = os.open(path, flags | os.O_CLOEXEC, mode)
         moved = _duplicate(fd)
@@ -53,11 +53,11 @@ def _base() -> int:
 
 def _duplicate(fd: int) -> int:
     base, limit = _base(), os.sysconf("SC_OPEN_MAX")
-    # Not always the lowest one: a thread that just writes to a number must not find what another one has opened since.
+    # Not always the lowest: a thread about to write to a closed number must not reach a file opened there since.
     for lowest in (base + next(_turns) % max(1, min(_COUNT, limit - base)), base):
         with contextlib.suppress(OSError):
             moved: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
-            for _ in range(lowest, moved):  # those are in use; the turn is that of the number behind this one
+            for _ in range(lowest, moved):  # these are in use: the next turn is the number after `moved`
                 next(_turns)
             return moved
     return fd
@@ -70,7 +70,7 @@ def _close_twin(fd: int, twin: int | str) -> None:
 
 
 def _compare(fd: int, path: str) -> tuple[bool, bool]:
-    """Whether this is the file that was opened, and not one that has got its number, and whether it is at the path."""
+    """Whether the descriptor still is the file that was opened, and whether no other one is at the path."""
     try:
         found = os.fstat(fd)
         is_current = os.path.samestat(found, os.stat(path))
@@ -78,7 +78,7 @@ def _compare(fd: int, path: str) -> tuple[bool, bool]:
         return found.st_nlink == 0, found.st_nlink == 0
     except OSError:
         return False, False
-    return is_current or found.st_nlink == 0, is_current  # without a name: another was put at the path
+    return is_current or found.st_nlink == 0, is_current  # no name left: another file was put at the path
 
 
 def close_high(fd: int) -> None:

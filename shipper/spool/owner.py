@@ -16,9 +16,9 @@ _future: tuple[int, int] | None = None  # uid and gid
 
 
 def set_owner(name: str) -> None:
-    """``name``: a user, or user:group, by names or numbers; "" for this process's user.
+    """Set the owner: ``name`` is a user, or ``user:group``, by names or numbers; "" is this process's user.
 
-    Raises ConfigurationError for an unknown one, and for another user unless this process is root.
+    Raises ConfigurationError if it is unknown, or another user and this process is not root.
     """
     global _future
     user, _, group = name.partition(":")
@@ -49,7 +49,7 @@ def owner_uid() -> int:
 
 
 def give(fd: int) -> None:
-    """Give a file that root has just made to the owner, if it has one name only: the other may be another user's."""
+    """Give root's new file or folder to the owner; not a file with several names: it may be a link to a foreign one."""
     future = future_owner()
     if future is None:
         return

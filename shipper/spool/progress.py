@@ -1,18 +1,18 @@
 """How far flushes and backends have come, in the small file `progress` of the spool.
 
-Written by the shipper process that holds the lock; read by processes of the application that wait for a flush. It says
-what `status.json` says too, but at once, and a look at it costs two short reads. A file that is missing, damaged or not
-written any more has no answer: then `status.json` is read.
+Written by the shipper process that holds the lock; read by processes of the application that wait for a flush. It has
+what `status.json` has too, but without delay, and is read with two short reads. Where it is missing, damaged or no
+longer written, `status.json` is read.
 
 Layout, little-endian, 40 bytes each: `BACKENDS` slots for backends, then `MARKS` slots for marks
 
-    backend  name (first 8 bytes of its SHA-256) · 0 (8) · segment 8 · offset 8 · CRC32 of these 4 · unused 4
-    mark     token of a process 8 · number 8 · segment 8 · offset 8 · CRC32 of these 4 · unused 4
+    backend  name (first 8 bytes of its SHA-256) · 0 (8) · segment 8 · offset 8 · CRC32 of these fields 4 · unused 4
+    mark     token of a process 8 · number 8 · segment 8 · offset 8 · CRC32 of these fields 4 · unused 4
 
 Every event before a backend's segment and offset is settled there, and not sent again after a crash. A flush waits
 until all backends have passed the place of its mark in the journal. A mark has the slot ``token % MARKS``: of two
-processes with the same slot the last one has it. The CRC reveals a slot that was read while it was written. A new
-process empties the file.
+processes with the same slot, the later mark is kept. The CRC reveals a slot that was read while it was written. A new
+shipper process empties the file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .files import open_file, reclaim_file
 
 BACKENDS, MARKS = 64, 1024
 STATUS_FILE = ""
-"""In place of a backend's name: what `status.json` says about all of them."""
+"""Instead of a backend's name: the place up to which `status.json` reports all backends."""
 
 _SLOT = struct.Struct("<8sQQQ")
 _CRC = struct.Struct("<I4x")
@@ -42,7 +42,7 @@ Place = tuple[int, int]
 
 
 class ProgressWriter:
-    """Used by the shipper process; each of its threads writes slots of its own. Errors only make it silent."""
+    """Used by the shipper process; each of its threads writes slots of its own. After an error it writes nothing."""
 
     def __init__(self, path: str) -> None:
         self._fd = -1
@@ -51,28 +51,28 @@ class ProgressWriter:
         try:
             self._fd = reclaim_file(path, os.O_RDWR | os.O_CREAT)
             os.ftruncate(self._fd, 0)  # what another process wrote may be about a journal that was deleted since
-            os.posix_fallocate(self._fd, 0, _FILE_BYTES)  # now: a disk that is full later still takes every slot
+            os.posix_fallocate(self._fd, 0, _FILE_BYTES)  # at once: a slot can then be written when the disk is full
         except OSError:
             self.close()
 
     @property
     def is_open(self) -> bool:
-        """Whether it is written. If not, processes that flush read `status.json`."""
+        """Whether the file is written. If not, processes that flush read `status.json`."""
         return self._fd >= 0
 
     def write_backend(self, name: str, place: Place) -> None:
-        """Every event before this place is settled at the backend, also after a crash."""
+        """Note that the backend has settled, and saved as settled, every event before this place."""
         slot = self._slots.setdefault(name, len(self._slots))
         if slot < BACKENDS:
             self._write(slot * _SLOT_BYTES, _name_key(name), 0, place)
 
     def write_mark(self, token: bytes, number: int, place: Place) -> None:
-        """The process's marks up to this number are in the journal before this place."""
+        """Note that the process's marks up to this number are in the journal before this place."""
         self._write(_mark_at(token), token, number, place)
 
     def _write(self, at: int, key: bytes, number: int, place: Place) -> None:
         data = _SLOT.pack(key, number, *place)
-        with self._lock:  # another thread may close the file, and its number be another file's then
+        with self._lock:  # else another thread could close it, and its number become another file's
             if self._fd < 0:
                 return
             try:

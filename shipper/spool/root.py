@@ -13,11 +13,11 @@ class _Place(NamedTuple):
     queue: Identity
 
 
-_places: dict[str, _Place] = {}  # path of a FIFO → where this process, or the one that forked it, has prepared it
+_places: dict[str, _Place] = {}  # path of a FIFO → its place when this process, or the one that forked it, prepared it
 
 
 def root_identity() -> Identity:
-    """What names this process's root folder."""
+    """Device and inode of this process's root folder."""
     return _identity("/")
 
 
@@ -27,7 +27,7 @@ def note_place(queue: str) -> None:
 
 
 def has_other_root(queue: str) -> bool:
-    """Whether this process has changed its root since, and does not see that FIFO at its path any more."""
+    """Whether this process has changed its root since `note_place`, and no longer sees that FIFO at its path."""
     place = _places.get(queue)
     if place is None or place.root == root_identity():
         return False

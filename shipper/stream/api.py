@@ -1,4 +1,4 @@
-"""The JetStream API that is used here: requests and answers as JSON (`$JS.API.…`)."""
+"""Calls of the JetStream API: JSON requests and answers, on the subjects `$JS.API.…`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def call(client: Client, name: str, arguments: object = None, *, timeout: float 
 
 
 def decoded(reply: Reply, name: str) -> dict[str, Any]:
-    """The JSON object of an answer. ApiError when it is an error."""
+    """Return an answer's JSON object. ApiError when it is an error, RetryableError when there is no object."""
     try:
         answer = json.loads(reply.data)
     except ValueError:
@@ -48,7 +48,7 @@ def decoded(reply: Reply, name: str) -> dict[str, Any]:
 
 
 def outcome(reply: Reply | DeliveryError, stream: str) -> DeliveryError | None:
-    """What the answer to a published message means: None for stored, now or before."""
+    """Return the error in the answer to a published message; None when it is stored, now or before."""
     if isinstance(reply, DeliveryError):
         return reply
     try:

@@ -1,6 +1,6 @@
-"""A connection to NATS, for threads: what a caller asks for ends with an answer or a `DeliveryError`, within its time.
+"""A connection to NATS, for threads: a request ends with an answer or a `DeliveryError`, within its timeout.
 
-One event loop in one thread; `Connection` is what runs there.
+The `Connection` runs in an event loop in a thread of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .connection import CLOSE_SECONDS, UNAVAILABLE, Connection, OnMessage, Reply
 
 T = TypeVar("T")
 
-SLACK_SECONDS = 1.0  # that a caller waits longer than the answer may take
+SLACK_SECONDS = 1.0  # how much longer a caller waits than the answer may take
 
 
 class Client:
@@ -55,7 +55,7 @@ class Client:
         return self.connection.max_payload
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Any:
-        """Run a coroutine in the loop; a `concurrent.futures.Future`."""
+        """Run a coroutine in the loop; return its `concurrent.futures.Future`."""
         try:
             return asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:  # the loop is closed
@@ -63,12 +63,12 @@ class Client:
             raise
 
     def wait(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
-        """The result of a coroutine. RetryableError when it takes longer."""
+        """Run a coroutine and return its result. RetryableError after ``seconds`` and `SLACK_SECONDS`."""
         future = self.submit(work)
         try:
             result: T = future.result(seconds + SLACK_SECONDS)
             return result
-        except (FutureTimeoutError, CancelledError):  # of Python 3.10 it is not the built-in TimeoutError
+        except (FutureTimeoutError, CancelledError):  # in Python 3.10 this is not the built-in TimeoutError
             future.cancel()
             raise RetryableError(f"{self.connection.where} does not answer", status=UNAVAILABLE) from None
 
@@ -80,7 +80,7 @@ class Client:
         return self.wait(self.connection.ask(subject, data, headers, seconds), 2 * seconds)
 
     def request_all(self, requests: Sequence[tuple[str, bytes, Mapping[str, str]]]) -> list[Reply | DeliveryError]:
-        """The answers to requests that are made at once."""
+        """Make all requests at once; return their answers or errors, in order."""
 
         async def answer(subject: str, data: bytes, headers: Mapping[str, str]) -> Reply | DeliveryError:
             try:
@@ -94,7 +94,7 @@ class Client:
         return self.wait(all_of_them(), 2 * self.timeout)
 
     def post(self, posts: Sequence[tuple[str, bytes]]) -> None:
-        """Send messages without an answer, soon. What is lost with a connection is lost."""
+        """Send messages that have no answers, soon. Those lost with a connection are not sent again."""
 
         async def send() -> None:
             for subject, data in posts:
@@ -104,7 +104,7 @@ class Client:
             self.submit(send())
 
     def gather(self, subject: str, seconds: float) -> list[Reply]:
-        """All answers that come within so many seconds."""
+        """Send an empty request; return all answers within ``seconds``."""
 
         async def collect() -> list[Reply]:
             found: list[Reply] = []

@@ -1,9 +1,9 @@
 """A connection to NATS, in an event loop. The only module that imports nats-py; its exceptions do not leave it.
 
-What nats-py needs to be told: it gives up after 60 attempts to reconnect unless that is -1, and with -1 `connect` never
-raises, so the last error is kept and waiting has a limit of its own. Only pings make it notice a server that was
-stopped. It reports refused credentials to the error callback alone, and closes for good when they are refused later on,
-so the connection is made anew.
+How nats-py behaves: it gives up after 60 attempts to reconnect unless `max_reconnect_attempts` is -1. With -1 `connect`
+never raises, so the last error is kept here, and waits have limits of their own. Only pings make it notice a server
+that was stopped. It reports refused credentials to the error callback alone. When they are refused later on, it closes
+the connection for good, so a new one is made.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import nats.errors
 from ..backends.jetstream import JetStream
 from ..errors import DeliveryError, RetryableError, TooLargeError, UnauthorisedError
 
-PING_SECONDS = 5  # between two pings; a server that leaves two of them without an answer is left
-PROBE_SECONDS = 2  # for a server to answer a ping after it has left a request without an answer
+PING_SECONDS = 5  # between two pings; after two without an answer the server is left
+PROBE_SECONDS = 2  # to wait for the answer to a ping, when a request got none
 CONNECT_SECONDS = 2.0  # for one server
 RETRY_SECONDS = 0.5  # between two attempts to connect
 CLOSE_SECONDS = 2.0  # for what was sent last to reach the server
@@ -32,7 +32,7 @@ UNAVAILABLE = 503  # the status of errors that no event is to blame for
 _REFUSED = ("authorization", "authentication", "permissions violation", "user credentials", "nkey")
 
 _log = logging.getLogger("shipper.process")
-logging.getLogger("nats.aio.client").setLevel(logging.CRITICAL)  # it logs what the callback is told, with tracebacks
+logging.getLogger("nats.aio.client").setLevel(logging.CRITICAL)  # it logs, with tracebacks, what the callback gets
 
 
 class Reply(NamedTuple):
@@ -48,9 +48,9 @@ OnMessage = Callable[[Reply], None]
 
 
 class Connection:
-    """Kept up by `run`. All methods are for the loop; the attributes may be read by any thread.
+    """A connection that `run` keeps up. Its methods are for the loop; its attributes may be read by any thread.
 
-    ``name`` is what the server's lists say.
+    ``name``: how the server lists the connection.
     """
 
     def __init__(self, settings: JetStream, name: str) -> None:
@@ -82,7 +82,7 @@ class Connection:
     # -- messages ------------------------------------------------------------------------------------------------------
 
     async def connected(self, seconds: float) -> nats.aio.client.Client:
-        """The connection. DeliveryError when there is none within so many seconds."""
+        """Return the connection. DeliveryError when it is not up within ``seconds``."""
         if not self._up.is_set():
             try:
                 await asyncio.wait_for(self._up.wait(), seconds)
@@ -92,7 +92,7 @@ class Connection:
         return self._nats
 
     def is_current(self, connection: nats.aio.client.Client) -> bool:
-        """Whether this is the connection, and it may be up again: what it has subscribed to is kept."""
+        """Whether ``connection`` is in use: while it is down, it may come back with its subscriptions."""
         return connection is self._nats and not connection.is_closed
 
     async def ask(self, subject: str, data: bytes, headers: Mapping[str, str] | None, seconds: float) -> Reply:
@@ -112,22 +112,22 @@ class Connection:
         return _reply(answer)
 
     def _silence_on(self, subject: str) -> DeliveryError:
-        """Why there is no answer: the account may not publish there, or there is none in time."""
+        """Return why no answer came: the account may not publish there, or the server was too slow."""
         trouble = self.trouble
         if isinstance(trouble, UnauthorisedError) and subject.lower() in trouble.reason.lower():
             return trouble
         return RetryableError(f"{self.where} does not answer on {subject}", status=UNAVAILABLE)
 
     async def send(self, subject: str, data: bytes) -> None:
-        """Send a message without an answer. What is lost with a connection is lost."""
+        """Send a message that has no answer. One lost with a connection is not sent again."""
         if self._nats is not None:
             with contextlib.suppress(nats.errors.Error, OSError):
                 await self._nats.publish(subject, data)
 
     async def subscribe(self, subject: str, on_message: OnMessage) -> Callable[[], Awaitable[None]]:
-        """Call ``on_message`` for each message; a function that ends it. Ends with the connection too.
+        """Call ``on_message`` for each message on this connection; return a function that ends this.
 
-        When that function has returned the server sends nothing more, and all that it had sent was handled.
+        Once it has returned, no more messages come and all earlier ones were handled, unless the connection failed.
         """
         connection = await self.connected(self._settings.timeout)
 
@@ -237,7 +237,7 @@ class Connection:
     async def _on_error(self, error: Exception) -> None:
         text = _text(error)
         is_refusal = any(word in text.lower() for word in _REFUSED)
-        # An error that says more than that a server is down is kept: others of the cluster may be down.
+        # While down, a refusal is kept: a later error may only say that another server of the cluster is down.
         if is_refusal:
             self.trouble = UnauthorisedError(f"{self.where}: {text}")
         elif self.is_up or not isinstance(self.trouble, UnauthorisedError):

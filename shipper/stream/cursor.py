@@ -1,10 +1,10 @@
 """A backend's place in the stream: what its durable consumer has handed to this relay.
 
-Invariants: a message is acknowledged when all of its events are settled, and not before: an event is settled once,
-however often its message comes, while this relay runs. After a relay has died, or was cut off for longer than the
-consumer waits, its messages go to another relay, and their events are sent again, under the same ids.
+Invariants: a message is acknowledged when all of its events are settled, and not before. While this relay runs, an
+event is settled once, however often its message comes. After a relay has died, or was cut off for longer than the
+consumer's `ack_wait`, its messages go to another relay, and their events are sent again, under the same ids.
 
-The position is the number of the oldest message in hand. Nothing is saved here: the consumer is the memory.
+The position is the number of the oldest message in hand. Nothing is saved here: the servers keep the state.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Consumer(Protocol):
         ...
 
     def give_back(self, replies: Sequence[str], /) -> None:
-        """Others may have these messages at once."""
+        """Let the consumer hand out these messages again at once."""
         ...
 
 
@@ -57,7 +57,7 @@ class _Held:
 class StreamCursor:
     """A `delivery.cursor.Cursor`. ``limit`` is how many messages it holds at most.
 
-    Events below ``level`` settle at once as filtered. ``on_arrival`` is called, in the loop, when a message has come.
+    Events below ``level`` settle at once as filtered. `on_arrival` is called, in the loop, for each new message.
     """
 
     base = 0
@@ -84,12 +84,12 @@ class StreamCursor:
     # -- for the thread that receives ----------------------------------------------------------------------------------
 
     def offer(self, message: Delivery) -> None:
-        """A message has come, for the first time or again."""
+        """Take a message that has come, for the first time or again."""
         with self._lock:
             held = self._held.get(message.number)
             is_new = held is None and message.number not in self._done and not self._is_closed
             if held is not None:
-                held.reply = message.reply  # the former one would not be understood any more
+                held.reply = message.reply  # the consumer does not know the former one any more
             elif is_new:
                 self._hold(message)
             is_done = message.number in self._done
@@ -115,12 +115,12 @@ class StreamCursor:
         return 0 if self._is_closed else max(0, self._limit - len(self._held))
 
     def replies(self) -> list[str]:
-        """Of the messages in hand: the consumer has to hear that they are worked on."""
+        """The reply subjects of the messages in hand, to say there that they are worked on."""
         with self._lock:
             return [held.reply for held in self._held.values()]
 
     def numbers(self) -> set[int]:
-        """Of the messages in hand."""
+        """The numbers of the messages in hand."""
         with self._lock:
             return set(self._held)
 
@@ -138,7 +138,7 @@ class StreamCursor:
             return Position(min(self._held, default=self._newest + 1), 0)
 
     def read(self, most: int, max_bytes: int) -> list[Entry]:
-        """The next events, at most so many and about so many bytes."""
+        """Return the next events, at most ``most`` of about ``max_bytes``."""
         found: list[Entry] = []
         size = 0
         with self._lock:
@@ -152,7 +152,7 @@ class StreamCursor:
                         size += len(entry.payload or b"")
                 if held.read == len(held.entries):
                     self._unread.popleft()
-        self.urgent = True  # the publishers have waited for more already
+        self.urgent = True  # the publishers have already waited for full batches
         return found
 
     def settle(self, entry: Entry, outcome: str) -> None:
@@ -168,7 +168,7 @@ class StreamCursor:
 
     def _count(self, number: int) -> str:
         held = self._held.pop(number)
-        if held in self._unread:  # all of it was filtered
+        if held in self._unread:  # its events were settled without being read
             self._unread.remove(held)
         for entry in held.entries:
             outcome = entry.outcome or DELIVERED
@@ -203,10 +203,10 @@ class StreamCursor:
         return []
 
     def skip_to(self, segment: int) -> None:
-        """The stream refuses what is too much: no event is given up here."""
+        """Do nothing: a full stream refuses messages, so no event is given up."""
 
     def close(self) -> None:
-        """Give back what is not settled. Idempotent."""
+        """Give back the messages that were not acknowledged. Idempotent."""
         with self._lock:
             self._is_closed = True
             replies = [held.reply for held in self._held.values()]

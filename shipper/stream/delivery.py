@@ -1,4 +1,4 @@
-"""A message that a durable consumer has handed out, and what its reply subject says of it."""
+"""A message that a durable consumer has handed out, and what its reply subject says about it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _SHORT, _PREFIX = 9, "$JS.ACK."
 
 
 class Delivery(NamedTuple):
-    """``number``: its place in the stream. ``reply``: the subject of acknowledgements.
+    """``number``: its place in the stream. ``reply``: the subject for its acknowledgement.
 
-    ``times``: how often it was handed out, with this time. ``pending``: how many messages come after it.
+    ``times``: how often it was handed out, including now. ``pending``: how many messages are left.
     """
 
     number: int
@@ -23,10 +23,10 @@ class Delivery(NamedTuple):
 
 
 def delivery_of(reply: str, headers: Mapping[str, str], content: bytes) -> Delivery | None:
-    """What was handed out; None for a message about the request itself.
+    """Return the message that was handed out; None for a status message about the request itself.
 
-    Reply subjects are ``$JS.ACK.<stream>.<consumer>.<times>.<number>.<number here>.<time>.<pending>``, with domain and
-    account before the stream, and a random token at the end, where the server says so.
+    Reply subjects are ``$JS.ACK.<stream>.<consumer>.<times>.<number>.<consumer's number>.<time>.<pending>``. Some
+    servers put domain and account before the stream, and a random token at the end.
     """
     words = reply.split(".")
     if not reply.startswith(_PREFIX) or len(words) < _SHORT:

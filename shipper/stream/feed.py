@@ -1,11 +1,11 @@
 """Gets the messages of a durable consumer for one cursor, and tells the consumer what became of them.
 
-Invariants: no more messages are asked for than the cursor has room for. Of every message in hand the consumer hears at
-least three times in its `ack_wait` that it is worked on, also while the backend makes us wait for longer than that.
+Invariants: no more messages are asked for than the cursor has room for. Three times in each `ack_wait`, the consumer is
+told that all messages in hand are being worked on, also while the backend has to be waited for.
 
-There is one request at a time. When it is answered, has run out, or was lost with a server, the next one is made.
-At the end the last request is waited for (`end`), and only then messages are given back. While a request is open the
-servers send messages to us, also those that were given back, and until `ack_wait` is over nobody else has them.
+There is one request at a time. When it is answered, has expired, or was lost with a server, the next one is made.
+`end` waits for the last request, and only then are messages given back: while a request is open, the servers would send
+them here again, and no other relay would get them until `ack_wait` is over.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from .connection import Reply
 from .cursor import StreamCursor
 from .delivery import delivery_of
 
-EXPIRES_SECONDS = 1.0  # after which a request that is not answered in full is made again; so long an end takes too
-LOST_SECONDS = 1.0  # after that, without an answer, the server that had the request is gone
+EXPIRES_SECONDS = 1.0  # for which a request is open, if it is not answered in full; `end` takes as long
+LOST_SECONDS = 1.0  # more without an answer, and the request counts as lost with its server
 PAUSE_SECONDS = 0.5  # before the next request when the consumer has no leader, or does not exist
-SIGNS_OF_LIFE = 3  # in the time after which the consumer would give a message to another relay
+SIGNS_OF_LIFE = 3  # per `ack_wait`, after which the consumer would give a message to another relay
 ACK, IN_PROGRESS, GIVE_BACK = b"+ACK", b"+WPI", b"-NAK"
 
 _log = logging.getLogger("shipper.process")
 
 
 class Feed:
-    """Of the consumer ``durable`` of ``stream``. Set ``cursor`` before `start`."""
+    """Feeds `cursor` from the consumer ``durable`` of ``stream``. Set `cursor` before `start`."""
 
     cursor: StreamCursor
 
     def __init__(self, client: Client, stream: str, durable: str, *, ack_wait: float) -> None:
         self.pending = 0
-        """How many messages the consumer had left when it was last heard of."""
+        """How many messages the consumer had left to hand out when it last said so."""
         self.trouble = ""
         """Why no messages come; "" when they do."""
         self._client = client
@@ -66,12 +66,12 @@ class Feed:
         self._client.wait(begin(), self._client.timeout)
 
     def stop(self) -> None:
-        """Ask for no more."""
+        """Ask for no more messages."""
         self._is_stopping = True
         self._notify()
 
     def end(self, seconds: float) -> None:
-        """The same, and wait until no message comes any more, at most so many seconds."""
+        """Ask for no more, and wait at most ``seconds`` until no message can come."""
         self.stop()
         self._ended.wait(seconds)
 
@@ -102,7 +102,7 @@ class Feed:
                     await self._ask(inbox)
             except DeliveryError as error:
                 self._note(error.reason)
-            except Exception as error:  # of the connection: the next one is waited for
+            except Exception as error:  # the connection failed: the loop waits for the next one
                 self._note(str(error) or type(error).__name__)
             finally:
                 if unsubscribe is not None:
@@ -113,7 +113,7 @@ class Feed:
         self._ended.set()
 
     async def _ask(self, inbox: str) -> None:
-        """Make one request, and wait until it has ended and there is room for the next one."""
+        """Make one request and wait until it has ended; without room for messages, only wait a while."""
         room = self.cursor.room
         if not room:
             await self._wait(EXPIRES_SECONDS)
@@ -147,7 +147,7 @@ class Feed:
             self._changed.set()
 
     def _on_status(self, message: Reply) -> None:
-        """The request has ended: it has run out (408, 404), was lost (409), or nobody took it (503)."""
+        """Note why the request ended: it expired (408, 404), was lost (409), or nobody took it (503). Ignore 100."""
         status = message.headers.get("Status", "")
         if status in ("404", "408"):
             self.trouble, self.pending = "", 0

@@ -9,7 +9,7 @@ Layout
                 Shipper-Load      CPU and memory of the host in percent, "12.5,40.1"
     content     whole events, each as the frames that it has in the journal (`transport/frame.py`)
 
-Names are percent-encoded: a subject has no dots, blanks and wildcards in them, a header no line ends.
+Names are percent-encoded: they add no dots, blanks or wildcards to a subject, and no line ends to a header.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from ..transport import frame
 FORMAT = "1"
 MAX_MESSAGE = 400_000  # bytes of content; one event may be larger. Larger messages are not faster.
 HEADROOM = 8192  # bytes of a server's limit that are left to headers
-LEVELS = (0, 10, 20, 30, 40, 50)  # that subjects have; others are rounded down
+LEVELS = (0, 10, 20, 30, 40, 50)  # the levels in subjects; others are rounded down
 _FOREIGN_TOKEN_BYTES = 8
 _HEADERS = ("app", "host", "address", "cwd")
 
 
 class Message(NamedTuple):
-    """What is published at once. ``places`` are those of its events in the batch."""
+    """One message to publish. ``places``: the indices of its events in the batch."""
 
     subject: str
     headers: dict[str, str]
@@ -56,7 +56,7 @@ def origin_headers(origin: Origin) -> dict[str, str]:
 
 
 def origin_of(headers: Mapping[str, str]) -> Origin | None:
-    """What the headers say; None for a message that is not ours."""
+    """Return the origin in the headers; None for a message that is not from shipper."""
     if "Shipper-App" not in headers:
         return None
     app, host, address, cwd = (
@@ -74,13 +74,13 @@ def _load(text: str) -> tuple[float, float] | None:
 
 
 def subject_of(prefix: str, origin: Origin, level: int) -> str:
-    """The subject of a message whose highest level is given."""
+    """Return the subject of a message; ``level`` is the highest level of its events."""
     rounded = max(each for each in LEVELS if each <= max(level, 0))
     return f"{prefix}.{token_of(origin.app)}.{token_of(origin.host)}.{rounded}"
 
 
 def messages(events: Sequence[Event], prefix: str, origin: Origin, *, max_bytes: int) -> Iterator[Message]:
-    """The events as messages of at most so many bytes, except those of one event that is larger."""
+    """Yield the events as messages with at most ``max_bytes`` of content, or with one larger event."""
     headers = origin_headers(origin)
     pieces: list[bytes] = []
     size = begin = level = 0
@@ -105,10 +105,10 @@ def messages(events: Sequence[Event], prefix: str, origin: Origin, *, max_bytes:
 
 
 def entries(content: bytes, headers: Mapping[str, str], number: int) -> list[Entry]:
-    """The events of the message with this number in the stream.
+    """Return the events of the message with this ``number`` in the stream.
 
-    Bytes that are no frame, of a foreign publisher, become an entry that cannot be decoded: it ends as a dead letter,
-    and not in nothing. An event without its last frames is settled as incomplete.
+    Bytes that are no frame, from a foreign publisher, become an entry that cannot be decoded, and so a dead letter. An
+    event that lacks later frames is settled as incomplete.
     """
     origin = origin_of(headers)
     found: list[Entry] = []

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .client import Client
 
 CHECK_SECONDS = 10.0  # between two looks whether the consumers are still there
-NOTICE_SECONDS = 0.5  # between two looks while one is missing
+NOTICE_SECONDS = 0.5  # between two checks while there is an obstacle
 
 Answers = Sequence["DeliveryError | None"]
 
@@ -66,9 +66,9 @@ class Publisher:
         if client is None or context is None:
             return lambda: [self._obstacle] * len(events)
         for event in events:
-            if event.route is not None:  # it was for this backend; what the relays deliver to is another matter
+            if event.route is not None:  # it named this backend; relays deliver the event to all of theirs
                 event.route = None
-        origin = events[0].origin  # a relay that publishes to another stream; its batches are of one origin
+        origin = events[0].origin  # set in a relay that publishes to another stream; its batches are of one origin
         if origin is None:
             load = context.load(events[-1].time)
             origin = Origin(context.app, context.host, context.address, context.cwd, load)
@@ -102,14 +102,14 @@ class Publisher:
     # -- what has to be there ------------------------------------------------------------------------------------------
 
     def _find_obstacle(self) -> DeliveryError | None:
-        """Why nothing may be published now; looked at from time to time."""
+        """Return why nothing may be published now, or None; checked from time to time."""
         pause = CHECK_SECONDS if self._obstacle is None else NOTICE_SECONDS
         if self._client is None or self._clock() - self._checked_at < pause:
             return self._obstacle
         try:
             self._obstacle = self._look(self._client)
         except DeliveryError as error:
-            # What was there a moment ago is taken to be there while nobody answers: publishing fails by itself.
+            # No answer: if nothing was missing at the last check, go on. With servers down, publishing fails by itself.
             self._obstacle = None if self._obstacle is None else error
         self._checked_at = self._clock()
         return self._obstacle
@@ -133,7 +133,7 @@ class Publisher:
 
 
 def missing_consumers(client: Client, settings: JetStream, info: dict[str, Any]) -> RetryableError | None:
-    """The error that names the consumers without which the stream would drop what is published."""
+    """Return an error while consumers are missing without which the stream would drop what is published."""
     from .api import call
 
     is_kept = info.get("config", {}).get("retention") == "limits"

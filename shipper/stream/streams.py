@@ -1,4 +1,4 @@
-"""The streams and the consumers: what they have to be, making them, and what is wrong with those that are there."""
+"""Streams and consumers: their configuration, making them, and finding faults in existing ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_ACK_PENDING = 64  # messages that all relays of a backend may have in hand t
 MAX_DEAD_BYTES = 1024**3
 CREATE_SECONDS = 15.0  # for a cluster that elects its leaders to make a stream or a consumer
 PAUSE_SECONDS = 0.2  # between two attempts
-ATTEMPT_SECONDS = 3.0  # of these, for one answer
+ATTEMPT_SECONDS = 3.0  # of `CREATE_SECONDS`, for one answer
 _NANOSECONDS = 1_000_000_000
 
 Config = dict[str, Any]
@@ -40,7 +40,7 @@ def events_stream(settings: JetStream) -> Config:
 
 
 def dead_stream(settings: JetStream) -> Config:
-    """The stream of dead letters: of each event and backend it keeps one, by its subject."""
+    """The stream of dead letters: it keeps one message per subject, so one letter for each event and backend."""
     return {
         "name": settings.dead_stream,
         "description": "events that a backend has rejected, see `shipper dead --servers`",
@@ -78,7 +78,7 @@ def delete_consumer(client: Client, stream: str, durable: str) -> None:
 
 
 def create_streams(client: Client, settings: JetStream) -> dict[str, Any]:
-    """Make the streams that are missing, that of dead letters first; the state of the stream of events."""
+    """Make the missing streams, the one of dead letters first; return the state of the stream of events."""
     found: dict[str, Any] = {}
     for config in (dead_stream(settings), events_stream(settings)):
         found = find_stream(client, config["name"]) or create_stream(client, config)
@@ -117,7 +117,7 @@ def create_stream(client: Client, config: Config) -> dict[str, Any]:
 
 
 def find_stream(client: Client, name: str) -> dict[str, Any] | None:
-    """The state of a stream, None when there is none, also of a cluster that has just been started."""
+    """Return the state of a stream, None without one; wait for a cluster that is starting."""
     return _patiently(client, lambda: stream_info(client, name))
 
 
@@ -126,9 +126,9 @@ def _create(client: Client, name: str, arguments: Config) -> dict[str, Any]:
 
 
 def _patiently(client: Client, ask: Callable[[], T]) -> T:
-    """Ask again while there is no answer: a cluster finds its members and elects leaders first.
+    """Call ``ask`` until it is answered, for up to `CREATE_SECONDS`: a new cluster has to elect leaders first.
 
-    Making the same again changes nothing.
+    Making what is there already changes nothing.
     """
     deadline = time.monotonic() + CREATE_SECONDS
     while True:
@@ -143,7 +143,7 @@ def _patiently(client: Client, ask: Callable[[], T]) -> T:
 
 def _is_early(error: ApiError) -> bool:
     """Whether the servers answer like this while a cluster is being put together."""
-    has_silent_peers = error.code == NO_PEERS and "offline" in error.reason  # not heard of yet; other reasons stay
+    has_silent_peers = error.code == NO_PEERS and "offline" in error.reason  # not heard of yet; other faults last
     return error.api_status == UNAVAILABLE or has_silent_peers
 
 
@@ -159,7 +159,7 @@ def consumers(client: Client, stream: str) -> list[dict[str, Any]]:
 
 
 def faults(config: Config, wanted: Config, settings: JetStream) -> Iterator[str]:
-    """What a stream is not that it should be, as ends of the sentence "The stream …"."""
+    """Yield what is wrong with a stream, each as the end of a sentence that begins with "The stream"."""
     replicas = config.get("num_replicas", 1)
     if replicas < settings.replicas:
         yield f"has {replicas} {'replica' if replicas == 1 else 'replicas'} instead of {settings.replicas}"

@@ -64,9 +64,10 @@ class TrakerrClient(ClientDefaults):
     With the default ``threads`` and ``connections``, 4 and 4, events are sent one after the other, in the order of
     logging; otherwise up to as many at the same time as the smaller of the two. ``connnections`` is trakerr-python's
     spelling. ``url``: the service's address (``SHIPPER_TRAKERR_URL``, else https://www.trakerr.io/api/v1). ``timeout``:
-    seconds to connect, and seconds until the whole answer has arrived.
+    seconds to connect, and seconds until the whole answer has arrived (3.05, 10).
 
-    Raises TypeError for arguments of a wrong type, ConfigurationError for a key or an address that can't be one.
+    Raises TypeError for arguments of a wrong type, ConfigurationError for a key, an address or a number that can't be
+    one, and for a spool that can't be used.
     """
 
     def __init__(
@@ -127,7 +128,8 @@ class TrakerrClient(ClientDefaults):
         """An event, with the stack trace of an exception when there is one.
 
         ``exc_info``: False for none, True or None for the exception that is being handled, an exception, or a triple.
-        Type and message are the exception's unless they are given. An unknown level becomes "error".
+        Type and message are the exception's unless they are given. An unknown level becomes "error". Raises TypeError
+        for any other ``exc_info``, and for texts that are no str; all but ``log_level`` may be None.
         """
         check_texts(STRINGS_OR_NONE, log_level=log_level)
         exceptions = exceptions_of(exc_info)
@@ -170,7 +172,10 @@ class TrakerrClient(ClientDefaults):
         self.send_event_async(event)
 
     def fill_defaults(self, app_event: AppEvent) -> AppEvent:
-        """Set the empty fields of the event to the defaults, but its time, which is set at each sending; return it."""
+        """Set the empty fields of the event to the defaults, but its time, which is set at each sending; return it.
+
+        Raises TypeError for anything but an AppEvent.
+        """
         _check_event(app_event)
         if app_event.api_key is None:
             app_event.api_key = self._api_key
@@ -214,7 +219,9 @@ class TrakerrClient(ClientDefaults):
     def send_event(self, app_event: AppEvent) -> tuple[None, int]:
         """Send the event from this thread, without the queue; returns ``(None, status)`` of the response.
 
-        Raises ApiException for everything but a success: with the response's status, or with 0 when there was none.
+        Raises ApiException for everything but a success: with the response's status, or with 0 when there was none, or
+        when ``before_send`` or masking dropped the event. Raises TypeError for anything but an AppEvent, and
+        ConfigurationError for a key of the event's own that can't be one, such as a placeholder.
         """
         _check_event(app_event)
         binding, event = self._prepare(app_event)

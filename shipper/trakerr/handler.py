@@ -17,7 +17,10 @@ class TrakerrHandler(LocklessHandler):
     as for TrakerrClient. A record goes to one key once, however many handlers get it. A logging call never raises. The
     formatter is not used: extras are sent as custom data, ``extra={"trakerr": {...}}`` sets fields of the AppEvent.
 
-    Raises TypeError for arguments of a wrong type, ValueError for an unknown level.
+    Without a stage the events have "deployment", not the "development" of TrakerrClient and `Trakerr.get_logger`.
+
+    Raises TypeError for arguments of a wrong type, ValueError for an unknown level, ConfigurationError as TrakerrClient
+    does for a key or an address that can't be one.
     """
 
     def __init__(
@@ -77,7 +80,8 @@ class Trakerr:
     ) -> logging.Logger:
         """The logger of that name, with a TrakerrHandler for WARNING and above.
 
-        When called again for the same name, the last call's key, version and stage are used from then on.
+        When called again for the same name, the last call's key, version, stage and url are used from then on. Raises
+        TypeError and ConfigurationError as TrakerrClient does.
         """
         logger = logging.getLogger(str(name))  # as in trakerr-python: None is the name "None", not the root logger
         client = TrakerrClient(api_key, app_version, context_development_stage, url=url)

@@ -136,9 +136,10 @@ class _Level:
 class AppEvent(_Model):
     """One event. A field that is None gets the default of the client that sends it; without one it is not sent.
 
-    ``log_level``: debug, info, warning, error or fatal. ``event_time``: milliseconds since the epoch, by default the
-    time of sending. ``context_operation_time_millis``: how long the operation took. CPU and memory (percent) are
-    measured by the shipper process.
+    ``log_level``: debug, info, warning, error or fatal, also "warn" and "critical", in any case; ValueError for others,
+    whenever it is set. ``event_time``: milliseconds since the epoch, by default the time of sending.
+    ``context_operation_time_millis``: how long the operation took. CPU and memory (percent) are measured by the shipper
+    process.
     """
 
     api_key: str | None = field(default=None, repr=False)

@@ -1,9 +1,9 @@
-"""What one process has of the queue: its identity, its overflow, its mirror, and the order between them.
+"""One process's state of the queue: token, sequence numbers, overflow and mirror.
 
 Invariants
 * Frames get into the pipe in the order in which they were offered: while the overflow is busy, new ones queue up there.
 * A frame is noted in the mirror only after the pipe has it.
-* While there is something in the overflow, a thread empties it; it ends with that.
+* While the overflow holds frames, a thread moves them into the pipe (if one can be started), and then ends.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ def new_token() -> bytes:
 
 
 def milliseconds(left: float | None) -> int:
-    """How long to wait at once when so many seconds are left (None: any number)."""
+    """Return how many milliseconds to wait in one step when ``left`` seconds are left (None: no limit)."""
     return POLL_MS if left is None else max(1, int(min(left * 1000 + 1, POLL_MS)))
 
 
 class Channel:
-    """Made anew in a forked child: a new token, sequence numbers from 0, an empty overflow.
+    """The state of one process. A forked child makes its own, with another token and an empty overflow.
 
-    `folder` is for overflow and mirror, `second` for the overflow when `folder` has little space; `limit` is in bytes.
-    `is_watched`: whether the shipper process is to report it when this process ends without `note_clean_end`.
+    ``folder`` is for overflow and mirror, ``second`` for the overflow when ``folder`` has little space; ``limit`` is
+    the overflow's, in bytes. ``is_watched``: the shipper process reports an end without `note_clean_end` or `close`.
     """
 
     def __init__(self, pipe: Pipe, *, folder: str, second: str, limit: int, is_watched: bool = False) -> None:
@@ -51,7 +51,7 @@ class Channel:
         self.note: Callable[[bytes], None] = self._begin_mirror
         self._pipe = pipe
         self._mirror: PipeMirror | None = None
-        # On a disk a touch of it could wait.
+        # No mirror on a disk: writing to its memory could block.
         self._mirror_folder = folder if folder != second else ""
         self._marks = itertools.count(1)
         self._lock = new_rlock()
@@ -60,8 +60,8 @@ class Channel:
 
     @property
     def emitted(self) -> int:
-        """How many sequence numbers were given."""
-        # The counter is the one thing that threads and signal handlers can't get wrong; only its text has its value.
+        """How many sequence numbers were given out."""
+        # The counter is safe with threads and signal handlers, but its value can only be read from its repr.
         return int(repr(self.sequence)[6:-1])
 
     def open(self) -> None:
@@ -70,7 +70,7 @@ class Channel:
         self.note(b"")
 
     def write(self, piece: bytes) -> bool:
-        """Write one frame into the pipe; False when it does not take it now."""
+        """Write one frame into the pipe, and note it; False when the pipe does not take it now."""
         if not self._pipe.write(piece):
             return False
         self.note(piece)
@@ -86,14 +86,14 @@ class Channel:
         return True
 
     def mark(self) -> int | None:
-        """Put a mark behind everything that was offered; its number, None without space."""
+        """Put a mark after everything that was offered; return its number, None without space."""
         number = next(self._marks)
         level = frame.MAX_LEVEL
         frames = frame.encode(b"", token=self.token, seq=number, pid=self.pid, level=level, flags=frame.MARK)
         return number if self.offer(frames, level) else None
 
     def _begin_mirror(self, piece: bytes) -> None:
-        """Note the first frame. A process without memory for a mirror does without one."""
+        """Make the mirror, unless there is no memory for it, and note the first frame in it."""
         with self._lock:
             if self._is_beginning:  # a signal handler logs while this thread is in here
                 return
@@ -117,7 +117,7 @@ class Channel:
                 life=self._describe_life(),
             )
         except (OSError, ValueError) as error:
-            # Other code closes descriptors right now: the next frame begins it.
+            # After EBADF (other code closes descriptors right now) the next frame tries again.
             return self._begin_mirror if isinstance(error, OSError) and error.errno == errno.EBADF else _ignore
         self._pipe.on_closed = self._mirror.keep_all
         return self._mirror.note
@@ -125,8 +125,10 @@ class Channel:
     def _describe_life(self) -> bytes:
         if not self._is_watched:
             return b""
-        from .memory.life import describe_life  # few applications want it
-
+        try:
+            from .memory.life import describe_life  # needed only with `report_deaths`
+        except ImportError:  # the package was replaced, or removed, while this process ran
+            return b""
         return describe_life()
 
     # -- the overflow ------------------------------------------------------------------------------------------------
@@ -154,7 +156,7 @@ class Channel:
                     return
                 self._pipe.wait_writable(POLL_MS)
             self._draining = False
-            if not self.overflow.busy:  # asked after the flag is down, so that no append is left without a thread
+            if not self.overflow.busy:  # checked after the flag is cleared, so that no append is left without a thread
                 return
             self._draining = True
 
@@ -185,7 +187,7 @@ class Channel:
             self._drain_once()
 
     def maintain(self) -> None:
-        """Keep the files from cleaners, and offer again what is left in a FIFO that was removed."""
+        """Touch the files, so that no cleaner removes them, and offer again what is left in a removed FIFO."""
         self._offer_again(self._pipe.take_earlier())
         self.overflow.touch()
         if self.overflow.busy:
@@ -195,34 +197,34 @@ class Channel:
             removed.close(is_needed=True)
 
     def _offer_again(self, left: bytes) -> None:
-        """Offer what processes have written into a FIFO that was removed."""
+        """Offer again the events, of any process, that were in a removed FIFO."""
         events: dict[tuple[bytes, int, int], list[frame.FrameView]] = {}
         for view in frame.scan(left, complete=True).frames:
             events.setdefault((view.token, view.flags, view.seq), []).append(view)
         for (token, _, seq), views in events.items():
             pieces = {view.part: left[view.start : view.end] for view in views}
             if 0 in pieces and len(pieces) < views[0].parts:
-                # Its rest is in the next FIFO, before this beginning, where it says nothing.
+                # Its rest is in the next FIFO, where readers ignore it without this beginning: send the mirror's copy.
                 pieces = {**frames_of_event(self._mirror_folder, token, seq), **pieces}
             frames = [pieces[part] for part in sorted(pieces)]
-            if not self.offer(frames, frame.MAX_LEVEL):  # it was accepted before the overflow became full
+            if not self.offer(frames, frame.MAX_LEVEL):  # it was accepted before: the limit does not apply
                 self._queue_up(frames, frame.MAX_LEVEL, begun=True)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def note_clean_end(self) -> None:
-        """Say that this process ends as it should. It may go on to write."""
+        """Note that this process ends normally. It may still write afterwards."""
         if self._mirror is not None:
             self._mirror.note_clean_end()
 
     def forget(self) -> None:
-        """In a forked child: let go of the parent's files, which stay the parent's."""
+        """In a forked child: close the parent's files without removing them."""
         self.overflow.forget()
         if self._mirror is not None:
             self._mirror.forget()
 
     def close(self) -> None:
-        """Close overflow and mirror. The pipe is still open: the mirror asks what is in it."""
+        """Close overflow and mirror, before the pipe: the mirror asks how many bytes wait there."""
         self.overflow.close()
         if self._mirror is not None:
             self._mirror.close(is_needed=self._pipe.was_closed)

@@ -1,24 +1,24 @@
 """Descriptors at numbers that other code seldom touches, recognised before each use.
 
 Code that daemonises a process closes every descriptor, and the next file that the application opens gets one of those
-numbers. Not a byte of ours may get into that file.
+numbers. No byte may be written to that file.
 
 Invariants
-* A number is used only after it was asked whether it still is our descriptor; otherwise the file is opened again by its
-  path, or the use fails.
-* A number that is another file's by now is never closed.
+* A number is used only after a check that it is still the same descriptor. If it is not, the file is opened again by
+  its path, or the use fails.
+* A number that belongs to another file by now is never closed.
 
-How: the number is high (768 and above, less where the limit is lower): `open` gives it away last, and loops up to 256
+How: the number is high (768 and above, lower where the limit is lower): `open` gives it away last, and loops up to 256
 do not reach it. The open file description carries a tag: the signal number of F_SETSIG, which has no effect without
-O_ASYNC and which no other code sets. F_GETSIG costs 0.2 to 0.4 µs in Python, 2 to 3 % of a logging call. Where there
-are no tags fstat is used, which costs twice that.
+O_ASYNC and which hardly any other code sets. F_GETSIG costs 0.2 to 0.4 µs in Python, 2 to 3 % of a logging call. Where
+there are no tags fstat is used, which costs twice that.
 
-What remains impossible: between the question and the write another thread may close the number and give it to another
-file. That takes a dup2 to this very number, or an application with all lower numbers in use, within less than a
-microsecond; what we open ourselves in that moment gets another number (`spool/numbers.py`). Nor is a file recognised
-that has our number and our tag, in an application that uses F_SETSIG itself. What is in a pipe that is open nowhere
-else, since the shipper process was killed in the same second, ends with the close: the kernel drops it. It comes out of
-the pipe mirror, and only when this process has ended.
+What is not prevented: between the check and the write, another thread may close the number and open another file there.
+That takes a dup2 to this very number, or an application with all lower numbers in use, within less than a microsecond;
+files that this package opens at that moment get other numbers (`spool/numbers.py`). Nor is another file noticed that
+has the same number and the same tag, in an application that uses F_SETSIG itself. When other code closes the last
+descriptor of a pipe, since the shipper process was just killed, the kernel drops what is in it. It is put back from the
+pipe mirror, but only after this process has ended.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _F_SETSIG = getattr(fcntl, "F_SETSIG", None)
 _F_GETSIG: int = getattr(fcntl, "F_GETSIG", 0)
 _ask = fcntl.fcntl
 
-_tags: dict[int, int] = {}  # number → the tag last set there: our next descriptor with that number gets another one
+_tags: dict[int, int] = {}  # number → the tag last set there; the next descriptor with this number gets another one
 
 
 class OwnDescriptor:
-    """A descriptor of this process. `number` is what system calls take, once `is_own` has said yes."""
+    """A descriptor of this process. Pass `number` to a system call only right after `is_own` has returned True."""
 
     def __init__(self, fd: int) -> None:
-        """Take over an open descriptor, which gets another number."""
+        """Take over an open descriptor and move it to a high number."""
         self.number = move_up(fd)
         self._mark()
 
@@ -62,12 +62,12 @@ class OwnDescriptor:
         return (found.st_dev, found.st_ino) == self.identity
 
     def close(self) -> None:
-        """Close it unless the number is something else by now. Idempotent."""
+        """Close the descriptor, unless its number belongs to another file by now. Idempotent."""
         if self.is_own():
             close_high(self.number)
 
     def duplicate(self, lowest: int) -> OwnDescriptor | None:
-        """The duplicate of this descriptor that other code has made, at a number from `lowest` on; None without one."""
+        """Return the duplicate that other code made at ``lowest`` or one of the next 63 numbers; None without one."""
         twin = copy.copy(self)
         for twin.number in range(lowest, lowest + 64):
             if twin.number != self.number and twin.is_own():
@@ -75,9 +75,9 @@ class OwnDescriptor:
         return None
 
     def disable(self) -> None:
-        """Let go of the file but not of the number: writes to it fail from now on, until `close`.
+        """Close the file but keep the number in use: writes to it fail from now on, until `close`.
 
-        For threads that may be about to write to it: they must not write to what the application opens next.
+        Threads that are about to write must not write to a file that the application opens next.
         """
         if not self.is_own():
             return
@@ -89,7 +89,7 @@ class OwnDescriptor:
 
 
 def _set_tag(number: int) -> int:
-    """The tag that the description has now, 0 where there are none."""
+    """Set a new tag at the descriptor and return it; return 0 where there are no tags."""
     if _F_SETSIG is None:
         return 0
     tag = _tags.get(number, _TAGS[-1]) + 1

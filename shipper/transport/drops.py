@@ -8,7 +8,7 @@ REASONS = ("queue_full", "spool_full", "before_send", "redact", "after_stop", "f
 LEVELS = ("NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 TABLE = struct.Struct(f"<{len(REASONS) * len(LEVELS)}Q")
-"""One u64 for each reason and level, in this order."""
+"""One u64 per reason and level: all levels of the first reason, then those of the next one."""
 
 Drops = dict[str, dict[str, int]]
 """How many events were dropped: reason → name of the standard level at or below the event's → count."""

@@ -1,8 +1,8 @@
 """Frames: an event's bytes in the pipe, in overflows and mirrors, and in the journal.
 
 Invariants
-* A frame is at most `select.PIPE_BUF` bytes, so that one `write(2)` to the pipe is whole or not done.
-* A larger event is several frames with the same token and sequence number.
+* A frame is at most `select.PIPE_BUF` bytes, so that one `write(2)` writes all of it or nothing.
+* A larger event becomes several frames with the same token and sequence number.
 * A reader finds the next valid frame behind any damage, and never takes the content of an event for a frame.
 
 Layout, little-endian:
@@ -85,7 +85,7 @@ def single(payload: bytes, flags: int, level: int, part: int, parts: int, token:
 
 
 def length(buffer: bytes, start: int = 0) -> int | None:
-    """The length, with header, of the frame that starts there; None without a header. The CRC is not checked."""
+    """Return the length, with header, of the frame at ``start``; None without a header. The CRC is not checked."""
     if len(buffer) - start < HEADER.size or not buffer.startswith(MAGIC, start):
         return None
     size: int = HEADER.unpack_from(buffer, start)[6]
@@ -115,9 +115,9 @@ def scan(buffer: bytes, *, complete: bool = False, growing: bool = False) -> Sca
 
 
 def _whole_frames(buffer: bytes, start: int, found: list[FrameView], most: int = sys.maxsize) -> int:
-    """Add the whole, valid frames that follow each other from `start` to `found`; the offset behind the last one.
+    """Append the whole, valid frames that follow each other from ``start`` to ``found``; return where they end.
 
-    Hot: every event passes here once for each reader, so it is one loop with few calls.
+    Hot path: it runs for every event and each reader, so it is one loop with few calls.
     """
     end, before_body, covered = len(buffer), HEADER.size, _COVERED
     unpack, crc32, view = HEADER.unpack_from, zlib.crc32, functools.partial(tuple.__new__, FrameView)
@@ -135,7 +135,7 @@ def _whole_frames(buffer: bytes, start: int, found: list[FrameView], most: int =
 
 
 def _next_frame(buffer: bytes, start: int, growing: bool) -> int | None:
-    """The offset of the next whole, valid frame. Called only after damage, so it may be slow."""
+    """Return where the next frame begins that is, or with ``growing`` may become, whole. Used after damage only."""
     at = buffer.find(MAGIC, start)
     while at >= 0:
         if _whole_frames(buffer, at, [], most=1) > at or (growing and _may_become_a_frame(buffer, at)):
@@ -155,7 +155,7 @@ def _may_become_a_frame(buffer: bytes, start: int) -> bool:
 
 
 def _resume(buffer: bytes, start: int, found: int | None) -> int:
-    """Where to go on behind damage: at the frame found, else where one may be incomplete, else at the end."""
+    """Return where damage ends: at the frame ``found``, else where one may become whole, else at the buffer's end."""
     if found is not None:
         return found
     at = buffer.find(MAGIC[:1], start + 1)

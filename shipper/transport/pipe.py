@@ -1,4 +1,4 @@
-"""The FIFO as its writers have it."""
+"""The writers' end of the FIFO, which may be closed by other code, or removed and made again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .descriptors import OwnDescriptor
 PIPE_BYTES = 1024 * 1024
 POLL_MS = 50
 _NAP_MS = 5
-_UNREAD_SECONDS = 5.0  # for which a removed FIFO is left to the shipper process
+_UNREAD_SECONDS = 5.0  # how long the content of a removed FIFO is left to the shipper process
 _F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
 _F_GETPIPE_SZ = getattr(fcntl, "F_GETPIPE_SZ", 1032)
 
@@ -42,9 +42,9 @@ def pipe_size(fd: int) -> int:
 
 
 def _request_of_bytes_to_read() -> int:
-    """The number of the request FIONREAD."""
+    """Return the number of the ioctl request FIONREAD."""
     if sys.platform == "linux" and os.uname().machine in ("x86_64", "aarch64"):
-        return 0x541B  # known, and termios has four hundred other constants, which take memory in every worker
+        return 0x541B  # importing termios, with its 400 other constants, would take memory in every worker
     import termios
 
     return termios.FIONREAD
@@ -59,7 +59,7 @@ def bytes_in_pipe(fd: int) -> int:
 
 
 class Pipe:
-    """One process's descriptor of the FIFO at `path`, opened at its first use. Threads share it; a forked child too."""
+    """A descriptor of the FIFO at ``path``, opened at its first use. Threads and forked children share it."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -67,20 +67,20 @@ class Pipe:
         self.was_closed = False
         """Whether other code has closed the descriptor, or removed the FIFO: what was in it may be lost."""
         self.on_closed: Callable[[], None] = _nothing
-        """Called when that is noticed, by any thread; it must not wait."""
+        """Called by any thread that notices a closed descriptor or a removed FIFO; it must not block."""
         self._own: OwnDescriptor | None = None
-        self._locks: dict[int, Any] = {}  # of each process: a parent's may have been taken when it forked
-        self._earlier: list[tuple[OwnDescriptor, float]] = []  # of FIFOs that were removed, and since when
+        self._locks: dict[int, Any] = {}  # by pid: the parent's lock may have been held at the fork
+        self._earlier: list[tuple[OwnDescriptor, float]] = []  # removed FIFOs, and when each was replaced
 
     def open(self) -> int:
-        """The number of the open FIFO. OSError when it can't be opened, or once closed."""
+        """Return the number of the open FIFO. OSError when it can't be opened, or after `close`."""
         own = self._own
         if own is not None and own.is_own() and not self.closed:
             return own.number
         return self._reopen().number
 
     def write(self, frame: bytes) -> bool:
-        """Write one frame, whole; False when the pipe is full or can't be opened now."""
+        """Write one whole frame; False when the pipe is full or can't be opened now."""
         own = self._own
         try:
             if own is None or not own.is_own():
@@ -91,7 +91,7 @@ class Pipe:
         return True
 
     def waiting(self) -> int:
-        """How many bytes of all writers wait to be read. OSError when that can't be asked."""
+        """Return how many bytes, of all writers, wait to be read. OSError when the pipe can't be opened."""
         return bytes_in_pipe(self.open())
 
     def _reopen(self) -> OwnDescriptor:
@@ -101,7 +101,7 @@ class Pipe:
         if before is not None and before.is_own():  # another thread has opened it since the caller looked
             return before
         own = OwnDescriptor(_open_fifo(self.path))
-        if not self._replace(before, own):  # by another thread
+        if not self._replace(before, own):  # another thread has replaced it, or closed the pipe
             own.close()
             return self._own or self._reopen()
         if before is not None:
@@ -111,7 +111,7 @@ class Pipe:
         return own
 
     def _replace(self, before: OwnDescriptor | None, own: OwnDescriptor) -> bool:
-        """Use another descriptor from now on, unless the one before was replaced already, or the pipe is closed."""
+        """Use ``own`` in place of ``before``; False when ``before`` is not in use any more, or once closed."""
         with self._locks.setdefault(os.getpid(), unpatched.new_rlock()):
             if self._own is not before or self.closed:
                 return False
@@ -119,10 +119,10 @@ class Pipe:
             return True
 
     def follow(self) -> None:
-        """Open the FIFO again when another one is at the path. OSError.
+        """Open the FIFO that is at the path now, if it is another one. OSError when that fails.
 
-        The earlier one stays open until it has been read. One that a cleaner has removed is made again by the shipper
-        process, which then reads it, or by whoever starts one: until then the removed one is the one that is read.
+        The earlier FIFO stays open until it has been read. When a cleaner has removed a FIFO, the shipper process, or
+        the process that starts one, makes a new one. Until then the removed one stays in use.
         """
         before = self._own
         if before is None or self.closed:
@@ -133,7 +133,7 @@ class Pipe:
             return
         if (found.st_dev, found.st_ino) == before.identity and before.is_own():
             return
-        self.was_closed = True  # what the earlier one holds is not in the one that is asked from now on
+        self.was_closed = True  # from now on `waiting` does not count what is in the earlier FIFO
         self.on_closed()
         self._own = None
         try:
@@ -144,13 +144,14 @@ class Pipe:
         self._earlier.append((before, time.monotonic()))
 
     def take_earlier(self) -> bytes:
-        """What is left in an earlier FIFO that no process reads any more, once: it ends with the last descriptor."""
+        """Read what is left in an earlier FIFO 5 seconds after it was replaced; b"" when nothing is."""
         for each in list(self._earlier):
             own, since = each
             with contextlib.suppress(OSError):
                 if own.is_own() and bytes_in_pipe(own.number):
                     if time.monotonic() - since < _UNREAD_SECONDS:
                         continue
+                    # Only one process reads it. After the last descriptor is closed, the kernel drops it.
                     fcntl.flock(own.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     return os.read(own.number, PIPE_BYTES)
             self._earlier.remove(each)
@@ -158,7 +159,7 @@ class Pipe:
         return b""
 
     def wait_writable(self, milliseconds: int) -> None:
-        """Block this thread until the pipe has space, at most so long; also where an event loop patches `select`."""
+        """Block this thread until the pipe has space or time is up, even if an event loop has patched `select`."""
         try:
             poller = unpatched.original("select", "poll")()
             poller.register(self.open(), select.POLLOUT)
@@ -168,7 +169,7 @@ class Pipe:
         poller.poll(milliseconds)
 
     def wait_cooperatively(self, milliseconds: int) -> None:
-        """The same in a thread of the application: its event loop, if it has one, goes on meanwhile."""
+        """Like `wait_writable`, but under gevent or eventlet sleep at most 5 ms, so that other greenlets run."""
         if unpatched.is_patched():
             time.sleep(min(milliseconds, _NAP_MS) / 1000)
             return
@@ -180,7 +181,7 @@ class Pipe:
             if self.closed:
                 return
             self.closed = True
-        self.on_closed = _nothing  # else the two would hold each other, and the number, until a garbage collection
+        self.on_closed = _nothing  # a cycle with the mirror would keep the number in use until a garbage collection
         if self._own is not None:
             self._own.disable()
         for own, _ in self._earlier:
@@ -192,7 +193,7 @@ def _nothing() -> None:
 
 
 def _open_fifo(path: str) -> int:
-    # For reading too: then opening never waits for a reader, and a dead reader raises no SIGPIPE.
+    # For reading too: then opening needs no reader, and writing raises no SIGPIPE when the reader has died.
     fd = open_high(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
     found = os.fstat(fd)
     if not stat.S_ISFIFO(found.st_mode) or found.st_uid != owner_uid() or found.st_mode & 0o077:

@@ -1,12 +1,12 @@
-"""One process's end of the queue: frames into a kernel pipe with a name, without waiting and without any lock.
+"""One process's end of the queue: writes frames into a FIFO, without waiting and without a lock between processes.
 
 Invariants
 * A put never waits for another process, a disk or a network.
 * When a put has returned, the event outlives its process: it is in the pipe, or in the overflow, or counted as dropped.
-* One frame is one `write(2)` of at most PIPE_BUF bytes: whole or not at all, between threads, processes and signal
-  handlers. No lock exists that a killed process could keep.
-* Not a byte goes to a descriptor that is not known to be the FIFO (see `descriptors.py`).
-* Every process has ids of its own, however it was made: fork with or without Python's hooks, spawn, or opened by path.
+* One frame is one `write(2)` of at most PIPE_BUF bytes: whole or not at all, also with several threads, processes and
+  signal handlers. No lock exists that a killed process could leave locked.
+* Nothing is written to a descriptor that is not known to be the FIFO (see `descriptors.py`).
+* Every process gives ids of its own, however it got its producer: fork with or without Python's hooks, spawn, the path.
 
 In the pipe are frames (see `frame.py`); those of different processes interleave. Any number of processes write; one
 shipper process reads. What the pipe has no space for waits in the process's overflow.
@@ -35,11 +35,11 @@ _NAP_SECONDS = 0.005  # between two looks into the pipe
 
 
 class Producer:
-    """What one process puts into the queue: bytes, each whole or not at all.
+    """Puts events, which are bytes, into the queue for one process: each as a whole or not at all.
 
-    `path` is the FIFO, `overflow` the folder for what does not fit into the pipe, `overflow_size` its limit in bytes
-    per process. A put never waits, and raises `queue.Full` when the overflow is full too; the drop is counted by then.
-    `is_watched`: whether the shipper process is to report it when a process ends without `note_clean_end` or `close`.
+    ``path`` is the FIFO, ``overflow`` the folder for what does not fit into it, ``overflow_size`` the limit for that in
+    bytes per process. A put never waits; when the overflow is full too, it counts a drop and raises `queue.Full`.
+    ``is_watched``: the shipper process reports a process that ends without `note_clean_end` or `close`.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Producer:
         self.closed = False
         self._successor: Producer | None = None
         self.on_new_process: Callable[[], None] | None = None
-        """Called once in a forked child, before its first put: what its parent's threads did, it must do itself."""
+        """Called once in a forked child, before its first put: it has to restart what ran in its parent's threads."""
         self._is_new_process = False
         self._fork_locks: dict[int, Any] = {}
         self._channel = self._new_channel()
@@ -75,23 +75,23 @@ class Producer:
 
     @property
     def path(self) -> str:
-        """Of the FIFO."""
+        """The path of the FIFO."""
         return self._pipe.path
 
-    # -- as one process sees itself ----------------------------------------------------------------------------------
+    # -- the state of this process -----------------------------------------------------------------------------------
 
     def _begin_in_child(self) -> None:
         self._channel.forget()
         self._is_new_process = True
-        # One assignment: a thread that finds its own pid must find nothing else of the parent's, or ids come twice.
+        # One assignment: a thread that sees its own pid must not see other state of the parent, or ids come twice.
         self._channel = self._new_channel()
 
     def ensure_current_process(self) -> None:
-        """In a forked child, become a process of its own: a new token, an empty overflow."""
+        """In a forked child, begin with a new token and an empty overflow."""
         # Not only by os.register_at_fork: uWSGI forks without running its hooks.
         if self._channel.pid == os.getpid() and not self._is_new_process:
             return
-        # A lock for each process: the parent's may have been taken when it forked.
+        # One lock per process: the parent's may have been held at the fork.
         with self._fork_locks.setdefault(os.getpid(), new_rlock()):
             if self._channel.pid != os.getpid():
                 self._begin_in_child()
@@ -126,21 +126,21 @@ class Producer:
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def put_nowait(self, obj: bytes, *, level: int = 0) -> EventId:
-        """Queue one event; its id. Raises `queue.Full` (the drop is counted) and never waits."""
+        """Queue one event without waiting; return its id. Raises `queue.Full` when it is dropped, which is counted."""
         if self.closed and self._successor is not None:
             return self._successor.put_nowait(obj, level=level)
         seq = self.put_sequence(obj, level)
         return EventId(self._channel.token, seq)
 
     def put_sequence(self, obj: bytes, level: int) -> int:
-        """`put_nowait` that returns only the sequence number of the id: the way of nearly every event."""
+        """Like `put_nowait`, but return only the id's sequence number. Hot path."""
         channel = self._channel
         if channel.pid != os.getpid() or self._is_new_process:
             channel = self._current()
-        if self.closed:  # looked at once: when it is closed later, nothing can be written, and this is called again
+        if self.closed:  # checked again below: once it is closed, nothing can be written
             return self._put_after_close(obj, level)
         seq = next(channel.sequence)
-        # What `encode` and `offer` come to for a usual event, with fewer calls.
+        # The same as `encode` and `offer` for an event of one frame, with fewer calls.
         if len(obj) <= frame.MAX_PAYLOAD and 0 <= level <= frame.MAX_LEVEL and not channel.overflow.busy:
             piece = frame.single(obj, frame.EVENT, level, 0, 1, channel.token, seq, channel.pid)
             if self._pipe.write(piece):
@@ -166,11 +166,11 @@ class Producer:
         raise queue.Full(reason)
 
     def maintain(self) -> None:
-        """Open again what other code has closed, follow a queue that was made again, and keep the rest from cleaners.
+        """Open the pipe again if other code closed it, follow a FIFO that was made again, and maintain the files.
 
         Called about once a second, by one thread.
         """
-        # After chroot the path is another folder's, and the pipe is still ours.
+        # After chroot the path leads to another folder, and the open pipe is still the right one.
         if self.closed or root_identity() != self._root:
             return
         with contextlib.suppress(OSError):
@@ -179,13 +179,13 @@ class Producer:
         self._current().maintain()
 
     def drop(self, reason: str, level: int) -> None:
-        """Count an event that its process decided not to send, under an id of its own."""
+        """Count an event that is not sent; it uses up a sequence number."""
         channel = self._current()
         next(channel.sequence)
         channel.overflow.count(reason, level)
 
     def wait_until_read(self, deadline: float) -> bool:
-        """Wait until `deadline` (time.monotonic()) for the shipper process to read all; False when something waits."""
+        """Wait until `deadline` (time.monotonic()) for the shipper process to read all; return whether it did."""
         if not self.drain(deadline):
             return False
         with contextlib.suppress(OSError):
@@ -197,7 +197,7 @@ class Producer:
         return False
 
     def mark(self) -> int:
-        """Put a mark behind everything this process has put; its number. Raises `queue.Full`."""
+        """Put a mark after everything this process has put; return its number. Raises `queue.Full` without space."""
         number = self._current().mark()
         if number is None:
             raise queue.Full("no space for a mark")
@@ -210,13 +210,13 @@ class Producer:
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def note_clean_end(self) -> None:
-        """Say that this process ends as it should. It may go on to put."""
+        """Note that this process ends normally. It may still put events afterwards."""
         if self._channel.pid == os.getpid():
             self._channel.note_clean_end()
 
     def close(self, successor: Producer | None = None) -> None:
-        """Let go of the pipe. Puts from now on, also those of threads that are just doing it, go to the `successor`;
-        without one they are dropped and counted as `after_stop`. Idempotent."""
+        """Close the pipe. Later puts, and those under way in other threads, go to the ``successor``; without one they
+        are dropped and counted as ``after_stop``. Idempotent."""
         if self.closed:
             return
         if self._channel.pid != os.getpid():  # a forked child that never put anything: the files are the parent's

@@ -1,4 +1,4 @@
-"""The verbs of a `multiprocessing.Queue` over the pipe that the application's processes write to.
+"""The interface of a `multiprocessing.Queue` for the pipe that the application's processes write to.
 
 Shipping itself uses a `Producer`, without importing multiprocessing. This class is for code that passes a queue to
 another process, or reads one.
@@ -31,7 +31,8 @@ else:
 class RecordQueue(Producer, _Base):  # type: ignore[misc] # put_nowait returns the event's id
     """A queue of bytes from any number of writing processes to one reading process.
 
-    Its parameters are those of `Producer`. A put waits only when told to block. It pickles as its paths.
+    Its parameters are those of `Producer` without ``is_watched``. `put` waits by default, `put_nowait` never. A pickle
+    holds the paths and the limit.
     """
 
     def __init__(self, path: str, *, overflow: str, overflow_size: int = OVERFLOW_SIZE) -> None:
@@ -41,7 +42,7 @@ class RecordQueue(Producer, _Base):  # type: ignore[misc] # put_nowait returns t
 
     @classmethod
     def of(cls, producer: Producer) -> RecordQueue:
-        """A view of a producer: both share one state."""
+        """Return a queue that shares all state with a producer."""
         made = cls.__new__(cls)
         made.__dict__ = producer.__dict__
         if "_reading" not in made.__dict__:
@@ -67,7 +68,7 @@ class RecordQueue(Producer, _Base):  # type: ignore[misc] # put_nowait returns t
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def put(self, obj: bytes, block: bool = True, timeout: float | None = None, *, level: int = 0) -> None:
-        """Like `put_nowait`; with `block`, first wait up to `timeout` seconds (None: for ever) until none waits."""
+        """Like `put_nowait`; with ``block``, first wait ``timeout`` seconds (None: for ever) for an empty overflow."""
         if block:
             self._current().wait_until_drained(timeout)
         self.put_nowait(obj, level=level)
@@ -79,8 +80,7 @@ class RecordQueue(Producer, _Base):  # type: ignore[misc] # put_nowait returns t
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def get(self, block: bool = True, timeout: float | None = None) -> bytes:
-        """The next whole event. Raises `queue.Empty`, or ValueError once closed.
-
+        """Return the next whole event. Raises `queue.Empty` after ``timeout`` seconds, ValueError once closed.
         Damaged bytes are skipped. Only one process may read, and none while a shipper process runs.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -120,7 +120,7 @@ class RecordQueue(Producer, _Base):  # type: ignore[misc] # put_nowait returns t
             self._events.append(b"".join(self._parts.pop((view.token, view.seq))))
 
     def qsize(self) -> int:
-        """How many events wait to be read here; 0 in a process that never reads: it must not take any."""
+        """Return how many events can be read; 0 in a process that has never called `get`: it must not read."""
         while self._reading and not self.closed and self._fill():
             pass
         return len(self._events)
@@ -139,7 +139,7 @@ class RecordQueue(Producer, _Base):  # type: ignore[misc] # put_nowait returns t
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def join_thread(self) -> None:
-        """There is no feeder thread; what was put is in the pipe or in the overflow."""
+        """Do nothing: there is no feeder thread."""
 
     def cancel_join_thread(self) -> None:
-        """Nothing to cancel."""
+        """Do nothing: there is no feeder thread."""

@@ -200,6 +200,18 @@ def test_running_stops_at_the_end_of_its_block_whatever_happens(app: App) -> Non
     assert app.messages() == ["x"]
 
 
+def test_a_wrong_timeout_of_a_block_is_told_before_the_block(app: App) -> None:
+    backend = Trakerr("key", url=app.server.url, level=0)
+
+    with (
+        pytest.raises(ConfigurationError, match="timeout"),
+        shipper.running(backend, app="test", spool=app.spool, logger=LOG, timeout=-1),
+    ):
+        pytest.fail("the block has begun")
+
+    assert current() is None
+
+
 def test_nothing_is_attached_when_asked_not_to(app: App) -> None:
     begin(app, attach=False)
 

@@ -33,6 +33,7 @@ from shipper.journal.cursors.cursor import Cursor
 from shipper.journal.segments import Position, segment_path
 from shipper.process.deliveries import backend_of
 from shipper.process.encoders import encoders
+from shipper.process.encoders.channel import Channel
 from shipper.process.encoders.child import EncoderProcess
 from shipper.process.encoders.encoders import Encoders
 from shipper.process.encoders.job import Job
@@ -191,6 +192,20 @@ def test_a_process_that_has_ended_says_so(journal: str) -> None:
             process.next(PATIENCE)
         with pytest.raises(BrokenPipeError):
             process.lend(Position(1, 0), end_of(journal))
+
+
+def test_what_a_process_of_another_version_sends_is_no_more_than_an_end_of_it() -> None:
+    """The package was replaced: a process that starts now has modules that this one does not know."""
+    reading, writing = os.pipe()
+    channel = Channel(reading, writing)
+    unknown = b"cshipper.delivery.of_tomorrow\nRequest\n."
+    os.write(writing, len(unknown).to_bytes(8, "little") + unknown)
+
+    with pytest.raises(OSError, match="of_tomorrow"):
+        channel.receive(PATIENCE)
+    channel.send("next")
+    assert channel.receive(PATIENCE) == "next"
+    channel.close()
 
 
 def test_a_stopped_process_is_waited_for_no_longer_than_said_and_can_be_killed(journal: str) -> None:

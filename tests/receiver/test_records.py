@@ -352,6 +352,17 @@ def test_the_oldest_records_go_when_there_is_too_much(tmp_path: Path) -> None:
         assert receiver.counts()["jkool"]["events"] == 500
 
 
+def test_of_records_that_are_larger_than_the_room_the_newest_is_kept() -> None:
+    with Receiver(max_bytes=20_000) as receiver:
+        for number in range(4):
+            to_jkool(receiver, {**jkool_event(number), "msg": f"order {number} {'.' * 30_000}"})
+
+        answer = ask(receiver, "/_control/records?limit=500")
+
+        assert [row["message"][:7] for row in answer["rows"]] == ["order 3"]
+        assert receiver.counts()["jkool"]["events"] == 4
+
+
 def test_clearing_forgets_everything_but_faults_and_ids(receiver: Receiver) -> None:
     to_jkool(receiver, jkool_event(1))
     receiver.fail("otlp", status=503)

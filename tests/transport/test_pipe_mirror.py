@@ -21,6 +21,7 @@ from shipper.transport.memory.orphans import OrphanedMirror, orphaned_mirrors
 from shipper.transport.memory.pipe_mirror import BLOCK_BYTES, KEPT_BLOCKS, MAX_BYTES, PipeMirror
 from shipper.transport.memory.shared_file import HEAD_BYTES
 from shipper.transport.pipe import bytes_in_pipe, grow_pipe
+from shipper.transport.producer import Producer
 from shipper.transport.queue import RecordQueue
 
 from ..support.disks import tmpfs
@@ -417,6 +418,24 @@ def test_a_child_that_never_logs_does_not_keep_the_mirror_of_its_dead_parent(spo
         os.kill(idle, signal.SIGKILL)
         os.close(pids)
         os.close(told)
+
+
+def test_events_outlive_a_process_whose_package_was_removed_before_its_first_one(
+    spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What says how it ends can't be imported any more."""
+    monkeypatch.setitem(sys.modules, "shipper.transport.memory.life", None)
+    os.mkfifo(spool / "queue", 0o600)
+    reader = os.open(spool / "queue", os.O_RDONLY | os.O_NONBLOCK)
+
+    def work() -> None:
+        queue = Producer(str(spool / "queue"), overflow=str(spool / "memory"), is_watched=True)
+        queue.open()
+        assert [queue.put_sequence(b"x", 20), queue.put_sequence(b"y", 20)] == [0, 1]
+
+    assert in_a_child(work) == 0
+    os.close(reader)
+    assert found(str(spool / "memory")) == [(0, 0), (1, 0)]
 
 
 def test_a_removed_mirror_is_not_found_again(folder: str, pipe: Pipe) -> None:

@@ -25,8 +25,8 @@ class CallbackGuard(Generic[P, R]):
     most 60 s; ``on_open(took, pause)`` is called with both, in seconds. Then one call tries again: if it is slow, the
     circuit opens once more, otherwise it closes.
 
-    One slow call alone may be a process that was stopped or swapped out, and so may several at the same time: a call
-    counts as the next in a row only if it began after the last one had ended. ``clock`` is monotonic, in seconds.
+    A single slow call, or several at the same time, may only mean that the process was stopped or swapped out: a call
+    counts as the next in a row only if it began after the last slow one had ended. ``clock`` is monotonic, in seconds.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class CallbackGuard(Generic[P, R]):
         self._clock = clock
         # Plain values without a lock: a logging call must not wait for another one, nor a forked child for its parent.
         # Threads that read them at the same moment may both try again, which costs a call and no event.
-        self._slow_until: float | None = None  # end of the last slow call; None since a call that was not slow
+        self._slow_until: float | None = None  # end of the last slow call; None after a call that was not slow
         self._closes_at: float | None = None  # when a call tries again; None while the circuit is closed
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -61,12 +61,12 @@ class CallbackGuard(Generic[P, R]):
             return
         if now < closes_at:
             raise CircuitOpen("it was slow, and is not called for a while")
-        self._closes_at = now + MAX_PAUSE_SECONDS  # for other threads, while this call tries
+        self._closes_at = now + MAX_PAUSE_SECONDS  # other threads do not call meanwhile
 
     def _record_call(self, began: float, ended: float) -> None:
         took, last = ended - began, self._slow_until
         if last is not None and began < last:
-            return  # at the same time as a slow call, so not the next one in a row
+            return  # it ran at the same time as a slow call, so it is not the next in a row
         if took < SLOW_SECONDS:
             self._slow_until = self._closes_at = None
             return

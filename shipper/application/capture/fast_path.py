@@ -1,8 +1,8 @@
-"""The fast path: a usual record to its event's bytes in one function.
+"""The fast path: one function that makes a usual record into its event's bytes.
 
-Nearly every record has a message, a few short extras, and neither an exception nor a stack. For one of these it makes
-the same bytes as `from_record`, `Redactor` and `pack` one after the other. At a thousand records a second most of a
-call's cost is code and data that are no longer in the processor's caches, so it is one function that touches little.
+Nearly every record has a message, a few short extras, and neither an exception nor a stack. From such a record the
+function makes the same bytes as `from_record`, `Redactor` and `pack` one after the other. At a thousand records per
+second most of a call's cost is code and data that have left the processor's caches, so it uses little of both.
 The fields that tell where a record comes from are checked and packed once for each place in the program.
 """
 
@@ -29,13 +29,13 @@ _HAS_TASK = "taskName" in _MADE  # since Python 3.12
 _ADDED = frozenset({"message", "asctime"})  # by formatters; they are not extras
 _SHORT = frozenset({int, float, bool, type(None)})
 _MAX_EXTRAS = 50
-_CACHE_SIZE = 1000  # origins, and keys of extras, each
+_CACHE_SIZE = 1000  # entries in each cache: of origins, of keys of extras, of bound fields
 
 _rest_of = itemgetter("created", "exc_info", "exc_text", "stack_info", "msg", "args")
 _origin_of = itemgetter(
     "levelno", "levelname", "name", "pathname", "lineno", "funcName", "process", "processName", "thread", "threadName"
 )
-_KINDS = (int, str, str, str, int, str, int, str, int, str)  # of an origin
+_KINDS = (int, str, str, str, int, str, int, str, int, str)  # the types of an origin's values
 
 _format = logging.LogRecord.getMessage
 _usual = _format if getattr(_format, "__globals__", None) is vars(logging) else None  # None if it was replaced
@@ -52,9 +52,9 @@ class FastPathUnavailable(Exception):
 
 
 def build_fast_packer(redactor: Redactor) -> FastPacker:
-    """A function that packs a usual record, masked, for all backends.
+    """Return a function that packs a usual record, masked, for all backends.
 
-    For any other record it raises FastPathUnavailable, or whatever its parts raise, and has changed nothing by then.
+    For any other record the function raises FastPathUnavailable, or what formatting it raises, and changes nothing.
     """
     begin = packed_head("log")
     origins: dict[object, tuple[bytes, bytes]] = {}
@@ -118,8 +118,8 @@ def build_fast_packer(redactor: Redactor) -> FastPacker:
 
 
 def _masker_of_bound_fields(redactor: Redactor) -> Callable[[Fields], Fields]:
-    """Masks bound fields once for as long as they stay bound."""
-    known: dict[int, tuple[Fields, Fields]] = {}  # by identity: fields that are bound do not change
+    """Return a function that masks bound fields, once for each set of them."""
+    known: dict[int, tuple[Fields, Fields]] = {}  # by identity: a mapping of bound fields never changes
 
     def masked(fields: Fields) -> Fields:
         found = known.get(id(fields))
@@ -157,7 +157,7 @@ def _new_key(known: dict[object, bool], name: object, redactor: Redactor) -> boo
 
 
 def _remember(known: dict[Any, Any], key: object, found: object) -> None:
-    if len(known) >= _CACHE_SIZE:  # threads come and go, and each is part of an origin
+    if len(known) >= _CACHE_SIZE:  # threads come and go, and each makes new origins
         known.clear()
     known[key] = found
 

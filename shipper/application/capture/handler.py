@@ -26,7 +26,7 @@ if TYPE_CHECKING or not (3, 12) <= sys.version_info < (3, 12, 4):
 else:
 
     class _Base(logging.Handler):
-        # In these releases dictConfig wants a list of handlers for each QueueHandler, and ignores all other settings.
+        # In 3.12.0 to 3.12.3 dictConfig wants a list of handlers for each QueueHandler, and ignores all other settings.
         def __init__(self, queue: object) -> None:
             super().__init__()
             self.queue = queue
@@ -37,9 +37,9 @@ _enrichers: list[Enricher] = []
 
 
 def add_enricher(enrich: Enricher) -> None:
-    """From now on call `enrich` with every event that is made of a record, and the record, in the thread that logs.
+    """Call `enrich(event, record)` for every event made of a record from now on, in the thread that logs.
 
-    It must not raise.
+    The function must not raise.
     """
     _enrichers.append(enrich)
 
@@ -63,14 +63,15 @@ class QueueHandler(LocklessHandler, _Base):
     """Ships every record that reaches it. Use it with `start()`, or in `logging.config.dictConfig`:
     ``{"class": "shipper.QueueHandler"}``; records from before `start()` are kept, at most 1000.
 
-    ``level`` is a number, or a name in any case; ``route`` the names of the backends it ships to (default: all). A
-    formatter is ignored, and a line on stderr says so: the message and the other fields are shipped apart.
+    ``level`` is a number, or a name in any case (NOTSET); ConfigurationError for anything else. ``route``: the names of
+    the backends it ships to (default: all). ``queue`` is ignored, since the queue is always the process's. A formatter
+    is ignored too, and a line on stderr says so: the message and the other fields are shipped apart.
     """
 
     def __init__(
         self, queue: object = None, *, level: int | str = logging.NOTSET, route: Sequence[str] | None = None
     ) -> None:
-        # dictConfig of Python 3.12 passes a queue.Queue of its own to every QueueHandler; ours is always the process's.
+        # dictConfig of Python 3.12 passes a queue.Queue of its own to every QueueHandler; it is ignored.
         super().__init__(queue)  # type: ignore[arg-type]
         self.setLevel(level)
         self.route = _as_names(route)
@@ -92,10 +93,10 @@ class QueueHandler(LocklessHandler, _Base):
 
     @property
     def queue(self) -> Any:
-        """The process's queue, as a `multiprocessing.Queue`; None before `start()`."""
+        """The process's queue, with the methods of a `multiprocessing.Queue`; None before `start()`."""
         if active.pipeline is None:
             return None
-        from ...transport.queue import RecordQueue  # shipping itself does without multiprocessing
+        from ...transport.queue import RecordQueue  # shipping itself does not need multiprocessing
 
         return RecordQueue.of(active.pipeline.queue)
 
@@ -108,7 +109,7 @@ class QueueHandler(LocklessHandler, _Base):
         return self._ship_fast(record) or super().handle(record)
 
     def _ship_fast(self, record: logging.LogRecord) -> bool:
-        """The fast path; False when it is not for this handler, or not for this record."""
+        """Ship the record by the fast path; False when that does not suit this handler or this record."""
         pipeline = active.pipeline
         if (
             pipeline is None
@@ -121,13 +122,13 @@ class QueueHandler(LocklessHandler, _Base):
             return False
         try:
             payload = pipeline.pack_fast(record)
-        except Exception:  # not a usual record: FastPathUnavailable, or whatever its parts raise
+        except Exception:  # not a usual record: FastPathUnavailable, or what formatting it raises
             return False
         try:
             record.__dict__[SHIPPED] = pipeline.shipped_to
             if pipeline.queue.closed:
                 pipeline.enqueue_packed(payload, record.levelno)
-            else:  # the same with one call less
+            else:  # what `enqueue_packed` does, with one call less
                 pipeline.queue.put_sequence(payload, record.levelno)
         except queue.Full as full:
             warn_full(full)
@@ -136,10 +137,10 @@ class QueueHandler(LocklessHandler, _Base):
         return True
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Ship the record, to each backend once however many of our handlers see it. Never raises."""
+        """Ship the record, once to each backend even if several of our handlers get it. Never raises."""
         pipeline = active.pipeline
         try:
-            if pipeline is None or (self.route is None and not pipeline.names):  # only clients have started
+            if pipeline is None or (self.route is None and not pipeline.names):  # start() was not called yet
                 early_events.keep(self.prepare(record))
                 return
             if is_repeated(record):
@@ -190,8 +191,8 @@ class QueueHandler(LocklessHandler, _Base):
 def claim(record: logging.LogRecord, queue_path: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """Those of `names` that no handler has shipped the record to; `names` itself when that is all of them.
 
-    Notes them on the record. What is noted is plain data: other handlers pickle the record, for processes and machines
-    that do not have this package.
+    The names are noted on the record as plain data: other handlers may pickle it for processes and machines without
+    this package.
     """
     path, shipped = record.__dict__.get(SHIPPED, ("", ()))
     if path != queue_path:
@@ -203,7 +204,7 @@ def claim(record: logging.LogRecord, queue_path: str, names: tuple[str, ...]) ->
 
 
 def _as_names(route: Sequence[str] | None) -> tuple[str, ...] | None:
-    """A tuple; a single name is one name, not its letters."""
+    """The route as a tuple; a text is one name."""
     if route is None:
         return None
     return (route,) if isinstance(route, str) else tuple(route)

@@ -36,7 +36,7 @@ class Callbacks(NamedTuple):
 
 
 class Pipeline:
-    """Ships events to `queue`. ``names`` are the backends that `start` was given, and get events without a route."""
+    """Ships events to `queue`. ``names``: the backends that `start` was given; they get the events without a route."""
 
     def __init__(
         self,
@@ -52,15 +52,15 @@ class Pipeline:
         self.callbacks = callbacks or Callbacks()
         before_send, context = self.callbacks
         self.context = _guard(context, "`context` is slow, events go out without it for a while", clock)
-        self._has_returned_event = False  # `before_send`, since the start
-        self._nones_returned = itertools.count(1)  # before that
+        self._has_returned_event = False  # whether `before_send` ever has
+        self._nones_returned = itertools.count(1)  # by `before_send` until then
         self._before_send = _guard(before_send, "`before_send` is slow, events are dropped for a while", clock)
         warning = "`Redact.patterns` are slow, events are dropped for a while"
         self._redactor = Redactor(redact or Redact(), lambda patterns: _guarded(patterns, warning, clock))
         needs_event = self._before_send is not None or self.context is not None
         self.pack_fast = build_fast_packer(self._redactor) if names and not needs_event else None
         self.shipped_to = (queue.path, names)
-        """What `handler.SHIPPED` is on a record that took the fast path."""
+        """The value of `handler.SHIPPED` on a record that took the fast path."""
 
     def enqueue(self, event: Event, *, is_sanitized: bool = False) -> bool:
         """Pass one event to `before_send`, mask, pack and queue it; False when it was dropped, which is counted.
@@ -102,7 +102,7 @@ class Pipeline:
         return None
 
     def _checked(self, changed: object) -> Event | None:
-        """What `before_send` has returned. TypeError when that is neither an event nor None."""
+        """Return what `before_send` returned. TypeError when that is neither an event nor None."""
         if isinstance(changed, Event):
             self._has_returned_event = True
             return changed
@@ -121,7 +121,7 @@ def _guard(function: Callable[P, R] | None, warning: str, clock: Callable[[], fl
 
 
 def _guarded(function: Callable[P, R], warning: str, clock: Callable[[], float]) -> Callable[P, R]:
-    """The function behind a circuit breaker, so that logging calls do not wait for it again and again."""
+    """The function with a circuit breaker around it: logging calls do not wait for a slow one again and again."""
 
     def warn(took: float, pause: float) -> None:
         warn_on_stderr(warning, f"it took {took:.1f} s, and is tried again in {pause:.0f} s")
@@ -153,9 +153,9 @@ class EarlyEvents:
     """Events from before `start`, at most `MAX_EARLY_EVENTS`; the others are counted as ``not_started``."""
 
     def __init__(self) -> None:
-        self._new = 0  # in this process: a forked child inherits events that its parent has logged
+        self._new = 0  # kept by this process and not shipped: a forked child inherits its parent's events
         self._events: deque[Event] = deque()
-        self._dropped: dict[int, list[int]] = {}  # level → count, alone in a list: a signal handler may count too
+        self._dropped: dict[int, list[int]] = {}  # level → [count]: a list, since a signal handler may count too
         self._lock = new_rlock()
 
     def keep(self, event: Event) -> None:
@@ -184,7 +184,7 @@ class EarlyEvents:
                 pipeline.queue.drop("not_started", level)
 
     def warn_unshipped(self) -> None:
-        """Warn that this process ends and never called `start`."""
+        """Warn, at the end of a process without `start`, of the records that were not shipped."""
         new, self._new = self._new, 0
         if new:
             warn_on_stderr(
@@ -193,13 +193,13 @@ class EarlyEvents:
             )
 
     def discard(self) -> None:
-        """Forget all of them: this process only looks at an application's logging."""
+        """Forget all events: this process only inspects how an application logs."""
         self._events.clear()
         self._dropped.clear()
         self._new = 0
 
     def forget_parents(self) -> None:
-        """In a forked child: `warn_unshipped` is about its own records, and no other thread has the lock."""
+        """Reset a forked child: it warns of its own records only, and a thread of its parent may have held the lock."""
         self._new = 0
         self._lock = new_rlock()
 

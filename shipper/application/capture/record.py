@@ -1,4 +1,4 @@
-"""LogRecord → event: the message formatted, everything that was added to the record as plain data."""
+"""LogRecord → event: the message is formatted, and all that was added to the record is made plain data."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def from_record(record: logging.LogRecord, *, context: Callable[[], Mapping[str,
     """The record as an event of kind "log"; never raises, and reads no file.
 
     Attributes that were added to the record become ``extra``, except those whose names begin with ``_shipper``. What
-    can't be formatted, and a ``context`` that raises, is replaced by a marker. The event's context has bound fields and
-    the current span too.
+    can't be formatted, and a ``context`` that raises, is replaced by a marker. The event's context also has the bound
+    fields and the current span.
     """
     try:
         return _event(record, context)
@@ -183,7 +183,7 @@ def _extra(extra: dict[str, object]) -> dict[str, Any]:
 
 
 def _context(context: Callable[[], Mapping[str, object]] | None) -> dict[str, Any]:
-    """What surrounds the call, and what the application's callback adds to it."""
+    """The bound fields and the current span, and what the application's callback adds to them."""
     found = surroundings()
     if context is None:
         return found
@@ -199,7 +199,7 @@ def _context(context: Callable[[], Mapping[str, object]] | None) -> dict[str, An
 
 
 def task_name() -> object:
-    """The name of the running asyncio task. Since Python 3.12 it is in the record."""
+    """The name of the running asyncio task, if any. Since Python 3.12 it is in the record."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is None:
         return None

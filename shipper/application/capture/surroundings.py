@@ -1,7 +1,7 @@
 """What surrounds a logging call: fields that the application has bound, and OpenTelemetry's current span.
 
-Both are part of the event's ``context``. They follow `contextvars`: a thread starts without bound fields, an asyncio
-task with those of the task that made it.
+Both are part of the event's ``context``. Bound fields are in a context variable: a thread starts without any, an
+asyncio task with those of the task that made it.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _bound: ContextVar[Fields | None] = ContextVar("shipper_bound", default=None)
 def bind(**fields: object) -> None:
     """Add fields to every event that is logged from now on in this thread or asyncio task.
 
-    A field of the same name is replaced. The values are read now: what changes in them later is not shipped.
+    A field of the same name is replaced. The values are copied now: later changes in them are not shipped.
     """
     _bound.set({**(_bound.get() or {}), **sanitize_mapping(fields)})
 
 
 def unbind(*names: str) -> None:
-    """Take bound fields away again; all of them without a name. Names that are not bound are ignored."""
+    """Remove the bound fields of these names; without names, all. Names that are not bound are ignored."""
     left = {name: value for name, value in (_bound.get() or {}).items() if names and name not in names}
     _bound.set(left or None)
 
 
 @contextlib.contextmanager
 def bound(**fields: object) -> Iterator[None]:
-    """`bind` for the events of a block."""
+    """`bind` for the duration of a block."""
     before = _bound.get()
     token = _bound.set({**(before or {}), **sanitize_mapping(fields)})
     try:
@@ -56,7 +56,7 @@ def bound_fields() -> Fields | None:
 def current_span() -> Fields | None:
     """``trace_id``, ``span_id`` (hexadecimal) and ``trace_flags`` of the current span; None without one.
 
-    OpenTelemetry is never imported by us: as long as the application has not, there is no span.
+    OpenTelemetry is never imported here: until the application has imported it, there is no span.
     """
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
@@ -71,10 +71,10 @@ def current_span() -> Fields | None:
             SPAN_ID: f"{context.span_id:016x}",
             TRACE_FLAGS: int(context.trace_flags),
         }
-    except Exception:  # it is just being imported, or a span of another library's making
+    except Exception:  # OpenTelemetry is just being imported, or the span is of another library
         return None
 
 
 def surroundings() -> dict[str, Any]:
-    """All of it; bound fields win over those of the span."""
+    """The current span and the bound fields, which win over fields of the span."""
     return {**(current_span() or {}), **(_bound.get() or {})}

@@ -1,7 +1,7 @@
 """Exceptions that no code catches, shipped as critical: `start(uncaught=True)`.
 
 Covered: the main thread, other threads (`threading.excepthook`), exceptions that Python can only print (in `__del__`,
-in callbacks of C code), and asyncio's default exception handler. The hooks that were there before run too. Not covered:
+in callbacks of C code), and asyncio's default exception handler. The hooks that were set before run too. Not covered:
 workers of multiprocessing and greenlets of gevent, which print their exceptions themselves.
 """
 
@@ -27,11 +27,11 @@ _NOT_ERRORS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class UncaughtHooks:
-    """`install` and `uninstall` are idempotent. A hook that other code has wrapped stays, and ships nothing."""
+    """`install` and `uninstall` are idempotent. After both, a hook that other code has wrapped ships nothing."""
 
     def __init__(self) -> None:
         self._is_installed = False
-        self._shipping = threading.local()  # whether this thread is in `_ship`: what fails there is not shipped
+        self._shipping = threading.local()  # `now`: whether this thread is in `_ship`, where exceptions are not shipped
 
     def install(self) -> None:
         if self._is_installed:
@@ -79,7 +79,7 @@ class UncaughtHooks:
 
 
 def _describe(message: str | None, place: object) -> str:
-    """The same text for the same place: since Python 3.14 the message has the callable's repr, with its address."""
+    """A text without addresses, so equal for equal places: since Python 3.14 the message has the callable's repr."""
     text = str(_ADDRESS.sub("", message or "exception ignored in"))
     if place is None:
         return text
@@ -89,7 +89,7 @@ def _describe(message: str | None, place: object) -> str:
 
 
 def _record(message: str, error: BaseException, traceback: TracebackType | None) -> logging.LogRecord:
-    """With the place where the exception was raised."""
+    """A record with the place where the exception was raised."""
     last = traceback
     while last is not None and last.tb_next is not None:
         last = last.tb_next
@@ -101,11 +101,11 @@ def _record(message: str, error: BaseException, traceback: TracebackType | None)
 
 
 def _raise_level(record: logging.LogRecord) -> bool:
-    """Ship what asyncio's exception handler logs as critical; other handlers see the record as it is."""
+    """Have asyncio's unhandled exceptions shipped as critical; other handlers get the record unchanged."""
     if record.levelno >= logging.ERROR and record.exc_info:
         record.__dict__[LEVEL] = logging.CRITICAL
     return True
 
 
 hooks = UncaughtHooks()
-"""Of this process."""
+"""The hooks of this process."""

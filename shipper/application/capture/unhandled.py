@@ -1,7 +1,7 @@
-"""An unhandled exception that a middleware of ours has logged is logged by the server again: it is shipped once.
+"""Ships an unhandled exception once, although a middleware of this package and then the server log it.
 
-The middleware's record is the one that is shipped, since it has the request. What notes it is the handler that has
-shipped it: where that record went nowhere, the server's is shipped.
+The middleware's record is shipped, since it has the request, and the handler that queues it marks the exception. The
+server's record is shipped if the exception has no mark.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ MIDDLEWARE = "shipper.request"
 SERVERS = frozenset({
     "daphne.server", "gunicorn.error", "hypercorn.error", "uvicorn", "uvicorn.error", "waitress", "_granian",
 })  # fmt: skip
-"""Loggers of servers that log an exception which has left the application."""
+"""Loggers on which servers log an exception that the application did not catch."""
 
 _SHIPPED = "_shipper_shipped"  # on an exception
 
 
 def is_repeated(record: logging.LogRecord) -> bool:
-    """Whether a server logs an exception that was shipped with its request."""
+    """Whether this is a server's record of an exception that was shipped with its request."""
     return record.name in SERVERS and bool(record.exc_info) and hasattr(_exception(record), _SHIPPED)
 
 
 def note_shipped(record: logging.LogRecord) -> None:
-    """The record was queued."""
+    """Mark the exception of a middleware's queued record."""
     if record.name == MIDDLEWARE and record.exc_info:
         with contextlib.suppress(AttributeError):  # a class with slots
             setattr(_exception(record), _SHIPPED, True)

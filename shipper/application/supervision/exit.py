@@ -1,4 +1,4 @@
-"""What happens when the interpreter ends: events reach the journal, and in a container the backends."""
+"""At the end of the interpreter: wait until events are journaled or, in a container, delivered."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ExitFlush:
-    """Called when the interpreter ends, and maybe again: multiprocessing's workers have finalizers of their own."""
+    """Called when the interpreter ends; twice where multiprocessing is loaded, whose finalizers call it too."""
 
     def __init__(self) -> None:
         self._gave_up = False
@@ -28,7 +28,7 @@ class ExitFlush:
         app.is_ending = True
         app.check_attachment()
         deadline = time.monotonic() + app.settings.exit_timeout
-        # From the journal the shipper process delivers them, or the next start.
+        # What is in the journal is delivered by the shipper process, or after the next start.
         is_journaled = app.flush(deadline, delivered=False) or app.supervisor.drain_pipe()
         if not is_journaled and app.spool.is_usable:
             warn_on_stderr("at exit some events were not in the journal yet; they are in memory, or counted as dropped")
@@ -40,9 +40,9 @@ class ExitFlush:
 
 
 def _waits_for_delivery(app: App) -> bool:
-    """As `exit_wait` says; without it, where the container may end with this process.
+    """Whether to wait for delivery: `exit_wait`, else whether the container may end with this process.
 
-    A forked child does not wait then: its parent, whose app it has inherited, waits for both.
+    Without `exit_wait` a forked child does not wait: its parent, whose app it has inherited, waits for both.
     """
     wanted = app.settings.exit_wait
     return not app.is_inherited and ends_with_this_process() if wanted is None else wanted

@@ -10,7 +10,7 @@ from ..._support import unpatched
 from ...transport.descriptors import OwnDescriptor
 
 CHECK_SECONDS = 1.0  # longest wait for a process whose end the kernel reports
-POLL_SECONDS = 0.05  # the same where it does not, and while a process is starting
+POLL_SECONDS = 0.05  # longest wait where it does not, and while a process is starting
 
 
 class ProcessExitWatcher:
@@ -21,9 +21,9 @@ class ProcessExitWatcher:
         self._eventfd: OwnDescriptor | None = _open_eventfd()
 
     def wait_for_exit(self, pid: int) -> None:
-        """Return when the process ends or does not exist, when `wake` was called, and after `CHECK_SECONDS` at most.
+        """Return when the process ends or `wake` is called, and after `CHECK_SECONDS` (1) at most.
 
-        -1 is a process that can't be seen from here.
+        ``pid``: 0 if not known, -1 in another container. After `POLL_SECONDS` (0.05) if it can't be watched, except -1.
         """
         if self._eventfd is not None and not self._eventfd.is_own():  # other code has closed it
             self._eventfd = _open_eventfd()
@@ -47,7 +47,7 @@ class ProcessExitWatcher:
             os.eventfd_write(self._eventfd.number, 1)
 
     def close(self) -> None:
-        """Idempotent."""
+        """Close the descriptor. Idempotent."""
         if self._eventfd is not None:
             self._eventfd.close()
         self._eventfd = None

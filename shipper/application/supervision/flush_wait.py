@@ -1,7 +1,7 @@
 """Waits until the shipper process says that a mark is in the journal, or that every backend has passed it.
 
-It says so in the file `progress` of the spool, which is looked at every few milliseconds, and in `status.json`, read
-four times a second only, for when there is no such file or it is not written any more.
+Both are in the spool's file `progress`, which is read every few milliseconds, and in `status.json`, which is read four
+times a second in case `progress` is missing or no longer written.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ...spool.progress import STATUS_FILE, Place, ProgressReader
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.005  # seconds between two looks at the progress
 STATUS_SECONDS = 0.25  # between two readings of the status file
-GRACE_SECONDS = 0.25  # that the status file has to say what the progress says: it may be read next
+GRACE_SECONDS = 0.25  # to wait for `status.json` to agree with `progress`: the caller may read it next
 
 
 class FlushWait:
     """One flush: the mark ``number`` of the process ``token``, and the backends that have to pass it.
 
-    Unless ``delivered``, the mark has to be in the journal only. Backends that are paused are left out: `paused`.
+    Unless ``delivered``, the mark only has to be in the journal. Paused backends are not waited for, see `paused`.
     """
 
     def __init__(self, spool: Spool, backends: Sequence[str], token: bytes, number: int, delivered: bool) -> None:
@@ -45,7 +45,7 @@ class FlushWait:
         return [name for name in self._backends if name in self._controls.controls.paused] if self._delivered else []
 
     def pauses(self) -> Iterator[float]:
-        """Seconds to wait before the next look, until the flush is done."""
+        """Yield the seconds to wait before each next look, until the flush is done."""
         pause = FIRST_PAUSE
         while not self._is_done():
             yield pause
@@ -77,7 +77,7 @@ class FlushWait:
         return self._progress.have_passed([STATUS_FILE], place) or now - self._passed_at >= GRACE_SECONDS
 
     def _reopen(self) -> None:
-        """The file may have been made, or made anew, since."""
+        """Open the progress file again: it may have been made or replaced since."""
         self._progress.close()
         self._progress = ProgressReader(self._path)
 

@@ -1,4 +1,4 @@
-"""Which program runs the shipper process: a Python interpreter, or a frozen application that lets itself be called."""
+"""Which program runs the shipper process: a Python interpreter, or a frozen application that can start as one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _has_entry = False
 
 
 def allow_entry() -> None:
-    """This program calls `shipper.run_if_shipper()`, so it can be started as the shipper process."""
+    """Note that this program calls `shipper.run_if_shipper()`, so it can be started as the shipper process."""
     global _has_entry
     _has_entry = True
 
@@ -35,7 +35,7 @@ def runs_itself(setting: str) -> bool:
 
 
 def find_interpreter(setting: str) -> str:
-    """The setting, else this interpreter, else one of the same version beside it: this program may be uWSGI.
+    """The setting, else this interpreter, else one in `sys.prefix` or on PATH: this program may be uWSGI.
 
     Raises ConfigurationError when there is none: another program must never be started in its place.
     """

@@ -1,7 +1,7 @@
 """Starts the shipper process: a fresh Python interpreter that inherits two descriptors and reads its settings on stdin.
 
-The descriptors are the lock file, locked, and the reading end of the queue: at no moment is either of them held by no
-process. Settings and secrets are on no disk, in no argument and in no environment variable.
+The descriptors are the locked lock file and the reading end of the queue; as they are inherited, some process has them
+open at every moment. Settings and secrets are never on disk, in an argument or in an environment variable.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import subprocess
 
 TITLE = "shipper: "  # the last argument of the process: this, the app's name and its spool
-ENCODER = "shipper encoder"  # short name of the processes that a shipper process starts, see its `encoders`
-REAP_SECONDS = 2.0  # that the process we started has to fork and end
+ENCODER = "shipper encoder"  # kernel's name of the processes that `process/encoders` starts
+REAP_SECONDS = 2.0  # that a started process has to fork and end
 
 _NO_PROGRAM = (errno.ENOENT, errno.ENOEXEC, errno.EACCES, errno.ENOTDIR)  # another attempt will not help
 
@@ -54,14 +54,14 @@ def is_shipper_process(pid: int) -> bool:
 
 
 def _write(stdin: OwnDescriptor, payload: bytes) -> None:
-    """Write the settings, with their keys, to the process, and to nothing else."""
+    """Write the settings, which contain keys, to the process; stop if other code has closed the descriptor."""
     with contextlib.suppress(OSError):
         while payload and stdin.is_own():
             payload = payload[unpatched.write(stdin.number, payload) :]
 
 
 class Launcher:
-    """Starts shipper processes of one spool, and collects the exit statuses of their parents."""
+    """Starts shipper processes of one spool. Its children fork them and end; it collects their exit statuses."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
@@ -80,7 +80,7 @@ class Launcher:
             opened.callback(reading.close)
             opened.callback(writing.close)
             child = self._run(command, reading.number, [each for each in (pipe, lock, joins) if each >= 0])
-            reading.close()  # else a write would wait for a process that has ended
+            reading.close()  # else a write would block after the process has ended
             _write(writing, payload)
         self._children.append(child)
 
@@ -106,13 +106,13 @@ class Launcher:
     def reap(self, *, wait: bool = False) -> None:
         """Collect the exit statuses of the children, which end as soon as they have forked.
 
-        A program that unpacks itself (PyInstaller's one-file mode) does not fork: there it ends with the process.
+        In PyInstaller's one-file mode a child does not fork: it ends with the shipper process, and is not waited for.
         """
         wait = wait and not is_one_file()
         for child in list(self._children):
             deadline = time.monotonic() + REAP_SECONDS
             while wait and child.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.001)  # not Popen.wait: an event loop may have replaced what it waits with
+                time.sleep(0.001)  # not Popen.wait: gevent or eventlet may have patched it
             if child.poll() is not None:
                 with contextlib.suppress(ValueError):  # another thread has removed it
                     self._children.remove(child)
@@ -124,7 +124,7 @@ _adopted: set[int] = set()  # shipper processes whose parent this process is, be
 def reap_adopted(pid: int) -> None:
     """As PID 1 of a container, collect the exit status of this shipper process, and of earlier ones, once they end.
 
-    Their own parent has ended, so they are children of PID 1: elsewhere of an init that collects it.
+    Their own parent has ended, so they are children of PID 1; where that is an init, it collects them.
     """
     if os.getpid() != 1:
         return
@@ -141,7 +141,7 @@ def reap_adopted(pid: int) -> None:
 
 
 def ended_encoders() -> Iterator[int]:
-    """Encoder processes that have ended with their shipper process, and are children of PID 1 since."""
+    """Yield the pids of ended encoder processes whose shipper process has ended, so that they are PID 1's children."""
     with contextlib.suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
         for pid in map(int, file.read().split()):
             with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
@@ -155,7 +155,7 @@ def _program(python: str, pipe: int, lock: int, joins: int) -> list[str]:
     program = find_interpreter(python)
     if runs_itself(python):
         return [program, ENTRY, f"{pipe},{lock},{joins},{os.getpid()}"]
-    # A frozen application's modules are of no use to an interpreter: it has to have its own.
+    # An interpreter can't import a frozen application's modules: it uses its own sys.path.
     path = "sys.path" if is_frozen() else repr(_import_path())
     return [program, "-c", BOOTSTRAP.format(path=path, pipe=pipe, lock=lock, joins=joins, starter=os.getpid())]
 
@@ -171,7 +171,7 @@ def _environment() -> dict[str, str]:
     found = {name: value for name, value in os.environ.items() if not name.startswith("SHIPPER_")}
     if is_frozen():
         found.pop("_MEIPASS2", None)
-        found["PYINSTALLER_RESET_ENVIRONMENT"] = "1"  # it needs unpacked files of its own: this process may end first
+        found["PYINSTALLER_RESET_ENVIRONMENT"] = "1"  # it unpacks its own files then: this process may end first
         original = found.pop("LD_LIBRARY_PATH_ORIG", None)
         found.pop("LD_LIBRARY_PATH", None)
         if original is not None:

@@ -1,6 +1,6 @@
 """Makes sure that one shipper process runs: the application process that gets the spool's lock starts the next one.
 
-The lock is held by the shipper process for as long as it lives, so a lock that can be taken means that none runs.
+The shipper process holds the lock as long as it runs, so a lock that can be taken means that none runs.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from .launcher import Launcher, is_shipper_process, reap_adopted
 QUICK_EXIT_SECONDS = 1.0  # a process that lived shorter than this failed at its start
 CRASH_LOOP_STARTS = 20  # so many of them in a row are a crash loop ...
 CRASH_LOOP_PAUSE_SECONDS = 10.0  # ... in which this is the pause between two starts
-RESTORE_SECONDS = 5.0  # that a process has to make again what was removed of its spool
-STOP_SECONDS = 2.0  # that the supervisor's thread has to end
+RESTORE_SECONDS = 5.0  # that a shipper process has to make removed files of its spool again
+STOP_SECONDS = 2.0  # that `stop` waits for the supervising thread to end
 
 
 class Supervisor:
@@ -57,7 +57,7 @@ class Supervisor:
 
     def _use(self, settings: Settings, since: float) -> None:
         self._settings = settings
-        self._since = since  # when start() was called with these settings: the latest of an app's processes wins
+        self._since = since  # when start() was called with these settings: the latest call in any process wins
         self._payload = settings.for_process()
         self._digest = settings.digest
 
@@ -79,7 +79,7 @@ class Supervisor:
         self._finished.clear()
         try:
             unpatched.start_thread(self._watch, "shipper-supervisor")
-        except RuntimeError as error:  # no thread left: other processes of the app, or the next start, do it
+        except RuntimeError as error:  # no thread left: other processes of the app, or the next start, supervise it
             self._finished.set()
             warn_on_stderr("this process does not supervise the shipper process", str(error))
 
@@ -92,7 +92,7 @@ class Supervisor:
         self._launcher.reap(wait=True)
 
     def reap(self) -> None:
-        """Collect the exit statuses of the processes that `start_if_none_runs` has started, which have forked."""
+        """Collect the exit statuses of the processes that `start_if_none_runs` started; each forks and ends."""
         self._launcher.reap(wait=True)
 
     def _watch(self) -> None:
@@ -110,8 +110,8 @@ class Supervisor:
 
     def _look_after_process(self) -> None:
         self._launcher.reap()
-        self._maintain()  # first: a process that finds no writer ends
-        if not self._spool.is_usable:  # said by `maintain`; other processes of the app supervise
+        self._maintain()  # first: it keeps the queue open, and a shipper process without a writer ends
+        if not self._spool.is_usable:  # `maintain` has warned; other processes of the app supervise
             return
         self.start_if_none_runs()
         self.replace_outdated()  # again: another process may have started one with settings older than ours
@@ -130,7 +130,7 @@ class Supervisor:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._refuse_second_process(lock)
-            self._spool.prepare()  # a cleaner may have removed the rest of it
+            self._spool.prepare()  # a cleaner may have removed more than the lock file
             if self._id:
                 self._spool.write_id(self._id)
             if not host.keep(self._spool):
@@ -146,9 +146,9 @@ class Supervisor:
             close_high(lock)
 
     def _refuse_second_process(self, lock: int) -> None:
-        """BlockingIOError when a process works on the journal whose lock file a cleaner has removed.
+        """Raise BlockingIOError when a process works on the journal although a cleaner has removed its lock file.
 
-        When the journal was removed too, that process makes both again: it is left some seconds to do so.
+        When the journal was removed too, that process makes both again, and has `RESTORE_SECONDS` (5) to do so.
         """
         journal = open_journal(self._spool)
         if journal >= 0:
@@ -163,7 +163,7 @@ class Supervisor:
             raise BlockingIOError
 
     def _may_start(self, lock: int) -> bool:
-        """False during the pause after starts that failed at once. Notes the start in the lock file."""
+        """Note a start in the lock file; False, and nothing noted, during the pause after starts that failed."""
         if time.monotonic() < self._retry_at:
             return False
         last = LockInfo.read(lock)
@@ -182,7 +182,7 @@ class Supervisor:
     def _launch(self, lock: int) -> None:
         pipe = self._open_pipe()
         try:
-            # If the new process and the whole application are killed before it opens the pipe, no process holds it.
+            # Before the launch: if the whole application and the new process are killed, the pipe's content is lost.
             move_to_journal(self._spool, pipe, limit=self._settings.spooling.quota)
             self._launcher.launch(self._settings, self._payload, pipe, lock)
         except OSError:  # no process was started, so none has crashed
@@ -200,9 +200,9 @@ class Supervisor:
     # -- the pipe's content --------------------------------------------------------------------------------------------
 
     def drain_pipe(self) -> bool:
-        """When no process runs, move what is in the pipe to the journal: after us no other process may hold it.
+        """Move the pipe's content to the journal if no shipper process runs: it is lost with the pipe's last process.
 
-        False when a process runs, which then has the pipe, or when it fails.
+        False when a shipper process runs, which reads the pipe, when another host uses the spool, or on errors.
         """
         if not self._spool.is_usable:
             return False
@@ -225,7 +225,7 @@ class Supervisor:
     def replace_outdated(self) -> None:
         """Ask a process that runs with older settings to hand over; its journal and its joined backends stay.
 
-        A process that only lacks backends which clients of ours have joined is asked to add them.
+        A process that lacks only backends that clients of this process have joined is asked to add them.
         """
         holder = running(self._spool)
         if holder is None or holder.digest == self._digest:
@@ -263,7 +263,7 @@ _open_locks: set[int] = set()  # descriptors of lock files that are open at this
 
 
 def _after_fork_in_child() -> None:
-    # A copy would keep the lock although the process that took it is gone.
+    # An inherited descriptor would keep the lock after the process that took it has ended.
     for lock in list(_open_locks):
         with contextlib.suppress(OSError):
             close_high(lock)

@@ -1,6 +1,8 @@
-"""uWSGI forks its workers in C: Python's fork hooks do not run, and a thread that holds the GIL at that moment leaves
-the worker without one for ever. So no thread is started in uWSGI's first process (`unpatched.start_thread` refuses). A
-worker starts its own at its first record; where the first process itself becomes a worker, this module does.
+"""Starts the supervising thread in uWSGI's first process where that becomes a worker itself.
+
+uWSGI forks its workers in C: Python's fork hooks do not run, and if a thread holds the GIL at that moment, the worker
+never gets it. So no thread is started before (`unpatched.start_thread` refuses), and a forked worker starts its own at
+its first record.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import Any
 
 
 def call_in_first_worker(function: Callable[[], object]) -> None:
-    """Without a master, call the function when this process has forked the other workers and becomes one itself.
+    """Call the function when this process has forked the other workers and becomes one itself: without a master.
 
     Not in forked workers: uWSGI handles no signal yet while its hook runs, so a worker that is told to end meanwhile
     gets a KeyboardInterrupt, and lives on until it is killed a minute later.

@@ -12,14 +12,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 HEAD_START = 0.25
-"""Seconds that an address has before the next one is tried besides it."""
+"""Seconds to wait for an address before the next one is tried as well."""
 
 Address = tuple[int, int, int, Any]  # family, type, protocol, address
 Option = tuple[int, int, "int | bytes"]  # arguments of setsockopt
 
 
 def connect(host: str, port: int, timeout: float, options: Iterable[Option]) -> socket.socket:
-    """Return a socket that is connected to one of a host's addresses, with a time limit for all of them together.
+    """Return a socket connected to one of a host's addresses, within ``timeout`` seconds for all of them together.
 
     Raises socket.gaierror when the name has no address, TimeoutError, or the OSError of the last address that failed.
     """
@@ -40,7 +40,7 @@ def connect_to_any(addresses: Sequence[Address], timeout: float, options: Iterab
 
 
 def _alternating(addresses: Sequence[Address]) -> list[Address]:
-    """The same addresses with the families in turns, beginning with that of the first one."""
+    """The addresses with IPv4 and IPv6 in turns, beginning with the family of the first one."""
     first = [each for each in addresses if each[0] == addresses[0][0]]
     others = [each for each in addresses if each[0] != addresses[0][0]]
     return [each for pair in itertools.zip_longest(first, others) for each in pair if each is not None]
@@ -68,7 +68,7 @@ class _Race:
                 winner = self._settle([fd for fd, _ in ready])
                 if winner is not None:
                     return winner
-                if self._waiting:  # one has failed, or has had its head start
+                if self._waiting:  # an attempt has failed, or the head start is over
                     break
         raise self._error
 
@@ -92,7 +92,7 @@ class _Race:
         self._poll.register(sock, select.POLLOUT)
 
     def _settle(self, ready: Iterable[int]) -> socket.socket | None:
-        """The first socket that is connected; those that failed are closed."""
+        """The first connected socket, or None; those that failed are closed."""
         for fd in ready:
             self._poll.unregister(fd)
             sock = self._connecting.pop(fd)

@@ -33,8 +33,8 @@ _NO_RETRIES = urllib3.Retry(0, read=False, redirect=False)
 class Route(NamedTuple):
     """What all requests of an open backend share: where they go, by which proxy, and the constant part of their head.
 
-    ``taken``: lower-case names of the headers that may stand in a head only once. ``handshake``: the first request of
-    every connection, or None.
+    ``taken``: lower-case names of the headers in ``head``; a request's own headers replace them. ``handshake``: the
+    first request of every connection, or None.
     """
 
     context: AppContext
@@ -82,7 +82,7 @@ class Route(NamedTuple):
 
 
 def find_route(backend: HttpBackend, context: AppContext) -> Route:
-    """Find the way to a backend's endpoint, by the environment's proxies and CA certificates. Connects to nothing."""
+    """Make the route to a backend's endpoint, with proxies and CA certificates of the environment. Does not connect."""
     url = without_credentials(backend.endpoint)
     proxy = find_proxy(url, os.environ)
     tls = _tls(backend, context, url, proxy)
@@ -93,7 +93,7 @@ def find_route(backend: HttpBackend, context: AppContext) -> Route:
     pool = adapter.get_connection_with_tls_context(request, True, proxies)
     pool.conn_kw["socket_options"] = _socket_options(ConnectionLimits.of(backend).keepalive)
     target = adapter.request_url(request, proxies)
-    # A forwarding proxy, and a gateway with a password, need them with every request, with the handshake too.
+    # A forwarding proxy, and an endpoint with a password in its URL, need credentials in every request and handshake.
     credentials = {**_authorization(backend.endpoint), **({} if target.startswith("/") else pool.proxy_headers)}
     headers = {**credentials, **backend.headers(context)}
     builder = RequestHeadBuilder(pool, target)
@@ -125,7 +125,7 @@ def _authorization(url: str) -> dict[str, str]:
 
 
 def _socket_options(keepalive: float) -> list[tuple[int, int, int]]:
-    """Send each request at once; find a connection whose other side is gone by three probes without an answer."""
+    """Send each request at once; probe an idle connection, and end it after three probes without an answer."""
     options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
     if keepalive:
         interval = max(1, round(keepalive))
@@ -148,7 +148,7 @@ def _handshake(
 
 
 class _Connected(urllib3.HTTPResponse):
-    """Not a response: tells which connection was opened."""
+    """Stands for a response, and has the connection that was opened."""
 
     def __init__(self, by: HTTPConnection) -> None:
         super().__init__(status=200, preload_content=False)

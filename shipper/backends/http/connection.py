@@ -1,8 +1,8 @@
 """One request and its whole response on an open connection.
 
-This runs once per event, so the usual case is cheap: a request is one `sendall`, and a usual response is one `recv` and
-one regular expression, which takes a tenth of the CPU time of http.client and urllib3. `http.client` reads every other
-response, from its first byte.
+This runs for every request, so the usual case is cheap: a request is one `sendall`, and a usual response is one `recv`
+and two regular expressions, which takes a tenth of the CPU time of http.client and urllib3. `http.client` reads every
+other response, from its first byte.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ LONGEST_TIMEOUT = 86_400.0  # seconds; sockets refuse numbers that are much larg
 class Connection:
     """An open connection for one request after the other.
 
-    ``timeout``: seconds to send a request, and again until its whole response has been read. ``close`` is called when
-    the connection is closed; `close` is idempotent.
+    ``timeout``: seconds to send a request, and as many to read its whole response. The function ``close`` is called by
+    each call of the method `close`; both may be called again.
     """
 
     def __init__(self, sock: socket.socket, timeout: float, close: Callable[[], None]) -> None:
         self.is_open = True
-        self.opened = self.last_used = 0.0  # times of a clock that the connection does not know
+        self.opened = self.last_used = 0.0  # times of the caller's clock, set by the caller
         self.has_responded = False  # bytes of a response to the last request were received
         self._sock = sock
         self._timeout = min(timeout, LONGEST_TIMEOUT)
         self._close = close
         self._poller = select.poll()
         self._poller.register(sock, select.POLLIN)
-        self._decrypted: Callable[[], int] = getattr(sock, "pending", int)  # bytes that TLS has taken from the socket
+        self._decrypted: Callable[[], int] = getattr(sock, "pending", int)  # how many bytes TLS has decrypted already
         sock.settimeout(self._timeout)
 
     @property
@@ -195,7 +195,7 @@ class _Response(http.client.HTTPResponse):
             self._agree_on_length()
 
     def _agree_on_length(self) -> None:
-        """Refuse contradictory lengths: http.client takes the first of several headers, and none of a list."""
+        """Refuse contradictory lengths: http.client takes the first of several headers, and ignores a list."""
         given = ",".join(self.headers.get_all("content-length", []))
         try:
             lengths = {int(length) for length in given.split(",")}
@@ -208,7 +208,7 @@ class _Response(http.client.HTTPResponse):
             self.length = length
 
     def bounded_body(self) -> bytes:
-        """The body, or more than MAX_BODY_BYTES of it."""
+        """The body; of one above MAX_BODY_BYTES, one byte more than that."""
         body = b""
         while len(body) <= MAX_BODY_BYTES:
             piece = self.read(MAX_BODY_BYTES + 1 - len(body))

@@ -1,4 +1,4 @@
-"""Over which connection a request goes: an idle one, a new one after its handshake, or one of its own.
+"""Chooses the connection for a request: an idle one, a new one after its handshake, or one for this request only.
 
 1. Every connection that is kept begins with the backend's handshake, if it has one.
 2. An idle connection that turns out to be dead costs one attempt: the request goes over a new connection at once, and
@@ -18,7 +18,7 @@ from .connection import Connection
 from .idle import ConnectionLimits, IdleConnections
 
 HANDSHAKES = 2
-"""So many connections in a row must end with their handshake before the server is taken for one of kind 3."""
+"""After so many connections in a row that ended with their handshake, the server counts as one of rule 3."""
 
 
 class Exchange:
@@ -38,7 +38,7 @@ class Exchange:
         self._classify = classify
         self._clock = clock
         self._idle = IdleConnections(limits, capacity, clock)
-        self._closing_until: float | None = None  # the server closes after each response, as far as is known
+        self._closing_until: float | None = None  # until then, the server is taken for one of rule 3
 
     def send(self, request: bytes) -> DeliveryError | None:
         """Send a request; return the error for its events. Raises what urllib3, sockets and http.client raise."""
@@ -115,7 +115,7 @@ class Exchange:
         finally:
             connection.close()
         if isinstance(error, UnauthorisedError) or (isinstance(error, RejectedError) and not was_known):
-            # Perhaps it was refused for its missing handshake only: the server had been restarted, for example.
+            # Perhaps only the handshake was missing, for example because the server was restarted.
             return RetryableError(f"without a handshake: {error.reason}", status=error.status, body=error.body)
         self._closing_until = self._clock() + self._limits.max_age
         return error

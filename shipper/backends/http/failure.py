@@ -42,7 +42,7 @@ def classify_failure(exc: BaseException, place: str) -> DeliveryError:
 
 
 def _certificate_failure(cause: BaseException) -> str:
-    """What is wrong with our client certificate by the alert of a server; "" when it is something else."""
+    """What a server's TLS alert says is wrong with the client certificate; "" for other failures."""
     inner = _innermost(cause)
     alert = (inner.reason or "") if isinstance(inner, ssl.SSLError) else ""
     if alert.endswith("ALERT_CERTIFICATE_REQUIRED"):

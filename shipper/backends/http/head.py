@@ -36,7 +36,7 @@ class RequestHeadBuilder(HTTPConnection):
 
 
 def request(head: bytes, body: bytes) -> bytes:
-    """A request of a body and a head that lacks its last, empty line."""
+    """A request from a body and a head without ``Content-Length`` and its last, empty line."""
     return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
 
 

@@ -19,7 +19,7 @@ class ConnectionLimits(NamedTuple):
 
     @classmethod
     def of(cls, backend: Any) -> ConnectionLimits:
-        """Those of a backend; the defaults for what it does not have."""
+        """The limits of a backend; the defaults for attributes that it lacks."""
         given = {name: getattr(backend, name) for name in cls._fields if hasattr(backend, name)}
         return cls(**given)
 
@@ -27,8 +27,8 @@ class ConnectionLimits(NamedTuple):
 class IdleConnections:
     """Keeps connections for reuse; the one that was used last is taken first. Safe for several threads.
 
-    A network may drop idle connections without a word, usually all of them at once. So when one of them turns out to be
-    dead, `discard` closes all that have not been used since.
+    A network may drop idle connections without notice, usually all at once. So when one turns out to be dead, `discard`
+    closes all that were last used before the failed request.
     """
 
     def __init__(self, limits: ConnectionLimits, capacity: int, clock: Callable[[], float]) -> None:
@@ -40,7 +40,7 @@ class IdleConnections:
         self._is_open = True
 
     def take(self) -> Connection | None:
-        """A connection that is young enough and was closed by nobody; None when there is none."""
+        """A connection that is young enough and can be reused; None when there is none."""
         while True:
             with self._lock:
                 if not self._connections:
@@ -55,7 +55,7 @@ class IdleConnections:
         return now - connection.last_used < self._limits.max_idle and now - connection.opened < self._limits.max_age
 
     def put(self, connection: Connection) -> None:
-        """Keep a connection after its response; close it when it is too many."""
+        """Keep a connection after its response; close it when there are enough."""
         if not connection.is_open:
             return
         connection.last_used = self._clock()
@@ -66,7 +66,7 @@ class IdleConnections:
         connection.close()
 
     def discard(self, used_before: float) -> None:
-        """Close the connections that were last used before a time of the clock."""
+        """Close the idle connections last used at this time of the clock or before."""
         with self._lock:
             doubtful = [each for each in self._connections if each.last_used <= used_before]
             self._connections = [each for each in self._connections if each.last_used > used_before]
@@ -74,7 +74,7 @@ class IdleConnections:
             connection.close()
 
     def close(self) -> None:
-        """Close all connections, and each that is put later."""
+        """Close all connections, and each that is passed to `put` later."""
         with self._lock:
             self._is_open = False
             closing, self._connections = self._connections, []

@@ -1,7 +1,7 @@
-"""The proxy of a request by the environment: ``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy``.
+"""Finds a request's proxy in the environment: ``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy``.
 
-Names are taken in lower and upper case; lower case wins, and an empty value means "no proxy". ``HTTP_PROXY`` in upper
-case is ignored in a CGI process, where a request header sets it. ``no_proxy`` is read as curl reads it.
+Names are read in lower and upper case; lower case wins, even if empty. An empty value names no proxy. ``HTTP_PROXY`` in
+upper case is ignored in a CGI process, where a request header sets it. ``no_proxy`` is read as curl reads it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _matches(entry: str, host: str, port: int) -> bool:
 
 
 def _split_port(entry: str) -> tuple[str, str]:
-    """An entry without brackets and its port, "" when it has none."""
+    """The host of an entry, without brackets, and its port, "" when it has none."""
     bracketed = re.fullmatch(r"\[([^\]]*)\](/\d+)?(?::(\d+))?", entry)
     if bracketed:
         return bracketed[1] + (bracketed[2] or ""), bracketed[3] or ""

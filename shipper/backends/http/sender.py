@@ -11,8 +11,8 @@ from ...event.model import Event
 from ..deprecated import with_current_names
 from ..protocol import AppContext, HttpBackend, HttpResponse
 
-# Imported before the first event is encoded: if another backend's event kills the process meanwhile, it looks as if
-# this one had done it.
+# Imported before the first event is encoded: if another backend's event killed the process during a later import, this
+# backend's event would be blamed.
 from ..wire import jkool_body, trakerr_body  # noqa: F401
 from .connect import find_route
 from .exchange import Exchange
@@ -81,7 +81,7 @@ class Sender:
         return self.encode(events)() if events else []
 
     def encode(self, events: Sequence[Event]) -> Callable[[], Sequence[DeliveryError | None]]:
-        """Make the request; calling what this returns sends it and returns the results."""
+        """Make the request; return a function that sends it and returns the results."""
         exchange = self._exchange
         if isinstance(exchange, DeliveryError):
             return lambda: [exchange] * len(events)
@@ -98,7 +98,7 @@ class Sender:
         return lambda: [self._send(exchange, request)] * len(events)
 
     def send_body(self, headers: Mapping[str, str], body: bytes) -> DeliveryError | None:
-        """Send a request whose own headers and body were made elsewhere; its answer is that of all its events."""
+        """Send a request made by an encoder process; the result is that of all its events."""
         exchange = self._exchange
         if isinstance(exchange, DeliveryError):
             return exchange

@@ -11,7 +11,7 @@ from ...errors import DeliveryError, RejectedError, RetryableError, TooLargeErro
 from ..protocol import HttpResponse
 
 MAX_RETRY_AFTER = 1e9
-"""Seconds; a larger number in a response means this."""
+"""Seconds; a longer wait in a response is shortened to this."""
 
 RETRYABLE = frozenset({408, 425, 429})
 CREDENTIALS = frozenset({401, 403, 407})

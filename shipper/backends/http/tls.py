@@ -1,4 +1,4 @@
-"""TLS of a backend's connections: which certificates are trusted, and which one we present."""
+"""TLS of a backend's connections: which certificates are trusted, and the client certificate."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def find_ca_certificates(own: str | None, environ: Mapping[str, str], cwd: str) 
     """Return the certificates to trust. Raises SetupError when they don't exist.
 
     ``own`` wins over ``REQUESTS_CA_BUNDLE``, then ``CURL_CA_BUNDLE``; each is a file or a folder. Without them,
-    ``SSL_CERT_FILE`` replaces the usual file, and the folders in ``SSL_CERT_DIR`` are searched too. Relative paths are
-    relative to ``cwd``: the shipper process has another working directory than its application.
+    ``SSL_CERT_FILE`` replaces the default file of requests, and the folders in ``SSL_CERT_DIR`` are searched too.
+    Relative paths start from ``cwd``: the shipper process has another working directory than its application.
     """
     for named in (own, environ.get("REQUESTS_CA_BUNDLE"), environ.get("CURL_CA_BUNDLE")):
         if named:
@@ -50,9 +50,9 @@ def _folders(named: str, cwd: str) -> str | None:
 
 
 class Tls:
-    """Makes the SSL context of new connections: one for all of them, until a file that it was made of has changed.
+    """The SSL context of new connections, made again when one of its files has changed.
 
-    So certificates that are renewed while the process runs are used from then on.
+    So new connections use certificates that were renewed while the process runs.
     """
 
     def __init__(self, trusted: CaCertificates, client_cert: Sequence[str] | None) -> None:
@@ -70,7 +70,7 @@ class Tls:
         return self._context
 
     def _files(self) -> list[tuple[int, int, int]]:
-        """What changes when one of the files does."""
+        """Inode, size and time of each file: they change when the file does."""
         found = [os.stat(path) for path in (self._trusted.file, *self._client_cert) if path]
         return [(each.st_ino, each.st_size, each.st_mtime_ns) for each in found]
 

@@ -16,7 +16,7 @@ from .template import compile_template
 
 
 class JsonRequests(Requests):
-    """An `HttpBackend`: each request is the events of a batch, as the templates say."""
+    """An `HttpBackend` that makes each request from the templates and the events of a batch."""
 
     def __init__(
         self,

@@ -39,14 +39,17 @@ RECORD: Mapping[str, Any] = {
 class Http(HttpExporter):
     """Sends events as JSON to any URL. Raises ConfigurationError for a wrong value.
 
-    ``url``: where every request is POSTed to. ``record``: the template of an event (see `template`). ``framing``: how
-    the events of a request follow each other: "lines" (one a line, application/x-ndjson) or "array" (a JSON array).
-    ``prefix``: the template of a line before each event, as Elasticsearch's bulk API wants one; with "lines" only.
-    ``envelope``: the template of what stands around the events, in which ``"{events}"`` is their array; with "array"
-    only, other placeholders in it are filled in from the first event. ``headers``: sent with each request.
-    ``max_events``: in one request. ``refused_by``: a text; a response that has it in its body refuses the request
-    whatever its status says, and the events to blame are found by halving it. ``compress``: gzip, on by default. The
-    other settings are those of `HttpSettings`; ``level`` is NOTSET by default.
+    ``url``: where every request is POSTed to. ``record``: the template of an event (all fields; see `template`).
+    ``framing``: how the events of a request follow each other: "lines" (one a line, application/x-ndjson; the default)
+    or "array" (a JSON array). ``prefix``: the template of a line before each event, as Elasticsearch's bulk API wants
+    one; with "lines" only. ``envelope``: the template of what stands around the events, in which ``"{events}"`` is
+    their array; with "array" only, other placeholders in it are filled in from the first event. ``headers``: sent with
+    each request. ``max_events``: the most in one request (500). ``refused_by``: a text; a response that has it in its
+    body refuses the request whatever its status says, and the events to blame are found by halving it.
+
+    `Trakerr` describes what all backends over HTTP have: ``level`` (NOTSET), ``timeout`` (10, 10), ``max_in_flight``
+    (4), ``initial_in_flight`` (1), ``name`` ("http"), ``ca_bundle``, ``client_cert``, ``compress`` (True), ``max_idle``
+    (45), ``max_age`` (120), ``keepalive`` (15).
 
     In variables the templates are JSON text (``SHIPPER_HTTP_RECORD``), and headers ``name=value,name=value``.
     """

@@ -1,8 +1,8 @@
 """Templates: JSON values in which ``{name}`` stands for a value of an event.
 
-A text that is one placeholder alone becomes the value itself, with its type: ``"{level}"`` is 40. Elsewhere in a text
-a placeholder becomes text: ``"{logger}: {message}"``. ``{{`` and ``}}`` are braces. A key whose placeholder has no
-value (an event without exception, an extra that is not there) is left out, in text it is empty.
+A text that is only a placeholder becomes the value itself, with its type: ``"{level}"`` becomes 40. In a longer text
+a placeholder becomes text: ``"{logger}: {message}"``. ``{{`` and ``}}`` are braces. For a placeholder without a value
+(an event without exception, an extra that is missing) a key is left out, a list has null, and a text has nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..wire.source_lines import exception_text
 Render = Callable[[Event, AppContext], Any]
 
 MISSING = object()
-"""A placeholder without a value: its key is left out."""
+"""Stands for the value of a placeholder that has none."""
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([A-Za-z_][\w.\-]*)\}|[{}]")
 
@@ -57,7 +57,7 @@ VALUES: dict[str, Render] = {
     "id": lambda event, context: MISSING if event.id is None else event.id.uuid_text,
     "iso": _iso,
     "time_ms": lambda event, context: round(event.time * 1_000),
-    "time_ns": lambda event, context: str(round(event.time * 1_000_000) * 1_000),  # a float has no more digits
+    "time_ns": lambda event, context: str(round(event.time * 1_000_000) * 1_000),  # a float holds microseconds only
     "severity": lambda event, context: event.level_name.lower(),
     "fields": lambda event, context: {**event.context, **event.extra},
     "exception": lambda event, context: exception_text(event, context) or MISSING,
@@ -69,14 +69,14 @@ VALUES: dict[str, Render] = {
 }  # fmt: skip
 """What a placeholder may name: fields of the event, its time in other forms, the app and the machine.
 
-``fields`` are context and extras together; ``{extra.NAME}``, ``{context.NAME}`` and ``{data.NAME}`` are one of them.
+``fields``: context and extras together. ``{extra.NAME}`` is one extra; likewise context, data and fields.
 """
 
 
 def compile_template(setting: str, template: Any, more: Mapping[str, Render] | None = None) -> Render:
-    """A function that fills the template in. ConfigurationError for a placeholder that nothing is known by.
+    """Return a function that fills the template in. ConfigurationError for a template that is not valid.
 
-    ``more`` are further placeholders.
+    ``more``: further placeholders.
     """
     if isinstance(template, str):
         return _compile_text(setting, template, {**VALUES, **(more or {})})

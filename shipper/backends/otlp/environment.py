@@ -10,13 +10,13 @@ from ..settings import validators
 
 DEFAULT_TIMEOUT = 10.0
 LEAST_MILLISECONDS = 1000
-"""A time-out below it is in seconds: the SDK for Python reads seconds, the specification says milliseconds."""
+"""Smaller time-outs are in seconds: the SDK for Python reads seconds, the specification says milliseconds."""
 
 _PREFIX = "OTEL_EXPORTER_OTLP_"
 
 
 class Variables(NamedTuple):
-    """What the variables say: None, or nothing, for what is not set; ``timeout`` in seconds."""
+    """The variables' values. Not set: None or (), 10 seconds for ``timeout``, True for ``compress``."""
 
     endpoint: str | None
     logs_endpoint: str | None
@@ -43,7 +43,7 @@ def read(environ: Mapping[str, str]) -> Variables:
 
 
 def _variable(environ: Mapping[str, str], name: str) -> tuple[str, str | None]:
-    """The variable of the signal, else that of all signals: its name, and its value if it is set."""
+    """Name and value of the variable for logs, else of that for all signals; None when neither is set."""
     for variable in (f"{_PREFIX}LOGS_{name}", f"{_PREFIX}{name}"):
         if environ.get(variable):
             return variable, environ[variable].strip()

@@ -2,7 +2,7 @@
 
 The messages are those of opentelemetry-proto 1.x (``logs/v1/logs.proto``, ``common/v1/common.proto``); the attributes
 follow the semantic conventions of 2025 (``code.*``, ``exception.*``, ``log.record.uid``, ``process.*``, ``thread.*``).
-Text is encoded with replacement: strict receivers refuse a whole request for one half surrogate.
+A lone surrogate in a text becomes "?": strict receivers refuse a whole request that is not valid UTF-8.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ...event.model import SPAN_ID, TRACE_FLAGS, TRACE_ID, Event
 from .protobuf import FIXED32, FIXED64, LENGTH_DELIMITED, VARINT, delimited, double, fixed32, fixed64, tag, varint
 
 PLACES = 4096
-"""How many places in programs, processes and threads keep their encoded attributes."""
+"""Most entries of each cache of encoded attributes: places in programs, threads, keys."""
 
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 _LAST_SECOND = (1 << 64) // 1_000_000_000 - 1.0
@@ -31,7 +31,7 @@ _FLAGS = tag(8, FIXED32)
 _TRACE_ID = tag(9, LENGTH_DELIMITED)
 _SPAN_ID = tag(10, LENGTH_DELIMITED)
 _OBSERVED_TIME = tag(11, FIXED64)
-# KeyValue and AnyValue; the number of a member of a repeated field is 1 wherever OTLP has one alone
+# KeyValue and AnyValue; 1 is also the number of the repeated field in messages that have only one
 _KEY = _MEMBER = tag(1, LENGTH_DELIMITED)
 _VALUE = tag(2, LENGTH_DELIMITED)
 _TEXT = tag(1, LENGTH_DELIMITED)
@@ -46,7 +46,7 @@ _RESOURCE = _SCOPE = tag(1, LENGTH_DELIMITED)
 _CONTENT = tag(2, LENGTH_DELIMITED)
 
 DIRECTIONS = frozenset({"trakerr", "jkool", "allTags"})
-"""Extras that direct one of the other backends, and are no values of the application."""
+"""Extras that are instructions for other backends, not values."""
 
 _SEVERITIES = ((50, 21), (40, 17), (30, 13), (20, 9), (10, 5))
 _SEVERITY_TEXTS = {"WARNING": "WARN", "CRITICAL": "FATAL"}
@@ -56,7 +56,7 @@ _HEXADECIMAL = re.compile(r"[0-9a-f]+")
 def request(events: Sequence[Event], resource: bytes, traceback: Callable[[Event], str]) -> bytes:
     """An ExportLogsServiceRequest with one resource; events of one logger follow each other in a scope.
 
-    ``resource`` is what `resource_message` makes, ``traceback`` prints the exceptions of an event.
+    ``resource``: made by `resource_message`. ``traceback``: returns the exceptions of an event as text.
     """
     scopes: dict[str, list[bytes]] = {}
     for event in events:
@@ -74,8 +74,8 @@ def resource_message(attributes: Mapping[str, Any]) -> bytes:
 
 
 def log_record(event: Event, traceback: Callable[[Event], str]) -> bytes:
-    """One LogRecord. The UUID of the event's id is its ``log.record.uid``: a receiver may know duplicates by it."""
-    # A float has no more digits than microseconds.
+    """One LogRecord. Its ``log.record.uid`` is the UUID of the event's id: receivers can recognise duplicates by it."""
+    # A time as a float is exact to microseconds only.
     nanoseconds = fixed64(round(min(max(event.time, 0.0), _LAST_SECOND) * 1_000_000) * 1_000)
     parts = [
         _TIME,
@@ -99,7 +99,7 @@ def log_record(event: Event, traceback: Callable[[Event], str]) -> bytes:
 
 
 def severity_number(level: int) -> int:
-    """OTLP's number of a logging level: 9 for INFO, up to 3 more for the levels between, 1 to 4 below DEBUG."""
+    """OTLP's number of a logging level: 9 for INFO, up to 12 for levels below WARNING; 1 to 4 below DEBUG."""
     for standard, number in _SEVERITIES:
         if level >= standard:
             return number + min((level - standard) // 3, 3)
@@ -129,7 +129,7 @@ def _origin(path: str, line: int, function: str) -> bytes:
 
 @functools.lru_cache(maxsize=PLACES)
 def _writer(pid: int, process: str, tid: int, thread: str) -> bytes:
-    # Not on the resource: one shipper process serves many workers.
+    # Not in the resource: one shipper process delivers for many workers.
     said = {"process.pid": pid, "process.name": process, "thread.id": tid, "thread.name": thread}
     return _key_values(_ATTRIBUTE, ((key, value) for key, value in said.items() if value))
 
@@ -145,7 +145,7 @@ def _exception(event: Event, traceback: Callable[[Event], str]) -> bytes:
 
 
 def _own_attributes(event: Event) -> dict[str, Any]:
-    """What the application itself says: context, extras, and the fields that a client set, each under its kind."""
+    """Context, extras, the name of the asyncio task, and the fields that a client set as ``<kind>.<field>``."""
     found = {key: value for key, value in event.context.items() if key not in (TRACE_ID, SPAN_ID, TRACE_FLAGS)}
     found.update((key, value) for key, value in event.extra.items() if key not in DIRECTIONS)
     found.update((f"{event.kind}.{key}", value) for key, value in event.data.items())
@@ -192,7 +192,7 @@ def _key(key: str) -> bytes:
 
 
 def _any_value(value: Any) -> bytes:
-    """An AnyValue; empty for None. What OTLP has no type for, an integer of more than 64 bits, is its text."""
+    """An AnyValue; empty for None. A value without a type in OTLP, such as an int of over 64 bits, becomes text."""
     kind = type(value)
     if kind is str:
         return delimited(_TEXT, _utf8(value))

@@ -1,8 +1,8 @@
-"""The part of the protocol buffers wire format that OTLP needs: fields out, and a message's fields back in.
+"""The part of the protocol buffers wire format that OTLP needs: encodes fields, and decodes a message into fields.
 
 The format is described at protobuf.dev/programming-guides/encoding. A field is a tag, ``number << 3 | wire type``, and
 its value: a varint (wire type 0), 8 bytes (1), a length and as many bytes (2), or 4 bytes (5), all little-endian.
-Writing it by hand takes a quarter of the time of the generated classes, and no dependency.
+This takes a quarter of the time that generated classes take, and needs no dependency.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def varint(number: int) -> bytes:
 
 
 def tag(number: int, wire_type: int) -> bytes:
-    """What stands before the value of a field."""
+    """The tag of a field, which precedes its value."""
     return varint(number << 3 | wire_type)
 
 

@@ -1,8 +1,8 @@
 """The requests of the OTLP backend, and what their responses mean.
 
-After the specification of OTLP/HTTP: 429, 502, 503 and 504 are sent again, ``Retry-After`` is obeyed. 408 and the other
-5xx are not retryable there; they are sent again here all the same, since nothing is to be lost. A partial success is
-never sent again: it says how many records were rejected, and not which.
+As OTLP/HTTP specifies, a request is sent again after 429, 502, 503 and 504, and ``Retry-After`` is obeyed. Against the
+specification, it is also sent again after 408, 425 and the other 5xx but 501, so that no event is lost. After a partial
+success it is not sent again: the response says how many records were rejected, and not which.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from . import logs, protobuf
 class LogRequests(Requests):
     """An `HttpBackend`: each request is one ExportLogsServiceRequest.
 
-    ``resource``: attributes of the resource besides those that name the app, the host and the sender.
+    ``resource``: attributes of the resource, added to those of app, host and sender, or in their place.
     """
 
     def __init__(self, settings: HttpSettings, *, resource: Mapping[str, str], **request: Any) -> None:
@@ -58,7 +58,7 @@ class LogRequests(Requests):
             return None
         try:
             rejected, message = partial_success(response.content)
-        except ValueError:  # a receiver that answers with JSON, or with nothing sensible: the status counts
+        except ValueError:  # the body is JSON, or no message: only the status counts
             return None
         if rejected <= 0:
             return None
@@ -71,7 +71,7 @@ def _traceback(context: AppContext, event: Event) -> str:
 
 
 def partial_success(content: bytes) -> tuple[int, str]:
-    """How many records an ExportLogsServiceResponse says were rejected, and why. ValueError for another message."""
+    """How many records an ExportLogsServiceResponse reports as rejected, and why. ValueError if it is no message."""
     for number, value in protobuf.fields(content):
         if number == 1 and isinstance(value, bytes):
             members = dict(protobuf.fields(value))

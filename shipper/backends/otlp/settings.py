@@ -28,8 +28,11 @@ class Otlp(HttpExporter):
     ``endpoint``: the collector's base address; ``/v1/logs`` is added unless it ends with that
     (``http://localhost:4318``). ``headers``: sent with each request, a mapping or ``"name=value,name=value"`` with
     percent-encoded values. ``resource``: further attributes of the resource, in the same forms; ``service.name`` is the
-    app's name by default. ``compress``: gzip of bodies, on by default. The other settings are those of `HttpSettings`;
-    ``level`` is NOTSET by default.
+    app's name by default.
+
+    `Trakerr` describes what all backends over HTTP have: ``level`` (NOTSET), ``timeout`` (10, 10), ``max_in_flight``
+    (4), ``initial_in_flight`` (1), ``name`` ("otlp"), ``ca_bundle``, ``client_cert``, ``compress`` (True), ``max_idle``
+    (45), ``max_age`` (120), ``keepalive`` (15).
 
     What is not given comes from OpenTelemetry's own variables, ``OTEL_EXPORTER_OTLP_LOGS_…`` before
     ``OTEL_EXPORTER_OTLP_…`` (endpoint, headers, timeout, compression, certificate), ``OTEL_RESOURCE_ATTRIBUTES`` and

@@ -12,34 +12,33 @@ from . import validators
 
 @dataclass(frozen=True, kw_only=True)
 class HttpSettings(OldMethodNames):
-    """Settings of a backend that speaks HTTP.
-
-    ``level``: the lowest level that is sent. ``timeout``: seconds to connect, seconds until the whole response has been
-    read. ``max_in_flight``: the most requests at the same time (16); the number in use follows the responses, and
-    begins with ``initial_in_flight`` (1). ``batch``: how several events share a request, for gateways that take them;
-    None for one event per request. ``compress``: gzip of bodies, by default of batches only. ``name``: the backend's
-    name, which must differ when there are two of one kind. ``ca_bundle``: a file or folder of CA certificates in place
-    of the usual ones. ``client_cert``: the files of a client certificate and its key, or one file with both, in PEM
-    format.
-
-    Connections are kept for further requests, but not when they have been unused for ``max_idle`` seconds (45; load
-    balancers drop idle connections after 60, often without telling) or were opened ``max_age`` seconds ago (120; then
-    the host's name is resolved again). On an idle connection the system probes the other side every ``keepalive``
-    seconds (15; 0 for never).
-    """
+    """Settings of a backend that speaks HTTP. For `help()`, they are also in the docstring of `Trakerr`."""
 
     level: int = logging.NOTSET
+    """The lowest level that is sent."""
     timeout: tuple[float, float] = (10, 10)
+    """Seconds to connect, seconds until the whole response has been read."""
     max_in_flight: int = 16
+    """The most requests at the same time; the number in use follows the responses."""
     batch: str | None = None
+    """How several events share a request, for gateways that take them; None for one event per request."""
     name: str = ""
+    """The backend's name, which must differ when there are two of one kind."""
     ca_bundle: str | None = None
+    """A file or folder of CA certificates in place of the usual ones."""
     client_cert: Sequence[str] | str | None = None
+    """The files of a client certificate and its key, or one file with both, in PEM format."""
     compress: bool | None = None
+    """Gzip of bodies; None: of batches only."""
     max_idle: float = 45.0
+    """Seconds for which a connection may be unused and be kept. Load balancers drop idle connections after 60, often
+    without telling."""
     max_age: float = 120.0
+    """Seconds after it was opened for which a connection is used; then the host's name is resolved again."""
     keepalive: float = 15.0
+    """Seconds between two probes of the other side by the system, on an idle connection; 0 for never."""
     initial_in_flight: int = 1
+    """The number of requests at the same time with which it begins."""
 
     def _check_http(self, kind: str, batches: Sequence[str | None]) -> None:
         """Raise ConfigurationError for a wrong value; give the others their final form."""

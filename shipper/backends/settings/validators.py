@@ -67,7 +67,7 @@ def texts(setting: str, value: object) -> tuple[str, ...]:
 
 
 def pairs(setting: str, value: object) -> tuple[tuple[str, str], ...]:
-    """Names and texts, from a mapping or from ``"name=value,name=value"`` with percent-encoded values (W3C Baggage).
+    """Names and texts, from a mapping, a tuple of pairs, or ``"name=value,name=value"``, percent-encoded (W3C Baggage).
 
     The error shows no value: it may be a secret.
     """
@@ -84,7 +84,7 @@ def pairs(setting: str, value: object) -> tuple[tuple[str, str], ...]:
 
 
 def _pair(setting: str, item: str) -> tuple[str, str]:
-    from urllib.parse import unquote  # most applications set none of these
+    from urllib.parse import unquote  # imported here: most applications set no such text
 
     name, equals, value = item.partition("=")
     if not equals or not name.strip():

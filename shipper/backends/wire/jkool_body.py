@@ -25,7 +25,7 @@ from .source_lines import exception_text
 
 
 class Settings(Protocol):
-    """The settings of `JKool` that a body has."""
+    """The members of `JKool` that are used here."""
 
     @property
     def source_fqn(self) -> str | None: ...
@@ -42,7 +42,7 @@ class Settings(Protocol):
 
 
 def body(backend: Settings, events: Sequence[Event], context: AppContext, *, is_plain: bool) -> bytes:
-    """The events as one body. ``is_plain``: no derived class may encode them in another way."""
+    """The events as one body. ``is_plain``: the backend is no derived class, which may encode them differently."""
     encode = build_fast_encoder(backend, context) if is_plain else json_body.no_fast_path
 
     def text(event: Event) -> str:
@@ -52,7 +52,7 @@ def body(backend: Settings, events: Sequence[Event], context: AppContext, *, is_
 
 
 def wire_event(backend: Settings, event: Event, context: AppContext) -> dict[str, Any]:
-    """The event's JSON object, without keys that the client set to None."""
+    """The event's JSON object, without keys whose value is None."""
     fields = _of_record(backend, event, context)
     picked = tagged(event, context) if "allTags" in event.extra else {}
     if picked or event.data:

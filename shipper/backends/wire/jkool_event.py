@@ -17,7 +17,7 @@ SOURCE_TYPES = (
     "GENERIC", "USER", "APPL", "PROCESS", "APPSERVER", "SERVER", "RUNTIME", "VIRTUAL", "NETWORK", "DEVICE",
     "NETADDR", "GEOADDR", "DATACENTER", "DATASTORE", "CACHE", "SERVICE", "QUEUE", "FILE", "TOPIC",
 )
-"""What a source-fqn may name (tnt4j's SourceType)."""
+"""The types in a source-fqn (tnt4j's SourceType)."""
 
 SEVERITIES = (
     "NONE", "TRACE", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "FAILURE", "CRITICAL", "FATAL", "HALT",
@@ -42,11 +42,11 @@ TNT4J = {
     "msg-age": "msg-age-usec",
     "parent-tracking-id": "parent-id",
 }
-"""Key of 2016 → name in TNT4J's JSON formatter. Times are whole microseconds under either name."""
+"""Key of tnt4py → name in TNT4J's JSON formatter. Times are whole microseconds under either name."""
 
 
 def fqn_problem(text: object) -> str | None:
-    """What is wrong with a source-fqn, or None: ``TYPE=name``, more of them joined by ``#``, TYPE one of 19."""
+    """What is wrong with a source-fqn, or None. Valid: ``TYPE=name``, several joined by ``#``; see `SOURCE_TYPES`."""
     if not isinstance(text, str):
         return "not a text"
     for part in text.split("#"):
@@ -128,7 +128,7 @@ def _record_attributes(event: Event, context: AppContext) -> dict[str, Any]:
 
 
 def properties(event: Event, special_numbers: str) -> Iterator[dict[str, Any]]:
-    """The extras as properties, without those that allTags names: they are keys of the event."""
+    """Context, extras and stack as properties, without those in allTags, which are keys of the event."""
     extras = {**event.context, **event.extra}
     if event.stack is not None:
         extras.setdefault("stack_info", event.stack)
@@ -144,7 +144,7 @@ def properties(event: Event, special_numbers: str) -> Iterator[dict[str, Any]]:
 
 
 def as_property(name: str, value: Any) -> dict[str, Any]:
-    """A property: ``name``, ``type`` by Python type, ``value``; values without a type of their own are strings."""
+    """A property: ``name``, ``type`` by Python type (ISO 8601 text: date; other types: string), ``value``."""
     if isinstance(value, bool):
         return {"name": name, "type": "bool", "value": value}
     if isinstance(value, int):

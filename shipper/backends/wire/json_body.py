@@ -49,7 +49,7 @@ def readable(value: Any) -> str:
 
 
 def no_fast_path(event: object) -> None:
-    """The fast encoder of a backend that has none: every event is encoded by the general path."""
+    """In place of a fast encoder: returns None, so that the general path encodes every event."""
 
 
 def split_at(gaps: Collection[str], fields: Mapping[str, Any]) -> list[str]:
@@ -72,7 +72,7 @@ def split_at(gaps: Collection[str], fields: Mapping[str, Any]) -> list[str]:
 
 
 def body(events: Sequence[str], batch: str | None, compress: bool) -> bytes:
-    """One object's text, a JSON array, or one object a line (ended by a newline), as ``batch`` says."""
+    """The body for ``batch``: None one object, "array" a JSON array, "lines" one object per line; with gzip or not."""
     plain = _joined(events, batch).encode("ascii")
     if not compress:
         return plain
@@ -91,7 +91,7 @@ def _joined(events: Sequence[str], batch: str | None) -> str:
 
 
 def is_special(value: object) -> bool:
-    """Whether it is NaN or an infinity, which JSON cannot express."""
+    """Whether a value is NaN or an infinity, which JSON cannot express."""
     return isinstance(value, float) and not math.isfinite(value)
 
 
@@ -119,5 +119,5 @@ def _plain_numbers(value: Any, special_numbers: str) -> Any:
 def _left_out(value: Any, special_numbers: str) -> bool:
     if special_numbers != SUPPRESS:
         return False
-    # A property needs a value, so the whole property is left out.
+    # A jKool property needs a value, so the whole property is left out.
     return is_special(value) or (isinstance(value, dict) and "name" in value and is_special(value.get("value")))

@@ -1,4 +1,4 @@
-"""An event's exceptions as text, with the lines of the program that they went through."""
+"""An event's exceptions as text, with source lines."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..protocol import AppContext
 
 
 def exception_text(event: Event, context: AppContext) -> str | None:
-    """The traceback as text, with source lines from files that have not changed since; None without an exception.
+    """The traceback as text, with source lines from files not changed since the event; None without an exception.
 
-    Of an event from another machine the files are not here, or are others: it has no source lines.
+    An event from another machine gets no source lines: its files are missing here, or differ.
     """
     if not event.exceptions:
         return None

@@ -28,7 +28,7 @@ _NO_VALUES: dict[str, Any] = dict.fromkeys(FIELDS)
 
 
 class Settings(Protocol):
-    """The settings of `Trakerr` that a body has."""
+    """The members of `Trakerr` that are used here."""
 
     @property
     def api_key(self) -> str: ...
@@ -57,14 +57,14 @@ class Settings(Protocol):
 
 
 def body(backend: Settings, events: Sequence[Event], context: AppContext, *, is_plain: bool) -> bytes:
-    """The events as one body. ``is_plain``: no derived class may encode them in another way."""
+    """The events as one body. ``is_plain``: the backend is no derived class, which may encode them differently."""
     encode = build_fast_encoder(backend, context) if is_plain else json_body.no_fast_path
     texts = [encode(event) or json_body.json_text(backend.app_event(event, context)) for event in events]
     return json_body.body(texts, backend.batch, bool(backend.compress))
 
 
 def app_event(backend: Settings, event: Event, context: AppContext) -> dict[str, Any]:
-    """The event's JSON object, without keys that the client set to None, and with defaults for missing keys."""
+    """The event's JSON object. A missing key gets its default; one that the client set to None is left out."""
     fields = _all_fields(backend, event, context, context.load(_time_of(event)))
     return {key: value for key, value in fields.items() if value is not None}
 
@@ -114,7 +114,7 @@ def _of_record(backend: Settings, event: Event, context: AppContext) -> dict[str
     if event.data and event.kind == "log":
         fields = {key: event.data[key] for key in FIELDS if key in event.data}
     tags = fields.get("contextTags", backend.tags) or ()
-    tags = tags if isinstance(tags, (list, tuple)) else [tags]  # what a before_send has put there
+    tags = tags if isinstance(tags, (list, tuple)) else [tags]  # a before_send may have set any value
     fields |= {
         "logLevel": log_level(event.level),
         "classification": "log" if event.level < logging.WARNING else "issue",
@@ -136,9 +136,9 @@ def _of_record(backend: Settings, event: Event, context: AppContext) -> dict[str
 
 
 def _time_of(event: Event) -> float:
-    """Seconds since the epoch: the time that a client has given its event, which may lie far from now.
+    """The event's time, or the one that a client has given it, in seconds since the epoch.
 
-    0 for a given time that is no number: the load of no other time may speak for it.
+    0 if the given time is not a number: then no load sample is found for it.
     """
     given = event.data.get("eventTime") if event.kind == "trakerr" else None
     if given is None:

@@ -86,7 +86,7 @@ def _trace_line(frame: Frame, cwd: str) -> dict[str, Any]:
 
 
 def relative(path: str, cwd: str) -> str:
-    """``path`` relative to ``cwd`` if it lies below it, else unchanged."""
+    """``path`` relative to ``cwd`` if it is inside that folder, else unchanged."""
     if not os.path.isabs(path):
         return path
     folder = cwd.rstrip(os.sep) + os.sep
@@ -97,7 +97,7 @@ def relative(path: str, cwd: str) -> str:
 def with_extras(custom: Any, extras: Mapping[str, Any]) -> Any:
     """Custom data with the extras as ``name=value`` in its free slots, sorted by name.
 
-    Used slots stay. With more extras than free slots, the last slot's text ends with the number of missing extras.
+    Used slots stay. With more extras than free slots, the last free one (or customData10) ends with the number missing.
     """
     if custom is None and len(extras) <= SLOTS:
         slots = zip(SLOT_NAMES, sorted(extras), strict=False)
@@ -224,7 +224,7 @@ def _properties(properties: Any) -> Iterable[tuple[str, Any]]:
 
 @functools.lru_cache(maxsize=1)
 def environment() -> Mapping[str, str]:
-    """Interpreter and operating system. The shipper process runs on the same ones as its application."""
+    """Interpreter and operating system of the shipper process, usually those of its application."""
     import platform  # used in the shipper process only
 
     windows = platform.system() == "Windows"

@@ -1,4 +1,4 @@
-"""What `shipper apps` knows of one app."""
+"""What `shipper apps` shows about one app."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .reason import reason_text
 
 
 def describe(found: Found) -> dict[str, Any]:
-    """An app as `shipper apps --json` has it, read as the owner of its spool."""
+    """An app as `shipper apps --json` prints it, read with the rights of the spool's owner."""
     return {"user": found.user, **as_user(found.uid, lambda: _describe(found))}
 
 
@@ -43,7 +43,10 @@ def _describe(found: Found) -> dict[str, Any]:
 
 
 def _host(spool: Spool) -> dict[str, Any]:
-    """Which host uses the spool: the name of its lane ("" without one), its boot, and whether that is this one."""
+    """The host that uses the spool: its name ("" if it has no folder of its own), and its boot ("" if unknown).
+
+    ``is_this_boot``: whether that is the current boot of this machine; None if unknown.
+    """
     used_by = Host.read(spool)
     folder, name = os.path.split(spool.path)
     shared = os.path.basename(folder)
@@ -53,7 +56,7 @@ def _host(spool: Spool) -> dict[str, Any]:
 
 
 def _processes(spool: Spool) -> set[int]:
-    """The pids of the processes of the application, each as it is seen in its own container."""
+    """The pids of the application's processes, each as numbered in the container that it runs in."""
     return {pid for folder in (spool.overflow, spool.overflow_on_disk) for pid in living_pids(folder)}
 
 
@@ -63,7 +66,7 @@ def _destination(backend: BackendStatus) -> dict[str, Any]:
 
 
 def _last_activity(spool: Spool, updated: float | None) -> float | None:
-    """When something last came into the journal or was delivered; without a journal, when the status was written."""
+    """When a file of the journal last changed; without files, when the status was written."""
     return max(_times(spool), default=updated)
 
 

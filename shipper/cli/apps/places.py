@@ -1,4 +1,4 @@
-"""Where spools of this machine are: in the default place, wherever files in memory come from, and in given folders."""
+"""The spools of this machine: in the default place, in folders that memory files name, and in given folders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..status.find import Found, NoSuchApp, all_apps, apps_in, checked
 
 
 def known_spools(paths: Iterable[str], refused: list[NoSuchApp]) -> Iterator[Found]:
-    """Each spool once, with the lanes of other hosts in it; ``refused`` gets an error for each path without a spool."""
+    """Yield each spool once, and the lanes of other hosts in it; ``refused`` gets an error for a path without one."""
     seen: set[str] = set()
     for found in (*_implied(), *_given(paths, refused)):
         for each in (found, *apps_in(found.spool.hosts)):
@@ -46,7 +46,7 @@ def _implied() -> Iterator[Found]:
 
 
 def _with_files_in_memory() -> Iterator[str]:
-    """The spools of the processes of this user that have files in memory, running or not."""
+    """Yield the spool of each memory file of this user, whether its process runs or not."""
     for folder in list_files(memory_folder()):
         for path in list_files(folder):
             with contextlib.suppress(OSError):
@@ -60,5 +60,5 @@ def _with_files_in_memory() -> Iterator[str]:
 
 
 def _is_of(folder: str, spool: Spool) -> bool:
-    """Whether the files in memory are of this spool: a process in a container may mean another folder by its path."""
+    """Whether the memory files belong to this spool: in a container, the same path may be another folder."""
     return spool.read_id() in ("", os.path.basename(folder))

@@ -33,7 +33,10 @@ def _origin(rule: str, name_from: Mapping[str, str]) -> str:
 
 
 def relations(found: Sequence[tuple[str, Mapping[str, str]]]) -> Iterator[str]:
-    """Sentences about apps, each a name and what it was derived from, that are one program with other destinations."""
+    """Yield a sentence for each program that is several apps because it has several destinations.
+
+    ``found``: the name of each app, and what it was derived from.
+    """
     programs: dict[str, list[str]] = {}
     for app, name_from in found:
         if name_from.get("destinations"):

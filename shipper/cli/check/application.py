@@ -21,7 +21,7 @@ SHOWN = 5  # loggers that are named in a line
 
 
 class Imported:
-    """What the module's calls of `shipper.start` came to, and the error that importing it raised."""
+    """The settings of the module's calls of `shipper.start`, and the error of its import ("" if it had none)."""
 
     def __init__(self) -> None:
         self.starts: list[Settings] = []
@@ -122,7 +122,7 @@ def _level(logger: logging.Logger) -> str:
 
 
 def _unreached(loggers: list[logging.Logger]) -> Iterator[Result]:
-    """Loggers whose records do not get to a handler of ours, and loggers that hide INFO."""
+    """Warnings: records that reach no handler of shipper, disabled loggers, a root logger that hides INFO."""
     silent = [each.name for each in loggers if not each.disabled and not _reaches(each)]
     if silent:
         yield warning(

@@ -22,7 +22,7 @@ from .result import Result, error, ok, warning
 
 _PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080, "socks4": 1080, "socks4a": 1080}
 _WRONG_ADDRESS = (404, 405, 410, 415)
-CERTIFICATE_DAYS = 14  # before its end a certificate is worth a warning
+CERTIFICATE_DAYS = 14  # a certificate that is valid for fewer is a warning
 
 
 def check_backends(backends: Sequence[Any]) -> Iterator[Result]:
@@ -142,7 +142,7 @@ def _answer(description: Any) -> tuple[DeliveryError | None, str]:
 
 
 def _no_gzip(backend: Any, answer: DeliveryError | None) -> Result | None:
-    """An error when the same request, but for the gzip, is accepted."""
+    """An error if the rejected request is accepted without gzip, else None."""
     if not isinstance(answer, RejectedError) or not getattr(backend, "compress", False):
         return None
     plain, _ = _answer(described(dataclasses.replace(backend, compress=False)))

@@ -98,7 +98,7 @@ def _of_settings(given: argparse.Namespace, imported: Imported | None) -> Iterat
 
 
 def _settings(given: argparse.Namespace, imported: Imported | None) -> Settings:
-    """Those of the imported module, else those of the environment."""
+    """The settings of the imported module, else those of the environment."""
     from ...config.environment import resolve
 
     if imported is not None and imported.settings is not None:

@@ -138,7 +138,7 @@ def _limits() -> Iterator[Result]:
 
 
 def _memory_limit() -> int | None:
-    """The limit of the control group, None without one."""
+    """The memory limit of the control group in bytes, None without one."""
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             with open(path, encoding="ascii") as file:

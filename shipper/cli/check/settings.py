@@ -21,10 +21,10 @@ _LEFT_OUT = ("backends", "cwd", "is_named", "joined", "name_from")
 
 
 def check_settings(settings: Settings, origin: str) -> Iterator[Result]:
-    """One line for the settings with their defaults, and one for each other value.
+    """Yield a line for the app, one for each value that is not the default, and the level of each backend.
 
-    ``origin``: where values come from that have no variable and are not the default: `ENVIRONMENT` when there is no
-    other place, so that they are derived from other settings.
+    ``origin``: where a value comes from that no variable sets: the call of `shipper.start`, or `ENVIRONMENT` without
+    such a call; the value is then derived from other settings.
     """
     yield ok("settings", f"app {settings.app!r}; those that are not listed have their defaults")
     for field in dataclasses.fields(settings):
@@ -71,7 +71,7 @@ def _shown(name: str, value: object) -> str:
 
 
 def _levels(settings: Settings) -> Iterator[Result]:
-    """Which records no backend gets."""
+    """From which level each backend gets records; a warning if it gets no warnings."""
     for backend in settings.backends:
         level = max(backend.level, settings.level)
         text = f"{backend.name} gets records from {_name(level)} on"

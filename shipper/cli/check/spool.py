@@ -26,7 +26,7 @@ _LEVELS: dict[int, Level] = {HEALTHY: "ok", DEGRADED: "warning", FAILING: "error
 
 
 def check_spool(settings: Settings) -> Iterator[Result]:
-    """As the spool's owner, where this is root: only its owner sees which process holds the lock."""
+    """Check the spool. Root checks it with its owner's rights: only the owner sees which process holds the lock."""
     try:
         owner = os.stat(settings.spool).st_uid
     except OSError:
@@ -120,7 +120,7 @@ def _leftovers(spool: Spool) -> Iterator[Result]:
 
 
 def _memory_leftovers(spool: Spool) -> Iterator[Result]:
-    """Memory files of spools that are not in the default place, and in which no process has written for a while."""
+    """A warning for memory files that were not written for a day and belong to no spool in the default place."""
     place = os.path.dirname(default_folder("x"))
     known = {each.overflow for each in (spool, *(Spool(path) for path in list_files(place)))}
     ours = f"/dev/shm/shipper-{os.geteuid()}"
@@ -143,7 +143,7 @@ def _some(folders: Iterable[str]) -> str:
 
 
 def _size(path: str) -> int:
-    """What a file takes, without its holes."""
+    """The bytes that a file takes on disk, without its holes."""
     try:
         return os.stat(path).st_blocks * 512
     except OSError:

@@ -17,7 +17,7 @@ INIT = "Run `shipper stream init`."
 
 
 def check_stream(settings: Any) -> Iterator[Result]:
-    """``settings``: a `shipper.JetStream`."""
+    """Connect to the servers and check the streams. ``settings``: a `shipper.JetStream`."""
     from ..servers import connected
 
     began = time.monotonic()

@@ -62,14 +62,14 @@ def _drain(given: argparse.Namespace, app: Found) -> int:
 
 
 class Goal:
-    """The place in the journal that every backend has to pass: behind what had been logged when this was made."""
+    """The place in the journal that every backend has to pass: the end of what was logged before `Goal` was made."""
 
     def __init__(self, app: Found) -> None:
         from ...transport.memory.unjournaled import last_accepted
 
         self._app = app
         self._accepted = last_accepted((app.spool.overflow, app.spool.overflow_on_disk))
-        self._place: list[int] | None = None  # once all of it is in the journal
+        self._place: list[int] | None = None  # None until all of that is in the journal
         self.left: list[BackendStatus] = []
         """The backends that had not passed it at the last look."""
 
@@ -78,7 +78,7 @@ class Goal:
         return self._place is not None and not self.left
 
     def look(self) -> Status:
-        """The status now. Where the backends are is of the same file, so that no event is between the two."""
+        """Read the status file once, for the status and the backends' positions: both are of the same moment."""
         from ...report import read_status
         from ...spool.files import get_dict, read_json
 
@@ -101,7 +101,7 @@ class Goal:
 
 
 def _place(data: Mapping[str, Any]) -> list[int]:
-    """Segment and offset; before everything when it is not known."""
+    """The segment and the offset of a position; ``[0, 0]``, before all others, when it is not known."""
     found = data.get("position")
     is_place = isinstance(found, list) and len(found) == 2 and all(type(each) is int for each in found)
     return found if is_place and found is not None else [0, 0]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ...spool.layout import Spool
     from ..status.find import Found
 
-FRESH_SECONDS = 15.0  # age of the status of another host's process that still runs
+FRESH_SECONDS = 15.0  # a younger status means that a process of another host still runs
 
 
 def register(commands: argparse._SubParsersAction[Any]) -> None:
@@ -73,7 +73,7 @@ def _lanes(spool: Spool) -> Iterator[Spool]:
 
 
 def _lock(spool: Spool, locked: contextlib.ExitStack) -> str:
-    """Keep shipper processes away until ``locked`` is closed; why that is not possible, "" when it is."""
+    """Keep shipper processes away until ``locked`` is closed; return why that is not possible, or ""."""
     from ...spool.files import reclaim_file
     from ...spool.lock import lock_journal, running
     from ...transport.memory.shared_file import living_pids
@@ -152,7 +152,7 @@ def _agreed(app: Found) -> bool:
 
 
 def _remove(spools: list[Spool]) -> None:
-    """The first spool has the others in it. OSError when something can't be removed."""
+    """Remove the first spool (it contains the others) and all memory files. OSError when the spool can't be removed."""
     memory = [spool.overflow for spool in spools if spool.overflow != spool.overflow_on_disk]
     top = spools[0].path
     gone = f"{top}.forgotten-{os.getpid()}"

@@ -1,4 +1,4 @@
-"""Commands that are about one app: it is found, and looked after with the rights of its user."""
+"""Commands for one app: it is found, and the command acts with the rights of the spool's owner."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _refuse_relay(given: argparse.Namespace, app: Found) -> int:
 
 
 def chosen(names: Sequence[str], known: Sequence[str], *, all_of_them: bool) -> list[str] | str:
-    """The backends that are meant, or what is wrong with their names."""
+    """The backends that ``names`` choose, or a text that says what is wrong with the names."""
     if all_of_them:
         return list(known)
     if not names:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ...report import BackendStatus, Status
     from ..status.find import Found
 
-CONFIRM_SECONDS = 5.0  # that the shipper process has to do what it is asked
-ATTEMPT_SECONDS = 15.0  # that it has for an attempt to send
+CONFIRM_SECONDS = 5.0  # for the shipper process to do what it was asked
+ATTEMPT_SECONDS = 15.0  # for the shipper process to make an attempt to send
 LOOK_SECONDS = 0.05
 _FAILING = ("retrying", "unauthorised", "refused")
 
@@ -182,7 +182,7 @@ def _backends(status: Status, names: Sequence[str]) -> list[BackendStatus]:
 
 
 def _wait_for(app: Found, is_done: Callable[[Status], bool], seconds: float = CONFIRM_SECONDS) -> Status:
-    """Wake the shipper process, and wait until its status says so, for at most so many seconds; the last status."""
+    """Wake the shipper process; wait until ``is_done``, it ends, or ``seconds`` are over; return the last status."""
     from ...spool.joined import announce_flush
 
     announce_flush(app.spool.joins)

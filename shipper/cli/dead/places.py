@@ -62,7 +62,7 @@ class SpoolPlace:
 
 
 class StreamPlace:
-    """A stream."""
+    """The stream of dead letters that relays share."""
 
     def __init__(self, client: Client, settings: JetStream) -> None:
         self._client = client

@@ -17,7 +17,7 @@ _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options that choose letters; together they choose those that fulfil all."""
+    """Add the options that choose letters; a letter has to fulfil all that are given."""
     parser.add_argument("--backend", metavar="NAME", help="letters of this backend")
     parser.add_argument(
         "--since", type=moment, metavar="WHEN", help="letters from this time on: 10m, 2h, 3d, or 2026-11-29T14:00"
@@ -37,7 +37,7 @@ def moment(text: str) -> float:
 
 
 def chooser(given: argparse.Namespace) -> Callable[[Letter], bool]:
-    """What the options say of one letter, whatever its backend."""
+    """A function that says whether ids, ``--since`` and ``--match`` choose a letter, whatever its backend."""
     ids = getattr(given, "id", None) or []
 
     def is_chosen(letter: Letter) -> bool:

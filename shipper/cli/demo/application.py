@@ -43,7 +43,7 @@ class Task:
     records: int  # all workers together
     seconds: float  # ... in this time
     stop_timeout: float
-    servers: str = ""  # of NATS, to publish to them instead
+    servers: str = ""  # of NATS: publish to them, not to the services
     first_worker: int = 0
 
     def as_text(self) -> str:
@@ -120,7 +120,7 @@ class Workers:
         return worker
 
     def replace_one(self) -> tuple[int, int]:
-        """SIGKILL the newest, and fork another for the rest of its time; the pids of both."""
+        """Kill the newest worker with SIGKILL, and fork another for the rest of the time; return the pids of both."""
         victim = self._all[-1]
         assert victim.pid is not None
         victim.kill()

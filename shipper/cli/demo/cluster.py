@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from ...receiver import Receiver
     from ...stream.client import Client
 
-LIMIT = 30.0  # seconds more than the applications log
+LIMIT = 30.0  # seconds that the demo may take beyond those in which the applications log
 STREAM_BYTES = 20_000_000
 ACK_WAIT = 2.0  # seconds after which a relay takes over what a killed one had in hand
 HOSTS = ("host 1", "host 2")
 
 
 class ClusterDemo:
-    """One demo. ``play`` starts everything, kills a part of each kind, and counts."""
+    """One demo. `play` starts all processes, kills one of each kind, and counts what arrived."""
 
     def __init__(self, receiver: Receiver, display: Display, records: int, seconds: float, began: float) -> None:
         self._receiver = receiver
@@ -46,7 +46,7 @@ class ClusterDemo:
         self._limit = began + seconds + LIMIT
 
     def play(self) -> Outcome:
-        """DemoFailed when something does not do what is needed."""
+        """Play the demo; return its numbers. DemoFailed when a process does not start or answer in time."""
         self._folder = Path(tempfile.mkdtemp(prefix="shipper-demo-"))
         self._spools = [Spool(str(self._folder / f"spool{number}")) for number in range(len(HOSTS))]
         self._ledgers = self._folder / "ledgers"
@@ -178,7 +178,7 @@ class ClusterDemo:
         killed, replacement = application.answer("killed", self._limit).split()
         self._display.line(f"worker {killed} of {HOSTS[1]} got SIGKILL; worker {replacement} replaces it")
 
-    # -- what it comes to --------------------------------------------------------------------------------------------
+    # -- the outcome -------------------------------------------------------------------------------------------------
 
     def _has_everything(self) -> bool:
         logged = self._progress.logged()

@@ -12,13 +12,13 @@ SERVICES = ("trakerr", "jkool")
 class Outcome:
     """The numbers of a demo.
 
-    ``lost``: records whose logging call had returned, and that a service does not hold although none waits for it.
-    ``left``: those that were still in the journal when the time was over.
+    ``lost``: records whose logging call had returned, that a service lacks, and that do not wait for it any more.
+    ``left``: records that a service lacks and that still waited for it when the time was over.
     """
 
     emitted: int
     delivered: dict[str, int]
-    retried: int  # requests that got no good answer, and were made again
+    retried: int  # requests that failed, and were sent again
     duplicates: int
     dropped: int
     lost: int
@@ -34,8 +34,8 @@ class Outcome:
 def undelivered(logged: set[str], arrived: Mapping[str, set[str]], left: Mapping[str, int]) -> tuple[int, int]:
     """How many records are lost, and how many wait.
 
-    A record that a service does not hold waits if at least as many events are left for that service as it lacks;
-    otherwise it is lost.
+    ``left``: how many events wait for each service. The records that a service lacks wait if at least as many events
+    wait for it; otherwise they are lost.
     """
     lost: set[str] = set()
     waiting: set[str] = set()

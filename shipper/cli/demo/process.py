@@ -86,7 +86,7 @@ class ApplicationProcess:
 
     @property
     def has_answered(self) -> bool:
-        """Whether a line of it was not read yet."""
+        """Whether the application has printed a line that `answer` has not read yet, or has ended."""
         return not self._lines.empty()
 
     def answer(self, word: str, until: float) -> str:

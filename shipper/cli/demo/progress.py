@@ -22,7 +22,7 @@ class Display(Protocol):
     """Where the demo is shown."""
 
     def line(self, text: str) -> None:
-        """Something has happened."""
+        """Show a line about something that has happened."""
         ...
 
     def progress(self, emitted: int, delivered: dict[str, int]) -> None: ...
@@ -68,7 +68,7 @@ class Progress:
             pause.wait(min(TICK, left))
 
     def update(self) -> None:
-        """Show it once."""
+        """Show the progress once."""
         emitted = sum(path.stat().st_size // LINE for path in self._ledgers.iterdir())
         for arrivals in self._arrived.values():
             arrivals.follow()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ...receiver import Receiver
 
 LIMIT = 19.0  # seconds that everything may take, apart from starting Python ...
-SPARE = 12.0  # ... or, when the workers are asked to log for long, so many seconds more than that
+SPARE = 12.0  # ... or so many seconds more than the workers log, if that is longer
 CLEARING = 2.0  # of these, seconds to end and remove what was started
 OUTAGE = 2.0  # seconds of 503
 STOP = 6.0  # seconds that the application's `shipper.stop()` may wait
@@ -45,7 +45,7 @@ class Demo:
         self._limit = began + max(LIMIT, seconds + SPARE)
 
     def play(self) -> Outcome:
-        """DemoFailed when the application or the shipper process does not do what is needed."""
+        """Play the demo; return its numbers. DemoFailed when a process does not start or answer in time."""
         folder = Path(tempfile.mkdtemp(prefix="shipper-demo-"))
         spool = Spool(str(folder / "spool"))
         self._ledgers = folder / "ledgers"
@@ -55,7 +55,7 @@ class Demo:
         try:
             with application:
                 self._perform(application, spool)
-            # Nobody writes any more: the shipper process delivers what is left, and ends by itself.
+            # No process writes any more: the shipper process delivers what is left, and ends by itself.
             until = self._limit - CLEARING / 2
             if not self._progress.watch(lambda: not read_status(spool, "demo").running, until=until):
                 self._display.line("the time is over, and the shipper process has not ended")
@@ -135,7 +135,7 @@ class Demo:
             raise DemoFailed("no other shipper process was started")
         self._display.line(f"shipper process {shipper_pid(spool)} continues from the journal")
 
-    # -- what it comes to --------------------------------------------------------------------------------------------
+    # -- the outcome -------------------------------------------------------------------------------------------------
 
     def _count(self, status: Status) -> Outcome:
         logged = self._progress.logged()

@@ -24,7 +24,7 @@ cluster {{ name: demo, listen: 127.0.0.1:{route}, routes: [{routes}] }}
 
 
 def server_program() -> str:
-    """The server's program. ConfigurationError without one."""
+    """The path of `nats-server`. ConfigurationError when it is not installed."""
     beside = os.path.join(os.path.dirname(sys.executable), "nats-server")
     found = beside if os.access(beside, os.X_OK) else shutil.which("nats-server")
     if found is None:
@@ -34,7 +34,7 @@ def server_program() -> str:
 
 
 class Children:
-    """Processes of which each can be killed; the end of ``with`` ends all of them."""
+    """Child processes by name; the end of ``with`` kills those that are left."""
 
     def __init__(self) -> None:
         self.running: dict[str, subprocess.Popen[bytes]] = {}
@@ -47,7 +47,7 @@ class Children:
             self.kill(name)
 
     def start(self, name: str, command: list[str], **environment: str) -> None:
-        """Start a process; its output goes nowhere."""
+        """Start a process; its output is discarded."""
         nowhere = subprocess.DEVNULL
         kept = {key: value for key, value in os.environ.items() if not key.startswith("SHIPPER_")}
         self.running[name] = subprocess.Popen(
@@ -55,7 +55,7 @@ class Children:
         )
 
     def kill(self, name: str) -> None:
-        """SIGKILL."""
+        """Kill a process with SIGKILL, and wait until it has ended."""
         process = self.running.pop(name)
         process.send_signal(signal.SIGKILL)
         process.wait()

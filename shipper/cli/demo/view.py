@@ -18,14 +18,14 @@ PROGRESS = 2.0  # seconds between two lines of progress, without a terminal
 
 
 def _console() -> Console:
-    """stdout. Without a terminal, lines are not broken that a screen would hold."""
+    """A console on stdout; without a terminal it has at least `WIDTH` columns, so that few lines are broken."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=max(console.width, WIDTH))
 
 
 @contextlib.contextmanager
 def display(records: int) -> Iterator[_Lines | _Bars]:
-    """Where to show a demo of about so many records."""
+    """The display of a demo of about ``records`` records: bars in a terminal, lines elsewhere."""
     out = _console()
     if not out.is_terminal:
         yield _Lines(out, records)
@@ -75,7 +75,7 @@ class _Bars:
 
 
 def show_outcome(outcome: Outcome) -> None:
-    """The table, and a sentence about it."""
+    """Print the table of numbers, and a sentence about them."""
     out = _console()
     table = Table(box=None, show_header=False, padding=(0, 3, 0, 0), pad_edge=False)
     table.add_column()

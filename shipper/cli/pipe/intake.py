@@ -45,7 +45,7 @@ class Intake:
         self._has_complained = False
 
     def run(self) -> int:
-        """The exit code of the command."""
+        """Take in, and wait until the child has ended; return the exit code of the command."""
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         for each in _SIGNALS:
@@ -103,7 +103,7 @@ class Intake:
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
-        close_stdout()  # the reader of stdout waits for the end of the input only
+        close_stdout()  # as long as the child has it open, the reader of stdout does not see its end
 
     def _check_child(self) -> None:
         pid, status = os.waitpid(self._child, os.WNOHANG)
@@ -136,7 +136,7 @@ class Intake:
         return 0 in found
 
     def _take(self, timeout: float | None = None) -> bool:
-        """Take in what there is. False at the end of the input, or when ``timeout`` is given and nothing came."""
+        """Take in input. False at its end, or when nothing was taken in within ``timeout`` seconds (None: no limit)."""
         if self._spill.waiting >= LIMIT:
             self._complain_once("more than 1 GiB waits to be shipped: the program that writes has to wait too")
             self._wait(RETRY)
@@ -146,14 +146,14 @@ class Intake:
         size = self._move()
         if size is None:
             return timeout is None
-        with contextlib.suppress(OSError):  # full: the child has enough to do. Closed: it is started again.
+        with contextlib.suppress(OSError):  # full: the child has enough to do; closed: the child is started again
             os.write(self._news, b".")
         if 0 < size < FEW:
             self._wait(GATHER)
         return size > 0
 
     def _move(self) -> int | None:
-        """Move what there is into the spill: the number of bytes, 0 at the end, None when nothing could be moved."""
+        """Move input into the spill; return how many bytes, 0 at its end, None when nothing could be moved."""
         try:
             size = self._spill.take(0)
             if self._tee is not None and size:

@@ -37,7 +37,7 @@ _TRACEBACK = "Traceback (most recent call last):"
 
 
 class Line(NamedTuple):
-    """One line without its end. ``cut`` bytes of it were left out; ``end`` is the offset after it."""
+    """One line without its newline. ``cut`` bytes of it were left out; ``end`` is where the next one begins."""
 
     raw: bytes
     cut: int
@@ -99,7 +99,7 @@ class Reading(NamedTuple):
     is_json: bool
 
     def event(self, line: Line, arrived: float) -> Event | None:
-        """None for an empty line."""
+        """The event of a line that was taken in at ``arrived`` (seconds since the epoch); None for a blank line."""
         if not line.raw.strip():
             return None
         event = Event(time=arrived, logger=self.logger, pid=os.getpid())
@@ -155,7 +155,7 @@ def _set_level(event: Event, level: int) -> None:
 
 
 def _level(value: object, fields: dict[str, Any]) -> int | None:
-    """Level names of common logging libraries; numbers of Python, syslog (0 to 7), or pino and bunyan."""
+    """The level in a name of common logging libraries, or in a number of Python, syslog (0 to 7), pino or bunyan."""
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
@@ -199,7 +199,7 @@ def _from_iso(text: str) -> float | None:
 
 
 def _exceptions(value: object) -> list[ExceptionInfo] | None:
-    """The exceptions of a traceback that Python printed."""
+    """The exceptions of a traceback that Python printed; None for anything else."""
     if not isinstance(value, str) or not value.lstrip().startswith(_TRACEBACK):
         return None
     record = logging.LogRecord("", 0, "", 0, "", None, None)

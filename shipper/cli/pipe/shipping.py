@@ -36,10 +36,10 @@ class Load:
     def __init__(self, spill: Spill) -> None:
         self._spill = spill
         self._taken, self._looked = spill.taken, time.monotonic()
-        self._heavy_since: float | None = self._looked  # until the first look
+        self._heavy_since: float | None = self._looked  # a heavy load is assumed until the first look
 
     def is_heavy(self) -> bool:
-        """False also when it has been heavy for `HOLD` seconds: shipping must go on."""
+        """Whether a lot comes in; False also after `HOLD` seconds of that, because shipping must go on."""
         now = time.monotonic()
         passed = now - self._looked
         if passed >= LOOK:
@@ -67,7 +67,7 @@ class Shipping:
         self._dropped = 0
 
     def run(self) -> int:
-        """The exit code."""
+        """Ship everything; return the exit code."""
         self._hold_back()
         for left in abandoned(self._folder):
             self._ship(left, Reading(**left.reading), is_complete=True)
@@ -78,7 +78,7 @@ class Shipping:
     def _ship(self, spill: Spill, reading: Reading, *, is_complete: bool = False) -> None:
         lines = Lines(spill.shipped)
         while True:
-            is_last = is_complete or self._ended  # read before the spill: nothing comes after it
+            is_last = is_complete or self._ended  # read before the spill, so that an empty chunk is its end
             chunk = spill.next()
             if chunk:
                 self._ship_lines(spill, reading, lines, chunk)

@@ -2,7 +2,7 @@
 
 position         two u64: bytes taken in, bytes shipped; its owner holds an exclusive flock on it
 reading.json     how its lines become events
-00000000 …       the bytes as they came, SEGMENT in each
+00000000 …       the bytes as they came, `SEGMENT` of them in each file
 00000000.times   when they came: a u64 offset and a double, seconds since the epoch, for each piece
 """
 
@@ -34,7 +34,7 @@ _TIME = struct.Struct("<Qd")
 
 
 class Spill:
-    """One folder. One process takes in, its forked child reads and settles."""
+    """The folder of one `shipper pipe`. One process takes in; its forked child reads and settles."""
 
     def __init__(self, folder: str, head: int) -> None:
         self._folder = folder
@@ -49,7 +49,7 @@ class Spill:
 
     @classmethod
     def create(cls, parent: str, reading: dict[str, Any]) -> Spill:
-        """Create and lock a new one in the folder ``parent``. OSError when that fails."""
+        """Create and lock a new spill in the folder ``parent``. OSError when that fails."""
         with contextlib.suppress(FileExistsError):
             os.mkdir(parent, 0o700)
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
@@ -66,7 +66,7 @@ class Spill:
     # -- taking in ---------------------------------------------------------------------------------------------------
 
     def take(self, source: int) -> int:
-        """Move what the descriptor has, at most `PIECE` bytes, to the end: how many bytes, 0 at the end of file.
+        """Append at most `PIECE` bytes from a descriptor; return how many, 0 at its end of file.
 
         OSError (ENOSPC among others) when the disk does not take it; nothing is lost then.
         """
@@ -96,7 +96,7 @@ class Spill:
     # -- shipping ----------------------------------------------------------------------------------------------------
 
     def rewind(self) -> None:
-        """Read on from `shipped`; called in the child, before `next`."""
+        """Begin to read at `shipped`; to be called in the child, before `next`."""
         self._let_go()
         self._read = self.shipped
 
@@ -116,13 +116,13 @@ class Spill:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """What it was created with."""
+        """The options that it was created with, for `Reading`."""
         with open(open_file(os.path.join(self._folder, "reading.json"), os.O_RDONLY)) as file:
             found: dict[str, Any] = json.load(file)
         return found
 
     def next(self) -> bytes:
-        """Some of what comes next; empty when there is no more for now."""
+        """The next bytes, at most 64 KiB; empty when there are none for now."""
         while True:
             number, inside = divmod(self._read, SEGMENT)
             if number != self._number and not self._open_to_read(number):
@@ -143,7 +143,7 @@ class Spill:
         return True
 
     def arrival(self, offset: int) -> float:
-        """When the byte before this offset was taken in, as far as that is known."""
+        """When the byte before this offset was taken in (seconds since the epoch), or the best guess."""
         while not self._arrivals or self._arrivals[-1][0] < offset:
             if not self._more_arrivals():
                 return self._arrivals[-1][1] if self._arrivals else time.time()
@@ -161,7 +161,10 @@ class Spill:
         return whole > 0
 
     def settle(self, offset: int) -> None:
-        """Everything before this offset has been shipped; after a kill, shipping begins here again."""
+        """Note that everything before this offset has been shipped, and delete the segments before it.
+
+        After a kill, shipping begins at this offset.
+        """
         before = self.shipped // SEGMENT
         _U64.pack_into(self._shared, 8, offset)
         for number in range(before, offset // SEGMENT):
@@ -172,7 +175,7 @@ class Spill:
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def remove(self) -> None:
-        """Delete it: all of it has been shipped."""
+        """Delete the spill, once all of it has been shipped."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self.close()
         with contextlib.suppress(OSError):
@@ -212,12 +215,12 @@ def abandoned(parent: str) -> Iterator[Spill]:
 
 
 def _move(source: int, target: int, size: int, at: int) -> int:
-    """Like `cat`, but without a copy through this process when the source is a pipe."""
+    """Move up to ``size`` bytes to offset ``at`` of the target, from a pipe without copying them; return how many."""
     if hasattr(os, "splice"):
         try:
             return os.splice(source, target, size, offset_dst=at)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EPERM, errno.ENOSYS):  # no pipe, or a filter of system calls
+            if error.errno not in (errno.EINVAL, errno.EPERM, errno.ENOSYS):  # no pipe, or forbidden
                 raise
     return _copy(source, target, size, at)
 

@@ -1,4 +1,4 @@
-"""`shipper pipe --tee`: passes what was taken in on to stdout, unchanged."""
+"""`shipper pipe --tee`: writes what was taken in to stdout as well, unchanged."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ LAST_SECONDS = 1.0  # that the reader of stdout has for each piece once a signal
 
 
 class Tee:
-    """Writes to stdout, as slowly as its reader wants; a reader that goes away is no reason to stop shipping.
+    """Writes to stdout, as slowly as its reader reads; shipping goes on when the reader goes away.
 
-    ``is_ending``: whether a signal has come; then a reader that takes nothing is given up. ``woken`` is a descriptor
-    that a signal makes readable.
+    ``is_ending``: whether a signal has come; then a reader that takes nothing for `LAST_SECONDS` is given up. ``woken``
+    is a descriptor that a signal makes readable.
     """
 
     def __init__(self, is_ending: Callable[[], bool]) -> None:
@@ -40,18 +40,18 @@ class Tee:
         if not found:
             self.close()
         if woken in found and 1 not in found:
-            os.read(woken, 512)  # a signal, or a child that ended: looked at after this piece
+            os.read(woken, 512)  # a signal, or a child that ended: handled after this piece
         return 1 in found
 
     def close(self) -> None:
-        """The reader of stdout sees its end."""
+        """Close stdout, so that its reader sees the end."""
         if self._is_open:
             self._is_open = False
             close_stdout()
 
 
 def close_stdout() -> None:
-    """Put /dev/null in its place, so that nothing else gets its number."""
+    """Replace stdout by /dev/null, so that no other file gets its number."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.close(nothing)

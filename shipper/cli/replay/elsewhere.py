@@ -1,7 +1,7 @@
 """Replay to another address: a shipper process of its own delivers there, with a spool of its own.
 
-The spool is `replays/<backend>-<digest of the URL>/` in the app's. What the command has handed over outlives it: an
-interrupted one leaves the rest there, and the next one for the same address delivers it.
+The spool is `replays/<backend>-<digest of the URL>/` in the app's. What the command has handed over stays there when
+it is interrupted, and the next command for the same address delivers it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .own import LATER, LOOK_SECONDS, open_history, room_in
 if TYPE_CHECKING:
     from ..status.find import Found
 
-STALLED_SECONDS = 30.0  # without a delivery, after which the command ends
+STALLED_SECONDS = 30.0  # without progress, after which the command ends
 _URL_FIELDS = ("url", "endpoint")
 
 
@@ -59,7 +59,7 @@ def replay_elsewhere(given: argparse.Namespace, app: Found) -> int:
 
 
 def _settings(given: argparse.Namespace, app: Found) -> Settings:
-    """Those of an app that delivers to this one backend, at the other address."""
+    """The settings of an app that delivers to this one backend, at the other address."""
     found = resolve((), {"app": app.app, "spool": app.spool.path})
     backend = next((each for each in found.backends if each.name == given.backend), None)
     if backend is None:
@@ -84,7 +84,7 @@ def _at(backend: Any, url: str) -> Any:
 
 
 def _wait(replay: Replay, target: Spool, given: argparse.Namespace) -> int:
-    """Until everything is delivered or nothing has been for a while; says what became of it."""
+    """Wait until all is delivered, or `STALLED_SECONDS` without progress; print the outcome, return the exit code."""
     code = say(replay.counts, given.backend, f"handed over for {given.to}", dry=False)
     delivery = _Delivery(target)
     moved_at, settled = time.monotonic(), -1
@@ -107,7 +107,7 @@ class _Delivery:
 
     def __init__(self, target: Spool) -> None:
         self._target = target
-        self._taken_at: float | None = None  # since when everything is in the journal
+        self._taken_at: float | None = None  # when everything was found to be in the journal
         self.settled = 0
         self.dead = 0
         self.last_error = ""

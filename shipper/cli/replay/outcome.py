@@ -29,6 +29,6 @@ def say(counts: Counts, name: str, when: str, *, dry: bool) -> int:
 
 
 def say_interrupted(counts: Counts, name: str) -> int:
-    """After Ctrl-C."""
+    """Print how many events were handed over before Ctrl-C; return the exit code."""
     what = f"stopped: {terminal.were(counts.sent, 'event')} handed over for {name}"
     return complain(f"{what}; the same command goes on with the others", code=INTERRUPTED)

@@ -27,11 +27,11 @@ LOOK_SECONDS = 0.1  # between two looks for room
 
 
 class NoRoomError(Exception):
-    """No process runs that would make room in the journal."""
+    """The journal has no room, and no shipper process runs that would make some."""
 
 
 def replay_here(given: argparse.Namespace, app: Found) -> int:
-    """Hand the events over to the shipper process, or to the next one; the exit code."""
+    """Hand the events over to the shipper process, or to the next one if none runs; return the exit code."""
     spool, name = app.spool, given.backend
     status = app.read()
     known = {backend.name: backend for backend in status.backends}
@@ -65,7 +65,7 @@ def replay_here(given: argparse.Namespace, app: Found) -> int:
 
 
 def open_history(spool: Spool, since: float) -> History:
-    """The spool's journal with what is kept, from a time on."""
+    """The spool's journal and its kept segments, without segments from before ``since`` (seconds since the epoch)."""
     return History(spool.journal, spool.kept, first_since(spool.journal, spool.kept, since))
 
 
@@ -89,9 +89,9 @@ def _takes_all(spool: Spool, name: str) -> bool:
 
 
 def room_in(spool: Spool, quota: int) -> Callable[[int], None]:
-    """A function that waits until the journal has room for so many bytes, a quarter of the quota apart.
+    """A function that waits until so many bytes fit into three quarters of the journal's quota.
 
-    NoRoomError when it has none and no shipper process runs.
+    The function raises NoRoomError when they do not and no shipper process runs.
     """
     has_told = False
 
@@ -112,5 +112,5 @@ def _waiting(folder: str) -> int:
     """Bytes that were handed over and are not in the journal yet."""
     try:
         return sum(entry.stat().st_size for entry in os.scandir(folder))
-    except OSError:  # one was taken over meanwhile, or all
+    except OSError:  # a file, or the folder, was removed meanwhile
         return 0

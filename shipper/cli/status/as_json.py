@@ -11,7 +11,7 @@ from .diagnosis import diagnose, severity
 
 
 def as_object(status: Status, *, user: str = "", now: float | None = None) -> dict[str, Any]:
-    """Every field of Status and of each BackendStatus under its name, with what they add up to and what is wrong."""
+    """Every field of Status and of each BackendStatus under its name, with totals, health and findings."""
     now = time.time() if now is None else now
     findings = diagnose(status, now)
     return {

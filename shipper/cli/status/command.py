@@ -1,4 +1,4 @@
-"""`shipper status` - how an app's shipper does: for a person, a probe, or a program."""
+"""`shipper status` - the state of an app's shipper: for people, probes and programs."""
 
 from __future__ import annotations
 

@@ -24,10 +24,10 @@ WORST_FIRST = (FAILING, NOT_RUNNING, DEGRADED, HEALTHY)
 COLOURS = ("green", "yellow", "red", "yellow")
 
 OLD_SECONDS = 3.0  # age of a status file that a process writes at least once a second
-RECENT_SECONDS = 600.0  # for so long a loss makes an app "failing"
+RECENT_SECONDS = 600.0  # for this long after a loss, an app is "failing"
 SLOW_SECONDS = 60.0  # lag above which a backend that takes events is slow
-LATE_SECONDS = 5.0  # lag from which on it is said of events that are on the way
-NEAR_QUOTA = 0.8  # of the quota: from there on a journal with events that wait is worth a warning
+LATE_SECONDS = 5.0  # lag above which it is mentioned for events on the way
+NEAR_QUOTA = 0.8  # share of the quota above which a journal is a finding while events wait
 
 _VARIABLES = {"trakerr": ("SHIPPER_TRAKERR_API_KEY", "SHIPPER_TRAKERR_URL"),
               "jkool": ("SHIPPER_JKOOL_TOKEN", "SHIPPER_JKOOL_URL")}  # fmt: skip
@@ -38,7 +38,7 @@ _HANDSHAKE = re.compile(r"handshake: .*HTTP (?!401|403|407)\d{3}")  # a refusal 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know: how bad it is, what is the case, and what to do about it ("" when nothing)."""
+    """One thing to know: how bad it is, a text about it, and what to do about it ("" when nothing)."""
 
     severity: int
     what: str
@@ -59,7 +59,7 @@ def diagnose(status: Status, now: float | None = None) -> list[Finding]:
 
 
 def severity(findings: Sequence[Finding]) -> int:
-    """The worst of them."""
+    """The worst severity of the findings; `HEALTHY` without any."""
     return min((finding.severity for finding in findings), key=WORST_FIRST.index, default=HEALTHY)
 
 
@@ -106,7 +106,7 @@ def _process(status: Status, now: float) -> Iterator[Finding]:
 
 
 def is_old(status: Status, now: float) -> bool:
-    """Whether a process that runs has written no status for so long that what it says is not true any more."""
+    """Whether the process runs, but its status is missing or older than `OLD_SECONDS`, so that it may be wrong."""
     return status.running and (status.updated is None or now - status.updated > OLD_SECONDS)
 
 
@@ -213,7 +213,7 @@ def _drops(status: Status, now: float) -> Iterator[Finding]:
 
 
 def by_level(levels: Mapping[str, int]) -> str:
-    """``DEBUG 3, INFO 1``."""
+    """Numbers by level as text: ``DEBUG 3, INFO 1``."""
     return ", ".join(f"{level} {count(number)}" for level, number in levels.items())
 
 

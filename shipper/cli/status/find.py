@@ -29,7 +29,7 @@ _UNUSED = ("shipper.receiver", "shipper.integrations", "shipper.trakerr", "shipp
 
 
 class NoSuchApp(ShipperError):
-    """There is no such spool, or it may not be read; the text says which there are."""
+    """There is no such spool, or it cannot be read; the text says why, or which apps there are."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Found:
         return user_name(self.uid)
 
     def read(self) -> Status:
-        """Its status. Root reads it as its owner: a spool's files are opened by their owner only."""
+        """The app's status. Root reads it with the owner's rights: only their owner opens a spool's files."""
         return as_user(self.uid, self._read)
 
     def _read(self) -> Status:
@@ -60,7 +60,7 @@ class Found:
 def find(app: str | None, path: str | None) -> list[Found]:
     """The spool at ``path``, the spools of an app, or all that there are. NoSuchApp when there is none.
 
-    The environment (SHIPPER_APP, SHIPPER_SPOOL) names what the arguments do not. Root finds the apps of all users.
+    Without both arguments, SHIPPER_APP and SHIPPER_SPOOL stand for them. Root finds the apps of all users.
     """
     if app is None and path is None:
         app, path = os.environ.get("SHIPPER_APP"), os.environ.get("SHIPPER_SPOOL")
@@ -80,7 +80,7 @@ def find(app: str | None, path: str | None) -> list[Found]:
 
 
 def _named_by_variables(app: str | None) -> Iterator[Found]:
-    """The spool in SHIPPER_SPOOL, should it be of this app."""
+    """Yield the spool in SHIPPER_SPOOL if it belongs to this app."""
     path = os.environ.get("SHIPPER_SPOOL")
     if path is not None and app is not None:
         with contextlib.suppress(NoSuchApp):
@@ -167,9 +167,9 @@ def user_name(uid: int) -> str:
 
 
 def as_user(uid: int, function: Callable[[], T]) -> T:
-    """The result of a function, run in a forked child with the rights of a user where that is not this one.
+    """Run a function with a user's rights, in a forked child unless this process has them; return its result.
 
-    Raises what the function raised, if that pickles; only root may become another user.
+    Raises what the function raised, if that can be pickled. Only root may become another user.
     """
     if uid == os.geteuid():
         return function()
@@ -193,12 +193,12 @@ def as_user(uid: int, function: Callable[[], T]) -> T:
 
 @functools.cache
 def _import_everything() -> None:
-    """What commands import when they need it: another user may not be able to read the folders of this interpreter."""
+    """Import what commands would import later: another user may not be able to read the interpreter's folders."""
     for name in ("termios", *(f"encodings.{each}" for each in ("ascii", "latin_1", "idna"))):
         importlib.import_module(name)
     for module in pkgutil.walk_packages(shipper.__path__, "shipper.", onerror=lambda _: None):
         if not module.name.endswith("__main__") and not module.name.startswith(_UNUSED):
-            with contextlib.suppress(Exception):  # that of a missing extra, or of its library
+            with contextlib.suppress(Exception):  # an extra is missing, or its library fails
                 importlib.import_module(module.name)
 
 

@@ -1,4 +1,4 @@
-"""What an app's shipper has been through, when nothing is to be done about it: the end of `shipper status`."""
+"""Notes at the end of `shipper status`: what has happened, or was set, and needs no action."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .diagnosis import by_level
 
 
 def notes(status: Status, now: float) -> Iterator[str]:
-    """What is worth a sentence although nothing is to be done about it."""
+    """Yield a sentence for each thing that is worth knowing but needs no action."""
     for name, (level, until) in status.levels_set.items():
         what = f"the logger {name!r}" if name else "the handler"
         yield f"The level of {what} is {level} for {duration(until - now)} more, by `shipper level`."

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from ...backends.jetstream import JetStream
     from ...stream.client import Client
 
-ANSWER_SECONDS = 0.5  # in which relays answer
+ANSWER_SECONDS = 0.5  # for relays to answer
 DEGRADED, FAILING = 1, 2
 TROUBLE_CHARACTERS = 60
 
 
 def run_for_stream(given: argparse.Namespace) -> int:
-    """Print it once; with --check the exit code is its health."""
+    """Print the state of the stream once; with ``--check`` the exit code is its health."""
     from ...errors import DeliveryError
 
     settings = stream_settings(given)
@@ -35,7 +35,7 @@ def run_for_stream(given: argparse.Namespace) -> int:
 
 
 def look(client: Client, settings: JetStream) -> dict[str, Any]:
-    """The streams, their consumers, the relays, and what is wrong. DeliveryError."""
+    """The streams, the consumers, the relays, and warnings. DeliveryError when a request fails."""
     from ..stream import look as look_at_stream
 
     found = look_at_stream(client, settings)

@@ -16,20 +16,20 @@ _CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
 
 def text(found: Sequence[Status], *, colours: bool = False, now: float | None = None) -> str:
-    """One app in full; several in a line each, and a table."""
+    """The text for one app in full; for several, a line each and a table."""
     now = time.time() if now is None else now
     lines = _one(found[0], colours, now) if len(found) == 1 else _several(found, colours, now)
     return "\n".join(lines)
 
 
 def show(found: Sequence[Status], *, in_place: bool = False) -> None:
-    """Print it; ``in_place`` clears the screen before, where there is one."""
+    """Print the statuses; ``in_place`` clears the screen before, if stdout is a terminal."""
     clear = _CLEAR if in_place and terminal.is_terminal() else ""
     print(f"{clear}{text(found, colours=terminal.is_coloured())}", flush=True)
 
 
 def headline(status: Status, findings: Sequence[Finding], *, colours: bool = False) -> str:
-    """The worst that there is to say, with its remedy, in one line."""
+    """The worst finding, with its remedy, in one line."""
     worst = severity(findings)
     word = coloured(WORDS[worst], COLOURS[worst], wanted=colours)
     return f"{coloured(status.app, 'bold', wanted=colours)}: {word} - {findings[0]}"

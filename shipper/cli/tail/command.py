@@ -1,4 +1,4 @@
-"""`shipper tail` - prints events as they travel, and those that travelled, straight from the journal."""
+"""`shipper tail` - prints events from the journal, delivered or not, and with `-f` those to come."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..status.find import Found
 
 LINES = 10  # events that are printed without --since
-FLUSHED_EVENTS = 100  # events of a burst after which what is printed is flushed
+FLUSHED_EVENTS = 100  # of a burst, after which stdout is flushed
 LOOK_SECONDS = 0.1  # between two looks at a journal that has not grown
 SPOOL_SECONDS = 0.5  # between two looks for a spool that is not there yet
 
@@ -66,7 +66,7 @@ def run(given: argparse.Namespace) -> int:
 
     if given.named is not None and (given.app or given.spool):
         return complain("name the app once: APP, --app or --spool", code=NOT_TRIED)
-    level_of(given)  # an unknown level is told before anything is looked for
+    level_of(given)  # an unknown level is reported before an app is searched for
     try:
         found = _find(given)
     except NoSuchApp as error:
@@ -78,7 +78,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _find(given: argparse.Namespace) -> list[Found]:
-    """The app's spool; with --follow one that is named and not there yet is waited for. NoSuchApp."""
+    """The spools that are chosen; with ``--follow``, wait for one that is named but missing. NoSuchApp if none is."""
     from ..status.find import NoSuchApp, find
 
     waiting = False
@@ -130,9 +130,9 @@ def _nothing(given: argparse.Namespace) -> int:
 def _before(
     given: argparse.Namespace, app: Found, is_chosen: Callable[[Event], bool]
 ) -> tuple[History, Iterable[Event]]:
-    """The journal, and what is to be printed of what is in it: once that is used up, the journal is read to its end.
+    """The journal, and the events in it that are to be printed; once they are used up, the journal was read to its end.
 
-    Without --since it is read from a segment near its end on, or an earlier one where too few events are chosen.
+    Without ``--since``, the last segment is read first; while it holds too few of the events, earlier ones are added.
     """
     from ...journal.history import History, first_since, recorded_segments
 
@@ -143,7 +143,7 @@ def _before(
     while True:
         number = first_since(*folders, given.since) if given.since is not None else numbers[first]
         history = History(*folders, number, level=level_of(given))
-        # Half a frame at the end is to become a whole one when the journal is followed from there.
+        # With --follow, half a frame at the end is kept until its rest comes.
         events = (each for each in _events(history, since=given.since, follow=given.follow) if is_chosen(each))
         if most is None:
             return history, events
@@ -155,7 +155,7 @@ def _before(
 
 
 def _events(history: History, *, since: float | None = None, follow: bool = False) -> Iterator[Event]:
-    """The events to come, or from a time on. One that this version can't read is told on stderr."""
+    """Yield the next events, those before ``since`` left out. An event that can't be read is reported on stderr."""
     from ...errors import UndecodableError
     from ...event.codec import packed_time, unpack
 

@@ -14,7 +14,7 @@ from ...event.tracebacks import traceback_text
 from .. import terminal
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters with which an event could move the cursor, or reorder what stands beside it."""
+"""Characters with which an event could move the cursor, or reorder the text beside it."""
 
 
 def printer(*, wanted: bool) -> Callable[[Event], str]:
@@ -32,11 +32,11 @@ def printer(*, wanted: bool) -> Callable[[Event], str]:
 
 
 plain = printer(wanted=False)
-"""The event as `shipper tail` prints it without colours, ended by a newline."""
+"""A function that returns an event as `shipper tail` prints it without colours, ended by a newline."""
 
 
 def _parts(event: Event) -> tuple[str, str, str, str]:
-    """Time, level, what stands behind them in the line, and the lines below it."""
+    """The time, the level, the rest of the line, and the lines below it."""
     when = datetime.datetime.fromtimestamp(event.time).isoformat(" ", "milliseconds")
     fields = {**event.context, **event.extra, **event.data}
     rest = f" {event.logger or 'root'}: {event.message}{' ' + readable(fields) if fields else ''}"
@@ -46,7 +46,7 @@ def _parts(event: Event) -> tuple[str, str, str, str]:
 
 
 def _indented(text: str) -> str:
-    """A message of several lines: those after the first are indented, so that none looks like an event."""
+    """The text with all lines but the first indented, so that none looks like another event."""
     return _safe(text).replace("\n", "\n    ")
 
 

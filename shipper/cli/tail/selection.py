@@ -14,7 +14,7 @@ ROOT = "root"  # the name that Python prints for the logger without a name
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
-    """Options that choose events; together they choose those that fulfil all."""
+    """Add the options that choose events; an event has to fulfil all that are given."""
     parser.add_argument("--level", metavar="LEVEL", help="events of at least this level, a name or a number")
     parser.add_argument("--logger", metavar="NAME", help="events of this logger, and of those below it")
     parser.add_argument(
@@ -30,7 +30,7 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 
 def level_of(given: argparse.Namespace) -> int:
-    """The lowest level of the events. ConfigurationError for a text that names none."""
+    """The level of ``--level``, 0 without it. ConfigurationError for a text that is no level."""
     from ...backends.settings import validators
 
     text = given.level
@@ -40,7 +40,7 @@ def level_of(given: argparse.Namespace) -> int:
 
 
 def chooser(given: argparse.Namespace) -> Callable[[Event], bool]:
-    """What the options say of one event."""
+    """A function that says whether the options choose an event."""
     from .lines import plain
 
     level, logger, pattern = level_of(given), given.logger, given.grep

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .rates import Row
 
 USUAL_SECONDS = 1.0  # between two looks
-SVG_SECONDS = 5.0  # that are looked at for a picture
+SVG_SECONDS = 5.0  # that a picture shows
 WIDTH = 150  # columns where there is no terminal
 SORTS = ("app", "state", "in/s", "out/s", "bytes/s", "left", "lag", "in flight", "retries", "dead", "latency")
 KEYS = "q quit · sort by a app · s state · i in/s · o out/s · b bytes/s · l left · g lag · f in flight · r retries · "
@@ -92,14 +92,14 @@ class Samples:
         self.rows: list[Row] = []
 
     def take(self) -> None:
-        """NoSuchApp when there is none."""
+        """Read all statuses, and update the rows. NoSuchApp when there is no app."""
         from ..status.find import find
 
         self.statuses = [each.read() for each in find(self._given.app, self._given.spool)]
         self.rows = self._rates.add(self.statuses, time.monotonic())
 
     def take_for(self, duration: float, every: float) -> None:
-        """Look for so many seconds, at least twice."""
+        """Take a sample each ``every`` seconds for ``duration`` seconds; at least two."""
         end = time.monotonic() + max(duration, every)
         self.take()
         while (left := end - time.monotonic()) > 0:
@@ -141,7 +141,7 @@ def _draw(given: argparse.Namespace) -> int:
 
 
 def _svg_format() -> str:
-    """rich's, without the fonts that it would load from elsewhere."""
+    """The SVG format of rich, without the fonts that it loads from the web."""
     from rich._export_format import CONSOLE_SVG_FORMAT
 
     return re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
@@ -173,7 +173,7 @@ def _live(given: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _keys() -> Iterator[None]:
-    """Keys are read one by one, and not shown."""
+    """Until the end of ``with``, keys can be read one by one, and are not shown."""
     before = termios.tcgetattr(0)
     tty.setcbreak(0)
     try:

@@ -1,4 +1,4 @@
-"""What changes from one status to the next: rates, and how long requests take at present."""
+"""What several statuses show together: rates, and how long requests take at present."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from ...delivery.latency import BUCKETS_SECONDS
 from ...report import BackendStatus, Status
 
-KEPT = 60  # samples
-RECENT = 10  # samples that a rate is made of
+KEPT = 60  # samples of each backend
+RECENT = 10  # intervals between samples that a rate is computed over
 
 
 @dataclass(frozen=True)
 class Row:
-    """One backend of one app, now. Rates are per second, over the last samples."""
+    """One backend of one app, now. Rates are per second, over the last `RECENT` intervals between samples."""
 
     app: str
     backend: str
@@ -32,7 +32,7 @@ class Row:
     median: float | None = None
     """Seconds that half of the last requests took at most; None when there were none."""
     slowest: float | None = None
-    """The same of 95 % of them."""
+    """Seconds that 95 % of the last requests took at most; None when there were none."""
     history: Sequence[float] = ()
     """Deliveries per second, one for each sample, the newest last."""
 
@@ -87,7 +87,7 @@ def _row(samples: list[tuple[float, Status, BackendStatus]]) -> Row:
 
 
 def _rate(more: int, seconds: float) -> float:
-    return max(more, 0) / seconds if seconds > 0 else 0.0  # less: another process counts from 0
+    return max(more, 0) / seconds if seconds > 0 else 0.0  # negative when a new process counts from 0
 
 
 def _difference(now: Sequence[int], then: Sequence[int]) -> list[int]:
@@ -97,7 +97,7 @@ def _difference(now: Sequence[int], then: Sequence[int]) -> list[int]:
 
 
 def quantile(counts: Sequence[int], share: float) -> float | None:
-    """The duration below which this share of requests is, by a histogram; None when there are none."""
+    """The seconds that this ``share`` of requests took at most, estimated from a histogram; None without requests."""
     wanted, below, lower = sum(counts) * share, 0, 0.0
     if not wanted:
         return None

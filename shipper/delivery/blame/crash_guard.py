@@ -38,7 +38,7 @@ from .refusals import BadEventError
 
 MAX_DEATHS = 2  # processes that die while an event is encoded alone, before it is rejected
 MAX_NOTED = 1000  # ids in one slot; of larger requests only the first ones are noted
-_MAX_FILE = 1 << 24  # bytes of a file that are read; no backend has that many requests in flight
+_MAX_FILE = 1 << 24  # bytes of a file that are read, more than any backend needs
 
 Answers = Sequence["DeliveryError | None"]
 _COUNT = struct.Struct("<Q")
@@ -58,14 +58,14 @@ class Encoder(Protocol):
     @property
     def max_in_flight(self) -> int: ...
     def encode(self, events: Sequence[Event]) -> Callable[[], Answers]:
-        """Make of the events what is sent; calling the result sends it. May be called again for the same events."""
+        """Make the request for these events; calling the result sends it. May be called again for the same events."""
         ...
 
 
 class CrashGuard:
     """Delivers through `backend`, and rejects the events that kill the process when they are encoded.
 
-    `path` is the file for the notes. If the disk does not take it, nothing is guarded.
+    ``path`` is the file for the notes. If the disk does not take it, nothing is guarded.
     """
 
     def __init__(self, backend: Encoder, path: str) -> None:
@@ -77,7 +77,7 @@ class CrashGuard:
         self._capacity = min(backend.max_events, MAX_NOTED)
         self._slot_size = _COUNT.size + _NOTED.size * self._capacity
         self._free_slots = deque(_SUSPECTS_SIZE + slot * self._slot_size for slot in range(backend.max_in_flight))
-        self._suspects: dict[EventId, int] = {}  # → processes that died while it was encoded alone
+        self._suspects: dict[EventId, int] = {}  # id → processes that died while it was encoded alone
         self._saving = threading.Lock()
         self._notes: mmap.mmap | None = None
         with contextlib.suppress(OSError, ValueError):
@@ -112,14 +112,14 @@ class CrashGuard:
         return [rejected[event.id] if event.id in rejected else next(answers) for event in events]
 
     def _rejected(self, events: Sequence[Event]) -> Mapping[EventId | None, BadEventError]:
-        """The events that have killed too many processes. Every other suspect among them is encoded alone."""
+        """Return an error for each event that has killed too many processes; encode every other suspect alone."""
         rejected: dict[EventId | None, BadEventError] = {}
         for event in events:
             deaths = self._suspects.get(event.id, -1) if event.id is not None else -1
             if deaths >= MAX_DEATHS:
                 rejected[event.id] = BadEventError(f"{self.name}: encoding this event kills the process")
             elif deaths >= 0:
-                with contextlib.suppress(Exception):  # that is no death: it is raised again when the event is sent
+                with contextlib.suppress(Exception):  # an exception kills no process, and is raised again by `send`
                     self._encode([event])
         for event in events:
             if event.id is not None and event.id not in rejected:
@@ -151,11 +151,11 @@ def _write(notes: mmap.mmap, at: int, ids: Sequence[tuple[EventId, int]]) -> Non
     data = b"".join([_NOTED.pack(*id, deaths) for id, deaths in ids])
     start = at + _COUNT.size
     notes[start : start + len(data)] = data
-    notes[at:start] = _COUNT.pack(len(ids))  # last: a process that is killed before it has noted nothing
+    notes[at:start] = _COUNT.pack(len(ids))  # last: ids count only once they are all written
 
 
 def _suspects(notes: bytes, slot_size: int) -> dict[EventId, int]:
-    """Event id → how many processes died while it was encoded alone, by the notes that the last one left."""
+    """Return, from the last process's notes, event id → how many processes died while it was encoded alone."""
     found = dict(_noted(notes, 0, _SUSPECTS_SIZE))
     for slot in range(_SUSPECTS_SIZE, len(notes) - slot_size + 1, slot_size):
         encoded = list(_noted(notes, slot, slot_size))

@@ -9,17 +9,17 @@ from ...errors import RetryableError, UnauthorisedError
 from ...journal.entry import Entry
 from .refusals import Refusals, RefusesAllError
 
-SUSPECT_ATTEMPTS = 5  # failures in a row before another event is tried as the probe
+SUSPECT_ATTEMPTS = 5  # failures of one event before others are tried first; three times as many without a status
 OUTAGE_STATUSES = (408, 425, 429, 502, 503, 504)  # answers that no event is to blame for
 POISON_ATTEMPTS = 20
-POISON_ACCEPTED = 20  # events that were accepted while this one failed
+POISON_ACCEPTED = 20  # events accepted while one fails, before that one is to blame
 
 
 class Failures:
     """Decides whether an event or its backend is to blame for a failure, from what was accepted meanwhile.
 
-    ``parallel_events`` is how many events may be under way at once: so many may be accepted beside one that fails
-    without that saying anything about it. What was refused for good is in ``refusals``.
+    ``parallel_events`` is how many events may be under way at once. If no more than that are accepted while an event
+    fails, it is not suspected for that. ``refusals`` holds the events that were refused for good.
     """
 
     def __init__(self, retry: Retry, refusals: Refusals, *, parallel_events: int, clock: Callable[[], float]) -> None:
@@ -29,7 +29,7 @@ class Failures:
         self._clock = clock
 
     def put_off(self, entry: Entry, answer: RetryableError) -> None:
-        """To be sent again: in its turn, for an outage must not change the order, or later when it may be to blame."""
+        """Have an event sent again: in its turn, to keep the order after an outage, or later if it may be to blame."""
         now = self._clock()
         if entry.failing_since is None:
             entry.failing_since = now
@@ -69,7 +69,7 @@ class Failures:
 
 
 def dominant_failure(one: RetryableError | None, other: RetryableError | None) -> RetryableError | None:
-    """Of two failures the one to obey: the one that only a person can end, else that with the longer Retry-After."""
+    """Return the failure that decides the wait: one that only a person can end, else the longer ``Retry-After``."""
     if one is None or other is None:
         return one or other
     for lasting in (UnauthorisedError, RefusesAllError):

@@ -1,12 +1,12 @@
-"""Tells an event that its backend refuses from a backend that refuses everything.
+"""Tells whether a refused event is to blame, or a backend that refuses everything.
 
 A wrong path or a retired service answers 404 to every event, and no event is to blame. So an event that is refused is
 not a dead letter yet: it is kept, others are tried, and it is sent once more. Refused again it is to blame, if the
 backend has accepted another one meanwhile, or was accepting before and has refused only a few.
 
-The backend is to blame when it has refused `MAX_IN_ROW` different events in a row, or all that there are and has never
-accepted one. Then nothing becomes a dead letter, and one event at a time is tried, each time another one, until one is
-accepted.
+The backend is to blame when it has refused `MAX_IN_ROW` different events in a row, or one event twice without having
+accepted any since this process began. Then nothing becomes a dead letter, and one event at a time is tried, each time
+another one, until one is accepted.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Refusals:
         self.accepted = 0  # events that the backend has taken since this process began
         self.is_refusing_all = False
         self._lock = threading.Lock()
-        self._refused: dict[Entry, int] = {}  # → events accepted before; the one tried least recently is the first
+        self._refused: dict[Entry, int] = {}  # → `accepted` at that time; the one tried least recently is the first
         self._in_row = 0  # different events that were refused since one was accepted
 
     def __contains__(self, entry: Entry) -> bool:
@@ -52,7 +52,7 @@ class Refusals:
 
     def __iter__(self) -> Iterator[Entry]:
         """The events that are not settled, the one that was tried least recently first."""
-        return iter(list(self._refused))  # a list is filled at once, also where threads run in parallel
+        return iter(list(self._refused))  # `list` copies in one step, also without a GIL
 
     def __len__(self) -> int:
         return len(self._refused)
@@ -66,14 +66,14 @@ class Refusals:
             self.is_refusing_all = False
 
     def note_others_accepted(self, count: int) -> None:
-        """The backend took so many events of which none was refused before."""
+        """Note that the backend took ``count`` events, none of which it had refused before."""
         with self._lock:
             self.accepted += count
             if count:
                 self._in_row = 0
 
     def note_refused(self, entry: Entry) -> Blame:
-        """The backend refused this event; what is to blame."""
+        """Note that the backend refused this event; return what is to blame."""
         with self._lock:
             before = self._refused.pop(entry, None)
             others_accepted = before is not None and before < self.accepted
@@ -92,7 +92,7 @@ class Refusals:
             return Blame.UNKNOWN
 
     def forget(self, entry: Entry) -> None:
-        """The event is settled otherwise."""
+        """Remove an event that was settled without an answer."""
         if self._refused:
             with self._lock:
                 self._refused.pop(entry, None)

@@ -4,12 +4,12 @@ Invariants
 * A letter is in one of these places only: a file of the shipper process, a kept file, or an overflow that the shipper
   process takes over. A kill at any moment neither loses nor doubles one.
 * The shipper process never waits for a command.
-* A replayed event has the id that it had, so a service that has seen it already can tell.
+* A replayed event keeps its id, so that a service can tell whether it already has it.
 
 Files in `dead/`
     <backend>.ndjson, ….1       written by the shipper process, see `writer.py`
-    <backend>.ndjson.taken      one of these, renamed by a command that moves its letters into
-    <backend>.ndjson.kept       letters that commands have left; written by commands only
+    <backend>.ndjson.taken      one of these, renamed by a command that moves its letters to `.kept`
+    <backend>.ndjson.kept       letters that no command has replayed or deleted; written by commands only
     <backend>.lock and others   a change under way, see `delivery/handover.py`
 """
 
@@ -41,7 +41,7 @@ _FIELDS = [field.name for field in fields(Event)]
 
 
 class DeadLettersError(ShipperError):
-    """The dead letters cannot be changed now; the text says why. Nothing was changed."""
+    """The dead letters cannot be read or changed now; the text says why. In a stream some may be changed already."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Letter:
         return True
 
     def event(self, backend: str) -> Event:
-        """The event, for this backend alone."""
+        """Return the event, routed to this backend alone."""
         data = get_dict(self.data, "event")
         values = {name: data[name] for name in _FIELDS if name in data}
         values["exceptions"] = [_exception(each) for each in values.get("exceptions") or []]
@@ -117,11 +117,11 @@ class DeadLetterStore:
         return _distinct(letter for path in paths for letter in _read(path))
 
     def replay(self, is_chosen: Callable[[Letter], bool]) -> int:
-        """Hand the chosen letters over as events, and remove them; how many. DeadLettersError when that fails."""
+        """Hand over the chosen letters as events, remove them and return how many. DeadLettersError when it fails."""
         return self._change(lambda letter: letter.is_event and is_chosen(letter), self._overflows)
 
     def purge(self, is_chosen: Callable[[Letter], bool]) -> int:
-        """Delete the chosen letters; how many. DeadLettersError when that fails."""
+        """Delete the chosen letters and return how many. DeadLettersError when that fails."""
         return self._change(is_chosen, lambda letters: iter(()))
 
     def _change(
@@ -149,7 +149,7 @@ class DeadLetterStore:
     # -- collecting --------------------------------------------------------------------------------------------------
 
     def _collect(self) -> list[Letter]:
-        """Move the letters of the shipper process's files to the kept file; all that are there."""
+        """Move the letters in the shipper process's files to the kept file; return all in it."""
         letters = list(_read(self._kept))
         for path in (self._taken, f"{self._current}.1", self._current):
             if path != self._taken:
@@ -164,7 +164,7 @@ class DeadLetterStore:
         return letters
 
     def _wait_for_writer(self) -> None:
-        """Until the shipper process has finished a line that it was writing when the file was renamed."""
+        """Wait until the shipper process has finished a line that it was writing when the file was renamed."""
         deadline = time.monotonic() + WRITER_SECONDS
         fd = open_file(self._taken, os.O_RDWR)
         try:
@@ -185,7 +185,7 @@ class DeadLetterStore:
         self._handover.commit((letter.line + b"\n" for letter in rest), overflows)
 
     def _overflows(self, letters: Sequence[Letter]) -> Iterator[bytes]:
-        """The letters' events as frames, some megabytes at a time."""
+        """Yield the letters' events as frames, about `OVERFLOW_BYTES` at a time."""
         token, size = new_token(), 0
         pieces: list[bytes] = []
         for number, letter in enumerate(letters):

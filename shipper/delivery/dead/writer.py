@@ -24,7 +24,7 @@ MAX_OPENS = 100  # attempts to open a file that commands rename all the time
 
 
 class DeadLetters:
-    """Appends to one file. When it would outgrow ``limit`` bytes, its older half is replaced: `<name>.1`."""
+    """Appends to one file. Before it exceeds half of ``limit`` bytes, it is renamed to `<name>.1`, the older half."""
 
     def __init__(self, folder: str, backend: str, *, limit: int) -> None:
         self.path = os.path.join(folder, f"{backend}.ndjson")
@@ -50,7 +50,7 @@ class DeadLetters:
             os.close(fd)
 
     def _open(self) -> int:
-        """The file, locked (shared) until it is closed: a command that renames it waits until its line is complete."""
+        """Open the file with a shared lock until it is closed: a command that renames it waits for the line's end."""
         for _ in range(MAX_OPENS):
             fd = reclaim_file(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             if _lock_shared(fd) and _is_at(self.path, fd):
@@ -81,7 +81,7 @@ def as_json(backend: str, id: EventId, event: Event | bytes, error: DeliveryErro
 
 
 def _lock_shared(fd: int) -> bool:
-    """False when a command has it; without waiting."""
+    """Take a shared lock without waiting; False while a command has the lock."""
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,14 +1,13 @@
-"""Parts of a long backlog whose requests another process encodes.
+"""Lends parts of a long backlog to another process, which encodes their requests.
 
-Reading an event, unpacking it and spelling it for the service keep one interpreter busy. Where several backends work
-off long backlogs at once, each may have a process that does this (`process/encoders`). It only reads: its requests
-are sent here, one after the other, and the cursor passes each with its answer, so that none is sent twice. Whatever is
-not an acceptance ends it: the part is taken back, and its events are read, sent and judged here.
+Reading events, unpacking them and encoding them for the service keep one interpreter busy. While several backends work
+off long backlogs, each may have a process that does this (`process/encoders`). It only reads the journal: the deliverer
+sends its requests, one after the other, and the cursor passes each that is accepted, so that none is sent twice. Any
+other answer ends the loan: the deliverer takes the part back and sends its events itself.
 """
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -21,34 +20,34 @@ if TYPE_CHECKING:
     from ..dispatcher import Dispatcher
     from .part import Request, Send
 
-LEAST_BYTES = 4 * 1024 * 1024  # of the journal that are worth the way to another process
-ROUND_REQUESTS = 4  # between two commits, as many as of a round that is read here
-PATIENCE_SECONDS = 0.1  # of one wait for the next request: meanwhile the backend may be paused, or the process end
+LEAST_BYTES = 4 * 1024 * 1024  # the smallest part of the journal that is lent
+ROUND_REQUESTS = 4  # between two commits, as many as `batcher.MAX_BATCHES`
+PATIENCE_SECONDS = 0.1  # longest wait for the next request; a pause and the end of the process are noticed after it
 WISH_SECONDS = 0.2  # between two looks for a part
-LONGEST_SECONDS = 5.0  # without a request before a process has failed
+LONGEST_SECONDS = 5.0  # without a request, after which the process counts as failed
 
 
 class PartEndedError(Exception):
-    """There is no other request of what was lent: it is at its end, or has an event that can't be encoded there."""
+    """The part has no more requests: it is at its end, or has an event that the other process can't encode."""
 
 
 class Borrower(Protocol):
     """The other process. OSError or EOFError when it has ended."""
 
     def lend(self, start: Position, end: Position, /) -> None:
-        """Have the requests made of what begins from ``start`` up to ``end``, and no others any more."""
+        """Have requests made for the events that begin from ``start`` up to ``end``, and no longer for others."""
         ...
 
     def next(self, seconds: float, /) -> Request | None:
-        """Wait so long for the next request. Raises PartEndedError."""
+        """Return the next request; None when none comes within ``seconds``. PartEndedError after the last one."""
         ...
 
 
 class Lending:
-    """What a deliverer lends. Used by its thread; `borrower` is set by the main thread, and by both to None: by the
-    deliverer's when the process has failed.
+    """What one deliverer lends. Used by its thread.
 
-    ``may_lend``: whether no event is suspected of killing the process that encodes it.
+    `borrower` is set by the main thread, and to None also by the deliverer's when the process has failed. ``may_lend``
+    returns False while an event is suspected of killing the process that encodes it.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class Lending:
     ) -> None:
         self.borrower: Borrower | None = None
         self.used_at = clock()
-        """When the last request came, or could have."""
+        """When the last request came or the last part was lent."""
         self.wants_one = False
         """Whether there is a part that could be lent, and no process for it."""
         self.sent = 0
@@ -72,7 +71,7 @@ class Lending:
         self._may_lend = may_lend
         self._least_bytes = least_bytes
         self._clock = clock
-        self._not_before = float("-inf")  # there is no use in looking for a part
+        self._not_before = float("-inf")  # before then no part is looked for
         self._lent_to: Borrower | None = None
 
     @property
@@ -85,7 +84,7 @@ class Lending:
     ) -> bool:
         """Lend a part if there is a backlog and a process for it; send some of its requests, and commit.
 
-        Whether events were accepted. OSError when the disk does not take the commit.
+        Whether requests were accepted. OSError when the disk does not take the commit.
         """
         if not self.is_on:
             is_able = batcher.was_full and batcher.is_settled and dispatcher.concurrency.size == 1 and self._may_lend()
@@ -98,7 +97,7 @@ class Lending:
         return self.sent > before
 
     def _begin_or_wish(self, checkpoint: Checkpoint, *, is_able: bool) -> None:
-        """Lend what there is, or say that there is something that could be lent to a process."""
+        """Lend a part or, without a process, note whether one is wanted."""
         if not is_able:
             self.wants_one = False
         elif self._clock() >= self._not_before:
@@ -110,7 +109,7 @@ class Lending:
                 self._not_before = self._clock() + WISH_SECONDS
 
     def _begin(self, borrower: Borrower, checkpoint: Checkpoint) -> None:
-        """Lend what there is, if it is worth it."""
+        """Lend a part, if there is one that is large enough."""
         part = checkpoint.lend(self._least_bytes)
         if part is None:
             return
@@ -122,7 +121,7 @@ class Lending:
             self.end(checkpoint)
 
     def end(self, checkpoint: Checkpoint) -> None:
-        """Take back what was lent, if anything was: what was not accepted yet is read here."""
+        """Take back what is lent, if anything: the deliverer reads what was not accepted."""
         self.wants_one = False
         if self._lent_to is not None:
             self._lent_to = None
@@ -131,7 +130,7 @@ class Lending:
     def _send_round(
         self, checkpoint: Checkpoint, batcher: Batcher, dispatcher: Dispatcher, is_stopping: Callable[[], bool]
     ) -> None:
-        """Send some requests, as they come; what was lent is taken back when they end, or one is not accepted."""
+        """Send up to `ROUND_REQUESTS` requests. When they end, or one is not accepted, take the part back."""
         for _ in range(ROUND_REQUESTS):
             borrower = self._lent_to
             if borrower is None or is_stopping():
@@ -140,13 +139,13 @@ class Lending:
                 self.end(checkpoint)
 
     def _send_next(self, borrower: Borrower, checkpoint: Checkpoint, batcher: Batcher, dispatcher: Dispatcher) -> bool:
-        """Whether to go on."""
+        """Send the next request, if one comes; return whether to go on."""
         try:
             request = borrower.next(PATIENCE_SECONDS)
         except PartEndedError:
-            self._not_before = self._clock() + WISH_SECONDS  # it may have ended at once
+            self._not_before = self._clock() + WISH_SECONDS  # a part may end at once: do not lend again right away
             return False
-        except (EOFError, OSError, MemoryError, pickle.UnpicklingError):
+        except (EOFError, OSError, MemoryError):
             self.borrower = None
             return False
         if request is None:
@@ -166,9 +165,9 @@ class Lending:
         return dispatcher.concurrency.size == 1
 
     def _settle_rest(self, request: Request, checkpoint: Checkpoint, batcher: Batcher, dispatcher: Dispatcher) -> None:
-        """The quota has given up, and counted, the first events of a request meanwhile. The others were accepted."""
+        """Settle the other events of an accepted request whose first ones the quota has given up, and counted."""
         self._lent_to = None
-        for entry in checkpoint.take_back(request.read):  # as far as their frames go: others may stand between them
+        for entry in checkpoint.take_back(request.read):  # up to their last frame: other events may begin before it
             if entry.start < request.end:
                 dispatcher.settle_accepted(entry)
             else:

@@ -1,4 +1,4 @@
-"""Reading a part of the journal that was lent: its requests, in order, each with what becomes of its events."""
+"""Reads a lent part of the journal and makes its requests, in order, each with the outcomes of its events."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Send = Callable[[Mapping[str, str], bytes], "DeliveryError | None"]
 
 
 class Request(NamedTuple):
-    """What was made of the events that begin from ``start``, where the one before ended, up to ``end``.
+    """A request for the events that begin from ``start``, the end of the request before, up to ``end``.
 
-    ``read``: where all of their frames have been read. ``counts``: what becomes of them once it is accepted, outcome →
-    events. ``oldest``: time of the oldest event in it, None when there is no event to be sent. ``size``: bytes of its
-    events, as they are in the journal.
+    ``read``: how far the journal was read for all of their frames. ``counts``: outcome → events, once the request is
+    accepted. ``oldest``: time of the oldest event, seconds since the epoch; None when no event is to be sent. ``size``:
+    bytes of its events, as they are in the journal.
     """
 
     start: Position
@@ -42,9 +42,9 @@ class Request(NamedTuple):
 
 
 class PartReader:
-    """Makes requests of at most ``most_events`` and, unless it is one event, of ``max_bytes`` of events.
+    """Makes requests of at most ``most_events`` and ``max_bytes`` of events, or of one larger event.
 
-    ``name``: the backend's; ``takes_all`` as for the `Dispatcher`. ``level``: of the window, see `frame.clip`.
+    ``name``: the backend's. ``takes_all``: see `Dispatcher`. ``level``: lower events are filtered; see `frame.clip`.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class PartReader:
         self._clock = clock
 
     def read(self, start: Position, end: Position) -> Iterator[Request]:
-        """The requests from ``start`` on, up to ``end`` or to the first event that is not whole, and can't be.
+        """Yield the requests from ``start`` up to ``end``, or up to the first event of which frames are missing.
 
         Raises what ``encode`` raises, UndecodableError, and OSError when the journal can't be read now.
         """
-        # Nothing is given up here: whoever has lent it decides about events that are not whole.
+        # No event is given up here: the deliverer that lent the part decides about incomplete ones.
         window = Window(self._folder, start, level=self._level, clock=self._clock, gone=lambda pid: False)
         reached = start
         try:
@@ -92,7 +92,7 @@ class PartReader:
             window.close()
 
     def _request(self, window: Window, start: Position, entries: Sequence[Entry]) -> Request:
-        """The request of these events, which are settled with it: the next one begins behind them."""
+        """Make the request for these events, and settle them in the window: the next request begins behind them."""
         size = sum(len(entry.payload or b"") for entry in entries)
         events: list[Event] = []
         for entry in entries:
@@ -106,7 +106,7 @@ class PartReader:
         end: Position | None = None
         for entry in window.settled():
             if entry.outcome not in (DELIVERED, FILTERED):
-                end = entry.start  # of an impossible size: the deliverer that lent the part counts it
+                end = entry.start  # an event of impossible size: the deliverer that lent the part counts it
                 break
             counts[entry.outcome] += entry.weight
         oldest = min((event.time for event in events), default=None)

@@ -1,12 +1,12 @@
 """Sends a stretch of what was journaled to one backend again, under the same ids.
 
-Protects from: a service that lost events, or that was configured wrongly. How likely: a person's mistake, a bad day.
-Costs: nothing until it is used. It meets kept segments and the journal (which it reads), the backend's cursor (events
-that it has not passed are sent anyway), the quota (what is handed over waits for room), and the shipper process.
+Protects from: a service that lost events, or that was configured wrongly. How likely: people make mistakes.
+Costs: nothing until it is used. It depends on kept segments and the journal (which it reads), the backend's cursor
+(events after it are sent anyway), the quota (what is handed over waits for room), and the shipper process.
 
 Invariants
-* An event is handed over once for each target, however often the command is killed, interrupted or repeated: which
-  ones were is written in the same step (see `delivery/handover.py`).
+* An event is handed over once for each target, however often the command is killed, interrupted or repeated: its
+  id is written in the same step (see `delivery/handover.py`).
 * What is handed over never makes the quota give up events that are not delivered.
 
 On disk: `replays/<target>.sent`, a line for each process: its token in hexadecimal, then the ranges of sequence numbers
@@ -70,7 +70,7 @@ class SentIds:
         return found
 
     def lines(self) -> Iterator[bytes]:
-        """The file's content."""
+        """Yield the lines of the file."""
         for token, tracker in self._processes.items():
             ranges = " ".join(f"{begin}-{end}" for begin, end in tracker.ranges)
             yield f"{token.hex()} {ranges}\n".encode()
@@ -79,7 +79,7 @@ class SentIds:
 @dataclass(frozen=True)
 class Stretch:
     """Which events are sent again: for the backend of that ``name``, from ``since`` to before ``until`` (seconds since
-    the epoch), of at least ``level``, that begin in the journal before ``end`` (None: wherever). ``takes_all``: whether
+    the epoch), of at least ``level``, that begin in the journal before ``end`` (None: no limit). ``takes_all``: whether
     the backend gets events that name none."""
 
     name: str
@@ -112,9 +112,9 @@ class Counts:
 
 
 class Replay:
-    """Hands events of the ``stretch`` over in the folder ``overflows``; ``base`` is the path that names the target.
+    """Hands over events of the ``stretch`` in the folder ``overflows``.
 
-    ``again``: also those that were handed over before.
+    ``base``: what the paths of the target's files begin with. ``again``: also events that were handed over before.
     """
 
     def __init__(self, stretch: Stretch, base: str, overflows: str, *, again: bool = False) -> None:
@@ -134,10 +134,10 @@ class Replay:
         wait_for_room: Callable[[int], None] = lambda size: None,
         dry: bool = False,
     ) -> Counts:
-        """Hand the events over, ``portion`` bytes at a time; the counts, which grow while this runs.
+        """Hand over the events, about ``portion`` bytes at a time; return `counts`, which grow while this runs.
 
-        ``wait_for_room`` is called with the bytes of each portion before it is handed over; what it raises ends this.
-        ``dry`` only counts. ReplayError while another command is at work for the same target, or the disk is full.
+        ``wait_for_room`` is called with the size of each portion before it is handed over; what it raises ends this.
+        ``dry`` only counts. ReplayError while another command is at work for the same target, or on an OSError.
         """
         try:
             with self._handover.locked():
@@ -159,7 +159,7 @@ class Replay:
             self.counts.sent += len(ids)
 
     def _portions(self, history: History, sent: SentIds, most: int) -> Iterator[tuple[bytes, list[EventId]]]:
-        """Frames of events, some megabytes at a time, and the events' ids."""
+        """Yield frames of events, about ``most`` bytes at a time, with the events' ids."""
         frames: list[bytes] = []
         ids: list[EventId] = []
         token, size = new_token(), 0
@@ -184,7 +184,7 @@ class Replay:
         return pack(event)
 
     def _events(self, history: History) -> Iterator[Event]:
-        """The events to send, each once, whether they were sent before or not; the others are counted."""
+        """Yield the events of the stretch, each once, also those that were sent before; count those left out."""
         stretch, counts, seen = self._stretch, self.counts, SentIds()
         for recorded in history.read(until=history.end):
             when = packed_time(recorded.payload)
@@ -193,7 +193,7 @@ class Replay:
             event = self._unpacked(recorded)
             if event is None or not stretch.since <= event.time < stretch.until:
                 continue
-            if event.id is None or not seen.add(event.id):  # it was replayed into this journal, too
+            if event.id is None or not seen.add(event.id):  # a copy: it was replayed into this journal
                 continue
             if not stretch.takes(event):
                 counts.for_others += 1

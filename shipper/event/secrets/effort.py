@@ -1,8 +1,8 @@
-"""A bound on the work for one text, so that no text takes more than its length in time.
+"""Bound the work for one text, so that its time is at most linear in its length.
 
-Before something is searched for in a text, what it may cost is counted: so many places have a part of what is searched
-for. Each key and each value costs too. A text that takes more than its length allows is cut where the allowance ends,
-and its rest is masked as a whole.
+Before a search, its cost is estimated from the number of places that have a part of what is searched for. Each key and
+each value costs too. A text that takes more than its length allows is cut where the allowance ends, and its rest is
+masked as a whole.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from ..._support.lazy_pattern import LazyPattern
 from ..markers import left_out
 
 BASE = 185.0
-"""For any text, however short. A unit is about a microsecond."""
+"""The effort that any text may take, however short, in units of about a microsecond."""
 
 PER_CHARACTER = 0.0078
 
-_SAMPLE = 2048  # characters of a text that are counted
+_SAMPLE = 2048  # characters in a sample of a long text, about
 
 
 class Effort:
-    """What may still be spent on one text, and how many characters at its end were too many."""
+    """The effort left for one text, and the number of characters at its end that it did not suffice for."""
 
     __slots__ = ("ended_at", "left", "left_out")
 
@@ -30,10 +30,10 @@ class Effort:
         self.left = BASE + PER_CHARACTER * characters
         self.left_out = 0
         self.ended_at: int | None = None
-        """Where a search stopped because nothing was left."""
+        """Where a search stopped because no effort was left."""
 
     def spend(self, text: str, cost: float) -> str:
-        """The text, or its beginning when a search of all of it would take more than what is left."""
+        """Spend the cost of a search; return the text, or only its beginning when not enough effort is left."""
         if cost <= self.left:
             self.left -= cost
             return text
@@ -42,7 +42,7 @@ class Effort:
         return self.cut(text, int(len(text) * affordable / cost) if cost > 0 else 0)
 
     def cut(self, text: str, position: int) -> str:
-        """The text up to there; the rest counts as left out."""
+        """Return the text up to the position; the rest counts as left out."""
         self.left_out += max(0, len(text) - position)
         return text[:position]
 
@@ -68,9 +68,9 @@ def without(text: str, spans: Iterable[tuple[int, int]], mask: str, effort: Effo
 
 
 def matches(pattern: LazyPattern, text: str, literal: str, effort: Effort, cost: float) -> Iterator[re.Match[str]]:
-    """The matches of a pattern that begins with the literal; each place that has it costs effort.
+    """Yield the matches of a pattern that begins with the literal; each place of the literal costs effort.
 
-    It ends when there is none left, and `without` cuts the text at the place where that was.
+    The search stops when no effort is left, and `without` cuts the text there.
     """
     place = text.find(literal)
     while place >= 0:
@@ -85,14 +85,14 @@ def matches(pattern: LazyPattern, text: str, literal: str, effort: Effort, cost:
 
 
 def same_length(text: str) -> str:
-    """The text in lower case, character by character."""
+    """Return the text in lower case, with as many characters."""
     if "\u0130" in text:  # the one capital letter that becomes two characters
         text = text.replace("\u0130", "i")
     return text.lower()
 
 
 def estimated(text: str, characters: str) -> int:
-    """About how often one of the characters is in the text: from samples of a long one."""
+    """Estimate how many of the characters are in the text, from samples of a long one."""
     step = 1 + len(text) // _SAMPLE
     middle = len(text) // 2
     samples = (text[::step], text[middle : middle + _SAMPLE])

@@ -13,7 +13,7 @@ _QUOTED = frozenset("\"'`\\bBrRuUfFnN")
 _BRACKETS = frozenset("{[(")
 QUOTE = LazyPattern(r"[bBrRuUfFnN]{0,2}(\\{0,4}[\"'`])")
 _CALL = LazyPattern(r"[A-Za-z_][\w.:]{0,64}(?=[({\[])")
-_GOES_ON = LazyPattern(r"\.[a-z_]{1,40}\(|\[[\"']")  # with what a call returns
+_GOES_ON = LazyPattern(r"\.[a-z_]{1,40}\(|\[[\"']")  # a method or an item of what a call returns
 _ASKS = frozenset({"input", "getpass", "open", "next"})
 _DECLARATION = LazyPattern(
     r"(?:\w+\.)*(?:[Ff]ield|Column|mapped_column|Depends|Query|Header|Form|Body|Security|Cookie|\w{1,20}Field|attrib)\Z"
@@ -22,32 +22,32 @@ _TEMPLATE = LazyPattern(
     r"\$\{[^{}\s]*\}|\$?\{\{[^{}]*\}\}|\$\([^()\n]*\)|%\(\w+\)[sdr]"
     r"|!(?:secret|env|env_var|Ref|Sub)[ \t][\w.-]{1,64}|!vault[ \t]\|"
 )
-_BLOCK = LazyPattern(r"([|>][-+]?\d?[ \t]{0,9})(?:\r?\n[ \t]+[^\r\n]*)+")  # the lines of a text in YAML
+_BLOCK = LazyPattern(r"([|>][-+]?\d?[ \t]{0,9})(?:\r?\n[ \t]+[^\r\n]*)+")  # a block of lines in YAML
 _YAML_TYPE = LazyPattern(r"!!\w{1,10}\s{1,2}")
 _NAMES_ONLY = LazyPattern(r"\([A-Za-z_.]{1,40}(?:, ?[A-Za-z_.]{1,40}){0,4}\)")
 _DUMPED = LazyPattern(r"\s?\"")  # string(5) "value", as PHP dumps it
 _ANGLE = LazyPattern(r"<[^<>\r\n]{1,500}>?")
-_END = r"\\[nrt](?=[\w.-]{1,64}[\"']?\s{0,4}[:=]|[\"'\s\\]|\Z)"  # of a line in a repr or in JSON
+_END = r"\\[nrt](?=[\w.-]{1,64}[\"']?\s{0,4}[:=]|[\"'\s\\]|\Z)"  # an escaped line end or tab, in a repr or in JSON
 _BARE = LazyPattern(rf"(?:[^\s&;\"'<>,\\]+|\\(?![nrt])|(?!{_END})\\|,(?!\s{{0,4}}[\w.-]{{1,64}}[=:]))+")
-_ENCODED = frozenset({"%3d", "%3a", "%22", "022", "ot;"})  # ends of = : " in a URL, of \\u0022 and &quot;
+_ENCODED = frozenset({"%3d", "%3a", "%22", "022", "ot;"})  # last characters of = : " in a URL, of \\u0022 and of &quot;
 _IN_PERCENT = LazyPattern(r"(?:[^\s&;\"'<>,\\%]+|%(?!26|22|0[ad]))+")
 _BRACKET = LazyPattern(r"[\[\](){}]|\\*[\"']")
 _PLAIN = LazyPattern(r"(?:[^\[\](){}\"'\\]+|\"[^\"\\]*\"|'[^'\\]*')*")
 _FEW_BRACKETS = 120
-_CHARACTERS_A_BRACKET = 128  # a value with more of them is taken to go on to the text's end
+_CHARACTERS_A_BRACKET = 128  # allow one bracket more; a value with more goes on to the text's end
 _PLAIN_WORDS = LazyPattern(
     r"<[a-z_ -]{1,40}>|<set to the key '[^'<>]{1,100}' (?:in|of) [a-z ]{1,16}'[^'<>]{1,100}'>"  # of kubectl
     r"|<class '[\w.]{1,100}'>|<[A-Za-z_][\w.]{0,100}(?: [A-Za-z_.]{1,64}){0,3} at 0x[0-9a-fA-F]{4,16}>"
     r"|\((?:sensitive|known|not|hidden|no|unknown|empty|optional|required|unset|none)[a-z ]{0,40}\)"
 )
-_LONGEST_CALL = 400  # characters; a longer one is not read
+_LONGEST_CALL = 400  # characters; a longer call is masked without a look into it
 _BEHIND_CALL = frozenset(("", *" \t\r\n,;:.()[]}\"'`\\"))
 
 
 class Value(NamedTuple):
     """Where a value stands in a text, and whether quotes or brackets delimit it.
 
-    It is empty when nothing is to be masked; `end` says then how far the text was looked at.
+    It is empty when nothing is to be masked; `end` is then how far the text was read.
     """
 
     start: int
@@ -59,12 +59,12 @@ class Value(NamedTuple):
         return self.start == self.end
 
     def seen(self) -> Value:
-        """The same without the value."""
+        """Return an empty value with the same end."""
         return Value(self.end, self.end, True)
 
 
 def value_at(text: str, start: int) -> Value:
-    """The value that begins there; up to the text's end when the text was cut inside of it."""
+    """Return the value at ``start``; it ends with the text when its closing quote is missing."""
     first = text[start : start + 1]
     if first in "\"'" and text.startswith(3 * first, start):
         end = text.find(3 * first, start + 3)
@@ -90,7 +90,7 @@ def value_at(text: str, start: int) -> Value:
         is_code = text[start - 3 : start] == " = " and not shows_secret(text, start, end)
         return Value(end if is_code or end <= start + 2 else start, end, True)
     if first == "<":
-        if text.startswith("</", start):  # the end of a label
+        if text.startswith("</", start):  # the end tag of a label, not a value
             return Value(start, start, True)
         angle = _ANGLE.match(text, start)
         is_value = angle is not None and not _PLAIN_WORDS.fullmatch(angle[0])
@@ -98,7 +98,7 @@ def value_at(text: str, start: int) -> Value:
     if text[start - 3 : start].lower() in _ENCODED:
         encoded = _IN_PERCENT.match(text, start)
         return Value(start, encoded.end() if encoded else start, False)
-    # First, for a bare value may be as long as the text.
+    # Before a bare value, whose match may be as long as the text.
     if (call := _CALL.match(text, start)) and text[call.end()] != "[":
         value = _call_at(text, start, call)
         if value.start < value.end or text[value.end : value.end + 1] in _BEHIND_CALL:
@@ -111,7 +111,7 @@ def value_at(text: str, start: int) -> Value:
 
 
 def _call_at(text: str, start: int, call: re.Match[str]) -> Value:
-    """All of a call, or of an object's text; nothing of one that only reads something: ``config.get("secret")``."""
+    """Return a whole call or object's repr; empty for one that only reads something: ``config.get("secret")``."""
     if _DECLARATION.match(call[0]) or call[0] in _ASKS or text.startswith("()", call.end()):
         return Value(call.end(), call.end(), True)
     end = _closing_bracket(text, call.end())
@@ -119,12 +119,12 @@ def _call_at(text: str, start: int, call: re.Match[str]) -> Value:
         return Value(end, end, True)
     if call[0] == "string" and (dumped := _DUMPED.match(text, end)):
         return Value(dumped.end(), _closing_quote(text, dumped.end(), '"'), True)
-    is_long = end - start > _LONGEST_CALL  # one that is not closed, most of the time
+    is_long = end - start > _LONGEST_CALL  # mostly a call without a closing bracket
     return Value(start if is_long or holds_secret(text, call[0], call.end(), end) else end, end, True)
 
 
 def _closing_quote(text: str, start: int, quote: str) -> int:
-    """Where the quote comes again that has as many backslashes before it as the first one."""
+    """Return where the quote is closed, with as many backslashes as it is opened; else the text's end."""
     mark, slashes = quote[-1], len(quote) - 1
     position = text.find(mark, start)
     while position >= 0:
@@ -139,7 +139,7 @@ def _closing_quote(text: str, start: int, quote: str) -> int:
 
 
 def _closing_bracket(text: str, start: int) -> int:
-    """The end of what a bracket opens, whatever brackets are in quotes in it; the text's end after very many."""
+    """Return the position behind the closing bracket, ignoring those in quotes; the text's end after very many."""
     depth, position = 0, start
     for _ in range(_FEW_BRACKETS + (len(text) - start) // _CHARACTERS_A_BRACKET):
         plain = _PLAIN.match(text, position)

@@ -1,6 +1,6 @@
-"""Decides whether a value is a secret under its key.
+"""Decide whether a value is a secret under its key.
 
-`names` gives the verdict on the key; what each verdict leaves alone:
+`names` gives the verdict on the key. These values are not masked:
 
 =========  ==========================================================  ==============================================
 verdict    keys                                                        a value is no secret if it is
@@ -9,20 +9,21 @@ verdict    keys                                                        a value i
            ``password_reset_at``), a word that denies
            (``invalid_token``), tokens of parsers and pagers
            (``end_token``, ``next_page_token``), ``passwordless``
-`SHAPED`   ``signature``, ``sig``, ``pin``; what is compared (``==``)  anything but six letters and digits, or more
-`WEAK`     ``pass``, ``auth``                                          a number, an outcome (``failed``), a method
+`SHAPED`   ``signature``, ``sig``, ``pin``; what is compared (``==``)  neither 6+ letters and digits nor 4-8 digits
+`WEAK`     ``pass``, ``auth``                                          a number, ``failed`` or ``basic`` and the like
 `COUNTED`  a word that measures (``token_count``, ``token_ttl``),      a number, a name
            more than one (``tokens``, ``sessions``)
 `LOOSE`    ``token``, ``session``, ``cookie``, ``credential``,         a name: words, a class, a URL (`is_name`), or a
            ``authorization``, if no other word tells whose             list of them; a number of up to four digits;
                                                                        up to three signs
-`HIDDEN`   ``password``, ``secret``, ``api_key``, ``access_token``,    nothing, a flag, a placeholder (``****``,
+`HIDDEN`   ``password``, ``secret``, ``api_key``, ``access_token``,    empty, a flag, a placeholder (``****``,
            ``session_id`` and the like                                 ``${VAR}``, ``%s``), the name of a file
 =========  ==========================================================  ==============================================
 
-What a row leaves alone, the rows above it leave alone too, except for what is named in theirs. A structure is secret
-unless all that is in it is left alone. In a text, `values` leaves more alone by the place in which a value stands:
-sentences (``password: not set yet``), expressions of programs, helps of commands, versions (``asttokens==3.0``).
+What `HIDDEN` does not mask, `WEAK`, `COUNTED` and `LOOSE` do not mask either. A list or dict is never secret under
+`SHAPED`. Under the other verdicts it is no secret if empty, a dict of flags, a list of sentences or a JSON schema;
+under `COUNTED` and `LOOSE` also if it has only names and numbers. In a text, `values` leaves out more, by the place of
+a value: sentences (``password: not set yet``), expressions in programs, command help, versions (``asttokens==3.0``).
 """
 
 from __future__ import annotations
@@ -46,14 +47,14 @@ _TOKEN_LIKE = LazyPattern(
     r"(?:(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[\w.~+/=%:^!@#*-]{6,}|\d{4,8}\Z|\d{3}-\d{3}-\d{3}\Z)"
 )
 
-_PLACEHOLDER = LazyPattern(  # of a template, of a command's help, or of somebody else's mask
+_PLACEHOLDER = LazyPattern(  # of a template, of a command's help, or the mask of another program
     r"\$[A-Z_][A-Z0-9_]*|\$\{[^{}]*\}|\$?\{\{[^{}]*\}\}|(?:\{[\w.()]*(?:\[\w*\])?(?:![rsa])?\}[:/ -]?){1,4}"
     r"|\$\([^()]*\)|%\(\w+\)[sdr]|%[sdr]|os\.environ/\w{1,64}|env:[A-Z_][A-Z0-9_]*|(?:vault|ssm|file|keyring):/[\w./#-]{1,200}"
     r"|\?|:[a-z_]+|\$\d{1,3}|\*+|\u2022+|[xX]{4,}|\.{3}|\u2026"
     r"|VALUE_SPECIFIED_IN_NO_LOG_PARAMETER|0x[0-9a-fA-F]{1,16}"
     r"|[\[<(*_]{0,2}(?i:redacted|masked|filtered|hidden|removed|scrubbed|sanitized|suppressed)[\]>)*_]{0,2}"
 )
-_FILE = LazyPattern(  # whose name is given, not what is in it
+_FILE = LazyPattern(  # a file's name, not its content
     r"(?:/(?:run|var|etc|home|usr|opt|root|tmp|srv|mnt|app|proc|secrets|vault|Users)|~|[A-Za-z]:)"
     r"(?:[/\\]{1,2}[\w. -]{1,64}){1,16}"
     r"|\.{0,2}(?:/[\w.-]{1,64}){1,16}\.[a-z]{2,8}"
@@ -62,17 +63,17 @@ _FLAGS = LazyPattern(  # {"active": true, "ttl": 60}
     r"\{(?:\s{0,8}\\{0,4}[\"']\w{1,64}\\{0,4}[\"']\s{0,4}:\s{0,8}(?:[Tt]rue|[Ff]alse|null|None|\d{1,5}),?){1,32}\s{0,8}\}"
 )
 _TYPES = ("string", "object", "integer", "number", "boolean", "array", "null")
-_SCHEMA = LazyPattern(  # of JSON
+_SCHEMA = LazyPattern(  # a JSON schema
     r"\{[^{}\[\]]{0,200}?[\"']type\\{0,4}[\"']: ?"
     rf"\\{{0,4}}[\"'](?:{'|'.join(_TYPES)})\\{{0,4}}[\"']"
 )
 _SENTENCES = LazyPattern(
     r"\[(?:\\?(?:\"[A-Z][^\"]{0,200} [^\"]{0,200}\.\\?\"|'[A-Z][^']{0,200} [^']{0,200}\.\\?')(?:, ?)?){1,9}\]"
 )
-"""Errors of a form's field."""
+"""A list of sentences, such as the errors of a form's field."""
 
 _WORD = r"(?:[a-z]{1,14}|[A-Z]{1,12}|[a-z]{0,12}[A-Z]{0,6}(?:[A-Z][a-z]{2,14}){1,4})"
-_NAME = LazyPattern(  # but the words that people take for secrets
+_NAME = LazyPattern(  # without words that people choose as passwords
     rf"(?!.{{0,8}}(?:abc|xyz|qwer|asdf|hunter|letmein|changeme|sesame))(?![^aeiouyAEIOUY]{{7}})"
     rf"<?{_WORD}(?:[-_./ ]{{1,2}}{_WORD}){{0,7}}(?:\[\])?[>?]?"
     r"|(?:role|scope|group|realm|read|write|admin):[a-z:]{1,40}|https?://[^\s?@#]*"
@@ -90,8 +91,8 @@ _SHORT_NUMBER_OR_SIGNS = LazyPattern(r"-?\d{1,4}(?:\.\d{1,3})?|[^\w\s]{1,3}")
 _SHORTEST_MASK = 4
 _LONGEST_NAME = 80
 _LONGEST_LIST = 300
-_POINTER, _ADDRESS = 18, 42  # characters in hexadecimal: of an object's place in memory, of an account
-_MANY = 10_000  # a number that has fewer than five digits counts something
+_POINTER, _ADDRESS = 18, 42  # characters with 0x: of an address in memory, of an Ethereum account
+_MANY = 10_000  # under `LOOSE`, a smaller number is taken for a count
 
 _NOTHING = frozenset({
     "", "-", "n/a", "none", "null", "nil", "true", "false", "undefined", "include", "omit", "same-origin",
@@ -128,7 +129,7 @@ _WEAK_WORDS = _OUTCOMES | _AUTH_METHODS
 
 
 class KeyRules:
-    """The verdict on each key, remembered for the last few thousand.
+    """The verdict on each key, cached for up to 4096 keys.
 
     ``keys``: more words that make a key secret. ``allow``: whole keys that look secret but are not.
     """
@@ -139,9 +140,9 @@ class KeyRules:
         self._allow = frozenset(normalized(word).replace("_", "") for word in allow)
         self._verdicts: dict[str, int] = {}
         self.hints = tuple(word.split("_")[1] for word in self._keys)
-        """Lower case texts of which one stands in each key that ``keys`` makes secret."""
-        # Any record with extras needs these patterns. A signal handler that logs would interrupt their compilation in
-        # a logging call, compile them again, be interrupted again, and so on.
+        """Lower-case texts; each key that ``keys`` makes secret contains one of them."""
+        # Compile the patterns that any record with extras needs. A signal handler that logs while a logging call
+        # compiles them would compile them again, be interrupted by the next signal, and so on.
         for key in ("name", "password_count"):
             self._judge(key)
 
@@ -176,7 +177,7 @@ class KeyRules:
 
 
 def is_secret(value: Any, verdict: int) -> bool:
-    """Whether a value of a structure is to be masked under a key with that verdict."""
+    """Whether a value is to be masked under a key with this verdict."""
     if verdict == OPEN or value is None or type(value) is bool:
         return False
     kind = type(value)
@@ -195,7 +196,7 @@ def _is_secret_text(value: str, verdict: int) -> bool:
     if len(value) > _MAX_SHAPED:
         return True
     if value.isalnum() and not value.isalpha() and not value.isdecimal() and verdict >= LOOSE:
-        # Most are: no word, and no sign in it.
+        # As most secrets are: letters and digits, no signs. Only an address such as 0x7f3a is none.
         return value[:2] != "0x" or len(value) > (_POINTER if verdict == HIDDEN else _ADDRESS)
     low = value.lower()
     if low in _NOTHING:
@@ -205,7 +206,7 @@ def _is_secret_text(value: str, verdict: int) -> bool:
             return False
     elif _PLACEHOLDER.fullmatch(value) or (value[0] == "[" and _SENTENCES.fullmatch(value)):
         return False
-    if value[0] == "$" and value[1:].isidentifier() and names_secret(value[1:]):  # of a template, of GraphQL
+    if value[0] == "$" and value[1:].isidentifier() and names_secret(value[1:]):  # a template's or GraphQL's variable
         return False
     if ("/" in value or "\\" in value) and _FILE.fullmatch(value):
         return False
@@ -221,7 +222,7 @@ def _is_secret_text(value: str, verdict: int) -> bool:
 
 
 def is_name(value: str) -> bool:
-    """Whether it consists of words, as the name of a thing does, or of a class: nothing that a generator makes."""
+    """Whether the text consists of words, as the name of a thing or a class does, and not of random characters."""
     return len(value) <= _LONGEST_NAME and _NAME.fullmatch(value) is not None
 
 
@@ -235,7 +236,7 @@ def _are_names(value: str) -> bool:
 
 
 def _is_open(values: Any, verdict: int) -> bool:
-    """Whether nothing of a structure is secret: flags, sentences, and names where the verdict allows them."""
+    """Whether a structure holds no secret: a dict of flags, a list of sentences, or names where the verdict allows."""
     if type(values) is dict:
         return all(map(_is_flag, values.values())) or (
             verdict in (COUNTED, LOOSE)
@@ -247,7 +248,7 @@ def _is_open(values: Any, verdict: int) -> bool:
 
 
 def _is_schema(values: Any) -> bool:
-    """Whether it is what JSON schema says of a value, rather than a value."""
+    """Whether the value is a JSON schema, which describes a value but has none in it."""
     return type(values) is dict and values.get("type") in _TYPES and _VALUES.isdisjoint(values)
 
 
@@ -264,7 +265,7 @@ def _is_name_or_number(item: Any) -> bool:
 
 
 def is_outcome(word: str) -> bool:
-    """Whether it is a word that says how something went, or how a sentence goes on, rather than a secret."""
+    """Whether the word is an outcome ("failed") or goes on with a sentence ("is"), and so is no secret."""
     return word.lower() in _OUTCOMES
 
 

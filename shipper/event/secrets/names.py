@@ -1,4 +1,4 @@
-"""Decides by the words of a key whether its value is a secret.
+"""Decide by the words of a key whether its value is a secret.
 
 Keys are compared as lower case words joined by underscores: "X-Api-Key", "xApiKey" and "x api key" are "x_api_key".
 
@@ -32,10 +32,10 @@ HIDDEN = 5
 
 
 def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())  # a literal of so many constants would stay interned
+    return frozenset(text.split())  # a literal with so many words would keep them interned
 
 
-# Each alternative begins with a literal: that is what `re` finds fast. What stands in front is asked behind it.
+# Each alternative begins with a literal, which `re` finds fast; a lookbehind after it checks what is in front.
 _SECRET = LazyPattern(
     r"(?P<strong>pass(?:wor[dt](?!less)|wd(?<!chpasswd)(?<!htpasswd)|_?phrase|code|key(?![a-z]))"
     r"|s(?:ecret(?<!pull_secret)(?!ar|s?_?manager)|ess_?id"
@@ -68,7 +68,7 @@ _OF_TOKEN = tuple(
     service login oauth jwt slack github gitlab discord telegram verification reset private account admin master
     sas
 """)
-)  # makes it the token of somebody, rather than a parser's
+)  # words in front of "token" that make it `HIDDEN`: it is not a parser's
 _BEHIND = ("id", "ids", "key", "token", "hash", "string", "value")  # session_id
 _MEASURES = _words("""
     count counts total num number_of max min maximum minimum avg length len size limit used usage left remaining
@@ -140,7 +140,7 @@ def is_measure(words: list[str]) -> bool:
 
 
 def secrecy(normal: str, words: list[str]) -> int:
-    """`HIDDEN` or `LOOSE` for a name with a secret's word in it, whatever else it says; else `OPEN`."""
+    """Return `HIDDEN` or `LOOSE` for a name with a word for a secret, whatever its other words; else `OPEN`."""
     found = OPEN
     for match in _SECRET.finditer(normal):
         if match["strong"] or normal.endswith(_OF_TOKEN, 0, match.start() - (normal[match.start() - 1] == "_")):

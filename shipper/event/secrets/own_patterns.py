@@ -1,7 +1,7 @@
 """The user's own regular expressions for what is to be masked.
 
-A pattern that takes exponential time, or time in the cube of a text's length, is refused with the settings: nothing can
-interrupt `re`. One that is slow on long texts is the caller's to suspend: see `redact.Redactor`.
+A pattern that takes exponential or cubic time is refused when `Redact` is created, since nothing can interrupt `re`.
+One that is only slow on long texts is left to the caller's guard: see `redact.Redactor`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PROBE_REPEATS = (*range(4, 31, 2), 42, 58, 80, 110, 150, 210, 290, 400)
 
 
 def compiled(pattern: str) -> re.Pattern[str]:
-    """The pattern; ConfigurationError for one that can't be right: invalid, matching nothing at all, or exponential."""
+    """Compile the pattern; ConfigurationError if it is invalid, matches an empty text, or takes exponential time."""
     try:
         found = re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as exc:
@@ -33,16 +33,16 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _explodes(pattern: re.Pattern[str]) -> str | None:
-    """A short text for which the pattern takes very long; None when none is found.
+    """Return a piece of text whose repetition takes the pattern very long; None when none is found.
 
-    Exponential and cubic time show when something is repeated and then none of what the pattern wants follows. The
-    texts get longer slowly, so that the first one that is slow takes a few times `_PROBE_SECONDS`.
+    Exponential and cubic time show when a repeated piece is followed by something that the pattern does not match. The
+    texts grow slowly, so that the first slow one takes only a few times `_PROBE_SECONDS`.
     """
     if not re.search(r"[*+}]", pattern.pattern):
         return None
     literals: list[str] = re.findall(r"[A-Za-z]{2,}|[\w .:@,;=&/-]", re.sub(r"\\[A-Za-z]", "", pattern.pattern))
     pieces = [*dict.fromkeys(["a", "A", "0", " ", "-", *literals])][:40]
-    # `re` looks at no text that is shorter than the shortest match, so a longer end follows the first few repeats.
+    # `re` skips a text that is shorter than the shortest match, so few repeats are tried with a long end too.
     for (end, most), piece in product((("\0", 20), ("\0" * 40, 30), ("\0", 400)), pieces):
         for repeats in _PROBE_REPEATS:
             probe = piece * repeats + end
@@ -54,7 +54,7 @@ def _explodes(pattern: re.Pattern[str]) -> str | None:
 
 
 def _is_slow(pattern: re.Pattern[str], text: str) -> bool:
-    started = time.thread_time()  # the machine may be busy
+    started = time.thread_time()  # the thread's CPU time: the machine may be busy
     pattern.search(text)
     return time.thread_time() - started > _PROBE_SECONDS
 

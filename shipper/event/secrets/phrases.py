@@ -15,10 +15,10 @@ _PASSWORD = frozenset({
     "password", "passwort", "passwd", "passphrase", "passcode", "pwd", "pw", "passwords", "otp", "requirepass",
     "masterauth", "bindpw", "rootpw",
 })  # fmt: skip
-_PASSWORDS = ("_password", "_pass", "_passwd", "_pwd")  # of an environment's variable
+_PASSWORDS = ("_password", "_pass", "_passwd", "_pwd")  # ends of the names of environment variables
 _TOKEN = frozenset({"token", "key", "secret", "tokens"})
 
-# Behind the word. A value in a sentence must look like one: it has a digit and a letter in it.
+# What follows the word. In a sentence, only a value with a digit and a letter in it counts as a secret.
 _SHAPED = r"(?=[^\s\d(\"'`]{0,64}\d)(?=[^\sA-Za-z]{0,64}[A-Za-z])"
 _ENCODING = (
     r"(?!(?i:base\d|ucs-?\d|s?cram-|sha\d|md5|utf-?\d|pbkdf2|argon2|v\d|[\d.:]{1,8}[a-z]{0,3}[.,;:)\]]{0,2}(?:\s|\Z)"
@@ -81,7 +81,7 @@ _ADDRESS = LazyPattern(r"@(?:tcp|unix)\(")
 _USER_IN_FRONT = LazyPattern(r"(?:(?<=[\s\"'=`])|(?<![^/])//|\A)[\w.-]{1,64}:(?=[^\s\"']{1,100}\Z)")
 _SHORT_OPTION = LazyPattern(r" -p[ =]?[\"']?([^\s\"']{3,})")
 _LISTED_OPTION = LazyPattern(r"'-p',\s?'([^\s\"']{3,})")
-_PROTOCOLS = (  # what stands in a text, and the secret behind it
+_PROTOCOLS = (  # a text to search for, and the pattern from there, whose group is the secret
     (
         "AUTH",
         LazyPattern(
@@ -164,14 +164,14 @@ _TAKES_PASSWORD = (
     "sqlcmd",
     "7z ",
     "zip ",
-)  # the commands in which -p or -P is one
+)  # commands with a password behind -p or -P
 _MAX_BETWEEN = 100
-_LONG = 4096  # characters; only texts that are shorter are searched for what is rare
+_LONG = 4096  # characters; only shorter texts are searched for `_PROTOCOLS`
 _END_OF_COMMAND = LazyPattern(r"[\n|;&]")
 
 
 def is_likely(low: str) -> bool:
-    """False for a text in lower case that has none of the commands in it."""
+    """Whether `masked` may find a secret in the text, given in lower case."""
     return (
         ("-" in low and ("-u" in low or " -p" in low or "'-p" in low or "redis-cli" in low or "ldap" in low
         or "snmp-" in low or "sudo -s" in low or "e-lines" in low))
@@ -232,14 +232,14 @@ def _behind_user_options(text: str, low: str, effort: Effort) -> Iterator[tuple[
         user = match[2] if match[1] else match[4]
         group = 3 if match[1] else 6 if match[5] else 7
         password = match[group]
-        is_ids = user.isdigit() and password.isdigit()  # of a user and a group
+        is_ids = user.isdigit() and password.isdigit()  # numbers of a user and a group
         is_word = before.isalnum() and not text.endswith("-proxy", 0, match.start())
         if not is_ids and not is_word and not user.startswith(("$", "<", "{")) and is_secret(password, HIDDEN):
             yield match.span(group)
 
 
 def _in_go_names(text: str, low: str, effort: Effort, literal: str = "@tcp(") -> Iterator[tuple[int, int]]:
-    """The password of ``user:password@tcp(host)/database``."""
+    """Yield the password of ``user:password@tcp(host)/database``."""
     for match in matches(_ADDRESS, text, literal, effort, 4.0):
         end = match.start()
         if user := _USER_IN_FRONT.search(text, max(0, end - _MAX_BETWEEN), end):
@@ -247,9 +247,9 @@ def _in_go_names(text: str, low: str, effort: Effort, literal: str = "@tcp(") ->
 
 
 def secret_behind(text: str, key: str, start: int, end: int) -> tuple[int, int] | None:
-    """Where a secret stands behind a word such as "password", which ends at ``end``, in a sentence or SQL.
+    """Return where a secret is behind a word such as "password", in a sentence or SQL.
 
-    ``key`` is the word in lower case, with what belongs to it, and begins at ``start``.
+    ``key``: the word with the rest of its name, in lower case; in the text it is between ``start`` and ``end``.
     """
     if key in _PASSWORD or (key.endswith(_PASSWORDS) and text[start:end].isupper()):
         match = _BEHIND_PASSWORD.match(text, end)
@@ -267,7 +267,7 @@ def secret_behind(text: str, key: str, start: int, end: int) -> tuple[int, int] 
 
 
 def value_after_change(text: str, start: int, end: int) -> tuple[int, int] | None:
-    """Where the new value stands behind an old one, which was a secret: ``"old" -> "new"``, ``from old to new``."""
+    """Return where the new value is behind an old, secret one: ``"old" -> "new"``, ``from old to new``; or None."""
     match = _CHANGE.match(text, end)
     if match is None or (match[1] and not text[max(0, start - 6) : start].rstrip("\"'`").lower().endswith("from ")):
         return None

@@ -1,7 +1,7 @@
 """Secrets that are known by their shape, whatever key they stand under; `tokens` has those of services.
 
-Each pattern begins with a literal, because that is what `re` finds fast, and none looks at a run of characters again
-and again. What has to stand in front of the literal is asked behind it, with a lookbehind that includes it.
+Most patterns begin with a literal, because `re` finds that fast, and none reads characters again and again.
+What must be in front of the literal is checked after it, by a lookbehind that includes the literal.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _HASH = LazyPattern(  # of a password
 _CARD_WORDS = (
     "card", "visa", "cvc", "cvv", "amex", "charge", "payment", 'pan"', "pan=", "pan:", "cc=", "cc:", "exp_month",
 )  # fmt: skip
-_AROUND = 300  # characters around an AWS key's id in which its secret is looked for
+_AROUND = 300  # characters before and after "aws" or a key's id that are searched for a secret of AWS
 _CARD = LazyPattern(r"[2-6](?<![\w./-]\d)\d{3}(?:([ -]?)\d{4}\1\d{4}\1\d{4}|[ -]?\d{6}[ -]?\d{5})(?![\w-])")
 _BEARER = LazyPattern(  # in lower case
     r"bearer(?<!\wbearer)\s{1,4}(?!tokens?\b|auth|[a-z_]{1,20}=[^=\s])([\w.~+/=-]{6,})"
@@ -64,14 +64,14 @@ _URL = LazyPattern(
 )
 _USER_NAME = LazyPattern(r"[a-z][a-z._-]{0,15}")
 _MIXED_TOKEN = LazyPattern(r"(?=.*\d)(?=.*[A-Z])(?=.*[a-z])[\w.~%+=-]{8,}")
-_NO_PASSWORDS = ("x-oauth-basic", "x", "none")  # what stands behind a token that is the user
+_NO_PASSWORDS = ("x-oauth-basic", "x", "none")  # passwords beside a token that is given as the user
 _LONG_TOKEN = LazyPattern(r"(?=\D*\d)[\w.~%+=-]{16,}")
 _PLACEHOLDER = LazyPattern(r"\$\w+|%s|%\(\w+\)s|\$?\{[^{}]*\}|<[^<>]*>|\*+")
 
 
 def is_likely(text: str, low: str) -> bool:
-    """False for a text that holds no secret of such a shape; ``low`` is the text in lower case."""
-    # Spelt out: it is asked of every text, and a loop takes half as long again.
+    """Whether a text may hold a secret of these shapes; ``low`` is the text in lower case."""
+    # No loop, which takes half as long again: this is called for every text.
     return (
         "://" in low or "bearer" in low or "basic" in low or "aws" in low or "==" in low
         or "hook" in low or "----" in low or "%40" in low or ("$" in low and low.count("$") > 1)
@@ -81,7 +81,7 @@ def is_likely(text: str, low: str) -> bool:
 
 
 def may_have_card(text: str, low: str) -> bool:
-    """Whether a text has a number with as many digits as a card's; a longer text also a word of payments."""
+    """Whether a text has a number as long as a card's; a text of over 256 characters also a word about payments."""
     if len(text) > _SHORT and not _is_about_payments(low):
         return False
     return len(text) >= _SHORTEST_CARD and _CARD.search(text) is not None
@@ -131,7 +131,7 @@ def _tokens_of_jose(text: str, low: str, literal: str, effort: Effort, cost: flo
 
 
 def _in_encoded_urls(text: str, low: str, literal: str, effort: Effort, cost: float) -> Spans:
-    """The password of ``https%3A%2F%2Fuser%3Apassword%40host``."""
+    """Yield the password of ``https%3A%2F%2Fuser%3Apassword%40host``."""
     for match in matches(_ENCODED_USER, low, "%3a%2f%2f", effort, cost):
         yield match.span(1)
 
@@ -181,7 +181,7 @@ def _without_cards(text: str, low: str, mask: str, effort: Effort) -> str:
 
 
 def _cards(text: str, low: str, effort: Effort) -> Spans:
-    """Numbers of payment cards: 4111 1111 1111 1111."""
+    """Yield where card numbers are; an empty span for each other number."""
     is_card = "card" in low
     is_said = any(word in low for word in _CARD_WORDS)
     for match in _CARD.finditer(text):
@@ -209,7 +209,7 @@ def _aws_secrets(text: str, low: str, effort: Effort) -> Spans:
     position = 0
     for place in sorted(places):
         end = place + _AROUND
-        if end - position < _AROUND // 2:  # most of this one's surroundings were looked at with those of the last
+        if end - position < _AROUND // 2:  # most of the text around this place was searched with the last
             continue
         effort.left -= _AWS_EFFORT
         if effort.left < 0:
@@ -232,15 +232,15 @@ def _places(text: str, word: str, effort: Effort) -> Iterator[int]:
 
 
 _SHORTEST_CARD = 15
-_SHORT = 256  # characters; only texts that are longer need a word of payments
-_LONG = 4096  # characters; only texts that are shorter are searched for less likely words
+_SHORT = 256  # characters; only longer texts need a word about payments
+_LONG = 4096  # characters; only shorter texts are searched for `_RARE`
 _DIGIT_EFFORT = 0.02
 _CARD_EFFORT = 3.0
 _AWS_EFFORT = 14.0
 _PLACE_EFFORT = 0.3
-_RARE = "%40"  # is looked for in shorter texts
+_RARE = "%40"  # searched for only in texts shorter than `_LONG`
 _SEARCHES: tuple[tuple[str, float, Callable[[str, str, str, Effort, float], Spans]], ...] = (
-    # what each of them begins with, what each place costs that has it, and the search
+    # a text that all matches contain, in lower case; the effort for each place; and the search
     ("----", 1.0, _private_keys),
     ("://", 0.8, _in_urls),
     ("hook", 0.6, _in_webhooks),

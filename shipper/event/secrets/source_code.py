@@ -1,6 +1,6 @@
 """Expressions of programs, as tracebacks show them: ``password=password)``, ``token = self.next()``, ``token: str``.
 
-What stands in them is the name of a secret. An expression holds one only in a text that it contains: `holds_secret`.
+They name secrets. An expression contains a secret itself only in a literal or a repr: see `holds_secret`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LONGEST = 400  # characters of a call that are looked at
 
 
 def is_expression(text: str, key: str, start: int, end: int) -> bool:
-    """Whether what stands there without quotes, behind the key, is an expression."""
+    """Whether the text between ``start`` and ``end``, which has no quotes, is an expression."""
     found = text[start:end].partition(")")[0].rstrip(":;")
     if "[" in found and (_SUBSCRIPT.match(text, start) or _ANNOTATION.match(text, start)):
         return not _IN_SUBSCRIPT.search(found)
@@ -60,14 +60,14 @@ def is_expression(text: str, key: str, start: int, end: int) -> bool:
 
 
 def is_joined(text: str, start: int, end: int) -> bool:
-    """Whether a text in quotes is only a part of what is assigned: ``"Bearer " + token``, ``"; ".join(cookies)``."""
+    """Whether a text in quotes, without digits, is part of an expression: ``"Bearer " + token``, ``"; ".join(x)``."""
     return _JOINED.match(text, end) is not None and not any(map(str.isdigit, text[start:end]))
 
 
 def holds_secret(text: str, name: str, start: int, end: int) -> bool:
     """Whether a call of the name has a secret between its brackets: ``Secret('x')`` has, ``next(tokens)`` has not."""
     inner = text[start + 1 : min(end - 1, start + _LONGEST)]
-    if not inner.strip("bB'\"*"):  # the object masks its value
+    if not inner.strip("bB'\"*"):  # empty, or masked by the object itself
         return False
     last = name.rpartition(".")[2]
     if '"' not in inner and "'" not in inner:
@@ -78,7 +78,7 @@ def holds_secret(text: str, name: str, start: int, end: int) -> bool:
 
 
 def shows_secret(text: str, start: int, end: int) -> bool:
-    """Whether there is a text in the brackets that begin there, or what looks like a secret without quotes."""
+    """Whether the brackets at ``start`` hold a text in quotes, or one without that looks like a secret."""
     inner = text[start : min(end, start + _LONGEST)]
     return '"' in inner or "'" in inner or _BARE_LIKE_SECRET.search(inner) is not None
 
@@ -87,5 +87,5 @@ _DECLARES = frozenset({"Option", "Argument", "Parameter", "Setting", "Config"})
 
 
 def _is_said_bare(last: str, inner: str) -> bool:
-    """Whether a text such as ``Token(id=5, value=a1b2c3)`` shows a secret; that of an object shows no name alone."""
+    """Whether an object's repr without quotes, such as ``Token(id=5, value=a1b2c3)``, shows a secret."""
     return (last[:1].isupper() or last in _CONVERTS) and _BARE_LIKE_SECRET.search(inner) is not None

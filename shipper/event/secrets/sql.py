@@ -1,4 +1,4 @@
-"""Secrets in SQL whose column stands elsewhere: in the list of an INSERT, or in front of a parameter's placeholder.
+"""Mask secrets in SQL that are apart from their column's name: in rows of an INSERT, and in lists of parameters.
 
 INSERT INTO users (name, password) VALUES ('bob', 'hunter2')
 UPDATE users SET password = %s WHERE id = %s; args=('hunter2', 3)
@@ -37,7 +37,7 @@ _ITEM_EFFORT = 2.0
 
 
 def is_likely(low: str) -> bool:
-    """False for a text in lower case in which nothing is to be masked here."""
+    """Whether `masked` may find a secret in the text, given in lower case."""
     if ")=(" in low:
         return True
     if "(" not in low or not ("into " in low or "where " in low):
@@ -46,7 +46,7 @@ def is_likely(low: str) -> bool:
 
 
 def masked(text: str, rules: KeyRules, mask: str, effort: Effort) -> str:
-    """The text without the values of secret columns."""
+    """Return the text with the values of secret columns masked."""
     for literal, pattern in _COLUMNS:
         text = without(text, _behind_columns(text, literal, pattern, rules, effort), mask, effort)
     return without(text, _parameters(text, rules, effort), mask, effort)
@@ -55,7 +55,7 @@ def masked(text: str, rules: KeyRules, mask: str, effort: Effort) -> str:
 def _behind_columns(
     text: str, literal: str, pattern: LazyPattern, rules: KeyRules, effort: Effort
 ) -> Iterator[tuple[int, int]]:
-    """The secrets in the rows that stand behind a list of columns."""
+    """Yield where secrets are in the rows that follow a list of columns."""
     for found in matches(pattern, same_length(text), literal, effort, _STATEMENT_EFFORT):
         yield from _secret_items(text, found.end(), _verdicts(found[1].split(","), rules, effort), effort)
 
@@ -82,7 +82,7 @@ def _verdicts(columns: list[str], rules: KeyRules, effort: Effort) -> list[int]:
 
 
 def _secret_items(text: str, start: int, verdicts: Sequence[int], effort: Effort) -> Iterator[tuple[int, int]]:
-    """Where the values of secret columns are, in rows from ``start`` on: ``('bob', 'hunter2'), ('eve', 'x1')``."""
+    """Yield where secrets are in the rows that begin at ``start``: ``('bob', 'hunter2'), ('eve', 'x1')``."""
     while verdicts and (row := _NEXT_ROW.match(text, start)):
         start = row.end()
         nested = _NEXT_ROW.match(text, start)

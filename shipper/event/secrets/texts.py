@@ -1,9 +1,9 @@
-"""Masks secrets in a text: the values of secret keys, and what has the shape of a secret.
+"""Mask secrets in a text: the values of secret keys, and what has the shape of a secret.
 
-The time is linear in the length of the text. A text with thousands of keys to look at is masked from there to its end.
+The time is linear in the length of the text: when `effort` is used up, all the rest of the text is masked.
 
-Words that make a key secret are searched for in the text in lower case. At each it is seen how the key goes on, and
-whether it is followed by what may end a key; only then, where it begins.
+Words that make a key secret are searched for in the text in lower case. A match includes the rest of the key. The
+beginning of the key is looked for only if the next character may follow a key.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _KEY_EFFORT = 0.9
 _NEW_KEY_EFFORT = 3.0
 _SEPARATOR_EFFORT = 2.0
 _VALUE_EFFORT = 6.2
-_BARE_EFFORT = 4.5  # more for one without quotes, which may be an expression
-_CHARACTERS_OF_VALUE = 64  # one more for so many
-_CHARACTERS_OF_CALL = 8  # that is not masked, so that what is in it is looked at again
+_BARE_EFFORT = 4.5  # in addition for a value without quotes, which may be an expression
+_CHARACTERS_OF_VALUE = 64  # characters of a value that cost one unit more
+_CHARACTERS_OF_CALL = 8  # the same for a value that is not masked, whose content is searched again
 _WORDS_EFFORT = 1.8
 _PHRASE_EFFORT = 5.0
 _FIRST_LETTERS = "pkscuxj"
@@ -38,8 +38,8 @@ _MAX_BEHIND = 64
 
 
 def _may_hold_key(low: str) -> bool:
-    """False for a text in lower case in which no key can be secret; much cheaper than looking for them."""
-    # Spelt out, and in groups: it is asked of every text, and a loop takes half as long again.
+    """Whether a text, given in lower case, may have a secret key; much cheaper than a search for keys."""
+    # In groups, and no loop, which takes half as long again: this is called for every text.
     return (
         ("ss" in low and ("pass" in low or "sess" in low or "ssn" in low))
         or ("ke" in low and ("token" in low or "key" in low))
@@ -56,7 +56,7 @@ def _is_suspicious(text: str) -> bool:
     low = text.lower()
     if "=" in low or ":" in low or "'" in low or '"' in low or "-" in low or "<" in low or "%" in low:
         return _may_hold_key(low) or shapes.is_likely(text, low) or phrases.is_likely(low)
-    # Most texts have none of these signs, and few of these words.
+    # Most texts have none of these signs. Then only the following make a text suspicious.
     return (
         "pass" in low or "phrase" in low or "token" in low or "key " in low or "otp " in low or "bearer" in low
         or "basic" in low or "aws" in low or "auth " in low or "eyJ" in text
@@ -67,12 +67,12 @@ def _is_suspicious(text: str) -> bool:
     )  # fmt: skip
 
 
-_WORDS = (  # or ends of words: the search is faster for letters that are rare
+_WORDS = (  # or ends of words, where rare letters make the search faster
     r"p(?:ass|w|sk|in(?<![a-z]pin)(?=code|_code|[^a-z\d_.-])|(?<=otp))|k(?:en(?<=token)|ey)|s(?:e(?:cret|ss)|sn|ig|ocial|aml)|uth(?<=auth)|xsrf|jwt"
     "|c(?:redential|ookie|srf|ard|v[cv]|ommunity|onnect\\.sid|ontrase)"
 )
 _BEFORE = frozenset("_.-")
-_MORE = frozenset("ncisp123456789")  # number, no, code, id, string, phrase, 1
+_MORE = frozenset("ncisp123456789")  # what number, no, code, id, string, phrase and digits begin with
 _LAST_WORDS = frozenset({"key", "card", "number", "no", "code", "id", "token", "auth", "passe"})
 """The last words of keys with spaces: "API key:"."""
 
@@ -98,7 +98,7 @@ _SEPARATOR = LazyPattern(
     r"|(?P<markup>[\"']\s{0,4}>)|(?P<form>\\{0,4}[\"'](?:\r?\n|(?:\\r)?\\n){2})"
     r"|(?P<listed>\\{0,4}[\"'],\s{0,4}(?=[bru]{0,2}\\{0,4}[\"']))|(?P<called>\((?:(?:value|token|key|secret)=(?=[\w\"'])|(?=[bru]{0,2}\\{0,4}[\"']))))"
 )
-_OBVIOUS = LazyPattern(  # most secrets: letters and digits, in the same quotes or up to a space
+_OBVIOUS = LazyPattern(  # most secrets: letters and digits, in a pair of quotes or up to a space
     r"[\"']?[=:] ?(?:([\"'])(?=[A-Za-z_-]{0,24}\d)(?=[\d_-]{0,24}[A-Za-z])([\w-]{6,128})\1"
     r"|(?=[A-Za-z_-]{0,24}\d)(?=[\d_-]{0,24}[A-Za-z])(?!0x)([\w-]{6,128})(?=[\s&]|\Z))"
 )
@@ -115,19 +115,19 @@ _IN_TAG = LazyPattern(r"(?:\s[^<>]{0,200})?(?:>|&gt;)")
 _OPENS_TAG = LazyPattern(r"(?:<|&lt;)(?:\w{1,32}:)?\Z")
 _ASKS = ("--ask-", "--prompt-")  # options without a value
 _LONGEST_WORD = 16
-_JOINS = frozenset("<-_/")  # a word to another, which is not looked at
+_JOINS = frozenset("<-_/")  # signs that join a key's first word to a word in front, which is not read
 _BEHIND_OPTION = LazyPattern(r"\s{1,4}(?=[^\s-])|[\"'],\s{0,4}(?=[bru]{0,2}[\"'])")
 _IN_QUERY = LazyPattern(r"=(?=[\w-]{20})")
 _OF_A_PAIR = frozenset("=:\"'`%\\[](-,<>& \t\n\r\x0b\x0c")
-"""What may stand behind a key."""
+"""Characters that may follow a key."""
 
 
-_LONG = 4096  # characters; so long a text is not looked at twice
-_MANY = 800  # characters; the search of so long a text is counted
-_PIECE = 200  # characters of it by which its effort is estimated, a few times
+_LONG = 4096  # characters; a longer text is masked without a check whether that is necessary
+_MANY = 800  # characters; the search for keys in so long a text costs effort itself
+_PIECE = 200  # characters of each piece of a long text by which its effort is estimated
 _PIECE_EFFORT = 18.0
 _PIECES = 4
-_SURE = 0.85  # of what the pieces promise: what is searched for last needs something too
+_SURE = 0.85  # share of the estimated length: the last searches need some effort too
 
 
 class TextMasker:
@@ -154,7 +154,7 @@ class TextMasker:
         return effort.ended(self._masked(text, effort, is_long=len(text) > _LONG), self._mask)
 
     def _affordable(self, text: str, all_of_it: Effort) -> int:
-        """How many characters of a long text can be looked at, going by a few pieces of it."""
+        """Estimate how many characters of a long text the effort allows, by masking a few pieces of it."""
         spent = 0.0
         for start in range(0, len(text), len(text) // _PIECES + 1):
             effort = Effort(_PIECE)
@@ -165,7 +165,7 @@ class TextMasker:
         affordable = int(_SURE * all_of_it.left * _PIECES * _PIECE / max(spent, 1.0))
         if affordable >= len(text):
             return len(text)
-        # Between two words, so that no secret is cut in two; in a text that has none, what was looked at stays.
+        # Cut behind a space, comma or line end, so that no secret is cut in two; inside a word if there is none.
         return max(text.rfind(sign, max(0, affordable - _LONG), affordable) for sign in " \n,") + 1 or affordable
 
     def _masked(self, text: str, effort: Effort, *, is_long: bool) -> str:
@@ -186,7 +186,7 @@ class TextMasker:
         return text
 
     def _without_values(self, text: str, low: str, effort: Effort) -> str:
-        """The text without the values that stand behind secret keys."""
+        """Return the text with the values behind secret keys masked."""
         if len(text) >= _MANY:
             text = effort.spend(text, _LETTER_EFFORT * estimated(low, _FIRST_LETTERS))
             low = low[: len(text)]
@@ -216,7 +216,7 @@ class TextMasker:
         return "".join([*kept, text[done:]]) if kept else text
 
     def _value_at(self, text: str, low: str, word: int, end: int) -> tuple[Value | None, float]:
-        """The value to be masked behind the key that has the word in it and ends at ``end``; what it took to find."""
+        """Return the value to mask behind the key from around ``word`` to ``end``, or None; and the effort spent."""
         first = max(0, word - _MAX_BEFORE)
         start = first + len(low[first:word].rstrip(_OF_KEY))
         while start > first and (low[start - 1].isalnum() or low[start - 1] in _BEFORE):
@@ -295,14 +295,14 @@ class TextMasker:
             return value_of_call(text, key, start, separator.end(), verdict)
         quote = text[start - 1 : start]
         if quote in ("'", '"', "`") and quote not in separator[0] and text.startswith(quote, separator.end()):
-            return None  # "Password: " is all of a text
+            return None  # the text in quotes ends here: "Password: "
         return value_of_pair(text, key, start, separator.end(), verdict)
 
     def _verdict_after(self, text: str, start: int, key: str, verdict: int) -> int:
-        """The verdict on a key by what stands in front of it."""
+        """Return the verdict on a key, given the text in front of it."""
         before = text[start - 1 : start]
         if verdict >= LOOSE:
-            if before == " " and text[max(0, start - 11) : start].lower() == "unexpected ":  # a parser's
+            if before == " " and text[max(0, start - 11) : start].lower() == "unexpected ":  # from a parser
                 return OPEN
             if before == "/" and key == "passwd" and text[max(0, start - 5) : start] == "/etc/":
                 return OPEN
@@ -322,13 +322,13 @@ class TextMasker:
             if verdict == OPEN and first < nearest:  # "invalid api key: …"
                 verdict = self._rules.verdict(text[nearest:start] + key)
             return verdict
-        if start and before == "\\" and key[0] in "nrt":  # the end of a line in a repr
+        if start and before == "\\" and key[0] in "nrt":  # behind an escaped line end or tab
             return self._rules.verdict(key[1:])
         return OPEN
 
 
 def _word_before(text: str, end: int) -> int:
-    """Where the word begins that ends with a space or a tab there; ``end`` when there is none."""
+    """Return where the word begins that is followed by a space or tab at ``end - 1``; ``end`` without one."""
     if text[end - 1 : end] not in (" ", "\t"):
         return end
     front = text[max(0, end - 1 - _LONGEST_WORD) : end - 1]

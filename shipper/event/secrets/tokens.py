@@ -1,10 +1,10 @@
-"""The tokens of services, which are known by how they begin.
+"""Mask tokens of services, which are recognised by how they begin.
 
 Their shapes follow the rules of detect-secrets 1.5 and gitleaks 8. What stands in front of a token must not be a letter
 or a digit: identifiers that merely contain such a shape stay.
 
-Most have a sign behind their first letters: `ghp_`, `glpat-`, `SG.`. That sign is searched for, with what has to stand
-behind it, and only then the letters are looked at: a search for each of the beginnings takes several times as long.
+Most begin with letters and a sign: `ghp_`, `glpat-`, `SG.`. The sign and what must follow it are searched for; the
+letters in front are compared afterwards. A search for each of the beginnings takes several times as long.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from ..._support.lazy_pattern import LazyPattern
 from .effort import Effort, estimated, matches, without
 
 _SHORTEST = 20
-_SHORT = 500  # characters; the search of a text that is not longer costs next to nothing
-_UNDERLINED = LazyPattern(  # most capital letters in front of one are those of an environment's variable
+_SHORT = 500  # characters; searching a text up to this length costs too little to be counted
+_UNDERLINED = LazyPattern(  # not behind most capital letters: those are names of environment variables
     r"_(?:(?<=[a-z128]_)|(?<=ARS_))(?=[a-z]{0,40}[A-Z\d])(?=[\w+/=-]{10})"
 )
-_DASHED = LazyPattern(  # not behind a letter from a to f: a UUID has many of them
+_DASHED = LazyPattern(  # not behind a letter from a to f, except for a few beginnings: UUIDs have many
     r"-(?=\w)(?:(?<=[A-Za-z][g-zG-Z]-)|(?<=xox[abe]-)|(?<=sib-))(?=[\w-]{10})"
 )
 _DOTTED = LazyPattern(r"\.(?=[\w-]{16})(?<=[A-Za-z0-9]\.)")
 _TILDE = LazyPattern(r"~(?<=[6Q]~)")
 _SEARCHES = [("_", _UNDERLINED, 0.04), ("-", _DASHED, 0.06), (".", _DOTTED, 0.05), ("~", _TILDE, 0.05)]
-_BEGINNINGS = [  # with the sign; what comes from there on
+_BEGINNINGS = [  # beginnings that end with the sign, and the pattern of what follows
     ("ghp_ gho_ ghu_ ghs_ ghr_", r"[A-Za-z0-9]{30,255}"),
     ("github_pat_", r"\w{22,255}"),
     ("sk_live_ sk_test_ sk_prod_ rk_live_ rk_test_ rk_prod_", r"[A-Za-z0-9]{10,255}"),
@@ -106,26 +106,26 @@ _BEGINNINGS = [  # with the sign; what comes from there on
     ("sha256~", r"[\w-]{43}"),
     ("Q~", r"[\w~.-]{31,34}"),
 ]
-_CAPITAL = LazyPattern(  # AWS, Google, Atlassian, Telegram
+_CAPITAL = LazyPattern(  # AWS, Google, Atlassian, Telegram and others
     r"A(?:(?:KIA|SIA|BIA|CCA)[A-Z0-9]{16}(?![A-Za-z0-9])|Iza[\w-]{35}|TATT3[\w=-]{60,255}"
     r"|A(?<=\d{8}:AA)[\w-]{30,40}(?![\w-])|KCp[A-Za-z0-9]{69,80}|TBB[A-Za-z0-9]{28,40}|VNS_[\w-]{18,24}"
     r"|BSK[A-Za-z0-9+/]{100,300}={0,2}|PI-[A-Z0-9]{26}|3-[A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3})"
 )
 _CAPITAL_EFFORT = 0.06
-_WHOLE = [  # what they begin with, and their pattern; one letter or digit more is another word
+_WHOLE = [  # the text to search for, and the pattern of the token from there
     ("SK", LazyPattern(r"SK[0-9a-f]{32}(?![A-Za-z0-9])")),
     ("dapi", LazyPattern(r"dapi[a-h0-9]{32}(?:-\d)?(?![A-Za-z0-9])")),
     ("//0", LazyPattern(r"//0(?<=1//0)[\w-]{40,255}")),
     ("EAA", LazyPattern(r"EAA(?:A[\w-]{60,200}|[MC][A-Za-z0-9]{80,400})")),
 ]
-_RARE = [  # are looked for in short texts alone
+_RARE = [  # searched for only in texts of up to `_SHORT` characters
     LazyPattern(r"pat(?:[A-Za-z0-9]{14}\.[a-f0-9]{64}|\.[\w-]{22}\.[0-9a-f]{24}\.[A-Za-z0-9]{20})"),
     LazyPattern(r"v1\.0-[a-f0-9]{24}-[a-f0-9]{146}"),
 ]
 _TIME_AND_CHECK = LazyPattern(r"\.(?<=\w\.)[\w-]{6}\.[\w-]{27,38}(?![\w-])")
 _NUMBER = LazyPattern(r"(?<![\w.-])[MNO][\w-]{23,27}\Z")
 _OF_MAILCHIMP = LazyPattern(r"-us(?<=(?<![A-Za-z0-9])[0-9a-f]{32}-us)\d{1,2}(?![A-Za-z0-9])")
-_BEFORE_PLACE = 32  # characters of Mailchimp's key
+_BEFORE_PLACE = 32  # characters of a key of Mailchimp in front of ``-us``
 _BODIES = {one: LazyPattern(body) for many, body in _BEGINNINGS for one in many.split()}
 _LONGEST = max(map(len, _BODIES))
 _BY_TAIL: dict[str, list[str]] = {}  # the last two characters of a beginning → the beginnings, the longest first
@@ -139,8 +139,8 @@ _WORD_EFFORT = 0.6
 
 
 def is_likely(text: str) -> bool:
-    """False for a text that holds no such token; cheap."""
-    # Spelt out: it is asked of every text, and a loop takes half as long again.
+    """Whether a text may hold a token of a service; cheap."""
+    # No loop, which takes half as long again: this is called for every text.
     return len(text) >= _SHORTEST and (
         ("_" in text and _UNDERLINED.search(text) is not None)
         or ("-" in text and (_DASHED.search(text) is not None or ("-us" in text and _may_be_of_mailchimp(text))))
@@ -151,7 +151,7 @@ def is_likely(text: str) -> bool:
 
 
 def masked(text: str, mask: str, effort: Effort) -> str:
-    """The text without such tokens."""
+    """Mask tokens of services in the text."""
     if len(text) < _SHORTEST:
         return text
     for sign, pattern, cost in _SEARCHES:
@@ -179,13 +179,13 @@ def _may_be_of_mailchimp(text: str) -> bool:
 
 
 def _of_mailchimp(text: str, effort: Effort) -> Iterator[tuple[int, int]]:
-    """The key ends with the place of the servers: ``…-us14``."""
+    """Yield Mailchimp's keys, which end with the data centre: ``…-us14``."""
     for place in matches(_OF_MAILCHIMP, text, "-us", effort, _WORD_EFFORT):
         yield place.start() - _BEFORE_PLACE, place.end()
 
 
 def _of_discord(text: str, effort: Effort) -> Iterator[tuple[int, int]]:
-    """``MTA4OTI3….GNqVwY.d7Fguo…``: a number in base64, a time, and a check."""
+    """Yield Discord's tokens, ``MTA4OTI3….GNqVwY.d7Fguo…``: a number in base64, a time, and a check."""
     for match in _TIME_AND_CHECK.finditer(text):
         effort.left -= _TOKEN_EFFORT
         if number := _NUMBER.search(text, max(0, match.start() - 30), match.start()):
@@ -208,12 +208,12 @@ def _behind_signs(pattern: LazyPattern, text: str, effort: Effort) -> Iterator[t
 
 
 def _token_at(text: str, end: int, beginnings: list[str]) -> tuple[int, int] | None:
-    """The token with one of these beginnings, which ends there."""
+    """Return the token whose beginning, one of ``beginnings``, ends at ``end``."""
     before = text[max(0, end - _LONGEST) : end]
     for beginning in beginnings:
         if before.endswith(beginning):
             start = end - len(beginning)
-            if beginning == ".atlasv1.":  # in the middle
+            if beginning == ".atlasv1.":  # in the middle of the token
                 front = text[max(0, start - _IN_FRONT) : start]
                 start -= len(front) - len(front.rstrip(_LETTERS_AND_DIGITS))
             elif beginning.startswith("xox") and text.endswith("xoxe.", 0, start):
@@ -230,7 +230,7 @@ def _words(pattern: LazyPattern, text: str, beginning: str, effort: Effort) -> I
 
 
 def _no_ends(text: str, found: Iterable[re.Match[str]]) -> Iterator[tuple[int, int]]:
-    """The matches that are not the end of a longer word."""
+    """Yield where the matches are that do not begin inside a word."""
     for match in found:
         start, end = match.span()
         if start == 0 or text[start] == "/" or not text[start - 1].isalnum():

@@ -1,4 +1,4 @@
-"""Whether the value that stands behind a secret key in a text is a secret, by its key, its place and its look."""
+"""Decide whether the value behind a secret key in a text is a secret, by its key, place and form."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ _ENDS_ARGUMENT = LazyPattern(r"(?:\\{0,4}[\"'])?\s{0,4}[,)]")
 
 
 def is_plain_word(value: object) -> bool:
-    """Whether it is a word such as a field's name, in lower case: of two of them, one is not the other's value."""
+    """Whether the value is a lower-case word, as field names are: of two such words, neither is the other's value."""
     return type(value) is str and _PLAIN_WORD.fullmatch(value) is not None
 
 
 def value_of_option(text: str, key: str, start: int, verdict: int) -> Value:
-    """The secret that begins there, behind ``--key``; nothing for a word of a command's help: ``--key KEY``."""
-    if text[start - 1] == " " and text[start] in "([":  # its short form, or a remark
+    """Return the secret at ``start``, behind ``--key``; empty for ``--key KEY`` in a help text."""
+    if text[start - 1] == " " and text[start] in "([":  # the option's short form, or a remark
         return Value(start, start, True)
     value = secret_at(text, start, verdict)
     is_explained = text[start - 2 : start].isspace() and _IN_SENTENCE.match(text, start)  # in a table of options
@@ -71,7 +71,7 @@ def value_of_option(text: str, key: str, start: int, verdict: int) -> Value:
 
 
 def value_in_markup(text: str, key: str, start: int, verdict: int) -> Value:
-    """The content of ``<key>``, or of elements in it."""
+    """Return the content of ``<key>``, with elements in it, if it is a secret."""
     if text.startswith("<![CDATA[", start):
         end = text.find("]]>", start)
         return Value(start, len(text) if end < 0 else end + 3, True)
@@ -79,7 +79,7 @@ def value_in_markup(text: str, key: str, start: int, verdict: int) -> Value:
     end = text.find(bracket, start)
     end = len(text) if end < 0 else end
     value = text[start:end].strip()
-    if not value:  # it is in elements of its own
+    if not value:  # the content begins with an element
         closing = text.find(f"</{key}", start, start + 2000)
         return Value(start, closing, True) if closing > end else Value(end, end, True)
     if not text.startswith(f"{bracket}/", end) and (
@@ -90,7 +90,7 @@ def value_in_markup(text: str, key: str, start: int, verdict: int) -> Value:
 
 
 def value_of_pair(text: str, key: str, key_start: int, start: int, verdict: int) -> Value:
-    """What is to be masked behind a key, which is in lower case."""
+    """Return what is to be masked behind ``key``, which is in lower case."""
     if "cookie" in key and (cookies := _COOKIES.match(text, start)):
         return Value(start, cookies.end(), True)
     if "auth" in key:
@@ -105,7 +105,7 @@ def value_of_pair(text: str, key: str, key_start: int, start: int, verdict: int)
     if key.endswith("signature") and (signatures := _SIGNATURES.match(text, start)):
         return Value(start, signatures.end(), True)
     if key.endswith("pin") and not _PIN.match(text, start):
-        return Value(start, start, True)  # of a plug
+        return Value(start, start, True)  # not a number: the pin of a plug
     is_compared = text[start - 4 : start] == " == "  # compared with a constant
     value = secret_at(text, start, SHAPED if is_compared else verdict)
     if is_compared and text[value.start : value.end].isdecimal():
@@ -122,7 +122,7 @@ def value_of_pair(text: str, key: str, key_start: int, start: int, verdict: int)
 
 
 def _is_other(text: str, key: str, value: Value) -> bool:
-    """Whether a value without quotes is, for its key or its place, something else than a secret."""
+    """Whether a value without quotes is no secret, by its key, place or form."""
     start = value.start
     found = text[start : value.end]
     if text[start - 1] == ":" and _SCOPE.match(found):
@@ -131,11 +131,11 @@ def _is_other(text: str, key: str, value: Value) -> bool:
         return True  # the next key
     if text[start - 1] == ":" and key in ("session", "token", "cookie") and len(found) < 10 and found.isdigit():
         return True  # "session:42" is a name in a cache
-    if text[start - 3 : start].lower().endswith(("==", "%3a")) and _VERSION.match(found):  # of a package
+    if text[start - 3 : start].lower().endswith(("==", "%3a")) and _VERSION.match(found):  # the version of a package
         return True
     if found.isdecimal() and len(found) <= _COUNT and _COUNTED.match(text, value.end):  # "8 characters minimum"
         return True
-    if found.isalnum() and not found.isalpha():  # most are: neither a word nor an expression
+    if found.isalnum() and not found.isalpha():  # as most secrets are: no word and no expression
         return False
     if key in ("pwd", "oldpwd") and found.startswith("/"):  # the working directory, in an environment
         return True
@@ -145,9 +145,9 @@ def _is_other(text: str, key: str, value: Value) -> bool:
         return True
     if text[start - 2 : start] in (": ", "= ") and text[start - 3] != " " and _IN_SENTENCE.match(text, start):
         return True
-    if found[-3:].lower() == "ing" and found.isalpha() and text.startswith("...", value.end):  # a progress
+    if found[-3:].lower() == "ing" and found.isalpha() and text.startswith("...", value.end):  # progress: "loading..."
         return True
-    if "`" in found and _ROLE.match(found):  # of a documentation's markup
+    if "`" in found and _ROLE.match(found):  # a role in reStructuredText
         return True
     if found.startswith("--"):  # the next option of a command
         return True
@@ -165,7 +165,7 @@ def _is_word_or_pair(found: str) -> bool:
 
 
 def value_in_form(text: str, start: int) -> Value:
-    """The value of a field of a multipart form: the line that begins there."""
+    """Return the value of a multipart form's field: the line that begins at ``start``."""
     line = _LINE.match(text, start)
     return Value(start, line.end() if line else start, True)
 
@@ -202,7 +202,7 @@ def value_of_call(text: str, key: str, key_start: int, start: int, verdict: int)
 
 
 def secret_at(text: str, start: int, verdict: int) -> Value:
-    """The value that begins there, if it is a secret under a key of that verdict."""
+    """Return the value at ``start``, empty unless it is a secret under a key with this verdict."""
     if verdict == WEAK and text[start : start + 1] == "{":
         return Value(start, start, True)  # its parts have keys of their own
     value = value_at(text, start)
@@ -219,9 +219,9 @@ def secret_at(text: str, start: int, verdict: int) -> Value:
 
 
 def _credentials_at(text: str, key_start: int, start: int, *, is_header: bool) -> Value | None:
-    """The value of an Authorization header that is not quoted: one token after a usual scheme, else the whole line.
+    """Return the unquoted credentials behind an ``auth`` key: one token after a usual scheme.
 
-    None when nothing there is a scheme.
+    With another scheme in an Authorization header, the whole line; None without a scheme.
     """
     if scheme := _SCHEME.match(text, start):
         value = value_at(text, scheme.end())

@@ -1,8 +1,8 @@
 """Puts events of several frames together.
 
-Invariants: an event that is given up is settled as incomplete, once; it is given up only when the rest of it can't come
-any more, and only after the journal was read up to the end that it had when patience ended. Frames of an event whose
-first frame is not here are ignored: that event is another lane's, or its first frame was damaged.
+Invariants: an event that is given up is settled as incomplete, once; it is given up only when its rest can't come any
+more or was waited for long enough, and only after the journal was read up to the end that it had by then. Frames of an
+event whose first frame is not here are ignored: that event is another lane's, or its first frame was damaged.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class _Parts:
         self.pieces: dict[int, bytes] = {}
         self.seen = now  # when the last of its frames was read
         self.alone: float | None = None  # since when its writer is known to have ended
-        self.until: Position | None = None  # the journal's end when patience ended
+        self.until: Position | None = None  # the journal's end when the event became overdue
 
 
 class Assembler:
-    """The unfinished events of one window. ``gone`` tells whether the process of that pid has ended."""
+    """The unfinished events of one window. ``gone`` tells whether the process with a pid has ended."""
 
     def __init__(self, *, clock: Callable[[], float], gone: Callable[[int], bool]) -> None:
-        self.final_to: Position | None = None  # no process is left that could finish an event which begins before
+        self.final_to: Position | None = None  # no process is left that could finish events before this place
         self.disk_blocked_at = float("-inf")  # when the disk last kept the rest of an event out of the journal
         self.quota_reached_at = float("-inf")  # when the quota last did
         self._clock = clock
@@ -51,12 +51,12 @@ class Assembler:
         return id in self._unfinished
 
     def wait_like(self, other: Assembler) -> None:
-        """Wait for the rest of an event under the same circumstances as another assembler."""
+        """Take over from ``other`` what decides how long the rest of an event is waited for."""
         self.final_to = other.final_to
         self.disk_blocked_at, self.quota_reached_at = other.disk_blocked_at, other.quota_reached_at
 
     def begin(self, entry: Entry, parts: int, payload: bytes) -> None:
-        """The first frame of an event of several ``parts``. One of impossible size is given up at once.
+        """Take the first frame of an event of several ``parts``. An event of impossible size is given up at once.
 
         A first frame that comes twice, because its writer was killed while it emptied its overflow, counts twice.
         """
@@ -69,7 +69,7 @@ class Assembler:
         self.add(entry.id, 0, parts, payload)
 
     def add(self, id: EventId, part: int, parts: int, payload: bytes) -> Entry | None:
-        """A frame of an event; the event when it is whole now."""
+        """Take a frame of an event; return the event if it is whole now."""
         unfinished = self._unfinished.get(id)
         if unfinished is None or parts != unfinished.total:
             return None
@@ -82,7 +82,7 @@ class Assembler:
         return unfinished.entry
 
     def give_up_overdue(self, read: Position, end: Callable[[], Position], *, at_end: bool = False) -> None:
-        """Settle events whose rest will not come as incomplete, given how far the journal was ``read``."""
+        """Settle overdue events as incomplete, once the journal was ``read`` up to where it then ended."""
         now = self._clock()
         for id, unfinished in list(self._unfinished.items()):
             if not self._is_overdue(unfinished, now):
@@ -98,13 +98,13 @@ class Assembler:
         if self.final_to is not None and entry.start < self.final_to:
             return True
         # At the quota, or on a full disk, a dead writer's frames may wait in the pipe, its mirror or its overflow.
-        # Retention gives up what keeps the journal at its quota; on a full disk this has to end some time.
+        # At the quota, retention gives up segments in the end; on a full disk only this limit ends the wait.
         if now - self.quota_reached_at < DEAD_WRITER:
             return False
         if now - self.disk_blocked_at < DEAD_WRITER or not self._gone(entry.pid):
             unfinished.alone = None
             return now - unfinished.seen >= SLOW_WRITER
-        # Its last frames may still be on their way, however long it waited before it wrote them.
+        # The dead writer's last frames may still be on their way, however long ago the ones before were read.
         unfinished.alone = now if unfinished.alone is None else unfinished.alone
         return now - max(unfinished.seen, unfinished.alone) >= DEAD_WRITER
 

@@ -1,12 +1,11 @@
 """A backend's place in the journal: read a batch, settle, commit.
 
-Invariants: the position never passes an event that is not settled. Position and counts are of one moment and one file,
-replaced at once: after any crash every event is counted exactly once, however often it was sent. What was not saved is
-sent again, under the same ids.
+Invariants: the position never passes an event that is not settled. Position and counts are of one moment and in one
+file, replaced atomically: after any crash every event is counted exactly once, however often it was sent. What was not
+saved is sent again, under the same ids.
 
-One thread of the shipper process, the deliverer's, reads and commits; entries may be settled in others. The file is
-described in `cursor_files`. `read`, `settle` and `commit` are all that a deliverer needs of a log, local or
-distributed.
+The deliverer's thread reads and commits, the main thread gives up segments, one at a time (`Checkpoint` has a lock);
+entries may be settled in other threads. `cursor_files` describes the file, `delivery/cursor.py` what a deliverer needs.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ from ..segments import Position, segments
 from .cursor_files import CursorState, Span, load_cursor
 from .lanes import Lanes
 
-BACKLOG = 16 * 1024 * 1024  # bytes not read yet from which on new errors need not wait for them
-FILE_SECONDS = 1.0  # between two looks whether the file is still there
-BACKLOG_SECONDS = 0.5  # between two looks at how many there are
+BACKLOG = 16 * 1024 * 1024  # with more unread bytes, new errors take an express lane
+FILE_SECONDS = 1.0  # between two checks that the file is still there
+BACKLOG_SECONDS = 0.5  # between two checks of how many bytes are unread
 
 
 class Cursor:
     """The cursor that is saved at ``path``, in the journal in ``folder``.
 
     Events below ``level`` settle at once as filtered. With more than ``backlog`` bytes to read, new errors take an
-    express lane. A missing or damaged file begins with the first segment: everything again, rather than anything not at
-    all.
+    express lane. With a missing or damaged file it begins at the first segment: events may be sent again, but none is
+    left out.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Cursor:
         self._clock = clock
         self._looked_at = float("-inf")
         self._checked_at = clock()
-        self._delivered = 0  # when the backlog was last looked at
+        self._delivered = 0  # events that were delivered when the backlog was last looked at
         self._state = load_cursor(path) or CursorState(Position((segments(folder) or [1])[0], 0))
         self._lanes = Lanes(
             folder, self._state.position, self._state.lane, level=frame.clip(level), clock=clock, gone=gone
@@ -62,14 +61,14 @@ class Cursor:
         self._saved = self._places
 
     def count_from(self, came: int) -> None:
-        """Settle `base`, given how many events came before the journal's end."""
+        """Compute and save `base` unless it is known; ``came`` is how many events have come into the journal so far."""
         if self.base < 0:
             self._state.base = max(0, came - count_events(self._folder, self.position) - self.settled)
             self._save()
 
     @property
     def base(self) -> int:
-        """How many events came before this cursor was made, which are none of its business; -1: not known yet."""
+        """How many events came before this cursor was made, and are not for it; -1: not known yet."""
         return self._state.base
 
     @property
@@ -89,22 +88,22 @@ class Cursor:
 
     @property
     def position(self) -> Position:
-        """Everything before it is settled."""
+        """Everything before it is settled, except unsettled events of the express lane."""
         return self._lanes.position
 
     @property
     def position_read(self) -> Position:
-        """How far events were taken in the order of logging, settled or not."""
+        """The place up to which all events of the main lane were taken, settled or not."""
         return self._lanes.position_read
 
     @property
     def is_waiting(self) -> bool:
-        """Whether time decides about an event, or a frame, at the end of the journal that is not whole."""
+        """Whether an event or a frame at the journal's end is not whole, so that it has to be looked at again."""
         return self._lanes.is_waiting
 
     @property
     def urgent(self) -> bool:
-        """Whether a mark was read since it was last set to False: a flush waits for what stands before it."""
+        """Whether a mark was read since this was last set to False: a flush waits for the events before it."""
         return self._lanes.urgent
 
     @urgent.setter
@@ -114,8 +113,11 @@ class Cursor:
     def set_drain_mode(
         self, final_to: Position | None, *, disk_blocked: bool = False, quota_reached: bool = False
     ) -> None:
-        """Say which events no process is left to finish, those that begin before ``final_to``, and whether disk or
-        quota keep the rest of others out."""
+        """Set how long to wait for the rest of events that are not whole.
+
+        No process is left that could finish those that begin before ``final_to``; the disk or the quota may keep the
+        rest of others out of the journal for now.
+        """
         self._lanes.set_drain_mode(final_to, disk_blocked=disk_blocked, quota_reached=quota_reached)
 
     @property
@@ -124,14 +126,15 @@ class Cursor:
         return self._lanes.waits_for_rest
 
     def read(self, most: int, max_bytes: int) -> list[Entry]:
-        """The next events to deliver, at most so many and about so many bytes. OSError when the journal can't be read
-        now and none were read."""
+        """Return the next events to deliver: at most ``most``, about ``max_bytes`` bytes.
+
+        OSError when the journal can't be read now and no events were read.
+        """
         self._look_at_backlog()
         return self._lanes.read(most, max_bytes)
 
     def _look_at_backlog(self) -> None:
-        """Begin an express lane when there is a long backlog and the backend takes events: an outage has no use for
-        it."""
+        """Begin an express lane when the backlog is long and the backend takes events: in an outage none would help."""
         if self._lanes.span is not None or self.base < 0 or self._clock() - self._looked_at < BACKLOG_SECONDS:
             return
         self._looked_at = self._clock()
@@ -148,8 +151,10 @@ class Cursor:
         return self._lanes.has_to_lend(least)
 
     def pass_lent(self, start: Position, to: Position, counts: Mapping[str, int]) -> bool:
-        """Count what another process has made of the events from ``start`` up to ``to``, none of which were lost; save
-        it with a later commit. False when they were given up here meanwhile, and counted so."""
+        """Count the outcomes of the events from ``start`` up to ``to``, which another process read; none was lost.
+
+        A later commit saves them. Return False when the events were given up here meanwhile, and counted so.
+        """
         is_mine = self._lanes.pass_lent(start, to)
         if is_mine:
             for outcome, count in counts.items():
@@ -161,11 +166,11 @@ class Cursor:
         return self._lanes.take_back(until)
 
     def settle(self, entry: Entry, outcome: str) -> None:
-        """Say what became of an event: DELIVERED, FILTERED, DEAD, INCOMPLETE or QUOTA."""
+        """Set what became of an event: one of the outcomes in `journal/entry.py`."""
         settle(entry, outcome)
 
     def commit(self, *, save: bool = True) -> None:
-        """Count what is settled without a gap, and save it, or leave that to a later commit.
+        """Count the events that are settled without a gap, and ``save`` that, or leave saving to a later commit.
 
         OSError when the disk is full: what was counted is saved by the next commit that can.
         """
@@ -175,7 +180,7 @@ class Cursor:
             self._save()
 
     def _was_removed(self) -> bool:
-        """Whether a cleaner has removed the file, about once a second."""
+        """Whether a cleaner has removed the file; looked at once a second, otherwise False."""
         now = self._clock()
         if now - self._checked_at < FILE_SECONDS:
             return False
@@ -191,7 +196,7 @@ class Cursor:
 
     @property
     def is_saved(self) -> bool:
-        """Whether a crash would have nothing sent again."""
+        """Whether the file has all that is settled and counted: a crash would have none of it sent again."""
         return self._places == self._saved
 
     @property
@@ -205,7 +210,7 @@ class Cursor:
         self._saved = places
 
     def skip_to(self, segment: int) -> None:
-        """Give up what stands before a segment because of the quota; each event is counted under its level.
+        """Give up all events before ``segment`` because of the quota; each is counted under its level.
 
         Call `commit` afterwards. Entries that are read and not settled yet are given up too.
         """

@@ -2,14 +2,14 @@
 
 On disk: `<folder>/<backend>.json`, an object as `write_atomically` seals it:
 
-    segment, offset   everything that begins before this place is settled and counted, but for what an open lane holds
-    base              events from before the cursor was made, none of its business; -1: not counted yet
+    segment, offset   everything before this place is settled and counted, except unsettled events of the express lane
+    base              how many events came before the cursor was made, and are not for it; -1: not counted yet
     counts            outcome → events
     dropped           outcome → level → events, for the outcomes that are losses
-    lane              while there is one: {"start": place, "end": place, "level": number}, see `Span`
+    lane              {"start": place, "end": place, "level": number}, see `Span`; only while the cursor has one
 
-The application writes a new one at `start()`; after that only the `Cursor` in the shipper process writes it, whole, so
-that place and counts are of one moment. Everybody may read it.
+The application makes the file of a new backend at `start()`; after that only the `Cursor` in the shipper process writes
+it, always as a whole, so that place and counts are of the same moment. Every process may read it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class CursorState:
     lane: Span | None = None
 
     def save(self, path: str) -> None:
-        """OSError when the disk is full."""
+        """Replace the cursor file. OSError when the disk is full."""
         data: dict[str, Any] = {
             **self.position._asdict(),
             "base": self.base,
@@ -85,20 +85,20 @@ def _span(saved: dict[str, Any] | None) -> Span | None:
 
 
 def begin_cursor(path: str, folder: str) -> None:
-    """Make the cursor file of a new backend, which gets what comes from now on. OSError when it can't be written.
+    """Make the cursor file of a new backend, which gets only later events. OSError when it can't be written.
 
-    Called by the application at `start()`, before it logs anything: the shipper process comes later.
+    Called by the application at `start()`, before it logs anything: the shipper process starts later.
     """
     last, offset = _last_border(folder)
     try:
         fd = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     except FileExistsError:
         return
-    # Not by replacing: another worker may have made it first. A half-written one counts as damaged: all from the start.
+    # Not by replacing: another worker may have made it first. With a half-written file the backend gets everything.
     text = seal({"segment": last, "offset": offset, "base": -1, "counts": {}, "dropped": {}})
     try:
         os.write(fd, text)
-        # Once in a backend's life: without it a power cut would have it begin anew, after what is left for it.
+        # Once for each backend: if a power cut took the file, a new one would begin after events that still wait.
         sync(fd)
         _sync_folder(os.path.dirname(path))
     except OSError:  # the disk is full: an empty file would be taken for one that is damaged
@@ -109,8 +109,8 @@ def begin_cursor(path: str, folder: str) -> None:
 
 
 def _last_border(folder: str) -> Position:
-    """The end of the last whole frame. An event whose first frame has not come yet as a whole is for the new backend,
-    so that the events before its cursor and those after it are all that there are."""
+    """Return the end of the last whole frame. An event whose first frame is not whole yet is for the new backend, so
+    that every event is either before its cursor or after it."""
     last = max(segments(folder), default=1)
     try:
         fd = open_file(segment_path(folder, last), os.O_RDONLY)
@@ -132,7 +132,7 @@ def _sync_folder(path: str) -> None:
 
 
 def saved_positions(folder: str) -> dict[str, dict[str, Any]]:
-    """What the cursor files in a folder say: backend's name → its file's content, unchecked."""
+    """Return the content of the cursor files in a folder, unchecked, by the backends' names."""
     found: dict[str, dict[str, Any]] = {}
     for name in sorted(os.listdir(folder)):
         if name.endswith(".json"):

@@ -4,7 +4,7 @@ Invariants: an event belongs to the lane in which its first frame begins, and wh
 it. While there is an express lane, events of at least its level that begin at its start or later are its own;
 everything else is the main lane's. Every event is one lane's, so it is delivered and counted once.
 
-The express lane begins at the end that the journal has at that moment. It lasts until the main lane has read up to the
+An express lane begins where the journal ends when the lane is opened. It lasts until the main lane has read up to the
 first event that the express lane has not settled. From there the main lane reads alone, and takes over the entries that
 the express lane still holds. The part of the journal that the express lane settled stays known (`Lanes.span`, in the
 cursor file) until the main lane has settled everything before its end.
@@ -21,7 +21,7 @@ from .window import MAX_ENTRIES, Window
 
 
 class MainLane:
-    """Every event but those of the express lane's span."""
+    """Takes every event except those in the express lane's span."""
 
     def __init__(self) -> None:
         self.express: Span | None = None
@@ -31,7 +31,7 @@ class MainLane:
 
 
 class ExpressLane:
-    """Events of at least ``level``."""
+    """Takes the events of at least ``level``."""
 
     def __init__(self, level: int) -> None:
         self.level = level
@@ -41,7 +41,7 @@ class ExpressLane:
 
 
 class Lanes:
-    """The events of a journal from ``position`` on; those in ``span`` were settled by an express lane."""
+    """Reads a journal, beginning at ``position``; an express lane has settled the events in ``span``."""
 
     def __init__(
         self,
@@ -62,23 +62,23 @@ class Lanes:
         self._express: Window | None = None
         self._is_express_turn = False
         self._is_lent = False
-        # A span may be of a journal that was cut since: what comes in the cut part's place is not settled.
+        # If the journal was cut since, inside the span, what is written there later is not settled.
         if span is not None and self.position < span.end and segment_size(folder, span.end.segment) >= span.end.offset:
             self._open_express(span)
 
     @property
     def position(self) -> Position:
-        """Everything that begins before it is settled and counted, but for unsettled events of the express lane."""
+        """Everything before it is settled and counted, except unsettled events of the express lane."""
         return self._main.position
 
     @property
     def position_read(self) -> Position:
-        """Every event of the main lane that begins before it was taken, settled or not."""
+        """The place up to which all events of the main lane were taken, settled or not."""
         return self._main.position_read
 
     @property
     def span(self) -> Span | None:
-        """What the express lane has settled and counted, while the main lane has not."""
+        """The part in which the express lane has settled and counted its events, until the main lane has passed it."""
         return self._lane.express
 
     @property
@@ -88,12 +88,12 @@ class Lanes:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether time decides about what is at the end of the journal, so that it has to be looked at again."""
+        """Whether an event or a frame at the journal's end is not whole, so that it has to be looked at again."""
         return any(window.is_waiting for window in self._windows)
 
     @property
     def urgent(self) -> bool:
-        """Whether a flush waits for what stands before a mark that was read since this was last set to False."""
+        """Whether a mark was read since this was last set to False: a flush waits for the events before it."""
         return any(window.urgent for window in self._windows)
 
     @urgent.setter
@@ -122,8 +122,10 @@ class Lanes:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def read(self, most: int, max_bytes: int) -> list[Entry]:
-        """The next events to deliver, at most so many and about so many bytes. OSError when the journal can't be read
-        now and none were read."""
+        """Return the next events to deliver: at most ``most``, about ``max_bytes`` bytes.
+
+        OSError when the journal can't be read now and no events were read.
+        """
         if self._is_lent:
             return self._read_express(self._express, most, max_bytes) if self._express is not None else []
         if self._express is None or self.span is None:
@@ -140,7 +142,7 @@ class Lanes:
         return entries
 
     def _read_express(self, express: Window, most: int, max_bytes: int) -> list[Entry]:
-        """At most half of what is wanted, and every other one where one is wanted: the backlog must advance too."""
+        """Read at most half of ``most`` events, or of 1 every second time one: the main lane must advance too."""
         self._is_express_turn = not self._is_express_turn
         share = most // 2 if most > 1 else int(self._is_express_turn)
         entries = express.read(share, max_bytes // 2)
@@ -150,9 +152,10 @@ class Lanes:
     # -- a part of the main lane that another process reads ----------------------------------------------------------
 
     def lend(self, least: int) -> tuple[Position, Position] | None:
-        """Leave a part of the main lane to another process: from where to where. None unless it has ``least`` bytes.
+        """Leave a part of the main lane to another process; return its start and end.
 
-        It ends where the journal ends now, or before the express lane. Until `take_back` only that is read here.
+        It ends where the journal ends now, or where the express lane begins. None when it has less than ``least``
+        bytes, or when events that were read are not settled. Until `take_back`, `read` reads the express lane only.
         """
         start, end = self._lendable()
         if not self.has_to_lend(least) or not self._main.rewind():
@@ -161,7 +164,7 @@ class Lanes:
         return start, end
 
     def has_to_lend(self, least: int) -> bool:
-        """Whether there is a part of so many bytes."""
+        """Whether a part of at least ``least`` bytes can be lent now."""
         start, end = self._lendable()
         return not self._is_lent and start < end and bytes_between(self._folder, start, end) >= least
 
@@ -170,14 +173,14 @@ class Lanes:
         return self._main.position_read, end if self.span is None else min(end, self.span.start)
 
     def pass_lent(self, start: Position, to: Position) -> bool:
-        """What begins from ``start`` up to ``to`` is settled. False when it was given up here meanwhile."""
+        """Pass the settled events from ``start`` up to ``to``. Return False when they were given up here meanwhile."""
         is_mine = self._is_lent and self._main.position == start
         if is_mine:
             self._main.move_to(to)
         return is_mine
 
     def take_back(self, until: Position | None = None) -> list[Entry]:
-        """Read the main lane here again, from where it was passed; its events that begin before ``until``."""
+        """Read the main lane here again, behind what was passed; return its events that begin before ``until``."""
         self._is_lent = False
         return [] if until is None else self._main.read(MAX_ENTRIES, 1 << 40, until)
 
@@ -200,7 +203,7 @@ class Lanes:
             self._lane.express = self._lane.express._replace(end=express.position)
 
     def _merge(self, express: Window) -> None:
-        """The main lane has read up to the express lane's first unsettled event, and goes on alone from there."""
+        """End the express lane: the main lane has reached its first unsettled event, and takes over its entries."""
         self._main.take_over(express.whole())
         express.close()
         self._express = None
@@ -208,7 +211,7 @@ class Lanes:
     # -- settling ----------------------------------------------------------------------------------------------------
 
     def settled(self) -> Iterator[Entry]:
-        """Take out the settled entries of each lane up to the first that is not settled."""
+        """Yield and remove the settled entries of each lane up to its first that is not settled."""
         yield from self._main.settled()
         if self._express is not None:
             yield from self._express.settled()
@@ -217,8 +220,10 @@ class Lanes:
             self._lane.express = None
 
     def skip_to(self, segment: int) -> Iterator[Entry]:
-        """Settle everything before a segment that is not settled as given up for the quota, and take out the entries of
-        the express lane that this settles."""
+        """Settle all unsettled events before ``segment`` as lost to the quota.
+
+        Yield and remove the entries of the express lane that this settles.
+        """
         if self._express is not None and self.span is not None:
             self._express.skip_to(segment)
             yield from self._express.settled()

@@ -1,8 +1,8 @@
-"""Reads events from a place in the journal on, in order, and holds them until they are settled.
+"""Reads events in order, beginning at a place in the journal, and holds them until they are settled.
 
 Invariants: `Window.position` never passes the first frame of an event that is not settled. Every event whose first
-frame is read here, and which is this window's, becomes one entry and is settled once. Its other frames are taken by
-whoever took the first one.
+frame is read here, and which is this window's, becomes one entry and is settled once. The window that takes an event's
+first frame takes all of them.
 
 A `Cursor` has one window, and a second one while it has an express lane (see `lanes`).
 """
@@ -27,14 +27,14 @@ _HEADER = frame.HEADER.size
 
 
 class Lane(Protocol):
-    """Which events are a window's."""
+    """Decides which events a window leaves to another one."""
 
     def belongs_to_other_lane(self, start: Position, level: int) -> bool:
-        """Whether the event of this level that begins at this place is another window's to deliver and to count."""
+        """Whether another window delivers and counts the event of this ``level`` that begins at ``start``."""
 
 
 class Window:
-    """Entries from ``position`` on. Events below ``level`` settle at once as filtered."""
+    """Reads entries, beginning at ``position``. Events below ``level`` settle at once as filtered."""
 
     def __init__(
         self,
@@ -52,9 +52,9 @@ class Window:
         self._level = level
         self._entries: deque[Entry] = deque()
         self._known: dict[Position, Entry] = {}  # entries taken over from another window, by place, not reached yet
-        self._views: deque[frame.FrameView] = deque()  # frames that were read and not taken yet, of ...
+        self._views: deque[frame.FrameView] = deque()  # frames of `_stretch` that are not taken yet
         self._stretch: Frames
-        self._next = -1  # the offset where the first of them begins, with damage before it; -1: there is none
+        self._next = -1  # offset where the first of them begins, or damage before it; -1: there is none
         self._reader = Reader(folder, position, clock=clock)
         self._reader.clamp()
 
@@ -65,12 +65,12 @@ class Window:
 
     @property
     def position_read(self) -> Position:
-        """Every event that begins before it was taken, settled or not."""
+        """The place up to which all events were taken, settled or not."""
         return self._reader.position if self._next < 0 else Position(self._stretch.segment, self._next)
 
     @property
     def reached(self) -> Position:
-        """Where the next frame begins, after damage too."""
+        """Where the next frame begins, behind any damage."""
         if not self._views:
             return self._reader.position
         return Position(self._stretch.segment, self._stretch.offset + self._views[0].start)
@@ -87,7 +87,7 @@ class Window:
 
     @property
     def has_more(self) -> bool:
-        """Whether a whole event is not read, or not settled."""
+        """Whether frames are still to be read or taken, or a whole event is not settled."""
         if self._views or self._reader.unread() >= frame.MAX_FRAME:
             return True
         return any(entry.outcome is None and entry.payload is not None for entry in self._entries)
@@ -96,11 +96,11 @@ class Window:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether time decides about what is at the end of the journal: an event, or a frame, that is not whole."""
+        """Whether an event or a frame at the journal's end is not whole: it is given up after some time."""
         return bool(self.assembler) or not self._reader.is_at_end
 
     def read(self, most: int, max_bytes: int, until: Position | None = None) -> list[Entry]:
-        """The next events to deliver, at most so many and about so many bytes, that begin before ``until``.
+        """Return the next events to deliver that begin before ``until``: at most ``most``, about ``max_bytes`` bytes.
 
         OSError when there are none because the journal can't be read now.
         """
@@ -135,8 +135,10 @@ class Window:
         return stretch.offset + self._views[0].start < until.offset
 
     def _make_space(self) -> bool:
-        """Compact a full window, where an unfinished event keeps settled ones from being counted; whether that
-        helped."""
+        """Compact a full window; return whether that has made space.
+
+        In a full window, an unfinished event keeps the settled ones after it from being counted.
+        """
         if self.assembler:
             self._entries = compact(self._entries)
         return len(self._entries) < MAX_ENTRIES * 3 // 4
@@ -154,7 +156,7 @@ class Window:
         return True
 
     def _take(self, view: frame.FrameView) -> Entry | None:
-        """Take one frame; the event, if that made it whole and it is this window's to deliver."""
+        """Take one frame. Return its event if that is whole now, and for this window to deliver."""
         segment, offset, buffer, _ = self._stretch
         begin, end, flags, level, part, parts, token, seq, pid = view
         self._next = offset + end if self._views else -1
@@ -199,17 +201,17 @@ class Window:
     # -- settling ----------------------------------------------------------------------------------------------------
 
     def settled(self) -> Iterator[Entry]:
-        """Take out the settled entries up to the first that is not settled; `position` moves on."""
+        """Yield and remove the settled entries up to the first that is not settled; `position` moves on."""
         entries = self._entries
         while entries and entries[0].outcome is not None:
             yield entries.popleft()
 
     def skip_to(self, segment: int) -> None:
-        """Settle everything before a segment that is not settled as given up for the quota."""
+        """Settle all unsettled events that begin before ``segment`` as lost to the quota."""
         while self.position_read.segment < segment:
             if self._views:
                 self._take(self._views.popleft())
-            elif not self._look_ahead():  # what it finds may be in the segment that stays
+            elif not self._look_ahead():  # the frames found may be in the segment that stays
                 break
         self.assembler.forget_before(segment)
         for entry in self._entries:
@@ -219,8 +221,10 @@ class Window:
     # -- another process's part --------------------------------------------------------------------------------------
 
     def take_sendable(self) -> list[Entry]:
-        """The events that can be sent without passing one that is not whole, in order; each is returned once more
-        until it is settled."""
+        """Return the unsettled events up to the first that is not whole, in order.
+
+        An event is returned by each call until it is settled.
+        """
         found: list[Entry] = []
         for entry in self._entries:
             if entry.payload is None or entry.outcome not in (None, FILTERED):
@@ -230,14 +234,14 @@ class Window:
         return found
 
     def rewind(self) -> bool:
-        """Forget what was read and not taken. False, and nothing is done, unless all that was taken is settled."""
+        """Forget what was read and not taken. Return False, and do nothing, unless all that was taken is settled."""
         if self._entries or self._known or self.assembler:
             return False
         self.move_to(self.position_read)
         return True
 
     def move_to(self, position: Position) -> None:
-        """Go on from there, where an event begins: everything before was settled elsewhere. After `rewind` only."""
+        """Continue at a place where an event begins and before which all is settled. Call it only after `rewind`."""
         self._views.clear()
         self._next = -1
         self._reader.move_to(position)
@@ -249,8 +253,10 @@ class Window:
         return [entry for entry in self._entries if entry.payload is not None]
 
     def take_over(self, entries: Iterable[Entry]) -> None:
-        """Entries of another window that this one goes on for: when it comes to their places, it uses them instead of
-        new ones. The deliverer may hold them at this moment, or have settled them."""
+        """Use the entries of another window, each at its place in the journal, instead of making new ones.
+
+        The deliverer may hold them at this moment, or have settled them.
+        """
         self._known = {entry.start: entry for entry in entries}
 
     def close(self) -> None:

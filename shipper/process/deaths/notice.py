@@ -20,8 +20,8 @@ from .watch import Ending
 
 LOGGER = "shipper.deaths"
 LAST_EVENTS = 20
-MAX_SEGMENTS = 4  # of the journal's end, in which they are looked for
-MAX_LINE = 1000  # characters of one of them
+MAX_SEGMENTS = 4  # at the end of the journal, in which the last events are looked for
+MAX_LINE = 1000  # characters of the text of one last event
 MAX_PIDS = 100  # that an event about several processes names
 
 
@@ -40,12 +40,12 @@ class Death:
 
     @property
     def name(self) -> str:
-        """Of the process, as its last event has it."""
+        """The process's name in its last event, else the one in its mirror."""
         return (self.last[-1].process if self.last else "") or self.life.name
 
 
 def find_last_events(deaths: Sequence[Death], journal: str, kept: str) -> None:
-    """Give each of the dead its last events, from one look at the end of the journal."""
+    """Add to each death the process's last events, from the last segment or, if they are too few, the last four."""
     numbers = recorded_segments(journal, kept)[-MAX_SEGMENTS:]
     wanted = {death.head.token: death for death in deaths}
     found: dict[bytes, deque[Recorded]] = {}
@@ -90,7 +90,7 @@ def notice(death: Death, app: str) -> Event:
 
 
 def summary(deaths: Sequence[Death], app: str) -> Event:
-    """One event about processes of which none gets an event of its own."""
+    """Return one event about several processes that get no event of their own."""
     when = max(death.seen for death in deaths)
     message = f"{len(deaths)} more processes of {app} ended without a clean close"
     if len(deaths) == 1:

@@ -1,7 +1,7 @@
-"""What the kernel says of processes that it killed for want of memory (the OOM killer).
+"""What the kernel reports about processes that it killed because memory was short (the OOM killer).
 
-The kernel's log names the process; few may read it, and in a container the pids in it are not those seen there. The
-counter of the control group can be read by everybody, and names none.
+The kernel's log names the process, but few users may read it, and its pids are not those that a container sees. Every
+user can read the counter of the control group, which names no process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 KERNEL_LOG = "/dev/kmsg"
-COUNTED_SECONDS = 10.0  # before a look at which a process was found dead, in which a kill is counted as of that time
+COUNTED_SECONDS = 10.0  # before a death is found: the kills in this time are reported with the death
 MAX_LINES = 5  # of the kernel's log, about one process
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
 _RECORD_BYTES = 8192
@@ -23,8 +23,11 @@ _COUNTER = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
 class OomKiller:
-    """``read_counter`` gives the number of processes of the control group that it has killed so far, or None;
-    ``read_log`` the records of the kernel's log."""
+    """Tells which processes the OOM killer has killed.
+
+    ``read_counter`` returns how many of the control group it has killed so far, or None; ``read_log`` yields the
+    records of the kernel's log.
+    """
 
     def __init__(
         self,
@@ -50,12 +53,14 @@ class OomKiller:
 
     @property
     def kills(self) -> int:
-        """How many processes of the control group it has killed in the last seconds."""
+        """How many processes of the control group were killed in about the last `COUNTED_SECONDS`."""
         return self._counts[-1][1] - self._counts[0][1] if self._counts else 0
 
     def trace(self, pid: int, started: int) -> list[str]:
-        """The lines of the kernel's log about its kill of a process, which was started so many clock ticks after the
-        boot; none when there are none, or when they can't be read."""
+        """Return the lines of the kernel's log about the kill of a process; none when the log can't be read.
+
+        ``started``: when the process was started, in clock ticks since the boot; 0 (not known): nothing is returned.
+        """
         if not started:
             return []
         since = started / os.sysconf("SC_CLK_TCK")
@@ -78,7 +83,7 @@ def _seconds(fields: str) -> float:
 
 
 def read_kernel_log() -> Iterator[str]:
-    """The records of the kernel's log; none where this user may not read it, or where its pids are not ours."""
+    """The records of the kernel's log; none if this user may not read it, or in another PID namespace."""
     with contextlib.suppress(OSError):
         if os.stat("/proc/self/ns/pid").st_ino != _FIRST_PID_NAMESPACE:
             return
@@ -96,7 +101,7 @@ def read_kernel_log() -> Iterator[str]:
 
 
 def read_counter_of_group() -> int | None:
-    """How many processes of this process's control group the OOM killer has killed; None where that is not told."""
+    """How many processes of this process's control group the OOM killer has killed; None if that can't be read."""
     for path in _counter_paths():
         with contextlib.suppress(OSError), open(path, encoding="ascii", errors="replace") as file:
             found = _COUNTER.search(file.read())
@@ -106,7 +111,7 @@ def read_counter_of_group() -> int | None:
 
 
 def _counter_paths() -> Iterator[str]:
-    """Files that may have the counter. In a container the group's own path may not be seen, but its root is."""
+    """Files that may have the counter. In a container, the group's full path may not exist, but its root does."""
     with contextlib.suppress(OSError), open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
         for line in file:
             _, controllers, group = line.rstrip("\n").split(":", 2)

@@ -1,14 +1,14 @@
 """Reports processes of the application that have ended without a clean close.
 
-Protects from: an end that no log line tells: SIGKILL, the OOM killer, a crash in a C library, `os._exit`. How likely:
-now and then, and then it is what one looks for. Costs: nothing unless `report_deaths` is set; then a descriptor a
-process, a look at the folder of mirrors once a second, and a look at the journal's end for each death. It meets
+Protects from: a process that ends without a log line: SIGKILL, the OOM killer, a crash in a C library, `os._exit`. How
+likely: rare, but then it explains an outage. Costs: nothing unless `report_deaths` is set; then a descriptor per
+process, a look at the folder of mirrors once a second, and a read of the journal's end for each death. It meets
 recovery (whose mirrors say who has ended), the pipe's last events (journaled before the notice), restarts and kills of
 the shipper process, the quota, the end of the application, and upgrades (earlier versions' mirrors say nothing).
 
 Invariants: each death is in exactly one event, its own or one about several, whatever is killed when: the token of that
-event is in the mirror before the event is journaled, and the mirror is removed after that. Whoever finds a mirror with
-a token that has come into the journal removes it, and otherwise begins anew.
+event is in the mirror before the event is journaled, and the mirror is removed after that. A shipper process that finds
+a mirror with a token removes it if the journal has that event, and otherwise reports the death again.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from .notice import Death, find_last_events, notice, summary
 from .oom import OomKiller
 from .watch import Watch, read_head
 
-NOTICES = 10  # with an event of their own in so many seconds; the others are counted in one event afterwards
+NOTICES = 10  # deaths per window that get an event of their own; the others are counted in one event afterwards
 WINDOW_SECONDS = 60.0
 
-_ALL = 1_000_000  # stretches of the journal: it is followed to its end
-_EVERY_PART = -1  # of an event of which not all have come, the account has no such part
+_ALL = 1_000_000  # stretches of the journal to follow, more than it has
+_EVERY_PART = -1  # no part has this number: `Account.has` is true for it only when all parts have come
 _SIGTERM, _SIGKILL = 15, 9
 
 _log = logging.getLogger(log.NAME)
@@ -69,17 +69,17 @@ class DeathReporter:
         self._oom_killer = oom_killer or OomKiller()
         self._clock = clock
         self._reported_at: deque[float] = deque(maxlen=NOTICES)
-        self._waiting: list[Death] = []  # for the event about several
+        self._waiting: list[Death] = []  # deaths for the next event about several
         self._waiting_since = 0.0
-        self.journaled = 0  # events, counted by intake's thread
+        self.journaled = 0  # number of events about deaths, counted by intake's thread
         self._under_way: set[str] = set()  # paths of mirrors whose event is on its way to the journal
 
     def watch_new(self) -> None:
-        """Watch the processes that have come. Called whenever something was logged."""
+        """Watch processes that have started. Called in every round of the main thread."""
         self._watch.look()
 
     def look(self) -> None:
-        """Report the deaths that wait for it. Called once a second."""
+        """Report the waiting deaths once they have waited for `WINDOW_SECONDS`. Called once a second."""
         self._watch.look()
         self._oom_killer.look()
         if self._waiting and self._clock() - self._waiting_since >= WINDOW_SECONDS:
@@ -95,9 +95,9 @@ class DeathReporter:
         return path in self._under_way or any(death.path == path for death in self._waiting)
 
     def take(self, mirrors: Sequence[OrphanedMirror]) -> None:
-        """Remove the mirrors, which are in the journal as far as they are needed, once their processes are reported.
+        """Report the processes of these mirrors, and remove each mirror once the death is journaled.
 
-        A process that is not gone yet is left for another time.
+        The frames in the mirrors are in the journal. A process that has not ended yet is left for a later call.
         """
         deaths = []
         for mirror in mirrors:
@@ -116,14 +116,14 @@ class DeathReporter:
         self._waiting += others
 
     def _may_report(self, now: float) -> bool:
-        """Whether another notice is within the limit; it counts as made."""
+        """Whether the limit allows another notice; if so, it is counted."""
         if self._waiting or (len(self._reported_at) == NOTICES and now - self._reported_at[0] < WINDOW_SECONDS):
             return False
         self._reported_at.append(now)
         return True
 
     def report_waiting(self) -> None:
-        """Report all deaths that have no event of their own in one, now."""
+        """Report all waiting deaths in one event, now."""
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             self._report(summary(waiting, self._app), waiting)
@@ -131,7 +131,10 @@ class DeathReporter:
     # -- one mirror --------------------------------------------------------------------------------------------------
 
     def _look_at(self, mirror: OrphanedMirror) -> Death | None:
-        """The death of its process; None, and the mirror is removed, when there is nothing to report."""
+        """Return the death of the mirror's process, or None.
+
+        None: there is nothing to report, and the mirror was removed; or the mirror stays, to be looked at again later.
+        """
         try:
             seen, head = os.stat(mirror.path).st_mtime, read_head(mirror.path)
         except (OSError, ValueError):
@@ -154,14 +157,14 @@ class DeathReporter:
         return death
 
     def _was_reported(self, head: Head) -> bool:
-        """Whether its event is in the journal: the process that wrote it was killed before the mirror was removed."""
+        """Whether the death is in the journal: a shipper process was killed before it could remove the mirror."""
         if not head.claim:
             return False
         self._account.follow(_ALL)
         return self._account.has(head.claim, 0, _EVERY_PART)
 
     def _remove(self, path: str) -> None:
-        """Called in intake's thread, too."""
+        """Remove a mirror. Called in intake's thread, too."""
         with contextlib.suppress(OSError):
             os.unlink(path)
         self._under_way.discard(path)
@@ -169,26 +172,28 @@ class DeathReporter:
     # -- one event ---------------------------------------------------------------------------------------------------
 
     def _report(self, event: Event, deaths: Sequence[Death]) -> None:
-        """Journal the event; the mirrors go then. What can't be noted in them is reported another time."""
+        """Journal the event, then remove the mirrors. A death whose mirror can't be written to is reported later."""
         token, pid = new_token(), deaths[0].head.pid
         claimed = [death for death in deaths if _note(death.path, death.seen, claim=token)]
         if not claimed:
             return
         self._under_way.update(death.path for death in claimed)
-        # The pid of the dead, not of this process: the account forgets processes that are gone.
+        # The pid of the dead process, not of this one: the account forgets only processes that are gone.
         frames = frame.encode(pack(event), token=token, seq=0, pid=pid, level=event.level)
         self._adoption.put_back_later(b"".join(frames), partial(self._reported, [death.path for death in claimed]))
         _log.info("%s", event.message)
 
     def _reported(self, paths: Sequence[str]) -> None:
-        self.journaled += 1  # first: nothing is pending afterwards
+        self.journaled += 1  # before the last mirror goes: `is_pending` is False from then on
         for path in paths:
             self._remove(path)
 
 
 def _was_terminated(head: Head, signal: int) -> bool:
-    """Whether a daemonic worker of multiprocessing was ended by its parent: by SIGTERM, or, where the signal is not
-    known, together with it."""
+    """Whether the process was a daemonic worker of multiprocessing that its parent ended.
+
+    That is by SIGTERM or, where no signal is known, if the parent is gone, too.
+    """
     life = head.life
     if life is None or not life.is_daemonic:
         return False
@@ -196,8 +201,10 @@ def _was_terminated(head: Head, signal: int) -> bool:
 
 
 def _note(path: str, seen: float, *, claim: bytes = b"") -> bool:
-    """Note in a mirror which event reports its process, and forget the frames in it: they are in the journal. Its time
-    stays. False when that fails."""
+    """Write ``claim``, the token of the event about its process, into a mirror; False when that fails.
+
+    The frames in the mirror, which are in the journal, are cut off. Its modification time stays ``seen``.
+    """
     try:
         fd = open_file(path, os.O_RDWR)
         try:

@@ -1,8 +1,8 @@
-"""How processes of the application have ended: what the kernel tells one that is not their parent.
+"""How processes of the application have ended, as far as the kernel tells a process that is not their parent.
 
-A descriptor of each living process (pidfd) is held. From Linux 6.15 on it has the exit status when the process is gone;
-before, the status can be read while the process is a zombie, which is as long as its parent does not ask. What the
-kernel does not tell is not known, and nothing is guessed.
+The shipper process holds a descriptor (pidfd) of each living process. Since Linux 6.15, it yields the wait status when
+the process is gone. Earlier kernels show the status only while the process is a zombie, until its parent has collected
+it. Otherwise the status is unknown, and nothing is guessed.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Ending:
 
     status: int | None = None
     is_ending: bool = False
-    """It is on its way out: ask again."""
+    """The process is ending and not gone yet: look again later."""
     lives_on: bool = False
-    """The process lives, and is another program by now (exec), or has lost its mirror."""
+    """The process lives: it runs another program now (exec), or has lost its mirror."""
 
     @property
     def signal(self) -> int:
@@ -50,7 +50,7 @@ class Ending:
 
 
 class Watch:
-    """The processes that have a mirror in ``folder`` and want to be watched. Used by the main thread."""
+    """Watches the processes with a mirror in ``folder`` whose deaths are to be reported. Used by the main thread."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -59,14 +59,14 @@ class Watch:
         self._changed = -1  # the folder's modification time when it was last listed; -1: list it again
 
     def look(self) -> None:
-        """Hold a descriptor of each process that has come since."""
+        """Open a descriptor of each process that has started since the last call; close those of removed mirrors."""
         try:
             changed = os.stat(self._folder).st_mtime_ns
         except OSError:
             return
         if changed == self._changed:
             return
-        # A file system's clock is coarse: the change after a recent one may have the same time.
+        # A file system's clock is coarse: two changes shortly after each other may have the same time.
         self._changed = changed if time.time_ns() - changed > _SETTLED_NANOSECONDS else -1
         there = {path for path in list_files(self._folder) if path.endswith(SUFFIX)}
         for path in there - self._known:
@@ -84,7 +84,7 @@ class Watch:
             self._pidfds[path] = os.pidfd_open(head.pid)
 
     def ending(self, path: str, head: Head) -> Ending:
-        """How the process of a mirror, which does not hold its lock any more, has ended."""
+        """Return how the process of a mirror has ended. The process no longer holds the mirror's lock."""
         pidfd = self._pidfds.get(path, -1)
         if pidfd >= 0 and (status := _status(pidfd)) is not None:
             return Ending(status)
@@ -96,7 +96,7 @@ class Watch:
         return Ending(is_ending=True) if stat.is_ending else Ending(lives_on=True)
 
     def forget(self, path: str) -> None:
-        """The mirror is gone."""
+        """Close the descriptor of the process whose mirror was at this path."""
         pidfd = self._pidfds.pop(path, -1)
         if pidfd >= 0:
             os.close(pidfd)
@@ -107,7 +107,7 @@ class Watch:
 
 
 def read_head(path: str) -> Head:
-    """The head of a mirror. OSError, ValueError."""
+    """Read the head of a mirror. Raises OSError or ValueError when that is impossible."""
     fd = open_file(path, os.O_RDONLY)
     try:
         return parse_head(os.pread(fd, ORIGIN_AT, 0))
@@ -116,12 +116,12 @@ def read_head(path: str) -> Head:
 
 
 def _is_seen(head: Head) -> bool:
-    """Whether the pid is meant in the PID namespace of this process."""
+    """Whether the pid in the head belongs to the PID namespace of this process."""
     return head.pids != 0 and head.pids == namespace("pid")
 
 
 def _status(pidfd: int) -> int | None:
-    """The wait status of a process that is gone; None while it lives, and where the kernel does not tell."""
+    """The wait status of a process that is gone; None while it lives, or when the kernel does not tell."""
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     if not poller.poll(0):

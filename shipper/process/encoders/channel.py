@@ -1,4 +1,4 @@
-"""Values between the shipper process and an encoder process, through two pipes: each is pickled, behind its length."""
+"""Sends values between the shipper process and an encoder process through two pipes: length (8 bytes), then pickle."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Channel:
         self._received = bytearray()
 
     def send(self, value: Any) -> None:
-        """OSError when the other process has ended."""
+        """Send a value. OSError when the other process has ended."""
         data = pickle.dumps(value)
         rest = memoryview(_LENGTH.pack(len(data)) + data)
         while rest:
             rest = rest[os.write(self.writing, rest) :]
 
     def receive(self, seconds: float | None = None) -> Any:
-        """Wait for a value; None when nothing came for so many seconds, perhaps in the middle of one.
+        """Wait for a value; None when nothing came for ``seconds`` (None: no limit), also in the middle of a value.
 
-        EOFError when the other process has ended.
+        EOFError when the other process has ended, OSError for a value that can't be read here.
         """
         while (size := self._size()) is None:
             if not poll(seconds, self.reading):
@@ -41,10 +41,15 @@ class Channel:
             self._received += piece
         data = bytes(self._received[_LENGTH.size : size])
         del self._received[:size]
-        return pickle.loads(data)
+        try:
+            return pickle.loads(data)
+        except MemoryError:
+            raise
+        except Exception as error:  # of another version: the package was replaced while this process ran
+            raise OSError(f"what the other process sent can't be read: {error!r}") from error
 
     def _size(self) -> int | None:
-        """Of the message that is first, with its length, when it is whole."""
+        """Return how many bytes the first message has, with its length; None while it is not complete."""
         if len(self._received) < _LENGTH.size:
             return None
         size: int = _LENGTH.size + _LENGTH.unpack_from(self._received)[0]

@@ -25,14 +25,14 @@ _BOOTSTRAP = (  # as the shipper process is started, see `launcher.BOOTSTRAP`
 
 
 class EncoderProcess:
-    """One process. A deliverer's thread calls `lend` and `next`, the main thread everything else.
+    """One encoder process. A deliverer's thread calls `lend` and `next`, the main thread everything else.
 
-    OSError when it can't be started. It is killed at any time: it holds nothing.
+    OSError when it can't be started. It may be killed at any time: nothing is lost with it.
     """
 
     def __init__(self, job: Job, name: str, samples: Callable[[], Samples]) -> None:
         self._samples = samples
-        self._part = 0  # the number of the last one
+        self._part = 0  # the number of the last part
         self._is_killed = False
         self._using = threading.Lock()
         child, ours = _channels()
@@ -65,7 +65,7 @@ class EncoderProcess:
         return None
 
     def _check(self) -> None:
-        if self._is_killed:  # its descriptors may be others by now
+        if self._is_killed:  # the numbers of its closed descriptors may be other files by now
             raise EOFError("the process was ended")
 
     @property
@@ -74,17 +74,17 @@ class EncoderProcess:
         return self._child.poll() is not None
 
     def kill(self) -> None:
-        """End it."""
+        """Kill the process and close the channel."""
         self._is_killed = True
         self._child.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.wait(REAP_SECONDS)
-        with self._using, contextlib.suppress(OSError):  # nobody uses the descriptors any more
+        with self._using, contextlib.suppress(OSError):  # no other thread uses the descriptors any more
             self._channel.close()
 
 
 def _channels() -> tuple[Channel, Channel]:
-    """The ends of a new channel."""
+    """Return the two ends of a new channel: for the encoder process, and for this one."""
     there = os.pipe()
     try:
         here = os.pipe()
@@ -96,16 +96,16 @@ def _channels() -> tuple[Channel, Channel]:
 
 
 def _start(channel: Channel, title: str) -> subprocess.Popen[bytes]:
-    """Start a process that has this end of a channel, which is closed here."""
+    """Start a process that inherits this end of a channel; close the end in this process."""
     code = _BOOTSTRAP.format(path=sys.path, reading=channel.reading, writing=channel.writing)
-    # It ignores a SIGTERM to all processes of a service: blocked, until it has said so itself.
+    # It has to survive a SIGTERM to all processes of a service: blocked until it ignores the signal itself.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         return subprocess.Popen(
             [sys.executable, "-c", code, title],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # the application's may be a pipe that somebody waits for
+            stderr=subprocess.DEVNULL,  # the inherited one may be a pipe, whose reader waits for its end
             pass_fds=[channel.reading, channel.writing],
         )
     finally:

@@ -1,4 +1,4 @@
-"""When backends have an encoder process: one process is enough for as long as it keeps up."""
+"""Decides when a backend gets an encoder process: when the shipper process alone is too slow for several backends."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from ...delivery.deliverer import Deliverer
     from .child import EncoderProcess
 
-BUSY = 0.7  # of a core: what this process uses when its interpreter is what the backends wait for
-LOOK_SECONDS = 0.2  # between two looks at that
+BUSY = 0.7  # of a core: with so much CPU use or more, backends wait for this process's interpreter
+LOOK_SECONDS = 0.2  # between two measurements of the CPU use
 IDLE_SECONDS = 5.0  # without a request before a process is ended
-AGAIN_SECONDS = 60.0  # after a process has failed, or was of no use
+AGAIN_SECONDS = 60.0  # before another start, after a process failed or was of no use
 
 _log = logging.getLogger(log.NAME)
 
@@ -42,7 +42,7 @@ class _Encoder:
     lending: Lending
     job: Job
     process: EncoderProcess | None = None
-    sent: int = 0  # requests when it was started
+    sent: int = 0  # `Lending.sent` when the process was started
     not_before: float = float("-inf")
 
     def is_wanted(self, now: float) -> bool:
@@ -52,8 +52,8 @@ class _Encoder:
 class Encoders:
     """The encoder processes of all backends. Used by the main thread.
 
-    Only Trakerr's and jKool's requests are made in one: their services accept a request as a whole, and their encoders
-    keep nothing between two requests, as one that a user has written may.
+    Only Trakerr's and jKool's requests are made there: these services accept or refuse a request as a whole, and these
+    encoders keep no state between requests, which an encoder written by a user may do.
     """
 
     def __init__(self, context: AppContext, load: LoadSampler, spool: Spool) -> None:
@@ -68,7 +68,7 @@ class Encoders:
         self._most = 0 if is_frozen() or not sys.executable else usable_cores()
 
     def lending_of(self, description: Any, backend: Any, guard: Any, settings: Settings) -> Lending | None:
-        """What a backend lends, None when it has to be encoded here.
+        """Return what a backend lends; None when its events have to be encoded in the shipper process.
 
         ``description``: as it is in the settings. ``backend``: opened. ``guard``: the `CrashGuard` around it.
         """
@@ -94,7 +94,7 @@ class Encoders:
         return lending
 
     def pid(self, name: str) -> int | None:
-        """Of the process of this backend; None when it has none."""
+        """Return the pid of the encoder process of this backend; None when there is none."""
         encoder = self._encoders.get(name)
         return encoder.process.pid if encoder is not None and encoder.process is not None else None
 
@@ -118,9 +118,9 @@ class Encoders:
         able = {name: encoder for name in busy if (encoder := self._encoders.get(name)) and encoder.is_wanted(now)}
         if not able:
             return
-        from .child import EncoderProcess  # most shipper processes never need one
+        from .child import EncoderProcess  # imported here: most shipper processes never need it
 
-        # The larger its requests are, the fewer are left to be sent here.
+        # The larger the requests of a backend, the fewer of them this process has to send.
         name, encoder = max(able.items(), key=lambda each: each[1].job.max_events)
         try:
             encoder.process = EncoderProcess(encoder.job, name, lambda: self._load.samples)
@@ -140,7 +140,7 @@ class Encoders:
             _log.warning("the process %d that encoded for %s has failed; it is done here again", process.pid, name)
         elif encoder.lending.is_on or now - encoder.lending.used_at < IDLE_SECONDS:
             return
-        if encoder.lending.sent == encoder.sent:  # it was of no use
+        if encoder.lending.sent == encoder.sent:  # none of its requests was accepted
             encoder.not_before = now + AGAIN_SECONDS
         self._end(encoder)
 
@@ -150,7 +150,7 @@ class Encoders:
             process.kill()
 
     def stop(self) -> None:
-        """End all of them."""
+        """End all encoder processes."""
         for encoder in self._encoders.values():
             self._end(encoder)
 

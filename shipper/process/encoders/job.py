@@ -1,4 +1,4 @@
-"""What an encoder process is told."""
+"""The messages of the shipper process to an encoder process."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from ..system.load_samples import Samples
 
 @dataclass(frozen=True)
 class Job:
-    """At its start. ``description``: the backend of the settings; ``app`` to ``redact`` are what its `AppContext` is
-    made of. ``journal``: the folder. ``max_events`` and ``max_bytes``: of one request."""
+    """The first message. ``description``: the backend of the settings. ``journal``: the journal's folder.
+
+    ``app`` to ``redact``: what the backend's `AppContext` is made of. ``max_events``, ``max_bytes``: of one request.
+    """
 
     description: Any
     takes_all: bool
@@ -29,7 +31,7 @@ class Job:
 
 
 class Part(NamedTuple):
-    """A part of the journal whose requests are wanted. ``samples``: how busy the machine was."""
+    """A part of the journal, of which to make requests. ``samples``: how busy the machine was."""
 
     number: int
     start: Position

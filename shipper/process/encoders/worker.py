@@ -56,11 +56,11 @@ class Worker:
 
 
 def main(reading: int, writing: int) -> NoReturn:
-    """Be the process, and exit. The arguments are the descriptors of a channel to the shipper process."""
+    """Run the encoder process, then exit. The arguments are the descriptors of a channel to the shipper process."""
     set_title(sys.argv[-1])
     gc.set_threshold(50_000, 20, 100)  # as in the shipper process
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to all processes of a service: the shipper process drains then
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the shipper process blocks some, and that is inherited
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a service's processes all get it: then the shipper process drains
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the mask is inherited, and blocks some signals
     shipper_process = Channel(reading, writing)
     worker = Worker(shipper_process.receive())
     received: SimpleQueue[Part] = SimpleQueue()
@@ -70,17 +70,17 @@ def main(reading: int, writing: int) -> NoReturn:
         try:
             for request in worker.requests(part):
                 shipper_process.send((part.number, request))
-                if not received.empty():  # another part is asked for, and the rest of this one is not
+                if not received.empty():  # another part was requested: the rest of this one is not needed
                     break
         except BrokenPipeError:
             os._exit(0)
         except Exception:
-            pass  # it shows in the shipper process, which goes on from the last request
+            pass  # the shipper process encodes the rest itself, and meets the same error
         shipper_process.send((part.number, None))
 
 
 def _receive(shipper_process: Channel, received: SimpleQueue[Part]) -> None:
-    """A thread of its own, for the process has to end with the shipper process, whatever it does."""
+    """Receive parts in a thread of its own, so that this process ends with the shipper process while encoding, too."""
     try:
         while True:
             received.put(shipper_process.receive())

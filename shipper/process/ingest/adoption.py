@@ -1,4 +1,4 @@
-"""Frames that come into the journal another way than through the pipe.
+"""Frames that reach the journal without passing through the pipe.
 
 They are in overflows of processes that have ended, or the pipe lost them and a pipe mirror has them. They are appended
 at the border of a frame. An overflow is passed on afterwards, to be accounted for and removed.
@@ -17,7 +17,7 @@ from .appender import Appender
 
 
 class Adoption:
-    """Appends in intake's thread; what is public may be called by any thread.
+    """Appends in intake's thread; any thread may call the methods that do not name this thread.
 
     ``overflows`` are the folders of overflows. ``wake`` wakes intake, ``on_append`` is called after each append.
     """
@@ -38,7 +38,7 @@ class Adoption:
         self._has_orphans = threading.Event()
 
     def look_for_orphans(self) -> None:
-        """Have overflows adopted whose processes have ended, if there are any. Called once a second."""
+        """Have intake adopt the overflows of ended processes, if there are any. Called once a second."""
         for found in self._orphans():
             found.close()
             self._has_orphans.set()
@@ -46,17 +46,17 @@ class Adoption:
             return
 
     def put_back_later(self, frames: bytes, on_done: Callable[[], None]) -> None:
-        """Append frames that the pipe lost as soon as the journal takes them; intake's thread calls `on_done` then."""
+        """Append frames that the pipe lost once the journal takes them; intake's thread calls ``on_done`` then."""
         self._late.append((frames, on_done))
         self._wake()
 
     @property
     def late(self) -> int:
-        """How many of those are not in the journal yet."""
+        """How many calls of `put_back_later` have frames that are not in the journal yet."""
         return len(self._late)
 
     def append_late(self) -> None:
-        """In intake's thread: OSError when the journal does not take them now."""
+        """In intake's thread: append what `put_back_later` was given. OSError when the journal does not take it now."""
         while self._late and self._appender.is_at_border():
             self._appender.append(self._late[0][0], self._skip_late)
             self._late.popleft()[1]()
@@ -73,7 +73,7 @@ class Adoption:
 
     def adopt(self) -> None:
         """In intake's thread: append overflows whose processes have ended. OSError when that can't be done now."""
-        if not self.allowed.is_set() or not self._appender.is_at_border():  # the rest of a frame comes with a splice
+        if not self.allowed.is_set() or not self._appender.is_at_border():  # a splice brings the frame's rest first
             return
         self._has_orphans.clear()
         for found in self._orphans():

@@ -1,9 +1,10 @@
 """Appends to the journal: out of the pipe, or frames that came another way, within segments and the quota.
 
-Invariants
+Invariants:
 * A splice may end anywhere, also inside a frame; the rest of that frame comes next, from the same FIFO.
-* A new segment, and frames that came another way, begin at a frame's border only. So a segment is at most one frame
-  larger than its bound, and so is the journal.
+* A new segment, and frames that came another way, begin at a frame's border only. So the journal is at most
+  one frame larger than its quota and ``extra``. A segment is at most one frame larger than its bound, unless no next
+  one can be made.
 * What was written to a FIFO before it was removed comes before what was written to the next one afterwards.
 """
 
@@ -19,7 +20,7 @@ from ...transport import frame
 from ...transport.pipe import bytes_in_pipe
 from .quota import Quota, QuotaReachedError
 
-_GONE = -1  # instead of the number of a FIFO that is closed
+_GONE = -1  # in place of the descriptor of a FIFO that is closed
 MAX_SPLICE_BYTES = 4 * 1024 * 1024  # more than a pipe holds: one splice takes all of it
 
 
@@ -31,8 +32,8 @@ class Appender:
 
     def __init__(self, pipe: int, writer: Writer, quota: Quota | None = None) -> None:
         self._pipe = pipe
-        self._earlier: list[int] = []  # FIFOs that were removed, until their writers have left them
-        self._last = pipe  # the one that was read last
+        self._earlier: list[int] = []  # FIFOs that were removed, until their writers have closed them
+        self._last = pipe  # the FIFO that was read last
         self.writer = writer
         self._quota = quota
 
@@ -42,21 +43,21 @@ class Appender:
         return self.writer.spliced
 
     def splice(self, extra: int = 0, *, most: int = MAX_SPLICE_BYTES) -> int:
-        """Move bytes from the pipe into the journal; how many: 0 at the end of the pipe, -1 when it is empty.
+        """Move bytes from the pipe into the journal; how many: 0 when the pipe has no writers, -1 when it is empty.
 
         ``extra`` bytes above the quota are allowed. QuotaReachedError when the journal may take none, another OSError
         when the disk takes none.
         """
         earlier = 0
         if self._earlier:
-            # In this order: of an event whose writer followed the removed FIFO in between, the beginning comes first.
+            # Measure the pipe first: an event in it may begin in an earlier FIFO, which is therefore read before it.
             most = min(most, max(1, bytes_in_pipe(self._pipe)))
             earlier = self.splice_earlier(extra)
         moved = self._splice_pipe(most, extra)
         return earlier + moved if moved >= 0 else earlier or -1
 
     def probe(self) -> int:
-        """`splice` of one byte at most, out of the pipe alone and above the quota: it tells of a pipe without writers.
+        """Move at most one byte from the pipe, even above the quota, to learn whether it has writers: see `splice`.
 
         Call it only while `may_read_pipe`.
         """
@@ -65,7 +66,7 @@ class Appender:
     def _splice_pipe(self, most: int, extra: int) -> int:
         try:
             moved = self._splice_from(self._pipe, min(most, self._space(extra)))
-        except BlockingIOError:  # a writer came and has not written yet
+        except BlockingIOError:  # the pipe has writers, which have not written yet
             return -1
         if self.writer.is_full and self.is_at_border():
             self.writer.rotate_if_due()
@@ -82,7 +83,7 @@ class Appender:
         return moved
 
     def _may_read(self, pipe: int) -> bool:
-        """Whether the journal ends at a border, or inside a frame whose rest comes from this FIFO or from none."""
+        """Whether the journal ends at a border, or inside a frame whose rest comes from this FIFO or never."""
         return self._last == pipe or self.is_at_border()
 
     @property
@@ -105,7 +106,7 @@ class Appender:
     def append(self, frames: bytes, on_taken: Callable[[int], None]) -> None:
         """Append whole frames that did not come out of the pipe, at a frame's border. OSError when not all are taken.
 
-        ``on_taken`` is told, after each step, how many more bytes are in the journal and must not be appended again.
+        ``on_taken`` is called after each step with the number of bytes that it added: they must not be appended again.
         """
         while frames:
             size = max(self._space(), frame.MAX_FRAME)
@@ -118,7 +119,7 @@ class Appender:
     def is_at_border(self) -> bool:
         """Whether the journal ends with a whole frame, or the rest can't come: the FIFO that was read last is empty.
 
-        It may end inside one after a splice, after the disk took a part, or after an intake was killed.
+        It may end inside a frame after a splice, after the disk took only a part, or after a process was killed.
         """
         is_lost = not self.writer.unwritten and self._waiting() == 0
         return is_lost or self.writer.ends_whole()
@@ -130,9 +131,9 @@ class Appender:
     # -- after a cleaner ---------------------------------------------------------------------------------------------
 
     def follow(self, pipe: int) -> bool:
-        """Read this FIFO, and the earlier one until its writers have left it; False while the border is inside a frame.
+        """Read this FIFO, and the earlier one until its writers are gone; False while the journal ends inside a frame.
 
-        The number of the earlier one becomes that of the new one: others have it too.
+        The new FIFO takes over the descriptor number of the earlier one, which other objects use, too.
         """
         if not self.is_at_border():
             return False
@@ -144,7 +145,7 @@ class Appender:
 
     @property
     def has_earlier(self) -> bool:
-        """Whether a FIFO that was removed has writers."""
+        """Whether a FIFO that was removed is still read."""
         return bool(self._earlier)
 
     def splice_earlier(self, extra: int = 0) -> int:
@@ -175,7 +176,7 @@ class Appender:
                 return rest
             self.writer.rotate_if_due()
         space = self.writer.space
-        if space <= 0:  # no new segment can be made now: rather a large one than none
+        if space <= 0:  # no new segment can be made now: this one grows larger
             space = MAX_SPLICE_BYTES
         if self._quota is None:
             return space
@@ -189,7 +190,7 @@ class Appender:
     def _rest_of_frame(self) -> int:
         """How many bytes are missing from the frame with which the journal ends; 0 when it ends at a border.
 
-        0 also when its rest can't come: it must be in the FIFO that was read last.
+        0 also when its rest can't come, since the FIFO that was read last is empty.
         """
         beginning = self.writer.unfinished()
         if not beginning or not self._waiting():
@@ -212,7 +213,7 @@ class Appender:
         return True
 
     def untaken(self) -> bytes:
-        """What the journal did not take, from the unfinished frame at its end on. It is taken out of all FIFOs."""
+        """Return what the journal did not take: its unfinished frame and the content of all FIFOs; empty the FIFOs."""
         rest_in = _GONE if self.is_at_border() else self._last
         pipes = sorted([*self._earlier, self._pipe], key=lambda pipe: pipe != rest_in)
         return b"".join(untaken(self.writer, *pipes))

@@ -3,7 +3,8 @@
 Invariants:
 
 * Intake is the only writer of the journal while it runs, and takes bytes out of the pipe only by `splice`: at every
-  moment a byte is in the pipe or in the journal, whatever is killed.
+  moment a byte is in the pipe or in the journal, whatever is killed. (Where a system has no `splice`, up to 64 KiB are
+  in this process's memory between a read and a write.)
 * Frames that come another way (overflows, pipe mirrors) are appended at the border of a frame, never inside one.
 * What the disk or the quota does not take stays where it is. It is tried again until it is taken.
 """
@@ -24,12 +25,12 @@ from .adoption import Adoption
 from .appender import Appender
 from .quota import QuotaReachedError
 
-BUSY_BYTES = 64 * 1024  # in one splice, from which on intake does not rest
-MIN_REST_SECONDS = 0.004  # after a smaller one: some events a splice, instead of a wake-up for each
+BUSY_BYTES = 64 * 1024  # in one splice: after so many or more, intake does not rest
+MIN_REST_SECONDS = 0.004  # after a smaller splice: the next one takes several events, instead of one per wake-up
 MAX_REST_SECONDS = 0.02
-WRITTEN_BYTES = 25_000_000  # that the application writes a second on one processor, at most
-LOOK_SECONDS = 0.2  # between two looks at what no descriptor tells: a FIFO without writers so far, a removed FIFO
-FULL_SECONDS = 1.0  # between two looks at a full journal when nobody has made space
+WRITTEN_BYTES = 25_000_000  # that the application writes per second and processor, at most
+LOOK_SECONDS = 0.2  # between two looks where poll does not help: a FIFO that never had a writer, a removed FIFO
+FULL_SECONDS = 1.0  # between two attempts to append to a full journal when no space was made
 NO_WRITERS_SECONDS = 0.05  # between two looks while there are no writers
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.05, 2.0  # before a disk that took nothing is tried again
 
@@ -39,11 +40,11 @@ _log = logging.getLogger(log.NAME)
 class Intake:
     """`run` is its thread, which sleeps until something comes through the pipe, or another thread calls a method.
 
-    ``overflows`` are the folders of overflows; ``fsync`` seconds are between two fsyncs of the journal, 0 for none.
-    ``rest`` seconds are between two splices of little, unless `set_hurry` says that a process waits.
+    ``overflows``: the folders of overflows. ``fsync``: seconds between two fsyncs of the journal, 0 for none. ``rest``:
+    seconds of rest after a splice of less than `BUSY_BYTES`, unless `set_hurry` says that a process waits.
     ``on_change`` is called by the thread after every append, and when the journal has reached its quota: then call
-    `space_made` once segments were deleted. ``last_bytes`` above the quota are taken when no writers are left: what is
-    in the pipe then is nowhere else.
+    `space_made` once segments were deleted. ``last_bytes``: how far the quota may be exceeded once no writers are left,
+    for what is in the pipe then is nowhere else.
     """
 
     def __init__(
@@ -62,10 +63,10 @@ class Intake:
         self.hung_up = threading.Event()  # no process has the queue open for writing
         self.full = threading.Event()  # the journal has reached its quota
         self._space_made = threading.Event()
-        self.restoring = threading.Event()  # set once a second, while the spool's lock is ours
+        self.restoring = threading.Event()  # set once a second, while this process holds the spool's lock
         self.trouble = ""  # the disk's last error, "" when it takes events
         self._pipe = pipe
-        self._coming: int | None = None  # the reading end of a FIFO that was made anew
+        self._coming: int | None = None  # the reading end of a new FIFO at the queue's path, not read yet
         self._appender = appender
         self._fsync = fsync
         self._rest = rest
@@ -103,16 +104,16 @@ class Intake:
         self._waker.wake()
 
     def set_hurry(self, waits: bool) -> None:
-        """Whether a process waits for what it has logged."""
+        """Note whether a process waits until its events are delivered."""
         if not self.stopping.is_set():
             (self._hurry.set if waits else self._hurry.clear)()
 
     def space_made(self) -> None:
-        """Segments were deleted."""
+        """End the wait for space: segments were deleted."""
         self._space_made.set()
 
     def restore(self) -> None:
-        """The spool's lock is ours: make the journal again if it was removed."""
+        """Have the journal made again if it was removed. Call it only while this process holds the spool's lock."""
         self.restoring.set()
         if self._appender.writer.is_removed:
             self._waker.wake()
@@ -120,13 +121,13 @@ class Intake:
     # -- after a cleaner ---------------------------------------------------------------------------------------------
 
     def follow(self, pipe: int) -> None:
-        """Read this FIFO instead, which is at the queue's path by now; the earlier one until its writers are gone."""
+        """Read this FIFO, which is now at the queue's path, and the earlier one until its writers are gone."""
         self._coming = pipe
         self._waker.wake()
 
     @property
     def is_following(self) -> bool:
-        """Whether such a FIFO is not read yet."""
+        """Whether a FIFO was passed to `follow` and is not read yet."""
         return self._coming is not None
 
     def _restore(self) -> None:
@@ -135,10 +136,10 @@ class Intake:
             if self._appender.writer.restore():
                 _log.warning("the journal was removed, and made again with its last segment")
         if self._coming is not None:
-            self.eof.clear()  # it was the earlier one's
+            self.eof.clear()  # it was set for the earlier FIFO
         if self._coming is not None and self._appender.follow(self._coming):
             self._coming = None
-            self._had_writers = False  # of this one poll tells only the end of writers that it has had
+            self._had_writers = False  # poll reports that a FIFO has no writers only after it has had one
 
     def _take_earlier(self) -> None:
         """Take what is in earlier FIFOs, also while nothing is in the pipe."""
@@ -179,7 +180,7 @@ class Intake:
             self._hurry.wait(self._rest)
 
     def _patience(self) -> float | None:
-        """How long to wait for the pipe: 0 when it had no writers, for then it is always ready; None is any time."""
+        """Return how many seconds to wait for the pipe: 0 without writers (it is always ready), None without limit."""
         if self.hung_up.is_set():
             return 0.0
         if not self._had_writers or self._appender.has_earlier or self._coming is not None or self.adoption.late:
@@ -199,7 +200,7 @@ class Intake:
         return moved == 0
 
     def _took(self) -> None:
-        """The journal has grown."""
+        """Note that the journal has grown."""
         if self.trouble:
             _log.warning("journal: the disk takes events again")
         self.trouble = ""
@@ -222,14 +223,14 @@ class Intake:
             self._synced_at = time.monotonic()
 
     def _wait_for_space(self) -> None:
-        """Events wait in the pipe, then in the overflows, until the main thread has deleted a segment."""
+        """Wait until the main thread has deleted a segment; events stay in the pipe, then in the overflows."""
         self._space_made.clear()
         self.full.set()
         self._on_change()
         self._space_made.wait(FULL_SECONDS)
 
     def _wait_for_disk(self, error: OSError) -> None:
-        """Events wait in the pipe, then in the overflows of their processes; what they have no space for is counted."""
+        """Wait before the next attempt; events stay in the pipe, then in overflows; what finds no space is counted."""
         if not self.trouble:
             _log.warning("journal: %s; events wait in memory, trying again", error.strerror)
         self.trouble = os.strerror(error.errno) if error.errno else str(error)
@@ -238,6 +239,6 @@ class Intake:
 
 
 def rest_seconds(pipe: int) -> float:
-    """How long intake may rest: a pipe of this size is not filled meanwhile, by a burst on all processors."""
+    """Return how many seconds intake may rest without a burst on all processors filling the pipe."""
     seconds = pipe_size(pipe) / (WRITTEN_BYTES * (os.cpu_count() or 1))
     return min(max(seconds, MIN_REST_SECONDS), MAX_REST_SECONDS)

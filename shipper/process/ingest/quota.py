@@ -34,6 +34,6 @@ class Quota:
         return self._limit - self._size
 
     def grew(self, appended: int) -> None:
-        """So many bytes were appended."""
+        """Note that ``appended`` bytes were appended."""
         if self._size is not None:
             self._size += appended

@@ -1,4 +1,4 @@
-"""Pipe mirrors of processes that have ended: what the pipe lost is put back into the journal, and the files go.
+"""Pipe mirrors of processes that have ended: what the pipe lost is put into the journal, and the files are removed.
 
 The pipe loses its content when all processes that hold it are killed at once, or close it. The frames that each process
 wrote last are in its pipe mirror. A frame that is in the journal or in the pipe must not be put back, so a mirror is
@@ -19,7 +19,7 @@ from ...transport.pipe import bytes_in_pipe
 from .adoption import Adoption
 from .appender import Appender
 
-_ALL = 1_000_000  # stretches of the journal: it is followed to its end
+_ALL = 1_000_000  # stretches of the journal to follow, more than it has
 _MAX_LATE = 8  # mirrors whose frames are in memory while the disk does not take them
 
 
@@ -27,7 +27,7 @@ class EndedProcesses(Protocol):
     """Takes the mirrors of processes that have ended, in place of their removal."""
 
     def take(self, mirrors: Sequence[OrphanedMirror]) -> None:
-        """Remove them, at once or later."""
+        """Remove the mirrors, at once or later."""
 
     def knows(self, path: str) -> bool:
         """Whether the mirror at this path was taken, and is not removed yet."""
@@ -51,15 +51,15 @@ class Recovery:
         self._appender = appender
         self._adoption = adoption
         self._account = account
-        self._has_looked = False  # for the mirrors of processes that had ended before this one held the pipe
-        self._lost: list[OrphanedMirror] = []  # of these, what the pipe lost is not in the journal yet
-        self._lost_end = 0  # bytes that intake has taken when it has passed their last frame
-        self._kept: set[str] = set()  # paths of these: each goes once what it lost is in the journal
-        self._ended: list[OrphanedMirror] = []  # of processes that ended later; looked at behind their last frame
-        self._ended_end = 0
-        self._unclear: set[str] = set()  # paths of those whose frames are lost, or in another FIFO
+        self._has_looked = False  # whether `_find_lost` has run
+        self._lost: list[OrphanedMirror] = []  # of processes that ended earlier; lost frames are not journaled yet
+        self._lost_end = 0  # what `Appender.taken` is once intake has passed their last frame
+        self._kept: set[str] = set()  # paths of mirrors that stay until their lost frames are in the journal
+        self._ended: list[OrphanedMirror] = []  # of processes that ended later
+        self._ended_end = 0  # what `Appender.taken` has to be before these are compared
+        self._unclear: set[str] = set()  # paths of mirrors whose frames are either lost or in another FIFO
         self._found_more = False
-        self._is_comparable = False  # whether everything that they wrote is in the pipe, in the journal, or lost
+        self._is_comparable = False  # whether no frame of `_ended` can be in a FIFO besides the pipe
 
     @property
     def is_pending(self) -> bool:
@@ -72,7 +72,7 @@ class Recovery:
             self._find_lost()
             if self._lost:
                 self._appender.drain_pipe()
-                self._account.follow(_ALL, ended=True)  # of half a frame there, the rest is not in the pipe any more
+                self._account.follow(_ALL, ended=True)  # half a frame at its end: its rest is not in the pipe
             while self._lost:
                 self._appender.append(self._lost_frames(self._lost[0]), lambda taken: None)
                 self._put_back(self._lost.pop(0))()
@@ -81,22 +81,22 @@ class Recovery:
         self._kept = {mirror.path for mirror in self._lost}
 
     def _find_lost(self) -> None:
-        """Before anything else: what these processes wrote is now in the journal, in the pipe, or lost."""
+        """Find processes that have ended already: what they wrote is now in the journal, in the pipe, or lost."""
         self._lost = list(orphaned_mirrors(self._folder))
         self._lost_end = self._end_of_pipe()
         self._has_looked = True
 
     def _end_of_pipe(self) -> int:
-        return bytes_in_pipe(self._pipe) + self._appender.taken  # in this order: never too low
+        return bytes_in_pipe(self._pipe) + self._appender.taken  # in this order, so that the sum is never too low
 
     def _lost_frames(self, mirror: OrphanedMirror) -> bytes:
         return mirror.lost(partial(self._account.has, mirror.token))
 
     def look(self) -> None:
-        """Remove the mirrors of processes that have ended since, and try again what `begin` could not put back.
+        """Compare and remove mirrors of processes that have ended since; try again what `begin` could not put back.
 
-        While this process holds the pipe nothing in it is lost. Before, it may have been open nowhere: when the shipper
-        process before was killed while a writer had its descriptors closed by other code.
+        Nothing in the pipe is lost while this process holds it. Before, it may have been open in no process: the
+        previous shipper process was killed while other code had closed a writer's descriptors.
         """
         if not self._has_looked:
             self._find_lost()
@@ -113,14 +113,14 @@ class Recovery:
 
     @property
     def is_unclear(self) -> bool:
-        """Whether a process that has ended may have lost frames, which is not known while two FIFOs are read."""
+        """Whether frames of an ended process may be lost, which can't be known while two FIFOs are read."""
         return bool(self._unclear)
 
     def finds_more(self) -> bool:
-        """Whether mirrors of processes that have ended are still to be compared, or something of them was put back."""
+        """Whether mirrors of ended processes are still to be compared, or frames in them were put back just now."""
         with contextlib.suppress(OSError):
             self.look()
-        # In the round after it was put back, the deliverers may not know of it yet.
+        # True for one more round after frames were put back: the deliverers may not have seen them yet.
         is_left = any(self._is_comparable or mirror.path not in self._unclear for mirror in self._ended)
         before, self._found_more = self._found_more, is_left or self._adoption.late > 0
         return before or self._found_more
@@ -137,8 +137,10 @@ class Recovery:
         return bool(self._ended)
 
     def _put_back(self, mirror: OrphanedMirror) -> Callable[[], None]:
-        """What to do once the journal has what the pipe lost: the mirror goes, or is found again as one of an ended
-        process."""
+        """Return what to call once the journal has a mirror's lost frames.
+
+        It removes the mirror or, where deaths are reported, lets `_find_ended` find it again.
+        """
         return mirror.remove if self._ended_processes is None else partial(self._kept.discard, mirror.path)
 
     def _remove(self, mirrors: Sequence[OrphanedMirror]) -> None:
@@ -176,21 +178,21 @@ class Recovery:
 
     def _only_pipe(self) -> int | None:
         """The inode of the pipe; None when frames may be in a FIFO that was removed, or in one made in its place."""
-        found = os.fstat(self._pipe)  # first: the other is true before intake replaces the pipe
+        found = os.fstat(self._pipe)  # first: intake sets `has_earlier` before it replaces the pipe
         return found.st_ino if found.st_nlink and not self._appender.has_earlier else None
 
     def _lost_later(self, mirror: OrphanedMirror) -> bytes:
-        # Of a process that the account has forgotten, everything would seem to be lost.
+        # All frames of a process that the account has forgotten would seem to be lost.
         return self._lost_frames(mirror) if self._account.remembers_all else b""
 
     def end(self, *, all_journaled: bool) -> None:
         """Remove the mirrors of processes that have ended, once intake has ended and the pipe is empty.
 
-        One that has something that the journal has not is left to the next process, unless an orphaned overflow has it:
-        then not ``all_journaled``.
+        A mirror with frames that the journal lacks is left to the next process, except when an orphaned overflow has
+        these frames (``all_journaled`` is False).
         """
         with contextlib.suppress(OSError):
-            # In this order: what a process that is in the list wrote is not in the pipe any more.
+            # First: if the pipe is empty afterwards, it has nothing of the processes in the list.
             ended = self._find_ended()
             if bytes_in_pipe(self._pipe):
                 return

@@ -20,7 +20,7 @@ from ..deliveries import Deliveries
 from ..system import log
 from .intake import Intake
 
-REMOVED_BACKEND_SECONDS = 7 * 24 * 3600.0  # for which the journal is kept for a backend that was removed
+REMOVED_BACKEND_SECONDS = 7 * 24 * 3600.0  # for which a removed backend's events stay in the journal
 
 _log = logging.getLogger(log.NAME)
 
@@ -39,10 +39,9 @@ class Retention:
         self._kept = Kept(spool.kept, max_bytes=spooling.keep, max_seconds=spooling.keep_seconds)
 
     def delete_passed(self) -> None:
-        """Delete, or keep, the segments that every cursor has passed; on a full disk, first delete those that are kept,
-        then free what was passed of the last one.
+        """Delete the segments that every cursor has passed, or move them to the kept segments. OSError when that fails.
 
-        OSError when that fails.
+        On a full disk, delete them and the kept ones; if none were kept, free the passed part of the first one left.
         """
         is_disk_full = bool(self._intake.trouble)
         with contextlib.suppress(OSError):  # first: what is deleted can't be counted again after a crash
@@ -71,8 +70,8 @@ class Retention:
     def keep_quota(self) -> None:
         """Bring the journal below its quota: delete what every cursor has passed, then give up the oldest segments.
 
-        As many as it takes, at once. With ``when_full="newest"`` new events are refused instead. Then only a backend
-        that was removed gives up events, and the others those whose rest is refused. OSError when that fails.
+        It gives up as many as necessary, at once. With ``when_full="newest"`` new events are refused instead; then only
+        removed backends give up events, and the others incomplete events whose rest is refused. OSError on failure.
         """
         if not self._first_to_keep():
             return
@@ -90,7 +89,7 @@ class Retention:
             self.delete_passed()
 
     def _rest_is_refused(self, floor: int) -> bool:
-        """Whether nothing but events whose rest is refused keeps the journal at its quota: none would ever be taken."""
+        """Whether only events whose rest is refused keep the journal at its quota: it would never take events again."""
         holding = [each for each in self._deliveries if each.progress.position.segment < floor]
         return bool(holding) and all(each.waits_for_rest for each in holding)
 
@@ -116,10 +115,10 @@ class Retention:
             cursor.skip_to(floor)
             cursor.commit()
             cursor.close()
-            os.utime(path, (changed, changed))  # this is no use of the backend: it is not kept for longer
+            os.utime(path, (changed, changed))  # as before: this must not extend the time for which its events stay
 
 
 def _segment(saved: dict[str, Any]) -> int:
-    """The segment in the file of a cursor, the first one when it does not say."""
+    """The segment in the content of a cursor's file, 1 when it names none."""
     segment = saved.get("segment")
     return segment if isinstance(segment, int) else 1

@@ -1,8 +1,8 @@
-"""Keeps the spool from cleaners, which remove what looks old, and makes again what was removed.
+"""Protects the spool from cleaners, which remove files that look old, and makes again what they removed.
 
-Once a second what the process needs is compared with what is at its path, by inode: another file of the same name is
-not trusted. What is there is touched, so that it does not look old. While the lock file or the journal's folder is
-another process's, this one has lost the spool: it hands its events on and ends.
+Once a second, each file that the process needs is compared by inode with the file at its path: another file of the same
+name is not trusted. Every 3 seconds, files are touched, so that they do not look old. When another process holds the
+lock file or the journal's folder, this one has lost the spool: it hands its events on and ends.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from .intake import Intake
 
 TOUCH_SECONDS = 3.0
 CLEAN_SECONDS = 600.0  # between two rounds through the memory files of other apps
-LOST_ROUNDS = 3  # in a row in which another process has the lock: a supervisor has it for a moment
-RELAY_SECONDS = 10.0  # that a process which has lost the spool has to hand its events on
+LOST_ROUNDS = 3  # in a row in which another process has the lock: a supervisor may have it briefly
+RELAY_SECONDS = 10.0  # to hand events on after the spool was lost
 
 _log = logging.getLogger(log.NAME)
 
@@ -41,7 +41,7 @@ class SpoolLostError(Exception):
 
 
 class Upkeep:
-    """Used by the main thread. ``pipe`` is the reading end of the queue, which intake replaces when it is told to."""
+    """Used by the main thread. ``pipe`` is the reading end of the queue, which `Intake.follow` replaces."""
 
     def __init__(self, spool: Spool, lock_file: LockFile, intake: Intake, deliveries: Deliveries, pipe: int) -> None:
         self._spool = spool
@@ -54,7 +54,7 @@ class Upkeep:
         self._touched_at = self._cleaned_at = float("-inf")
 
     def look(self) -> None:
-        """Make again what is missing. SpoolLostError when another process has the spool. OSError: tried again."""
+        """Make again what is missing. SpoolLostError when another process has the spool. OSError: try again later."""
         if self._intake.hung_up.is_set() and not os.path.lexists(self._spool.path):
             return  # the application has ended, and the folder was deleted
         try:
@@ -85,14 +85,16 @@ class Upkeep:
             self._touch()
 
     def has_other_queue(self) -> bool:
-        """Whether the FIFO at the path is another one than intake reads, or will be: then its writers only seem to be
-        gone."""
+        """Whether the FIFO at the queue's path is not the one that intake reads, or is missing and will be made again.
+
+        Then intake's FIFO may have no writers although processes still log.
+        """
         with contextlib.suppress(FileNotFoundError):
             return not os.path.samestat(os.fstat(self._pipe), os.lstat(self._spool.queue))
-        return os.path.lexists(self._spool.path)  # else the application's folder was deleted behind it
+        return os.path.lexists(self._spool.path)  # if not, the spool was deleted
 
     def _follow_queue(self) -> None:
-        """Read the FIFO that is at the path by now; the earlier one too, until its writers have left it."""
+        """Have intake read the FIFO that is now at the queue's path, and the earlier one until its writers are gone."""
         if self._intake.is_following or not self.has_other_queue():
             return
         pipe = os.open(self._spool.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -114,7 +116,7 @@ class Upkeep:
         return joins
 
     def _remove_foreign(self) -> None:
-        """Memory is one for all apps of the user: what no process comes back for would fill it."""
+        """Remove memory files that no process will come back for: all apps of the user share the memory."""
         removed = remove_foreign(self._spool.overflow)
         if removed:
             _log.info("%d files of other apps' processes that are gone were removed from memory", len(removed))
@@ -124,13 +126,15 @@ class Upkeep:
             with contextlib.suppress(OSError):
                 os.utime(path, follow_symlinks=False)
         with contextlib.suppress(OSError):
-            # Not now: readers of the journal list its folder at each read while it has changed a moment ago.
+            # Not the current time: readers list the journal's folder at each read while its time is recent.
             past = time.time_ns() - 2 * SETTLED_NANOSECONDS
             os.utime(self._spool.journal, ns=(past, past), follow_symlinks=False)
 
     def _paths(self) -> Iterator[str]:
-        """Everything in the spool but the cursors of removed backends, whose age tells when to forget them, the status,
-        whose age tells how the process does, and the journal's folder itself."""
+        """Yield what to touch: everything in the spool but the journal's folder and the files whose age has a meaning.
+
+        Those are the cursors of removed backends, the kept segments, and the status, whose time is a sign of life.
+        """
         spool = self._spool
         others = (spool.status, spool.journal)
         yield spool.path
@@ -142,7 +146,7 @@ class Upkeep:
                 yield os.path.join(spool.cursors, name + suffix)
 
     def relay(self, events: bytes) -> None:
-        """Put what is not delivered yet into the queue of the process that has the spool now."""
+        """Write events that are not delivered yet into the queue of the process that has the spool now."""
         pipe, deadline = Pipe(self._spool.queue), time.monotonic() + RELAY_SECONDS
         found = frame.scan(events, complete=True).frames
         for view in found:

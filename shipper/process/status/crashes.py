@@ -1,12 +1,12 @@
-"""Crashes of the shipper process in a row: counted in `crash.json` of the spool, and said once.
+"""Crashes of the shipper process in a row: counted in `crash.json` of the spool, and reported once on stderr.
 
-A process notes its start there, and an unexpected error that ends it. A process that finds that the last one has
-noted neither an error nor an orderly end, and began a moment ago, counts that as a crash too: it was killed, or a fault
-in a C library ended it. The file is removed by a process that has run for `HEALTHY_SECONDS` or that ends as it should.
+A process notes its start in the file, and an unexpected error that ends it. A process also counts a crash when the last
+one started less than `QUICK_SECONDS` ago and noted neither an error nor an orderly end: it was killed, or a fault in a
+C library ended it. A process that has run for `HEALTHY_SECONDS`, or that ends as it should, removes the file.
 Read by `shipper.report`.
 
     count of crashes · reason of the last one · at: when the last process started or crashed, seconds since the epoch ·
-    silent: whether it has noted no error · said: whether the loop was said on stderr
+    silent: whether it has noted no error · said: whether the crashes in a row were reported on stderr
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from dataclasses import asdict, dataclass, replace
 from ...spool.files import get_float, get_int, get_str, read_json, write_atomically
 from ..system import log
 
-LOOP = 3  # crashes in a row that are said loudly, and that the status shows
+LOOP = 3  # crashes in a row after which one error is logged, and which the status shows
 SILENT_LOOP = 5  # the same for processes that were killed, or ended without an error
-QUICK_SECONDS = 5.0  # that such a process lived at most
-HEALTHY_SECONDS = 30.0  # after which a process has not crashed at its start
+QUICK_SECONDS = 5.0  # between two starts, at most, for the first process to count as one that crashed without an error
+HEALTHY_SECONDS = 30.0  # of run time after which earlier crashes are forgotten
 
 _NO_REASON = "it ended soon after its start without an error: killed, out of memory, or by a fault in a C library"
 
@@ -50,7 +50,7 @@ class Crashes:
         self._is_cleared = False
 
     def note_start(self) -> None:
-        """This process begins. Counts the last one if it has ended soon and without a word."""
+        """Note that this process starts. Count a crash if the last one ended soon, without an error."""
         last = self._read()
         is_crash = last.silent and 0 <= time.time() - last.at < QUICK_SECONDS
         if last.silent and not is_crash:

@@ -1,7 +1,8 @@
 """Flushes that wait: the marks in the journal that a backend, or the status file, has not passed yet.
 
-A process that flushes puts a mark into the queue and waits until every backend has passed it, as `spool/progress.py`
-says at once; then it waits, for a moment only, until `status.json` says so too, for it may be read next.
+A process that flushes puts a mark into the queue and waits until every backend that is not paused has passed it,
+which it reads in the file of `spool/progress.py`. Then it waits briefly until `status.json` says so, too, as that may
+be read next.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from ...journal.account import Account
 from ...journal.segments import Position
 from ...spool.progress import STATUS_FILE, ProgressWriter
 
-ANNOUNCED_SECONDS = 0.1  # that the mark of a flush may take from its process into the journal
-MAX_SECONDS = 10.0  # after which a process that still waits is no reason to hurry
+ANNOUNCED_SECONDS = 0.1  # for the mark of a flush to get from its process into the journal
+MAX_SECONDS = 10.0  # after which a process that still waits does not make this one hurry any more
 
 Mark = tuple[int, int, int]
 """Number of the mark, and the place in the journal behind it: segment, offset."""
 
 
 class Flushes:
-    """Used by the main thread. ``positions`` returns how far each backend has come, with nothing unsaved before it."""
+    """Used by the main thread. ``positions`` returns the saved position of each backend."""
 
     def __init__(
         self,
@@ -38,15 +39,15 @@ class Flushes:
         self._marks: dict[str, Mark] = {}
         self._changed_at = float("-inf")
         self._announced_at = float("-inf")
-        self._last = Position(0, 0)  # behind the last mark
-        self._in_status = Position(0, 0)  # how far the status file says that all have come
+        self._last = Position(0, 0)  # the place behind the last mark
+        self._in_status = Position(0, 0)  # how far all backends are, according to the status file
 
     def announce(self) -> None:
-        """A process has put a mark into the queue."""
+        """Note that a process has put a mark into the queue."""
         self._announced_at = self._clock()
 
     def update(self) -> None:
-        """After the account has followed the journal: tell where new marks stand."""
+        """Publish where new marks are in the journal. Call it after the account has followed the journal."""
         marks = self._account.marks()
         if marks == self._marks:
             return
@@ -71,7 +72,7 @@ class Flushes:
         return not self._progress.is_open or self._least() >= self._last
 
     def status_written(self, marks: dict[str, Mark], positions: Sequence[Position]) -> None:
-        """The status file has these marks, and says that backends have come so far."""
+        """Note which marks the status file has, and which positions of the backends."""
         if marks == self._marks:
             self._in_status = min(positions, default=self._account.position)
             self._progress.write_backend(STATUS_FILE, self._in_status)

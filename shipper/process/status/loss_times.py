@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 
 class LossTimes:
-    """``known`` and ``times`` are what a former process knew: its counters, and the time for each reason."""
+    """``known`` and ``times``: counters, and the last time for each reason, as the last process wrote them."""
 
     def __init__(
         self,

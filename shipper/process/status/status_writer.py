@@ -1,8 +1,9 @@
-"""Writes `status.json`: how the process does. Nothing else flows back to the application.
+"""Writes `status.json`: the state of the process, for the application and for commands.
 
-Read by `shipper.report`. It also says what `flush` of the application waits for, for when `spool/progress.py` does not:
-the marks that processes put into the queue are in ``marks``, each as [number, segment, offset], and every backend's
-``position`` passes them. While nothing changes the file is only touched: its time is the process's last sign of life.
+Read by `shipper.report`. `flush` reads it, too, where the file of `spool/progress.py` can't be used: ``marks`` has the
+marks that processes put into the queue, each as [number, segment, offset], and a flush ends when the ``position`` of
+every backend that is not paused has passed its mark. While nothing changes, the file is only touched: its time is the
+last sign of life.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from .loss_times import LossTimes
 if TYPE_CHECKING:
     from ...delivery.deliverer import Deliverer
 
-FLUSH_SECONDS = 0.02  # between two files while a process waits for one
-CHANGE_SECONDS = 0.2  # when something has changed
+FLUSH_SECONDS = 0.02  # between two writes while a process waits for one
+CHANGE_SECONDS = 0.2  # between two writes when something has changed
 PAUSED = "paused"  # the state of a backend, in place of its health
-HEARTBEAT_SECONDS = 0.9  # when nothing has: at the next call of the main thread, which makes one each second
+HEARTBEAT_SECONDS = 0.9  # after which an unchanged file is touched; below the second at which the main thread wakes
 
 
 class StatusWriter:
@@ -59,7 +60,7 @@ class StatusWriter:
         self._written: dict[str, Any] = {}
         self._written_at = float("-inf")
         self._identity: object = None
-        self._is_pending = False  # something may have changed since
+        self._is_pending = False  # something may have changed since the last write
 
     def write_if_due(self) -> None:
         """Write the file when it is time to. Called whenever something may have changed."""
@@ -74,7 +75,7 @@ class StatusWriter:
             self._write(state, last=False)
 
     def seconds_until_due(self) -> float:
-        """When to call `write_if_due` at the latest because something may have changed; never is infinite."""
+        """Return in how many seconds to call `write_if_due` again for a change that waits; infinity without one."""
         return max(0.0, self._written_at + self._pause() - time.monotonic()) if self._is_pending else math.inf
 
     def _pause(self) -> float:
@@ -135,7 +136,7 @@ class StatusWriter:
 
     def _digest(self) -> str:
         settings, digest = self._digest_of
-        if settings is not self._deliveries.settings:  # only then: it was a tenth of the work of an idle process
+        if settings is not self._deliveries.settings:  # only then: it took a tenth of an idle process's work
             settings = self._deliveries.settings
             digest = settings.digest
             self._digest_of = settings, digest
@@ -163,13 +164,13 @@ class StatusWriter:
 
 
 def _identity(path: str) -> object:
-    """What changes when another process writes the file. OSError when there is none."""
+    """Return values that change when another process writes the file. OSError when there is no file."""
     found = os.stat(path, follow_symlinks=False)
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _loss_times(path: str, backend: str = "") -> LossTimes:
-    """What the last process wrote about losses, before the journal or of one backend."""
+    """Return what the last process wrote about losses of one backend, or about those before the journal."""
     said = read_json(path) or {}
     if backend:
         said = dict(get_dict(get_dict(said, "backends"), backend))
@@ -177,7 +178,7 @@ def _loss_times(path: str, backend: str = "") -> LossTimes:
 
 
 def progress_of(deliverer: Deliverer) -> dict[str, Any]:
-    """How a backend does, as `status.json` has it."""
+    """Return the state of a backend as `status.json` has it."""
     progress = deliverer.progress
     requests, seconds = deliverer.latency.snapshot()
     health, paused_since = deliverer.health, deliverer.pause.since

@@ -18,13 +18,13 @@ except Exception:  # not installed, or not for this machine: events have no load
 
 MAX_SAMPLES = 600
 SAMPLE_SECONDS = 1.0  # at least, between two samples
-IDLE_SAMPLE_SECONDS = 4.0  # while no events come: the next event still finds one (`load_samples`)
+IDLE_SAMPLE_SECONDS = 4.0  # while no events come; less than `load_samples.MAX_DISTANCE_SECONDS`
 _UNREADABLE = (OSError, RuntimeError, *((psutil.Error,) if psutil else (AttributeError,)))
 """Raised by psutil where /proc can't be read; without psutil, by the attempt to use it."""
 
 
 class LoadSampler:
-    """CPU and memory of the machine in percent, sampled by `sample` and looked up by time."""
+    """CPU and memory of the machine in percent, sampled by `sample`; a call looks them up by time."""
 
     def __init__(self) -> None:
         self.samples: Samples = ([], [])  # replaced as a whole, never changed: other threads look up one for each event
@@ -40,7 +40,7 @@ class LoadSampler:
             self.sample(time.time())
 
     def sample(self, now: float) -> None:
-        """Take a sample for the time `now`, seconds since the epoch."""
+        """Take a sample for the time ``now``, seconds since the epoch."""
         with contextlib.suppress(*_UNREADABLE):
             value = (float(psutil.cpu_percent(None)), float(psutil.virtual_memory().percent))
             times, values = self.samples
@@ -53,7 +53,7 @@ class LoadSampler:
         return (times[-1], *values[-1]) if times else None
 
     def __call__(self, time: float) -> tuple[float, float] | None:
-        """See `nearest`."""
+        """Return CPU and memory in percent at about that time: see `nearest`."""
         return nearest(self.samples, time)
 
 

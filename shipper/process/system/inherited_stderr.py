@@ -1,7 +1,7 @@
 """The stderr that this process inherited from the application process which started it.
 
 A program that captures the application's output (`subprocess.run(capture_output=True)`, cron, ssh, CI) waits until no
-process has it open. So it is closed as soon as that application process ends; warnings are in `shipper.log` too.
+process has stderr open. So it is closed as soon as that application process ends; warnings are in `shipper.log` too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import select
 
 
 class InheritedStderr:
-    """`starter` is the pid of the process that started this one."""
+    """``starter``: the pid of the process that started this one."""
 
     def __init__(self, starter: int) -> None:
         self._starter = starter
@@ -20,16 +20,16 @@ class InheritedStderr:
 
     @property
     def descriptor(self) -> int:
-        """Becomes readable when the starter ends; -1 when nothing does, or it is closed."""
+        """A descriptor that becomes readable when the starter ends; -1 if there is none, or after `close`."""
         return self._pidfd if self._is_open else -1
 
     def close_if_orphaned(self) -> None:
-        """Close it if the starter has ended, also while nobody has collected its exit status."""
+        """Close stderr if the starter has ended, even while it is a zombie."""
         if self._is_open and self._has_starter_ended():
             self.close()
 
     def close(self) -> None:
-        """Replace it by /dev/null. Idempotent."""
+        """Replace stderr by /dev/null. Idempotent."""
         if not self._is_open:
             return
         self._is_open = False

@@ -1,7 +1,7 @@
 """The locks of the running process, and what it publishes in the lock file: its pid, and where its settings are.
 
-There are two, so that a cleaner that removes the lock file does not let a second process on the journal: the lock file,
-which tells that a process runs, and the journal's folder.
+There are two locks: on the lock file, which shows that a process runs, and on the journal's folder, so that no second
+process writes the journal after a cleaner has removed the lock file.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from ...spool.lock import LockInfo, lock_journal
 
 
 class LockFile:
-    """The open and locked lock file of the spool."""
+    """The open and locked lock file of the spool, and the lock on the journal's folder."""
 
     def __init__(self, lock: int, spool: Spool) -> None:
-        """BlockingIOError when another process works on the journal."""
+        """Lock the journal's folder. BlockingIOError when another process works on the journal."""
         self._lock = lock
         self._spool = spool
         self._settings = 0
@@ -31,7 +31,7 @@ class LockFile:
         self._restore_id()
 
     def _restore_id(self) -> None:
-        """Write the spool's id again if it was removed since the start: it names the folder in memory."""
+        """Write the spool's id again if it was removed since the start: the folder in memory is named by it."""
         known = LockInfo.read(self._lock).spool_id
         if known and not self._spool.read_id():
             with contextlib.suppress(OSError):
@@ -41,7 +41,7 @@ class LockFile:
         """Write pid and digest, and the descriptor from which others read the settings."""
         file = publish_settings(settings)
         if file and self._settings:
-            # The same number as before: a process that has just read it must not open another file.
+            # Keep the number: a process that has just read it must not open another file.
             os.dup2(file, self._settings, inheritable=False)
             os.close(file)
         self._settings = self._settings or file
@@ -53,7 +53,7 @@ class LockFile:
         info._replace(boot=boot_id(), pids=namespace("pid")).write(self._lock)
 
     def restore(self) -> bool:
-        """Make and lock again what a cleaner has removed; False while another process has the new one. OSError."""
+        """Make and lock again what a cleaner has removed; False while another process has locked it. OSError."""
         return self._restore_lock() and self._restore_journal()
 
     def _restore_lock(self) -> bool:
@@ -86,7 +86,7 @@ class LockFile:
 
 
 def _is_at(fd: int, path: str) -> bool:
-    """Whether a path is the name of an open file."""
+    """Whether the open file is the one at the path."""
     try:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:

@@ -15,7 +15,7 @@ from ...spool.files import reclaim_file
 NAME = "shipper.process"
 REPEAT_SECONDS = 60.0  # in which the same message is logged once
 _FILE_BYTES = 1024 * 1024
-_KEY_CHARACTERS = 60  # of a text argument that tell a message from another one
+_KEY_CHARACTERS = 60  # of a text argument, by which two messages are told apart
 _MAX_KEYS = 1000
 
 

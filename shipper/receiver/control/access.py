@@ -17,7 +17,7 @@ Headers = dict[bytes, bytes]
 
 
 class Access:
-    """``token``: what opens the page to others; None: nothing does. ``port`` is part of the cookie's name."""
+    """``token`` gives other machines access; None: they get none. ``port`` is part of the cookie's name."""
 
     def __init__(self, token: str | None = None, port: int = 0) -> None:
         self._token = token
@@ -52,16 +52,16 @@ class Access:
 
 
 def is_local(client: tuple[str, int] | None, headers: Headers) -> bool:
-    """Whether a client on this machine asks for this machine, and no other site makes its browser do so."""
+    """Whether the client is on this machine, asks for localhost, and was not sent by a page of another site."""
     if client is None or not _is_loopback(client[0]):
         return False
-    # A foreign name that resolves to 127.0.0.1 would make our answers readable for a foreign page.
+    # A page of a foreign name that resolves to 127.0.0.1 (DNS rebinding) could read the answers otherwise.
     return _is_loopback(_name(_host(headers))) and _is_same_origin(headers)
 
 
 def _is_same_origin(headers: Headers) -> bool:
     origin = headers.get(b"origin")
-    # With TLS, a proxy in front of us has ended it.
+    # https too: a proxy in front of the receiver may terminate TLS.
     return origin is None or origin.decode("latin-1") in (f"http://{_host(headers)}", f"https://{_host(headers)}")
 
 

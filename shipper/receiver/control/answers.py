@@ -26,7 +26,7 @@ def value(content: Any) -> Response:
 
 
 def text(content: str) -> Response:
-    """JSON that is text already."""
+    """An answer whose content is JSON text already."""
     return Response(content, media_type=JSON_TYPE, headers=HEADERS)
 
 
@@ -35,7 +35,7 @@ def refusal(reason: str, status: int = 400) -> Response:
 
 
 def event(found: dict[str, Any]) -> str:
-    """An event as JSON. Its body is JSON already, perhaps deeper than the json module can write."""
+    """An event as JSON. Its body is JSON text already, perhaps nested deeper than the json module can write."""
     body = found.pop("body", None)
     rest = json.dumps(found)
     return rest if body is None else f'{rest[:-1]}, "body": {body}}}'

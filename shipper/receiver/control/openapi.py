@@ -1,4 +1,4 @@
-"""What the control endpoints are, as OpenAPI 3.1."""
+"""The description of the control endpoints in OpenAPI 3.1."""
 
 from __future__ import annotations
 

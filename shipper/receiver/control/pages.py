@@ -1,4 +1,4 @@
-"""The files of the page. They are plain modules and styles: nothing has to be built."""
+"""The files of the page: plain modules, styles, pages and pictures, which need no build."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def files() -> dict[str, str]:
 
 
 def content(path: str) -> tuple[bytes, str]:
-    """What a file has, and its media type."""
+    """The content of the file at a path on the server, and its media type."""
     name = files()[path]
     media_type = _TYPES[f".{name.rpartition('.')[2]}"]
     charset = "" if media_type == "image/svg+xml" else "; charset=utf-8"

@@ -1,4 +1,4 @@
-"""Server-sent events: what has changed, at most a few times a second, for as long as somebody listens."""
+"""Server-sent events: the state after each change, at most four times a second, until the client leaves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..store.changes import Watcher
 from ..store.events import Store
 
 PAUSE = 0.25
-"""Seconds between two messages."""
+"""Seconds between two messages, at least."""
 
 HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent, so that a dead connection is noticed."""

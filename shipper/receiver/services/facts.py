@@ -1,4 +1,4 @@
-"""What the page says of an event whichever service it came to, and the id by which copies for several services meet."""
+"""What the page shows about an event of any service, and the id by which the events of one record are joined."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from ...event.model import EventId
 
 MAX_WORDS = 16_384
-"""Characters of an event that can be searched for."""
+"""The most characters of one record that can be searched for."""
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
-_MAX_DEPTH = 6  # of nested values that have a dotted name each
+_MAX_DEPTH = 6  # levels of nested values that get dotted names
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of one event. Services say more or less: of several, that of the greatest ``weight`` counts."""
+    """What one service's event says about its record. Of several, the one with the greatest ``weight`` counts."""
 
     weight: int = 0
     logger: str = ""
@@ -27,7 +27,7 @@ class Facts:
     pid: str = ""
     trace: str = ""
     kind: str = "log"  # "log", "activity", "snapshot"
-    parent: str = ""  # the id of the activity that it is part of
+    parent: str = ""  # the id of the activity that the event is part of
     members: tuple[str, ...] = ()  # ids of an activity's events
     took: float | None = None  # seconds, of an activity
     extras: Mapping[str, str] = field(default_factory=dict)  # what the application attached, by dotted names
@@ -38,7 +38,7 @@ NO_FACTS = Facts()
 
 
 def ident(key: str | None) -> str | None:
-    """The record's id in an event's key: Trakerr gets an event's id as text, the others get it as a UUID."""
+    """The record's id, from an event's key: Trakerr gets the id as text, which becomes the UUID that the others get."""
     if key is None or len(key) > 37 or key[16:17] != "-":
         return key
     id = EventId.from_text(key)
@@ -46,7 +46,7 @@ def ident(key: str | None) -> str | None:
 
 
 def dotted(values: Mapping[str, Any]) -> dict[str, str]:
-    """``{"a": {"b": 1}}`` as ``{"a.b": "1"}``: what a filter compares with."""
+    """``{"a": {"b": 1}}`` as ``{"a.b": "1"}``: the form that searches compare with."""
     found: dict[str, str] = {}
     _walk(values, "", 0, found)
     return found
@@ -61,7 +61,7 @@ def _walk(values: Mapping[str, Any], prefix: str, depth: int, found: dict[str, s
 
 
 def spelled(value: Any) -> str:
-    """A JSON value as text: texts as they are."""
+    """A JSON value as text; strings without quotes."""
     kind = type(value)
     if kind is str:
         return value  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""jKool as the receiver plays it: the handshake, which fields an event must have, and what is answered."""
+"""The stand-in for jKool: the handshake, which fields an event must have, and what is answered."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _access_response(token: str, reason: str | None) -> bytes:
     return answer.encode("utf-8", "backslashreplace")
 
 
-# Required by the service's public description; which kind it is says "type".
+# Fields that the service's public description requires, by the event's "type".
 _REQUIRED = {
     "SNAPSHOT": ("name", "time-usec"),
     "ACTIVITY": ("tracking-id", "operation", "time-usec", "status"),
@@ -156,12 +156,12 @@ _HANDLED = frozenset({"msg-text", "operation", "properties", "tracking-id", "tim
 
 @lru_cache(maxsize=256)
 def _sources(fqn: str) -> Mapping[str, str]:
-    """``APPL=shop#SERVER=web`` by type. An application's events all have the same one."""
+    """The names in ``APPL=shop#SERVER=web`` by type. Cached, since all events of an application have the same one."""
     return {kind: name for kind, _, name in (part.partition("=") for part in fqn.split("#"))}
 
 
 def _plain(value: Any) -> Any:
-    """Our backend has containers as JSON text."""
+    """A property's value; an object that is JSON text, as shipper sends it, becomes an object again."""
     if not isinstance(value, str) or value[:1] != "{":
         return value
     try:

@@ -1,7 +1,7 @@
-"""An OpenTelemetry collector as the receiver plays it: OTLP log records over HTTP, as protobuf or as JSON.
+"""The stand-in for an OpenTelemetry collector: OTLP log records over HTTP, as protobuf or as JSON.
 
-A record is kept as one JSON object with the resource's and the scope's values beside its own, and attributes as plain
-values: what a person reads, not OTLP's JSON encoding. Its key is ``log.record.uid``, by which duplicates are known.
+A record is kept as one JSON object: its own values, the resource's attributes, the scope's name. Attributes are plain
+values for people to read, not OTLP's JSON encoding. Duplicates are recognised by the attribute ``log.record.uid``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SEVERITIES = ((21, "fatal"), (17, "error"), (13, "warning"), (9, "info"), (5, "
 
 
 class Otlp:
-    """``POST /v1/logs`` with protobuf or JSON, gzipped or not. No key is asked for."""
+    """``POST /v1/logs`` with protobuf or JSON, gzipped or not. No key is needed."""
 
     name = "otlp"
 
@@ -80,7 +80,7 @@ def _facts(record: Record) -> Facts:
 
 
 _CONVENTIONS = ("log.record.", "code.", "process.", "thread.", "exception.", "asyncio.task.")
-"""Attributes that are no values of the application."""
+"""Prefixes of the attributes that do not come from the application's own fields."""
 
 
 def _level(number: int) -> str:
@@ -154,7 +154,7 @@ _RECORD_FIELDS: dict[int, tuple[str, Callable[[Any], Any]]] = {
     10: ("span_id", lambda value: _bytes(value).hex()),
     11: ("observed", _fixed),
 }
-"""Fields of a LogRecord: number → our name of it, and how its value is read."""
+"""Fields of a LogRecord: number → its name in `_record`, and how its value is read."""
 
 
 def _of_log_record(message: bytes, scope: str, resource: Record) -> Record:
@@ -255,7 +255,7 @@ def _json_attributes(value: Mapping[str, Any]) -> Record:
 
 def _json_value(value: Mapping[str, Any]) -> Any:
     for name, content in value.items():
-        if name == "intValue":  # a text, since JSON's numbers have 53 bits
+        if name == "intValue":  # usually text, since JSON's numbers have 53 bits
             return _whole(value, name)
         if name == "arrayValue":
             return [_json_value(member) for member in _list(content, "values")]
@@ -281,7 +281,7 @@ def _list(value: Mapping[str, Any], name: str) -> list[Any]:
 
 
 def _whole(value: Mapping[str, Any], name: str) -> int:
-    """A number of 64 bits, or a text that is one; 0 without it. This encoding has no names of severities."""
+    """A whole number of 64 bits, given as number or text; 0 if missing. Names of severities are refused, as in OTLP."""
     found = value.get(name) or 0
     try:
         number = int(found)
@@ -293,7 +293,7 @@ def _whole(value: Mapping[str, Any], name: str) -> int:
 
 
 def _hex(value: Mapping[str, Any], name: str, digits: int) -> str:
-    """An id, in lower case as the other encoding has it; "" without it."""
+    """An id of ``digits`` hexadecimal digits, in lower case like ids from protobuf; "" if missing."""
     found = value.get(name) or ""
     if found and (not isinstance(found, str) or len(found) != digits or not set(found) <= set(string.hexdigits)):
         raise ValueError(f"{name} must be {digits} hexadecimal digits")

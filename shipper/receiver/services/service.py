@@ -98,7 +98,7 @@ class Service(Protocol):
 
 
 def json_refusal(refused: Refused) -> Reply:
-    """Status and reason, as JSON."""
+    """The answer to a refused request: its status, with the reason as JSON."""
     return Reply(refused.status, json.dumps({"error": refused.reason}).encode())
 
 
@@ -114,7 +114,7 @@ def body_text(request: Request, max_body: int) -> str:
 
 
 def body_bytes(request: Request, max_body: int) -> bytes:
-    """The body as it was before it was compressed."""
+    """The body, unpacked if it is gzip. Raises `Refused` when that fails, or gives more than ``max_body`` bytes."""
     encoding = request.header("content-encoding").lower()
     if encoding == "gzip":
         return _gunzip(request.body, max_body)
@@ -175,7 +175,7 @@ def read_objects(text: str) -> tuple[list[Any], list[str]]:
 def _members(text: str) -> tuple[list[Any], list[str]] | None:
     """The members of an array, and their texts as they were sent; None for an empty one and for anything else.
 
-    Member by member: to write each one as JSON again would take longer than to read it.
+    They are parsed one by one, to get their texts: writing each as JSON again would take longer than parsing it.
     """
     found = _BEGIN.match(text)
     parsed, texts = [], []
@@ -196,5 +196,5 @@ _NEXT = re.compile(r"[ \t\r\n]*([,\]])[ \t\r\n]*")
 
 
 def is_whole_number(value: Any) -> bool:
-    """From 0 to 2^63 - 1."""
+    """Whether the value is a whole number from 0 to 2^63 - 1."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63

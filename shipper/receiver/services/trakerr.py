@@ -1,4 +1,4 @@
-"""Trakerr as the receiver plays it: which fields an event must have, and what is answered."""
+"""The stand-in for Trakerr: which fields an event must have, and what is answered."""
 
 from __future__ import annotations
 
@@ -148,7 +148,11 @@ _FIELDS = {
 
 
 def _idempotency_keys(header: str, count: int) -> list[str | None]:
-    """One key per event: the header for one event; for several, its comma-separated parts, or it with a number."""
+    """One key per event, None without the header.
+
+    It is the header for one event; for several, its comma-separated parts if there are as many, else the header with
+    ``#0``, ``#1``, …
+    """
     if not header:
         return [None] * count
     if count == 1:
@@ -186,13 +190,13 @@ def _facts(event: dict[str, Any]) -> Facts:
 
 
 def _logger(event: dict[str, Any]) -> str:
-    """An exception is the event's type; our backend has the logger's name as the last tag then."""
+    """The logger's name: the event's type; with a stack trace, whose exception is the type, the last tag."""
     tags = event.get("contextTags")
     return str(tags[-1]) if tags and event.get("eventStacktrace") else str(event.get("eventType", ""))
 
 
 def _extras(event: dict[str, Any]) -> dict[str, str]:
-    """Custom data; our backend has ``name=value`` in its slots."""
+    """The custom data by dotted names; a slot with ``name=value``, as shipper fills it, counts under that name."""
     found: dict[str, str] = {}
     for name in ("customProperties", "customSegments"):
         for kind, slots in event.get(name, {}).items():

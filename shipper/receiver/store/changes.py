@@ -1,4 +1,4 @@
-"""Tells those who watch that something has changed."""
+"""Notifies watchers that the receiver's state has changed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Watcher:
         self._changes.remove(self)
 
     def tell(self) -> None:
-        """From any thread. Thousands of changes a second wake the loop once until it looks."""
+        """Wake `wait`; may be called in any thread. Until `wait` has returned, more calls do nothing."""
         if not self._is_told:
             self._is_told = True
             self._loop.call_soon_threadsafe(self._changed.set)
 
     async def wait(self, timeout: float) -> bool:
-        """Whether something has changed since the last time, within ``timeout`` seconds."""
+        """Wait up to ``timeout`` seconds for a change since the last call; return whether there was one."""
         try:
             await asyncio.wait_for(self._changed.wait(), timeout)
         except asyncio.TimeoutError:
@@ -40,7 +40,7 @@ class Watcher:
 
 
 class Changes:
-    """Everybody who watches one receiver. Thread-safe."""
+    """The watchers of one receiver. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -55,6 +55,6 @@ class Changes:
             self._watchers = tuple(each for each in self._watchers if each is not watcher)
 
     def tell(self) -> None:
-        """Something has changed."""
+        """Tell all watchers that something has changed."""
         for watcher in self._watchers:
             watcher.tell()

@@ -1,7 +1,7 @@
 """The receiver's SQLite database: what was sent to the services, by record, by event and by request.
 
-A record is what an application logged. An event is a record as one service has it: its key is of that service, and
-copies of it are counted. A request carries events; an attempt is one event of one request, whatever became of it.
+A record is what an application logged. An event is a record as one service received it, with that service's key;
+copies of an event are counted. A request carries events; an attempt is one record in one request, accepted or not.
 """
 
 from __future__ import annotations
@@ -88,7 +88,10 @@ UPDATE events SET record = COALESCE((SELECT id FROM records WHERE ident = ident(
 
 
 def open_database(database: str | os.PathLike[str]) -> sqlite3.Connection:
-    """A connection, of one thread at a time. Raises ConfigurationError when there is no database of ours."""
+    """Open the database, or create it; the connection is for one thread at a time.
+
+    ConfigurationError when the path can't be written, or the file is no database of the receiver.
+    """
     path = os.fspath(database)
     try:
         if path != ":memory:":
@@ -116,7 +119,7 @@ def _prepare(db: sqlite3.Connection) -> None:
     db.execute(f"SELECT {_COLUMNS_OF_EVENTS} FROM events LIMIT 0")
     columns = [row[1] for row in db.execute("PRAGMA table_info(events)")]
     if "record" not in columns:
-        # A file of a version that knew no records.
+        # The file was made by a version that had no records, only events.
         db.execute("BEGIN")
         db.execute("ALTER TABLE events ADD COLUMN record INTEGER NOT NULL DEFAULT 0")
         db.execute(_RECORDS_OF_EVENTS)
@@ -126,5 +129,5 @@ def _prepare(db: sqlite3.Connection) -> None:
 
 
 def storable(text: str) -> str:
-    """JSON may hold half surrogates, which no UTF-8 has: they become ``\\udc80``, as text."""
+    """The text with lone surrogates, which JSON may hold and UTF-8 may not, replaced by text such as ``\\udc80``."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

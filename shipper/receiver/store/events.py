@@ -23,18 +23,18 @@ MAX_PAGE = 1000
 """The most events that one listing has."""
 
 MAX_BYTES = 512 * 1024 * 1024
-"""About how many bytes of events a receiver keeps; the oldest go."""
+"""About how many bytes of records a receiver keeps; above that, the oldest are removed."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """Of one service. ``events`` are those taken, duplicates among them: events = first ones + duplicates."""
+    """The counts of one service. ``events`` are those that were stored, duplicates included."""
 
     requests: int = 0
     events: int = 0
     keys: int = 0  # distinct
     duplicates: int = 0  # events whose key had been seen before
-    failed: int = 0  # requests that were refused, or failed by a fault
+    failed: int = 0  # requests without an answer, or with a status of 300 or more
 
 
 _SEARCHED = ("message", "logger", "key", "body")
@@ -44,9 +44,9 @@ _COLUMNS = "id, service, key, time, level, logger, message, received, copies"
 class Store:
     """Events by service and key; an event that arrives again is counted, not stored twice. Thread-safe.
 
-    ``database`` is a path or ":memory:". What was kept before in a file is there again; requests and failures are
-    counted from now. About ``max_bytes`` are kept: the oldest records go. Raises ConfigurationError when the file
-    can't be opened as a database.
+    ``database`` is a path or ":memory:". What a file has from before is kept and counted, but for requests and
+    failures, which are counted from 0. Above about ``max_bytes``, the oldest records are removed. ConfigurationError
+    when the file can't be opened as a database.
     """
 
     def __init__(self, database: str | os.PathLike[str] = ":memory:", max_bytes: int = MAX_BYTES) -> None:
@@ -63,9 +63,9 @@ class Store:
             self._db.close()
 
     def add(self, service: str, exchange: Exchange, arrivals: Sequence[Arrival] = ()) -> int:
-        """One request with its events, all of them or none. Returns its number.
+        """Add one request with its events, all of them or none; return the request's number.
 
-        Stored in a file, they outlive a killed process once this has returned.
+        Once this has returned, a database in a file keeps them even if the process is killed.
         """
         with self._lock, self._transaction():
             added = self._add(service, exchange, arrivals)
@@ -73,13 +73,13 @@ class Store:
         return added
 
     def ended(self, request: int, seconds: float) -> None:
-        """A request that had no answer has ended, after this time."""
+        """Note that a request without an answer has ended, after so many ``seconds``."""
         with self._lock:
             self._db.execute("UPDATE requests SET took = ? WHERE id = ?", (seconds, request))
         self.changes.tell()
 
     def clear(self) -> None:
-        """Forget everything; counts begin at 0, ids go on."""
+        """Remove everything; counts begin at 0 again, ids continue."""
         with self._lock, self._transaction():
             self._writer.clear()
             self._counts = {service: Counts() for service in SERVICES}
@@ -108,10 +108,11 @@ class Store:
         limit: int = 100,
         bodies: bool = True,
     ) -> list[dict[str, Any]]:
-        """Events of ``service`` that contain ``text``, from ``level`` on: newest first; with ``after`` oldest first.
+        """Events of ``service`` that contain ``text``, of at least ``level``: newest first, or with ``after`` oldest.
 
-        ``after`` and ``before`` are ids: only later or earlier ones. At most `MAX_PAGE` of them. Each has id, service,
-        key, time (seconds, or None), level, logger, message, received (seconds), copies, and body (JSON as text).
+        Only events with ids above ``after`` and below ``before``; at most ``limit``, and at most `MAX_PAGE`. Each has
+        id, service, key, time (seconds since the epoch, or None), level, logger, message, received (seconds since the
+        epoch), copies, and, with ``bodies``, body (JSON as text).
         """
         where, values = _where(service, text, level, after, before)
         columns = f"{_COLUMNS}, body" if bodies else _COLUMNS
@@ -145,7 +146,7 @@ class Store:
         for arrival in arrivals:
             key = None if arrival.key is None else storable(arrival.key)
             if key is None and not exchange.stored:
-                continue  # another attempt could not be told from another event
+                continue  # without a key, its next attempt would look like another event
             record = self._writer.record(ident(key), arrival, now)
             records.append(record)
             if exchange.stored:

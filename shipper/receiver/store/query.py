@@ -1,9 +1,8 @@
 """The search line of the page: ``level:warning logger:shop* extra.order:17 "card refused" -app:test``.
 
-Terms are joined by AND; ``-`` before one negates it. A term without a field is searched for everywhere, in any case.
-``*`` in a field's value stands for any text; a field without a value is one that the record has. ``level:error`` is
-error and above, ``level:=info`` only info.
-``extra.NAME:>10`` compares numbers.
+Terms are joined by AND; ``-`` before one negates it. A term without a field is searched for everywhere, ignoring case.
+``*`` in a field's value stands for any text. ``app:`` finds records that have an app, ``extra.NAME:`` those with that
+extra. ``level:error`` is error and above, ``level:=info`` only info. ``extra.NAME:>10`` compares numbers.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _COMPARISON = re.compile(r"(>=|<=|>|<)(-?\d+(?:\.\d+)?)")
 
 @dataclass(slots=True)
 class Query:
-    """A condition on ``records`` with its values, and what could not be understood."""
+    """An SQL condition on the table `records`, its values, and notes about terms that are not understood."""
 
     where: list[str] = field(default_factory=list)
     values: list[str | int | float] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Reads records for the page: lists with a histogram, one record with its way, and its relatives."""
+"""Reads records for the page: lists with a histogram, one record with its attempts, and related records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_ROWS = 500
 
 MAX_RELATED = 500
 MAX_BUCKETS = 400
-_REMEMBERED = 6  # results of queries: a list is read in pages
+_REMEMBERED = 6  # results of queries that are cached, since a list is read in pages
 
 _ROW = "id, ident, at, level, rank, logger, message, app, host, pid, trace, kind, parent, took"
 _REQUEST = "id, service, at, took, size, events, status, outcome, reason, failed, wanted, stored"
@@ -30,14 +30,14 @@ _MESSAGE = 600  # characters of a message in a list
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """What a query finds up to a record, newest first."""
+    """The records that a query finds, newest first: their ids, times and ranks."""
 
     ids: array[int]
     times: array[float]
     ranks: array[int]
 
     def between(self, since: float | None, until: float | None) -> array[int]:
-        """The ids of those in a range of time."""
+        """The ids of the records from ``since`` to ``until``, in seconds since the epoch; None: no bound."""
         if since is None and until is None:
             return self.ids
         low = float("-inf") if since is None else since
@@ -56,7 +56,10 @@ class Records:
         self._matches: OrderedDict[tuple[Any, ...], Matches] = OrderedDict()
 
     def state(self) -> dict[str, int]:
-        """``last`` record and ``request``, how many were ``removed`` to make room, and the ``generation`` of them."""
+        """The numbers of the ``last`` record and ``request``, and how many records were ``removed`` to make room.
+
+        ``generation`` changes whenever records are removed.
+        """
         writer = self._writer
         return {
             "last": writer.last_record,
@@ -78,8 +81,8 @@ class Records:
     ) -> dict[str, Any]:
         """Records that match a search line, newest first: ``total`` and the ``rows`` from ``offset`` on.
 
-        ``since`` and ``until`` are seconds since the epoch. ``pin``: no record after this one, so that a list stands
-        still. ``buckets``: into how many parts of time the histogram of all that match is divided.
+        ``since`` and ``until`` are seconds since the epoch. ``pin``: no record after this one, so that the pages of a
+        list fit together. ``buckets``: the number of intervals in the histogram, which counts all that match.
         """
         query = parse(text)
         with self._lock:
@@ -120,7 +123,7 @@ class Records:
         return record
 
     def related(self, name: str) -> dict[str, Any] | None:
-        """Of a record: all of its trace, and the activities above and below it."""
+        """All records of a record's trace, and the activities above and below it; None when the record is unknown."""
         record = self.one(name)
         if record is None:
             return None
@@ -132,7 +135,7 @@ class Records:
     def requests(
         self, service: str | None = None, *, failed: bool = False, before: int | None = None, limit: int = 100
     ) -> list[dict[str, Any]]:
-        """Requests, newest first."""
+        """Requests, newest first, at most `MAX_ROWS`."""
         where = ["1"] + ["service = ?"] * bool(service) + ["failed"] * failed + ["id < ?"] * (before is not None)
         values: list[Any] = [value for value in (service, before) if value is not None]
         sql = f"SELECT {_REQUEST} FROM requests WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?"
@@ -141,7 +144,7 @@ class Records:
         return [_named(row, _REQUEST) for row in rows]
 
     def _newest(self, pin: int, offset: int, limit: int) -> dict[str, Any]:
-        """Of all records, without reading more of them than are shown: the page begins with this."""
+        """A part of the list of all records, with which the page opens; reads only the records that are shown."""
         (total,) = self._db.execute("SELECT COUNT(*) FROM records WHERE id <= ?", [pin]).fetchone()
         sql = "SELECT id FROM records WHERE id <= ? ORDER BY id DESC LIMIT ? OFFSET ?"
         ids = [id for (id,) in self._db.execute(sql, [pin, _bounded(limit), offset])]
@@ -195,7 +198,7 @@ class Records:
         return [_named(row, _REQUEST) for row in self._db.execute(sql, [record])]
 
     def _meanwhile(self, record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-        """By service: which requests without it failed between the moment it was logged and its first arrival."""
+        """By service: the failed requests without this record, between the time it was logged and its first arrival."""
         found: dict[str, list[dict[str, Any]]] = {}
         columns = "outcome, wanted, count"
         sql = """
@@ -209,7 +212,7 @@ class Records:
         return found
 
     def _family(self, record: dict[str, Any]) -> list[dict[str, Any]]:
-        """The activities around a record, from the outermost one, with everything below them."""
+        """The outermost activity around a record, and everything below it; nothing without one."""
         root, seen = record, {record["ident"]}
         while root["parent"] and root["parent"] not in seen:
             seen.add(root["parent"])

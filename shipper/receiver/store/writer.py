@@ -12,11 +12,11 @@ from .database import storable
 from .exchange import Exchange
 
 MAX_REQUESTS = 100_000
-"""Requests that are remembered."""
+"""About how many requests are kept: older ones are deleted once per 1000 requests."""
 
 _SIZE_OF_ROW = 400  # bytes of a record or event besides its texts, about
 _SIZE_OF_ATTEMPT = 60
-_ROOM = 0.9  # of the allowed bytes, what is kept when the oldest go
+_ROOM = 0.9  # share of the allowed bytes that is kept when the oldest records are removed
 
 _EVENT = """
 INSERT INTO events (id, service, key, time, level, rank, logger, message, body, received, record)
@@ -55,7 +55,7 @@ class Writer:
         self._event = self._value("SELECT COALESCE(MAX(id), 0) FROM events")
         self._record = self._value("SELECT COALESCE(MAX(id), 0) FROM records")
         self._request = self._value("SELECT COALESCE(MAX(id), 0) FROM requests")
-        self.removed = 0  # records, to make room
+        self.removed = 0  # records that were removed to make room
         self.generation = 0  # changes when records have been removed
 
     @property
@@ -67,7 +67,7 @@ class Writer:
         return self._request
 
     def request(self, service: str, exchange: Exchange, events: int) -> int:
-        """The number of the new request."""
+        """Add a request; return its number."""
         self._request += 1
         seen = (exchange.at, exchange.took, exchange.size, events, exchange.status, exchange.outcome)
         became = (storable(exchange.reason), exchange.failed, exchange.wanted, exchange.stored)
@@ -77,7 +77,7 @@ class Writer:
         return self._request
 
     def record(self, ident: str | None, arrival: Arrival, now: float) -> int:
-        """The number of an event's record, which is made if there is none."""
+        """Add an event's record, or complete the one with its id; return the record's number."""
         found = None if ident is None else self._db.execute(_FOUND, [ident]).fetchone()
         if found is None:
             record = self._new_record(ident, arrival, now)
@@ -89,11 +89,11 @@ class Writer:
         return record
 
     def attempts(self, records: Sequence[int], request: int) -> None:
-        """These records were in a request."""
+        """Note that these records were in a request."""
         self._db.executemany(_ATTEMPT, [(record, request) for record in records])
 
     def event(self, service: str, key: str | None, arrival: Arrival, now: float, record: int) -> bool:
-        """Whether it is the first with its key."""
+        """Add an event, or count another copy of it; return whether it is the first with its key."""
         texts = storable(arrival.logger), storable(arrival.message), arrival.body
         row = (self._event + 1, service, key, arrival.time, arrival.level, arrival.rank, *texts, now, record)
         if not self._db.execute(_EVENT, row).rowcount:
@@ -104,18 +104,18 @@ class Writer:
         return True
 
     def make_room(self) -> None:
-        """Remove the oldest records if there is too much."""
+        """Above ``max_bytes``, remove the oldest records until 90 % of it is left, but never the newest."""
         if self._size <= self._max_bytes:
             return
-        size = self._size
-        oldest = self._db.execute(f"{_SIZES} WHERE id < ? ORDER BY id", [self._record])
-        for count, (last, one) in enumerate(oldest, 1):
-            size -= one
-            if size <= self._max_bytes * _ROOM:
-                self._remove(last)
-                self._size = size
-                self.removed += count
-                return
+        last = 0
+        for record, size in self._db.execute(f"{_SIZES} WHERE id < ? ORDER BY id", [self._record]):
+            last = record
+            self._size -= size
+            self.removed += 1
+            if self._size <= self._max_bytes * _ROOM:
+                break
+        if last:
+            self._remove(last)
 
     def clear(self) -> None:
         self._remove(self._record)
@@ -158,7 +158,7 @@ class Writer:
         self._db.execute(_FILL, (_richer(extras, facts, weight), words, size, *where, facts.took, record))
 
     def _adopt(self, parent: str, members: Sequence[str]) -> None:
-        """An activity names its events, which came before it."""
+        """Make an activity the parent of its members, those that have come before it and have none."""
         self._db.executemany(_ADOPT, [(parent, storable(member), parent) for member in members])
 
     def _value(self, query: str) -> int:
@@ -167,14 +167,14 @@ class Writer:
 
 
 def _richer(extras: str, facts: Facts, weight: int) -> str:
-    """The extras of the service that says more; those of another are better than none."""
+    """The extras of the service with the greater weight; those of the other if it has none."""
     if not facts.extras or (facts.weight <= weight and extras != "{}"):
         return extras
     return json.dumps(facts.extras)
 
 
 def _pieces(ident: str | None, arrival: Arrival) -> Iterator[str]:
-    """What can be searched for."""
+    """Yield the texts that can be searched for."""
     facts = arrival.facts
     said = (arrival.message, arrival.logger, facts.logger, ident or "", facts.app, facts.host, facts.trace)
     extras = (f"{name}={value}" for name, value in facts.extras.items())

@@ -1,15 +1,15 @@
-"""What a process says of its life, in the head of its pipe mirror: who it is, and that it has ended in order.
+"""What the head of a pipe mirror says of its process: name, parent, start, and whether it ended normally.
 
-Protects from: the one event that no process can log, that of its own death. Costs: with `report_deaths` about 20 µs
-once a process; without it nothing but these bytes of the head. It meets recovery, which removes the mirrors.
+Protects from: unreported deaths, since a killed process can't log its own. Costs: with `report_deaths` about 20 µs once
+per process; without it only these bytes of the head. It meets recovery, which removes the mirrors.
 
 Layout, in the head of a mirror (see `shared_file.py`), zeros where nothing was written:
 
-    64   8 bytes: `CLEAN` once the process has ended as it should
+    64   8 bytes: `CLEAN` once the process has ended normally
     72   8 bytes: the token of the death notice that is about to be journaled
-    128  up to 896 bytes: a JSON object, ended by a zero byte; missing: nobody wants to know how the process ends
+    128  up to 896 bytes: a JSON object, ended by a zero byte; missing: the end of the process is not reported
 
-The process writes its place and `CLEAN`, the shipper process the token.
+The process writes the JSON object and `CLEAN`, the shipper process the token.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ from .shared_file import HEAD, ORIGIN_AT, PIDS, PIDS_AT
 
 CLAIM_AT = 72
 _NO_CLAIM = bytes(8)
-_MAX_NAME = 100  # characters of the process's name: six bytes each, at most
+_MAX_NAME = 100  # characters of the process's name, of at most 6 bytes each
 
 
 @dataclass(frozen=True)
 class Life:
-    """A process: its name, the pid of its parent, whether it is a daemonic worker of multiprocessing, and when it was
-    started, in clock ticks since the boot (0: not known)."""
+    """A process whose end may be reported. ``parent`` is a pid; ``started``: clock ticks since the boot, 0: not known.
+
+    ``is_daemonic``: it is a daemonic worker of multiprocessing.
+    """
 
     name: str
     parent: int
@@ -41,18 +43,19 @@ class Life:
 
 
 def describe_life() -> bytes:
-    """This process, as the head of its mirror has it."""
+    """Return the description of this process for the head of its mirror."""
     module = sys.modules.get("multiprocessing.process")
     process = module.current_process() if module is not None else None
     name = "MainProcess" if process is None else str(process.name)[:_MAX_NAME]
     stat = read_stat(os.getpid())
     life = Life(name, os.getppid(), bool(process is not None and process.daemon), stat.started if stat else 0)
-    return json.dumps(asdict(life)).encode() + b"\0"
+    text = json.dumps(asdict(life), ensure_ascii=False)  # escaped, a character may take 12 bytes
+    return text.encode(errors="backslashreplace") + b"\0"
 
 
 @dataclass(frozen=True)
 class Stat:
-    """What the kernel says of a process in `/proc/<pid>/stat`. ``status`` is its wait status, once it is a zombie."""
+    """Fields of `/proc/<pid>/stat`; ``status`` is the wait status of a zombie."""
 
     state: str
     flags: int
@@ -61,15 +64,15 @@ class Stat:
 
     @property
     def is_ending(self) -> bool:
-        """Whether it is on its way out: its memory is gone, and it is no zombie yet."""
+        """Whether the process is exiting (PF_EXITING) and is no zombie yet."""
         return bool(self.flags & 0x4) and self.state not in "ZX"
 
 
 def read_stat(pid: int) -> Stat | None:
-    """None for a process that is gone, or can't be seen."""
+    """Return the `Stat` of a process, None when it is gone or can't be seen."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()  # the name before may hold anything
+            fields = file.read().rpartition(b")")[2].split()  # the name in parentheses may contain anything
         return Stat(fields[0].decode(), int(fields[6]), int(fields[19]), int(fields[49]))
     except (OSError, ValueError, IndexError):
         return None
@@ -77,11 +80,11 @@ def read_stat(pid: int) -> Stat | None:
 
 @dataclass(frozen=True)
 class Head:
-    """The head of a mirror. ``life`` is None when nobody wants to know how the process ends."""
+    """The head of a mirror. ``life`` is None when the end of the process is not reported."""
 
     pid: int
     pids: int
-    """The PID namespace in which that is its pid, 0: not known."""
+    """The PID namespace of ``pid``, 0: not known."""
     token: bytes
     is_clean: bool
     claim: bytes
@@ -90,7 +93,7 @@ class Head:
 
 
 def parse_head(data: bytes) -> Head:
-    """From the first bytes of a mirror. ValueError when they are too few."""
+    """Parse the first bytes of a mirror. ValueError when they are too few."""
     if len(data) < ORIGIN_AT:
         raise ValueError("no whole head")
     _, pid, token, _ = HEAD.unpack_from(data)

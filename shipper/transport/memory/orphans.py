@@ -1,7 +1,7 @@
-"""What processes that are gone have left in memory, as the shipper process sees it.
+"""Overflows and pipe mirrors of processes that are gone.
 
-Overflows are adopted: their frames go into the journal, their drops into the account, then the file is removed. A
-mirror is only read when the pipe lost its content, and removed otherwise.
+The shipper process adopts overflows: their frames go into the journal, their drops into the account, then the file is
+removed. Of a mirror, only what the pipe lost goes into the journal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .shared_file import NO_RESOURCES, NUMBER_AT, living_pids, process_is_gone
 
 FOREIGN_MIRROR_SECONDS = 600.0
 FOREIGN_OVERFLOW_SECONDS = 24 * 3600.0
-UNKNOWN_SECONDS = 7 * 24 * 3600.0  # for files of an earlier version
+UNKNOWN_SECONDS = 7 * 24 * 3600.0  # for files of an earlier version, or whose spool has lost its id
 _CHUNK = 64 * 1024
 
 
@@ -44,7 +44,7 @@ class OrphanedOverflow:
 
     @property
     def frames(self) -> bytes:
-        """What the pipe does not have, in whole frames: one that was being written at the kill was never accepted."""
+        """The whole frames that the pipe does not have. One that was being written at the kill was never accepted."""
         pieces = []
         at = self._read
         while chunk := os.pread(self._fd, _CHUNK, at):
@@ -54,7 +54,7 @@ class OrphanedOverflow:
         return found[: frame.scan(found, growing=True).consumed]
 
     def skip(self, size: int) -> None:
-        """Note that so many bytes are in the journal: a process that takes the file over next must not add them."""
+        """Note that the next ``size`` bytes are in the journal: whoever takes over the file next must not add them."""
         self._read += size
         os.pwrite(self._fd, self._read.to_bytes(8, "little"), NUMBER_AT)
 
@@ -68,7 +68,7 @@ class OrphanedOverflow:
 
 
 def orphaned_overflows(folder: str, known: Container[str]) -> Iterator[OrphanedOverflow]:
-    """The overflows whose owners are gone, without the `known` paths."""
+    """Yield the overflows whose owners are gone, except those at ``known`` paths."""
     for path in _overflows(folder):
         if path in known:
             continue
@@ -118,9 +118,9 @@ class OrphanedMirror:
         self.path = path
 
     def lost(self, journaled: Callable[[int, int], bool]) -> bytes:
-        """The frames that are not in the journal, in the order of logging. OSError when it can't be read now.
+        """Return the frames that are not journaled, in the order of logging. OSError when the file can't be read now.
 
-        `journaled` tells it of an event's sequence number and a part.
+        ``journaled`` tells whether a frame is, by its event's sequence number and its part.
         """
         try:
             found = read_mirror(self.path, self.token)
@@ -134,18 +134,21 @@ class OrphanedMirror:
 
 
 def is_writer_gone(folders: Iterable[str], pid: int) -> bool:
-    """Whether a process that wrote frames has ended: it is not seen here, and no living one in another container, whose
-    pids are others, holds a file in the folders."""
+    """Whether the process that wrote frames under this pid has ended, in whatever container it ran.
+
+    No process here has the pid, and no file in the folders whose owner lives has it in its head.
+    """
     return process_is_gone(pid) and not any(pid in living_pids(folder) for folder in folders)
 
 
 def remove_foreign(own: str) -> list[str]:
-    """Remove files of processes that are gone, of other spools of this user, that no process will come back for.
+    """Remove memory files that nobody will adopt, of this user's other spools; return their paths.
 
-    `own` is the folder of the caller's spool, which is left alone. Returns the paths of what was removed.
+    Their processes are gone. ``own`` is the memory folder of the caller's spool, which is left alone.
 
-    A file goes when its spool is not where its process saw it; one of another container, whose folders are not seen
-    here, when it is older than `FOREIGN_MIRROR_SECONDS` or, as an overflow, `FOREIGN_OVERFLOW_SECONDS`.
+    A file is removed when the spool at the path in its head does not use its folder any more; a file from another mount
+    namespace, when it is older than `FOREIGN_MIRROR_SECONDS` or, an overflow, `FOREIGN_OVERFLOW_SECONDS`; a file whose
+    spool is not known, when it is older than `UNKNOWN_SECONDS`.
     """
     removed = []
     for folder in shared_file.list_files(memory_folder()):
@@ -161,7 +164,7 @@ def remove_foreign(own: str) -> list[str]:
 
 
 def foreign_orphans() -> Iterator[str]:
-    """The paths of all memory files of this user whose processes are gone, of whatever app."""
+    """Yield the paths of all memory files of this user, of any app, whose processes are gone."""
     for folder in shared_file.list_files(memory_folder()):
         for path in shared_file.list_files(folder):
             with contextlib.suppress(OSError):
@@ -202,7 +205,7 @@ def _magic_of(path: str) -> bytes:
 
 
 def orphaned_mirrors(folder: str) -> Iterator[OrphanedMirror]:
-    """The mirrors whose owners are gone. OSError when that can't be found out now, without descriptors or memory."""
+    """Yield the mirrors whose owners are gone. OSError when one can't be opened for want of resources."""
     try:
         names = sorted(os.listdir(folder))
     except FileNotFoundError:

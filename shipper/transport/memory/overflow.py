@@ -4,13 +4,13 @@ Invariants
 * Frames leave in the order in which they came, and each is removed only after the pipe has it.
 * The file ends with a whole frame at every moment, or with one whose append was never acknowledged.
 * What the process dropped is counted in the file too, so that a killed process is accounted for.
-* An append is a copy in memory: the folder is on tmpfs, and only with little space there in the spool.
+* An append is a copy in memory: the folder is on tmpfs. Only with little space there is it in the spool.
 
 Layout: see `shared_file.py`; the number in the head is the offset of the first frame that the pipe does not have; at 64
 the table of drops (see `../drops.py`); from 4096 frames, back to back.
 
-Its process makes it (see `overflow_file.py`) and writes it. The shipper process reads the drops of living processes,
-and takes over the file of a dead one (see `orphans.py`).
+Its process makes the file (see `overflow_file.py`) and writes to it. The shipper process reads the drops of living
+processes, and takes over the file of a dead one (see `orphans.py`).
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ class Overflow:
         self._read = HEAD_BYTES
         self._end = HEAD_BYTES
         self._punched = _FIRST_HOLE  # the file has a hole up to here
-        self._table = drops.empty_table()  # of the file
-        self._earlier = drops.empty_table()  # of files that the shipper process has taken over
+        self._table = drops.empty_table()  # the drops in the file
+        self._earlier = drops.empty_table()  # the drops in files that the shipper process has taken over
         self._lock = new_rlock()
         self._inside = False
         self._nested: deque[tuple[list[bytes], int, bool]] = deque()
 
     @property
     def path(self) -> str:
-        """Of the file; empty before its first use."""
+        """The path of the file; empty before its first use."""
         return self._file.path
 
     @property
@@ -79,7 +79,7 @@ class Overflow:
     # -- appending ---------------------------------------------------------------------------------------------------
 
     def append(self, frames: list[bytes], level: int, *, begun: bool = False) -> bool:
-        """Append an event's frames; False when they do not fit. The rest of an event that has `begun` always fits."""
+        """Append an event's frames; False when they do not fit. The rest of a ``begun`` event may exceed the limit."""
         with self._lock:
             if self._inside:  # a signal handler or a destructor logs while this thread is in here
                 self._nested.append((frames, level, begun))
@@ -105,7 +105,7 @@ class Overflow:
             return False
         try:
             written = self._file.use(lambda fd: os.pwrite(fd, b"".join(frames), self._end))
-            if written != size:  # space for a part: the file must go on to end with a whole frame
+            if written != size:  # space for a part only: the file must still end with a whole frame
                 self._file.use(lambda fd: os.ftruncate(fd, self._end))
                 return False
         except OSError:  # no space in memory: the same as a full overflow
@@ -135,7 +135,7 @@ class Overflow:
     def _hand_over(self, write: Callable[[bytes], bool], most: int) -> None:
         if self.busy:
             chunk = self._file.use(lambda fd: os.pread(fd, min(most * frame.MAX_FRAME, self.waiting), self._read))
-        if not self.busy:  # or the shipper process has it all
+        if not self.busy:  # or `use` found that the shipper process has taken it over
             return
         at = 0
         for _ in range(most):
@@ -171,22 +171,22 @@ class Overflow:
     # -- counting ----------------------------------------------------------------------------------------------------
 
     def count(self, reason: str, level: int) -> None:
-        """Count one dropped event where the shipper process finds it, also when this process is killed."""
+        """Count one dropped event in the file, where the shipper process finds it, also after a kill."""
         with self._lock:
             self._count(reason, level)
 
     def _count(self, reason: str, level: int) -> None:
         cell = drops.cell(reason, level)
         with contextlib.suppress(OSError):
-            self._file.open()  # before: the shipper process may have taken over the file, with its table
+            self._file.open()  # first: this may find that the shipper process has taken over the file and its table
         self._table[cell] += 1
-        with contextlib.suppress(OSError):  # then only this process knows it, and has it in its own report
+        with contextlib.suppress(OSError):  # then only this process's own report counts it
             self._file.use(lambda fd: os.pwrite(fd, self._table[cell].to_bytes(8, "little"), DROPS_AT + 8 * cell))
 
     # -- the file ------------------------------------------------------------------------------------------------------
 
     def touch(self) -> None:
-        """Keep the file from cleaners. One that was removed is made again with what is in it, once there is space."""
+        """Touch the file, so that no cleaner removes it. Make a removed one again, with its content, if it fits."""
         with self._lock:
             if self._inside:
                 return
@@ -202,29 +202,29 @@ class Overflow:
             self._file.touch(self._read, self._end)
 
     def forget(self) -> None:
-        """In a forked child: close the descriptor of the parent's file, which stays the parent's."""
+        """In a forked child: close the parent's file without removing it."""
         self._file.close(remove=False)
 
     def close(self) -> None:
         """Remove the file when it has no frames and no drops, else leave it to the shipper process."""
         with self._lock:
-            self._file.limit = 0  # no event that has not begun gets in any more
+            self._file.limit = 0  # from now on only the rest of an event that has begun gets in
             is_empty = not self.busy and not any(self._table)
             if not is_empty:
-                self._touch()  # nobody finds one that was removed
+                self._touch()  # makes a removed file again, which nobody would find
             if self._file.close(remove=is_empty):
                 self._table = self._earlier = drops.empty_table()
                 self._reset()
 
     def _forget_content(self) -> None:
-        """The shipper process has taken over the file: it journals and counts what is in it."""
+        """Begin empty, since the shipper process has taken over the file: it journals and counts the content."""
         self._earlier = [now + before for now, before in zip(self._table, self._earlier, strict=True)]
         self._table = drops.empty_table()
         self._reset()
 
 
 def write_orphan(folder: str, frames: bytes) -> str:
-    """Store frames that no other process has for the next shipper process; the file's name. OSError without space."""
+    """Store frames for the next shipper process in an orphaned overflow; return its name. OSError without space."""
     # Orphans are adopted in the order of their names, and this one has to be first: the rest of an event that it begins
     # is in its process's overflow.
     token = (time.time_ns() // 1_000_000).to_bytes(8, "big")

@@ -1,6 +1,6 @@
 """The file of one process's overflow: made at its first use, opened again after other code has closed it.
 
-It is in the first folder, in memory, if what may wait has room there, otherwise in the second one, in the spool.
+It is in the first folder (in memory) if that has room for the limit or for 8 MiB, otherwise in the second (the spool).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from .shared_file import HEAD_BYTES, Mapping, Owner
 
 MAGIC = b"shpover1"
 
-_ROOM_BYTES = 8 * 1024 * 1024  # with less free in memory, and less than the limit, the file is in the second folder
-_PIECE_BYTES = 1024 * 1024  # that are copied at once
-_ATTEMPTS = 100  # while other code closes all descriptors again and again; some milliseconds
+_ROOM_BYTES = 8 * 1024 * 1024  # with less free than this and than the limit, the second folder is used
+_PIECE_BYTES = 1024 * 1024  # bytes that are copied at a time
+_ATTEMPTS = 100  # while other code keeps closing all descriptors; they take some milliseconds
 
 T = TypeVar("T")
 
 
 class OverflowFile:
-    """Not for several threads at once.
+    """The file of an overflow. Only one thread at a time may use it.
 
-    ``limit``: bytes that may wait in it. ``path``: where it was made last, empty before. ``spool``: the path of the
-    spool. ``on_taken_over`` is called when the shipper process has taken over what was in the file, as that of a
-    process that has ended.
+    ``limit``: bytes that may wait in the file. ``path``: where it was made last, empty before. ``spool``: the path of
+    the spool. ``on_taken_over`` is called when the shipper process has taken over the file, since other code closed the
+    descriptor and with it the lock.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class OverflowFile:
         self._own: OwnDescriptor | None = None
 
     def use(self, operation: Callable[[int], T]) -> T:
-        """The result of an operation on the open file, tried again when other code closes its descriptor meanwhile."""
+        """Return the result of ``operation`` on the open file; repeat it if other code closes the descriptor."""
         for _ in range(_ATTEMPTS):
             try:
                 return operation(self.open().number)
@@ -66,16 +66,16 @@ class OverflowFile:
         return self._own or self._create()
 
     def free(self, start: int, stop: int) -> None:
-        """Give back the memory of these bytes; where that can't be done it stays until the file is made shorter."""
+        """Free the memory of these bytes; where that fails, it stays in use until the file is truncated."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
             read = Mapping(self.open(), stop - start, offset=start)
             read.memory.madvise(mmap.MADV_REMOVE)
             read.close()
 
     def touch(self, start: int, end: int) -> None:
-        """Keep the file from cleaners. One that was removed is made again, with its head and the bytes between.
+        """Touch the file, so that no cleaner removes it. Make a removed one again, with its head and these bytes.
 
-        Where there is no space for that, the removed file goes on to be used until another call.
+        Without space for that, the removed file stays in use until a later call.
         """
         own = self._own
         if own is None or not own.is_own():
@@ -91,7 +91,7 @@ class OverflowFile:
                     return
 
     def close(self, *, remove: bool) -> bool:
-        """Close the file, and ``remove`` it; False when it was not open."""
+        """Close the file, and delete it if ``remove``; return False when it was not open."""
         own, self._own = self._own, None
         if own is None:
             return False
@@ -111,7 +111,7 @@ class OverflowFile:
             self._on_taken_over()
 
     def _copied(self, own: OwnDescriptor, folder: str, start: int, end: int) -> tuple[OwnDescriptor, str]:
-        # Under its own name, by which its drops are known.
+        # Under its old name, by which the account knows its drops.
         names = itertools.chain([os.path.basename(self.path)], self._names)
         made, path = shared_file.create(folder, names, MAGIC, self._owner, spool=self._spool)
         try:
@@ -142,17 +142,17 @@ class OverflowFile:
         except OSError as error:
             if not others or error.errno == errno.EBADF:
                 raise
-            return self._create_in(others[0])  # the disk is full: little memory is more than none
+            return self._create_in(others[0])  # the disk is full: use what little memory there is
 
     def _create_in(self, folder: str) -> OwnDescriptor:
-        # A name is used once: one file of this process may be with the shipper process already.
+        # Each name is used once: the shipper process may have taken over an earlier file of this process.
         own, self.path = shared_file.create(folder, self._names, MAGIC, self._owner, spool=self._spool)
         self._own = own
         return own
 
 
 def _has_room(folder: str, size: int) -> bool:
-    """Whether so many bytes have space there: a container's memory may be small, or full of other things."""
+    """Whether ``size`` bytes are free there: a container's memory may be small, or full of other things."""
     try:
         found = os.statvfs(folder)
     except OSError:

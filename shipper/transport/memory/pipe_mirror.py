@@ -1,25 +1,25 @@
-"""What a process wrote into the pipe last, in a file in memory.
+"""A copy of what a process wrote into the pipe last, in a file in memory.
 
 Protects from: the loss of up to 1 MiB of accepted events. The kernel keeps a pipe's content only while a process has it
 open; when all of them are killed at once (the out-of-memory killer on a group, a container or a unit that is killed),
-what the shipper process had not read is gone. The next start finds it here.
-How likely: as likely as such a kill, at each of which some milliseconds of events are in the pipe; many more when the
-shipper process is slow or stopped. It does not help when /dev/shm ends together with the container.
+what the shipper process had not read is gone. The next shipper process finds it here.
+How likely: as likely as such a kill. The pipe then holds the events of some milliseconds, or many more when the shipper
+process is slow or stopped. It does not help when /dev/shm ends together with the container.
 Costs: 0.1 µs a frame; 68 KiB of shared memory a process, up to 2 MiB while the pipe is full; this module,
 `orphans.OrphanedMirror` and `process/ingest/recovery.py`. It meets the overflow (what is drained from there is noted
 here) and the account (which knows what is in the journal already).
 
 Invariants
 * Whatever this process wrote and the pipe still holds is here, unless memory is short.
-* It is never waited for and never grows the memory of the process.
-* What may be in a pipe that was open nowhere, or was removed, is kept until the process ends.
-* Memory that overflows may need is left to them: an event there is nowhere else.
+* Noting a frame never waits for another process, nor grows the process's resident memory.
+* What may have been in a pipe that was open nowhere, or removed, is not overwritten while there is other space.
+* Memory that overflows may need is left to them: their events are nowhere else.
 
-Layout: see `shared_file.py`; from 64 what `life.py` says; from 4096 blocks of 32 KiB: whole frames, and behind them
-remains of older ones. A block is overwritten only when everything in it has left the pipe. Two are enough while the
-pipe is read; when it fills, there are as many as it holds.
+Layout: see `shared_file.py`; from 64 what `life.py` describes; from 4096 blocks of 32 KiB: whole frames, and behind
+them remains of older ones. While memory suffices, a block is overwritten only when all of it has left the pipe. Two are
+enough while the pipe is read; when it fills up, there are as many as it holds.
 
-Its process writes it. The shipper process reads or removes it when that process is gone (see `orphans.py`).
+Its process writes the mirror. The shipper process reads or removes it when that process is gone (see `orphans.py`).
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ BLOCK_BYTES = 32 * 1024
 KEPT_BLOCKS = 2
 CLEAN_AT, LIFE_AT = 64, 128
 CLEAN = b"goodbye\0"
-MAX_BYTES = 64 * BLOCK_BYTES  # a pipe's 1 MiB, and more than what is unused at the ends of blocks
-SPARED_BYTES = 64 * 1024 * 1024  # with less free, or less than half of a smaller memory, it is left to overflows
-_FULL_BLOCK_BYTES = BLOCK_BYTES - frame.MAX_FRAME  # of frames, at least
+MAX_BYTES = 64 * BLOCK_BYTES  # a pipe's 1 MiB, and more than enough for the unused ends of blocks
+SPARED_BYTES = 64 * 1024 * 1024  # with less free, or less than half of a smaller memory, leave it to overflows
+_FULL_BLOCK_BYTES = BLOCK_BYTES - frame.MAX_FRAME  # bytes of frames in a full block, at least
 
 _MADV_POPULATE_WRITE = 23  # Linux 5.14; OSError where touching the memory would kill the process
 
@@ -68,16 +68,18 @@ class PipeMirror:
         spool: str = "",
         life: bytes = b"",
     ) -> None:
-        """`waiting` tells how many bytes are in the pipe; `life` is what the head says of the process (see `life.py`).
-        OSError when memory has no space."""
+        """``waiting`` returns how many bytes are in the pipe; ``life`` is written into the head (see `life.py`).
+
+        OSError when memory has no space.
+        """
         self._waiting = waiting
         self._lock = new_rlock()
-        self._filled: list[float] = []  # for each block that has memory: how many had been begun when it was full
+        self._filled: list[float] = []  # by allocated block: how many blocks had been begun when it was full
         self._keeps_all = False
         self._begun = 0
         self._current = self._at = self._end = 0
         self._turning = False
-        self._late: deque[bytes] = deque()  # for the next block
+        self._late: deque[bytes] = deque()  # frames for the next block
         names = [f"{token.hex()}{SUFFIX}"]
         own, self._path = shared_file.create(folder, names, MAGIC, Owner(pid, token, 0), spool=spool)
         try:
@@ -93,10 +95,10 @@ class PipeMirror:
             own.close()
 
     def _note(self, piece: bytes) -> None:
-        """Keep a frame that is in the pipe."""
+        """Note a frame that was written to the pipe."""
         size = len(piece)
-        # Nothing is called or decided until the place is reserved (Python 3.10 may switch threads after an `if` too),
-        # so that no other thread and no signal handler gets the same one.
+        # No call and no branch until the place is reserved (Python 3.10 may switch threads after an `if` too), so that
+        # no other thread and no signal handler gets the same place.
         at = self._at
         self._at = end = at + size
         if end > self._end:
@@ -108,11 +110,11 @@ class PipeMirror:
             return
 
     def _note_locked(self, piece: bytes) -> None:
-        """`_note` where threads run in parallel: no two get one place, and none writes into memory that is unmapped."""
+        """`_note` without a GIL: no two threads get the same place, and none writes into memory that is unmapped."""
         with self._lock:
             self._note(piece)
 
-    note = _note if _has_gil() else _note_locked  # the interpreter may get a GIL later, but never lose it
+    note = _note if _has_gil() else _note_locked  # the interpreter may enable the GIL later, but never disable it
 
     def _note_in_next_block(self, piece: bytes) -> None:
         with self._lock:
@@ -128,14 +130,14 @@ class PipeMirror:
 
     def _note_late(self, piece: bytes) -> None:
         with contextlib.suppress(ValueError, OSError):
-            if self._at > self._end:  # else another thread has turned while this one waited
+            if self._at > self._end:  # else another thread has begun a block while this one waited
                 self._turn_to(self._next_block())
             self._note(piece)
 
     # -- blocks ------------------------------------------------------------------------------------------------------
 
     def _turn_to(self, block: int) -> None:
-        if self._current >= KEPT_BLOCKS:  # the first are used again and again
+        if self._current >= KEPT_BLOCKS:  # the first blocks stay resident: they are used again and again
             self._unmap(self._current)
         self._begun += 1
         self._current = block
@@ -164,7 +166,7 @@ class PipeMirror:
         return self._filled.index(min(self._filled))
 
     def _allocate(self) -> int:
-        """One more block, with its memory: without it, touching the block would kill the process."""
+        """Add a block and allocate its memory: writing to a block without memory would kill the process."""
         block = len(self._filled)
         try:
             fd = open_high(self._path, os.O_RDWR | os.O_NOFOLLOW)
@@ -182,11 +184,11 @@ class PipeMirror:
         return block
 
     def keep_all(self) -> None:
-        """Overwrite nothing that is here now, unless there is no other space: the pipe may have lost it."""
+        """Overwrite nothing that the mirror holds now while there is other space: the pipe may have lost it."""
         self._keeps_all = True
 
     def _shrink(self) -> None:
-        """Free the memory of all blocks but the first."""
+        """Free the memory of all blocks but the first `KEPT_BLOCKS`."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
             self._memory.madvise(
                 mmap.MADV_REMOVE, HEAD_BYTES + KEPT_BLOCKS * BLOCK_BYTES, MAX_BYTES - KEPT_BLOCKS * BLOCK_BYTES
@@ -196,12 +198,12 @@ class PipeMirror:
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def note_clean_end(self) -> None:
-        """Say that the process ends as it should. It may go on to write."""
+        """Note that the process ends normally. It may still write afterwards."""
         with self._lock, contextlib.suppress(ValueError):
             self._memory[CLEAN_AT : CLEAN_AT + len(CLEAN)] = CLEAN
 
     def touch(self) -> bool:
-        """Keep the file from cleaners; False when it was removed."""
+        """Touch the file, so that no cleaner removes it; return False when it was removed."""
         try:
             os.utime(self._path, follow_symlinks=False)
         except FileNotFoundError:
@@ -211,11 +213,11 @@ class PipeMirror:
         return True
 
     def forget(self) -> None:
-        """In a forked child: let go of the parent's file, which stays the parent's."""
+        """In a forked child: close the parent's file without removing it."""
         self._close_memory()
 
     def close(self, *, is_needed: bool = False) -> None:
-        """Remove the file when nothing is in the pipe, else, or if it `is_needed`, leave it to the shipper process."""
+        """Close the file; remove it if the pipe is empty and it is not ``is_needed``, else leave it for recovery."""
         with self._lock, contextlib.suppress(OSError):
             self.note_clean_end()
             self._close_memory()
@@ -234,7 +236,7 @@ class PipeMirror:
 def read_mirror(path: str, token: bytes) -> list[tuple[int, int, bytes]]:
     """The frames of events in the mirror of the process with this token: sequence number, part and the frame itself.
 
-    In the order of logging. OSError when it can't be read now.
+    They are in the order of logging. OSError when it can't be read now.
     """
     fd = open_file(path, os.O_RDONLY)
     try:
@@ -247,7 +249,7 @@ def read_mirror(path: str, token: bytes) -> list[tuple[int, int, bytes]]:
 
 
 def frames_of_event(folder: str, token: bytes, seq: int) -> dict[int, bytes]:
-    """What the mirror of the process with this token has of an event: part → frame; empty when it can't be read."""
+    """Return an event's frames in the mirror of its process: part → frame; empty when it can't be read."""
     with contextlib.suppress(OSError):
         found = read_mirror(os.path.join(folder, f"{token.hex()}{SUFFIX}"), token)
         return {part: piece for number, part, piece in found if number == seq}
@@ -255,6 +257,6 @@ def frames_of_event(folder: str, token: bytes, seq: int) -> dict[int, bytes]:
 
 
 def _is_scarce(fd: int) -> bool:
-    """Whether the memory that is left should be left to overflows."""
+    """Whether the free memory should be left to overflows."""
     space = os.fstatvfs(fd)
     return space.f_bavail * space.f_frsize < min(SPARED_BYTES, space.f_blocks * space.f_frsize // 2)

@@ -2,15 +2,15 @@
 
 Invariants
 * The owner holds an exclusive flock on its file until it ends. A process that gets the lock is the new owner. Only a
-  forked child that has inherited the lock may hold it for longer: then the owner's pid tells, in its PID namespace.
+  forked child that has inherited the lock may hold it for longer: then the owner's pid shows whether the owner is gone.
 * A file is whole at every moment: a kill between two system calls leaves what was accepted.
-* Files are in a folder that only this user can enter (mode 0700), without a link in the way.
+* Files are in a folder that only this user can enter (mode 0700), and are not opened through links.
 
 Layout, little-endian
 
     0    magic 8 · pid 8 · token 8 · number 8 (of each kind's own use) · PID namespace 8 (0: not known)
-    64   what the kind wants
-    1024 where it comes from: a JSON object, ended by a zero byte (missing: an earlier version)
+    64   used by overflows and by mirrors, each in its own way
+    1024 its `Origin`: a JSON object, ended by a zero byte (missing: an earlier version)
     4096 content
 
 The process named in the head writes the file; the shipper process reads and removes it when that process is gone.
@@ -44,11 +44,11 @@ PIDS = struct.Struct("<Q")
 PIDS_AT = 32
 ORIGIN_AT = 1024
 NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)
-"""Errors that say nothing about a file: it can't be opened now."""
+"""Errors that mean only that a file can't be opened now, not that there is anything wrong with it."""
 
 
 class Owner(NamedTuple):
-    """The process in the head of a file, and the number there."""
+    """The process in the head of a file, and the number in the head."""
 
     pid: int
     token: bytes
@@ -56,16 +56,16 @@ class Owner(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """The spool that the file belongs to, for other apps, which remove files that are never adopted."""
+    """The spool that a file belongs to: other apps remove files that will never be adopted there."""
 
     spool: str
     """The path of the spool, as its process sees it."""
     mounts: int
-    """The mount namespace in which it does."""
+    """The mount namespace of that process, 0: not known."""
 
 
 def prepare_folder(folder: str) -> None:
-    """Make the folder and the one above. PermissionError unless it is this user's with mode 0700."""
+    """Make ``folder`` and its parent. PermissionError unless ``folder`` is this user's alone, with mode 0700."""
     for each in (os.path.dirname(folder), folder):
         with contextlib.suppress(FileExistsError):
             make_folder(each)
@@ -77,9 +77,9 @@ def prepare_folder(folder: str) -> None:
 def create(
     folder: str, names: Iterable[str], magic: bytes, owner: Owner, *, spool: str = ""
 ) -> tuple[OwnDescriptor, str]:
-    """Make and lock a file under the first free name; its descriptor and path. The folder is made when it is missing.
+    """Make and lock a file under the first free name; return its descriptor and path. The folder is made if missing.
 
-    `spool` is the path of the spool that the file belongs to.
+    ``spool`` is the path of the spool that the file belongs to.
 
     OSError when there is no space for its head: then no file is left behind.
     """
@@ -144,9 +144,9 @@ def reopen(path: str, identity: tuple[int, int]) -> OwnDescriptor | None:
 
 
 def take_over(path: str, magic: bytes) -> tuple[int, Owner] | None:
-    """Lock the file of a process that is gone; its descriptor, whose closing unlocks it, and its former owner.
+    """Lock the file of a process that is gone; return its descriptor, whose closing unlocks it, and its former owner.
 
-    None while its owner lives, and for a file of another kind. OSError when it can't be opened or is not this user's.
+    None while the owner lives, and for a file of another kind. OSError when it can't be opened or is not this user's.
     """
     fd = open_file(path, os.O_RDWR)
     owner = None
@@ -170,7 +170,7 @@ def _locked(fd: int, magic: bytes) -> Owner | None:
             return None
     # Read again: what the owner wrote before it ended is final only now.
     head = os.pread(fd, HEAD.size, 0)
-    if len(head) < HEAD.size:  # it has taken it back
+    if len(head) < HEAD.size:  # truncated: its owner has given it up
         return None
     _, pid, token, number = HEAD.unpack(head)
     return Owner(pid, token, number)
@@ -182,7 +182,7 @@ def _read_pids(fd: int) -> int:
 
 
 def read_origin(fd: int) -> Origin | None:
-    """Where an open file comes from; None for one of an earlier version."""
+    """Return the `Origin` of an open file; None for a file of an earlier version."""
     text = os.pread(fd, HEAD_BYTES - ORIGIN_AT, ORIGIN_AT).partition(b"\0")[0]
     with contextlib.suppress(ValueError):
         data = json.loads(text)
@@ -192,7 +192,7 @@ def read_origin(fd: int) -> Origin | None:
 
 
 def living_pids(folder: str) -> Iterator[int]:
-    """The pids of the processes that hold a file in the folder, in whatever PID namespaces they are."""
+    """Yield the pids of processes that have locked a file in the folder, each in its own PID namespace."""
     for path in list_files(folder):
         with contextlib.suppress(OSError, struct.error):
             fd = open_file(path, os.O_RDONLY)
@@ -211,35 +211,35 @@ _never_unmapped: list[mmap.mmap] = []
 
 
 class Mapping:
-    """A file in memory, mapped. The mapping keeps the file's lock, also when descriptors are closed by other code."""
+    """A mapped file. The mapping keeps the file's lock, also when other code closes the descriptors."""
 
     memory = CLOSED_MEMORY
 
     def __init__(self, own: OwnDescriptor, size: int, *, offset: int = 0) -> None:
-        """Map `size` bytes from `offset` on; `own` may be closed then. OSError or ValueError when that fails."""
+        """Map ``size`` bytes from ``offset``; ``own`` may be closed then. OSError or ValueError when that fails."""
         self._duplicate: OwnDescriptor | None = None
         if sys.version_info >= (3, 13):
             self.memory = mmap.mmap(own.number, size, offset=offset, trackfd=False)
             return
-        # mmap keeps a duplicate for itself, and closes its number in the end, whatever that is by then.
+        # mmap makes a duplicate, and closes its number in the end, whatever file has that number by then.
         lowest = os.dup(own.number)
         close_high(lowest)
         self.memory = mmap.mmap(own.number, size, offset=offset)
         self._duplicate = own.duplicate(lowest)
 
     def close(self) -> None:
-        """Unmap it. Idempotent. Where other code has closed the duplicate, the mapping stays until the process ends:
-        its number may belong to another file."""
+        """Unmap the file. Idempotent. Where other code has closed mmap's duplicate, whose number may belong to another
+        file, the mapping stays until the process ends."""
         if self.memory.closed:
             return
         if self._duplicate is None or self._duplicate.is_own():
             self.memory.close()
             return
         _never_unmapped.append(self.memory)
-        with contextlib.suppress(ImportError):  # after a change of the root there is no library
-            import ctypes  # seldom comes to that
+        with contextlib.suppress(ImportError):  # after a chroot the library may not be found
+            import ctypes  # seldom needed
 
-            # Nor does its destructor close the number when the interpreter ends.
+            # So its destructor does not close the number when the interpreter ends either.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.memory))
 
     __del__ = close

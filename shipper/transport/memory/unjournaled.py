@@ -1,8 +1,8 @@
-"""Events that are accepted and not in the journal yet, as any process of the user can count them.
+"""Counts events that are accepted and not in the journal yet; any process of the user can do so.
 
-They are in the pipe, in overflows or in pipe mirrors. A pipe can't be looked into, but what is in it is in the mirrors
-of its writers too, with events that are journaled already. The frames of a process get into the journal in the order of
-their numbers, so those behind the last one that the status knows of are in memory only.
+They are in the pipe, in overflows or in pipe mirrors. Reading a pipe would empty it, but what is in it is in the
+mirrors of its writers too, with events that are journaled already. The frames of a process get into the journal in the
+order of their numbers, so those after the last one in the status file are in memory only.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _NEVER = 1 << 64  # no sequence number is that large
 
 
 def count_in_memory(folders: Iterable[str], reached: Mapping[str, int], *, is_complete: bool) -> int:
-    """The events that are in memory only, by the files in these folders.
+    """Return how many events are in memory only, according to the files in these folders.
 
-    ``reached``: token of a process → the number behind its last event in the journal. Unless that ``is_complete``,
-    processes that are not in it are left out.
+    ``reached``: token of a process → the number after that of its last event in the journal. Processes that are not in
+    it are left out, unless it ``is_complete``.
     """
     found: set[tuple[bytes, int]] = set()
     for folder in dict.fromkeys(folders):
@@ -36,7 +36,7 @@ def count_in_memory(folders: Iterable[str], reached: Mapping[str, int], *, is_co
 
 
 def last_accepted(folders: Iterable[str]) -> dict[str, int]:
-    """Token of a process → the number behind the last event that it has put into memory files in these folders."""
+    """Return, by token, the number after that of a process's last event in the memory files in these folders."""
     last: dict[str, int] = {}
     for folder in dict.fromkeys(folders):
         for path in list_files(folder):
