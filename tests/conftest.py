@@ -1,4 +1,4 @@
-"""What every test gets: a place of its own, no settings of the user's, and a check that nothing is left over."""
+"""Hooks and fixtures for all tests: no settings from the environment, a temporary directory, a check for leftovers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .support.turns import Turns
 from .support.waiting import holds
 
 GRACE = 5.0
-"""Seconds that stragglers have to go after a test."""
+"""Seconds that processes, threads and files of a test may take to go after it."""
 
 TURNS = pytest.StashKey[Turns]()
 
@@ -43,18 +43,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _settle_examples(*, random: bool) -> None:
-    """Every run tries the same examples, so that a change is not blamed for chance; long runs look for new ones.
+    """Make hypothesis try the same examples in every run, or new ones if ``random``.
 
-    Not quite: hypothesis also tries numbers and texts from the source of modules, of those that are imported by then.
+    With the same examples no change is blamed for chance. They may still differ: hypothesis also takes constants from
+    the source of the modules that are imported by then.
 
-    The machine's load says nothing about us, so an example has no time limit of its own; a test has one.
+    A slow example may be due to the machine's load, so examples have no time limit; only the whole test has one.
     """
     hypothesis.settings.register_profile("tests", deadline=None, derandomize=not random)
     hypothesis.settings.load_profile("tests")
 
 
 def _share_the_package() -> None:
-    """Processes that tests start import the same package as the tests do, from whatever folder they run in."""
+    """Make processes that tests start import the same package as the tests, whatever folder they run in."""
     spec = find_spec("shipper")
     if spec is None or not spec.submodule_search_locations:
         return
@@ -75,7 +76,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """After each test the collector is run; what has been imported by now it need not look through every time."""
+    """Exclude the objects that exist by now from garbage collection, which runs after each test."""
     leftovers.collect()
     gc.freeze()
 
@@ -89,7 +90,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, object, object]:
-    """A worker can send only text that has an encoding; what tests log, and compare, may have lone surrogates."""
+    """Escape lone surrogates, which tests log and compare: a pytest-xdist worker can send only valid UTF-8."""
     return _encodable((yield))
 
 
@@ -105,11 +106,11 @@ def _encodable(value: object) -> object:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A temporary directory with a short path that nobody else writes to, so that what is left in it is ours.
+    """Make the temporary directory of this test run, with a short path: whatever is left in it comes from the tests.
 
-    The user's home is below it too, and so are spools in their default place; they are not counted as left over.
+    `HOME` and `XDG_STATE_HOME` are folders in it; what tests leave in these is not counted as left over.
     """
-    # pytest's own folders outlive the tests, and multiprocessing's is removed when the interpreter ends.
+    # Make these two outside of it: pytest's outlives the tests, and multiprocessing's lasts until the interpreter ends.
     tmp_path_factory.getbasetemp()
     get_temp_dir()
     folder = Path(tempfile.mkdtemp(prefix="t-"))
@@ -160,5 +161,5 @@ def _folders_of(request: pytest.FixtureRequest) -> list[Path]:
 
 @pytest.fixture
 def spool(own_temporary_directory: Path) -> Path:
-    """An empty folder of our own (mode 0700) with a short path; gone after the test."""
+    """Make an empty folder (mode 0700) with a short path; it is removed after the test."""
     return Path(tempfile.mkdtemp(prefix="s-", dir=own_temporary_directory / "spools"))

@@ -1,11 +1,11 @@
-"""The documents are true: their code blocks run, their links lead somewhere, their commands and settings exist.
+"""Check the documents: code blocks run, links have a target, and the commands and settings that they name exist.
 
-A Python block runs in a fresh interpreter, in a folder of its own, as it is written but for one thing: a backend that
-is made without a url gets that of a server on this machine. One that begins with a comment that names a file
-(`# shop/shipping.py`) is a module: it is written there and imported; the blocks below it can import it too. One that
-cannot run here has `<!-- not run: reason -->` before it.
+A Python block runs in a fresh interpreter and a folder of its own. It runs as written, except that a backend without an
+address as a keyword argument gets the address of a server on this machine. A block that begins with a comment that
+names a file (`# shop/shipping.py`) is a module: it is written to that file and imported, and the blocks below it can
+import it too. A block that cannot run here has `<!-- not run: reason -->` before it.
 
-A shell block runs when it has no other commands than those in `COMMANDS_TO_RUN`; any other only has to parse.
+A shell block without that marker runs when all its commands are in `COMMANDS_TO_RUN`; the others only have to parse.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ PROGRAMS = {
     "shipper": f'exec {shlex.quote(sys.executable)} -m shipper.cli "$@"',
     "some-program": "echo a line; echo another",
 }
-"""What a shell block finds on its PATH."""
+"""Commands that are put on a block's PATH, and the shell script of each."""
 ADDRESSES = {"Trakerr": "url", "JKool": "url", "Http": "url", "Otlp": "endpoint"}
-"""Backends, and the keyword that says where they send."""
+"""Backend's class → its keyword for the address."""
 TIMEOUT = 60.0 * SLOWER
 FILE = re.compile(r"# (?P<path>(?:\w+/)*\w+\.py)\n")
 
@@ -95,14 +95,14 @@ class Block:
     line: int
     language: str
     text: str
-    reason: str | None  # why it is not run
+    reason: str | None  # why the block is not run; None when it may run
 
     def __str__(self) -> str:
         return f"{self.document}:{self.line}"
 
     @property
     def module(self) -> str | None:
-        """The file that a Python block wants to be, if any."""
+        """The file that a Python block names in its first line, if any."""
         found = FILE.match(self.text)
         return found["path"] if found and self.language == "python" else None
 
@@ -112,7 +112,7 @@ def relative(document: Path) -> str:
 
 
 def blocks(document: Path) -> Iterator[Block]:
-    """Every fenced block that names its language."""
+    """Yield every fenced block that names its language."""
     text = document.read_text(encoding="utf-8")
     for found in BLOCK.finditer(text):
         line = text.count("\n", 0, found.start("language")) + 1
@@ -124,7 +124,7 @@ def of_language(*languages: str) -> list[Block]:
 
 
 class Capture(ThreadingHTTPServer):
-    """Says 200 to everything, and counts."""
+    """A server that answers every POST request with 200 and counts them."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
@@ -147,7 +147,7 @@ class _Answer(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Tests say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -177,12 +177,12 @@ class _Address(ast.NodeTransformer):
 
 
 def addressed(source: str, url: str) -> str:
-    """The block with ``url`` for every backend that is made without one."""
+    """Return the source with ``url`` for every backend that has no address as a keyword argument."""
     return ast.unparse(ast.fix_missing_locations(_Address(url).visit(ast.parse(source))))
 
 
 def environment(folder: Path, server: Capture) -> dict[str, str]:
-    """What a reader's shell would have, with every address and every file on this machine and in ``folder``."""
+    """Return the environment for a block: programs and the spool in ``folder``, backends that send to ``server``."""
     here = folder / "stay"
     here.mkdir()
     (here / "sitecustomize.py").write_text(STAY_HERE)
@@ -223,7 +223,7 @@ def anchors(document: Path) -> set[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
 def test_every_link_leads_somewhere(document: Path) -> None:
-    """Within the repository to a file and a heading that exist; outside of it nothing is looked up."""
+    """Within the repository, its file and heading have to exist; an external link only has to be an https address."""
     links = [inline or below for inline, below in LINK.findall(prose(document))]
 
     assert [link for link in links if not leads_somewhere(document, link)] == []
@@ -247,7 +247,7 @@ def test_every_module_that_the_architecture_names_exists() -> None:
 
 
 def test_every_module_that_a_docstring_or_a_comment_names_exists() -> None:
-    """By its path from the file that names it, from the package, or from the root."""
+    """Its path is relative to the folder of the file that names it, to the package, or to the root."""
     package = ROOT / "shipper"
     missing = [
         f"{source.relative_to(ROOT)}: {named}"
@@ -277,7 +277,7 @@ def test_the_architecture_describes_every_package() -> None:
 
 
 def run(command: list[str], block: Block, folder: Path, server: Capture) -> subprocess.CompletedProcess[str]:
-    """Run a block as a reader would; AssertionError when it fails. No process of it is left afterwards."""
+    """Run a block as a reader would, and kill the processes that it leaves. AssertionError when it fails."""
     before = Scene.now()
     try:
         done = subprocess.run(
@@ -291,7 +291,7 @@ def run(command: list[str], block: Block, folder: Path, server: Capture) -> subp
             check=False,
         )
     finally:
-        # What a block has not stopped goes on delivering for a while; other tests wait for that.
+        # A shipper process that the block has not stopped would go on delivering for a while.
         for process in before.processes([folder]):
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -300,7 +300,7 @@ def run(command: list[str], block: Block, folder: Path, server: Capture) -> subp
 
 
 def write_modules(block: Block, folder: Path, url: str) -> None:
-    """The modules that stand above the block in its document, and the block itself when it is one."""
+    """Write the modules that stand above the block in its document, and the block itself if it is a module."""
     for each in blocks(ROOT / block.document):
         if each.module is not None and each.line <= block.line:
             path = folder / each.module
@@ -326,13 +326,13 @@ def test_a_python_block_runs(block: Block, spool: Path, capture: Capture) -> Non
 
 
 def typed(block: Block) -> str:
-    """What one types: the lines after a prompt when there are any, else all of it."""
+    """Return what a reader types: the lines after a prompt (``$ ``) if there are any, else the whole block."""
     lines = block.text.splitlines()
     return "\n".join([line[2:] for line in lines if line.startswith("$ ")] or lines)
 
 
 def commands(script: str) -> set[str]:
-    """The programs that it starts."""
+    """Return the names of the programs that a script starts."""
     parts = re.split(r"\n|&&|\|\||[|;]", re.sub(r"\\\n|#.*", "", script))
     return {Path(part.split()[0]).name for part in parts if part.strip()}
 
@@ -350,7 +350,7 @@ def test_a_shell_block_runs(block: Block, spool: Path, capture: Capture) -> None
 
 
 def test_the_commands_in_the_documents_exist() -> None:
-    """In code that stands inside a sentence or a table: `shipper status --json`."""
+    """Commands and options in backticks in a sentence or a table, such as `shipper status --json`."""
     wrong = []
     for document in DOCUMENTS:
         for code in re.findall(r"`shipper ([a-z]+[^`]*)`", prose(document)):
@@ -367,7 +367,7 @@ def options_of(command: str) -> set[str]:
 
 
 def settings_of_the_documents() -> list[str]:
-    """The names in backticks in the first column of every table below a heading about settings."""
+    """Return the names in backticks in the first column of every table below a heading about settings."""
     names: list[str] = []
     inside = False
     for line in "\n".join(map(prose, DOCUMENTS)).splitlines():
@@ -379,7 +379,7 @@ def settings_of_the_documents() -> list[str]:
 
 
 def settings_of_the_code() -> set[str]:
-    """Names of start()'s keywords, and of the fields of every dataclass that the door or the settings show."""
+    """Return the parameters of `start`, of backends and of public dataclasses, also as ``Batching.max_age``."""
     door: Any = importlib.import_module("shipper")
     shown = [*vars(door).values(), *vars(importlib.import_module("shipper.config.settings")).values()]
     kinds = [kind for kind in shown if inspect.isclass(kind) and dataclasses.is_dataclass(kind)]

@@ -20,14 +20,14 @@ from shipper._version import DISTRIBUTION
 ROOT = Path(__file__).resolve().parent.parent
 AGREED = {"LICENSE", "README.md", "setup.cfg", "setup.py", "shipper", "tests", "tox.ini"}
 PRODUCTS = {"__pycache__", "build", "dist", "shipper_logs.egg-info", "venv"}
-"""What building and running leave at the top level, and .gitignore knows."""
+"""What building and running leave at the top level; `.gitignore` has them."""
 
 STRANGERS = ("nats", "psutil", "requests", "rich", "starlette", "tenacity", "urllib3", "uvicorn")
 SOMEBODYS_HOME = re.compile(r"/(?:home|Users)/(?!you\b)\w")
 
 
 def our_files() -> Iterator[Path]:
-    """Every file that belongs to the project: no products, no caches."""
+    """Yield the project's files, but no symbolic links, build products or files in hidden folders other than `.ci`."""
     for folder, folders, names in os.walk(ROOT):
         here = Path(folder)
         folders[:] = [name for name in folders if name not in PRODUCTS and (name == ".ci" or not name.startswith("."))]
@@ -47,7 +47,7 @@ def test_products_are_ignored_by_git() -> None:
 
 
 def test_no_file_names_a_place_on_somebodys_machine() -> None:
-    # A checkout at "/app" is no place to look for: the name is too short to mean only this machine.
+    # Skip a path of one name, such as "/app": files may contain it without meaning this machine.
     home = Path(pwd.getpwuid(os.getuid()).pw_dir)
     places = [str(place) for place in (ROOT, home) if len(place.parts) > 2]
 
@@ -82,7 +82,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_has_every_file_of_the_package_and_none_of_the_tests(wheel: Path) -> None:
-    """Documents are for readers of the repository."""
+    """Documents (`.md`) may be missing: they are for readers of the repository."""
     below = (path for path in our_files() if path.is_relative_to(ROOT / "shipper"))
     package = {str(path.relative_to(ROOT)) for path in below if path.suffix != ".md"}
 
@@ -110,7 +110,7 @@ def test_the_wheel_carries_its_licence_and_its_entry_points(wheel: Path) -> None
 
 
 def fresh_interpreter(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a script in ``folder``, away from the checkout: what it imports is the package that is tested."""
+    """Run a script in ``folder``, outside of the checkout, so that it imports the package that the tests import."""
     command = [sys.executable, "-W", "error", "-c", script]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 

@@ -1,4 +1,4 @@
-"""How an app's shipper does, as its files tell it."""
+"""`shipper.report`: the status of an app, read from the files in its spool."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def places(said: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
 
 @pytest.mark.parametrize("path", [*places(SAID)], ids=".".join)
 def test_a_status_of_any_shape_can_be_read_and_shown(place: Spool, path: tuple[str, ...]) -> None:
-    """Another release wrote it, or noise that happens to be JSON."""
+    """Such as one that another release wrote, or any other JSON."""
     for odd in (None, True, -1, 1e400, "x", [], [1], {}, {"a": None}, {"a": {"b": "c"}}):
         said = within = copy.deepcopy(SAID)
         for name in path[:-1]:

@@ -1,4 +1,4 @@
-"""The tests' own machinery: what is left over is found, and a test that wants to be alone is."""
+"""The tests' own helpers: what a test leaves over is found, and a test marked `alone` runs alone."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_shared_memory_of_a_spool_is_left_over_where_it_is_the_tests_own(spo
 
 
 def test_a_turn_alone_waits_for_all_others_and_they_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each `Turns` is what another process would have."""
+    """Each `Turns` stands for one test process."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     one, two, alone = Turns(), Turns(), Turns()
     seen: list[str] = []

@@ -265,7 +265,7 @@ def test_a_start_with_other_settings_says_which(app: App, capfd: pytest.CaptureF
         return said()
 
     assert begin_again() == []
-    assert begin_again() == []  # another function that does the same
+    assert begin_again() == []  # `before_send` is another function with the same code
     assert begin_again(grace=7.0) == ["grace"]
     forget_warnings()
     shipper.start(

@@ -71,7 +71,7 @@ def test_start_attaches_again_after_other_code_has_removed_the_handler(app: App,
 
 @pytest.mark.parametrize("configure", RECONFIGURE.values(), ids=RECONFIGURE)
 def test_a_removed_handler_is_noticed_within_seconds_and_said_once(app: App, configure: str) -> None:
-    """With the remedy, in the process's status, in the report, and in `shipper status`."""
+    """On stderr with the remedy, and in `shipper.status()` and the report that `stop` returns."""
     done = app.run(source("begin()", configure, f"""
         deadline = time.monotonic() + 60
         while not shipper.status().detached and time.monotonic() < deadline:
@@ -139,7 +139,7 @@ def test_a_logger_that_dictconfig_disables_is_named_with_its_remedy(app: App) ->
 
 
 def test_a_forked_worker_that_configures_logging_before_its_first_record_hears_of_it(app: App) -> None:
-    """It has no thread that watches until it logs, and it logs nothing."""
+    """No thread of the worker checks the handler before its first record, and it logs none."""
     done = app.run(source("begin()", "pid = os.fork()", "if pid == 0:", """
             import logging.config
             logging.config.dictConfig({"version": 1, "root": {"handlers": []}})

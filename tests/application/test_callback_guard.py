@@ -1,4 +1,4 @@
-"""A function of the application that is slow is left alone for a while."""
+"""The circuit breaker for functions of the application: a slow one is not called for a while."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..support.waiting import PATIENCE
 
 
 class Clock:
-    """A clock that goes on when it is told to, and a function that takes as long as it is told to."""
+    """A fake clock, and a function that moves it on by the seconds that it is called with."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -44,7 +44,7 @@ def guard(clock: Clock) -> CallbackGuard[[float], float]:
 
 
 def test_one_slow_call_alone_changes_nothing(guard: CallbackGuard[[float], float], clock: Clock) -> None:
-    """A process that was stopped, or swapped out."""
+    """As when the process was stopped or swapped out during the call."""
     assert [guard(seconds) for seconds in (0.1, 30.0, 0.9, 30.0, 0.1)] == [0.1, 30.0, 0.9, 30.0, 0.1]
     assert clock.said == []
 
@@ -103,7 +103,7 @@ def test_while_one_call_tries_again_nobody_else_waits(clock: Clock) -> None:
 
 
 def test_calls_that_were_slow_at_the_same_time_are_one(clock: Clock) -> None:
-    """A process of many threads was stopped while each of them was in the guard."""
+    """The nested calls stand for threads that were all in the guard when the process was stopped."""
 
     def function(depth: int) -> None:
         clock.take(1.0)
@@ -133,7 +133,7 @@ def test_what_a_slow_call_raises_is_raised_and_counts_as_slow(clock: Clock) -> N
 
 
 def test_threads_that_all_wait_in_it_close_it(clock: Clock) -> None:
-    """However their calls interleave: each begins when another one is still under way."""
+    """Also when each call begins while another one is still under way."""
     turns = [threading.Semaphore(0) for _ in range(2)]
     heard: queue.SimpleQueue[str] = queue.SimpleQueue()
 

@@ -1,4 +1,4 @@
-"""A program that captures an application's output waits until no process has its stderr open."""
+"""The shipper process keeps its starter's stderr no longer than the starter lives: captured output has to end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def app(spool: Path, tmp_path: Path) -> Iterator[App]:
 
 @pytest.mark.parametrize("ending", ["shipper.stop(0.1)", "", "os.kill(os.getpid(), 9)"], ids=["stop", "exit", "kill"])
 def test_whoever_captures_the_output_of_a_job_waits_for_the_job_alone(app: App, ending: str) -> None:
-    """Although the job has started the shipper process, and another process of the app needs it for longer."""
+    """Although the job started the shipper process, which another process of the app still needs."""
     job = app.write(f"""
         begin(grace=0.1)
         log.error("x")

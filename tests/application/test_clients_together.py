@@ -36,7 +36,7 @@ for line in sys.stdin:
 
 
 class Worker:
-    """A process of the app that does what it is told, line by line."""
+    """A process of the app that runs the lines of Python on its stdin."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -49,14 +49,14 @@ class Worker:
             assert self._process.stdout.readline() == "done\n", line
 
     def command(self, line: str) -> None:
-        """Have it run a line that it need not live to the end of."""
+        """Send a line of Python and do not wait; the process may end while it runs the line."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
 
 
 class Together:
-    """The services that all workers of an app ship to, and who has got what."""
+    """The workers of an app, the server that they ship to, and what has arrived there."""
 
     def __init__(self, server: Server, spool: Path, stack: ExitStack) -> None:
         self._server = server
@@ -64,7 +64,7 @@ class Together:
         self._stack = stack
 
     def worker(self) -> Worker:
-        """A new one; it ends with the test."""
+        """Start a worker; it ends with the test."""
         environment = {
             **os.environ,
             "SHIPPER_APP": "together",
@@ -84,7 +84,7 @@ class Together:
         return Worker(process)
 
     def arrived(self) -> dict[str, set[str]]:
-        """The messages that came under each key and token."""
+        """Return the messages that arrived under each key or token."""
         found = defaultdict(set)
         for request in list(self._server.requests):
             if is_event(request):
@@ -99,7 +99,7 @@ class Together:
             assert self.arrived() == messages
 
     def pid(self) -> int:
-        """Of the shipper process, once it has said so."""
+        """Return the pid of the shipper process; 0 while none runs, or while it is starting."""
         return (running(Spool(str(self._spool))) or LockInfo()).pid
 
     def shippers(self) -> list[int]:
@@ -128,7 +128,7 @@ def test_the_clients_of_every_process_are_served_whoever_came_last(together: Tog
 
 
 def test_a_token_is_not_taken_for_that_of_another_process_s_handler(together: Together) -> None:
-    """Both handlers ship to jKool, and each event goes out with the token of its own."""
+    """Both handlers ship to jKool, and each event goes out with its own handler's token."""
     first, second = together.worker(), together.worker()
     for token, worker in (("t1", first), ("t2", second)):
         worker.do(f"logging.getLogger('a').addHandler(streaming.jKoolHandler('{token}'))")
@@ -162,7 +162,7 @@ def test_a_start_with_other_settings_leaves_what_clients_elsewhere_have_joined(t
 
 
 def test_clients_are_served_again_after_the_shipper_process_was_killed(together: Together) -> None:
-    """Whoever starts the next one knows his own clients alone; the others add theirs."""
+    """The process that starts the next one knows only its own clients; the other processes join theirs."""
     workers = [together.worker() for _ in range(3)]
     for number, worker in enumerate(workers):
         worker.do(f"client = TrakerrClient('k{number}')")
@@ -176,7 +176,7 @@ def test_clients_are_served_again_after_the_shipper_process_was_killed(together:
 
 
 def test_a_process_that_is_killed_as_soon_as_it_has_joined_has_its_events_delivered(together: Together) -> None:
-    """The shipper process is still about to start then, for the first of the clients."""
+    """The shipper process, started for the first client, is still starting at that moment."""
     worker = together.worker()
 
     worker.command(

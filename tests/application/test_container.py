@@ -51,7 +51,7 @@ def deaf(spool: Path, tmp_path: Path) -> Iterator[App]:
 
 
 def run_in_container(app: App, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """In a PID namespace of its own; when this returns all of its processes are gone."""
+    """Run a command in a PID namespace of its own; all processes in it have ended when this returns."""
     need(can_unshare(), "unshare with a PID namespace (root)")
     done = subprocess.run(
         [*UNSHARE, *command], env=app.environment, capture_output=True, text=True, timeout=4 * PATIENCE
@@ -61,12 +61,12 @@ def run_in_container(app: App, *command: str, code: int = 0) -> subprocess.Compl
 
 
 def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """What the application side has said; the shipper process may tell of files that others have left in memory."""
+    """Return the application's warnings; those of the shipper process, such as on old memory files, begin otherwise."""
     return [line for line in done.stderr.splitlines() if line.startswith("shipper: ")]
 
 
 def test_the_next_container_sends_nothing_again_that_a_flush_has_waited_for(spool: Path, tmp_path: Path) -> None:
-    """The kernel kills the shipper process in the moment in which the flush returns."""
+    """The kernel kills the shipper process as soon as the flush has returned."""
     with Server() as server:
         app = App(server, spool, tmp_path)
         source = app.write(

@@ -1,4 +1,4 @@
-"""An app without a name: it keeps its name in its process, and its spool over an upgrade."""
+"""The derived name of an app without a name: it stays the same in a process, and upgrades keep the spool's events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def app(spool: Path, tmp_path: Path) -> Iterator[App]:
 
 
 def test_a_process_keeps_its_name_when_its_program_seems_to_be_another_one(app: App) -> None:
-    """Such as a worker of gunicorn, which has loaded its application since gunicorn.conf.py."""
+    """Such as a gunicorn worker that calls `start` in gunicorn.conf.py, and again after loading the application."""
     app.run("""
         import __main__
         begin(app=None, spool=None)

@@ -15,7 +15,7 @@ from ..support.threads import THREADS, in_threads
 
 
 class Pipeline:
-    """Counts what it gets."""
+    """A pipeline that only counts events and drops."""
 
     def __init__(self) -> None:
         self.queue = self

@@ -36,7 +36,7 @@ def record(message: object = "x", args: Any = (), /, **more: Any) -> logging.Log
 
 
 def takes_fast_path(made: logging.LogRecord, redact: Redact | None = None) -> bool:
-    """Whether it does; and when it does, to the same bytes."""
+    """Whether the record takes the fast path. AssertionError when that gives other bytes than the slow path."""
     redactor = Redactor(redact or Redact())
     try:
         found = build_fast_packer(redactor)(made)
@@ -77,7 +77,7 @@ def test_the_fast_path_packs_the_same_bytes_as_the_slow_path(made: list[Any], re
 
     for message, extra, changed in made:
         one = record("%s", (message,), **{**extra, **changed})
-        for _ in range(2):  # seen first, and known
+        for _ in range(2):  # before and after its origin and keys are cached
             try:
                 found = pack_fast(one)
             except Exception:

@@ -29,7 +29,7 @@ from ..support.waiting import PATIENCE
 
 
 class Site:
-    """A pipeline whose queue nobody reads but the test."""
+    """A pipeline whose queue is read only by the test."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         place = Spool(str(folder))
@@ -207,7 +207,7 @@ def test_what_a_hook_drops_or_breaks_is_counted_by_level(spool: Path) -> None:
 
 
 class Slow:
-    """Hooks that take as long as they are told to, on a clock of their own."""
+    """Callbacks that move a fake clock on by ``takes`` seconds."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -246,7 +246,7 @@ def test_a_hook_that_is_slow_twice_is_left_alone_and_its_events_are_counted(
 def test_patterns_that_are_slow_twice_are_suspended_and_their_events_are_counted(
     spool: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    ticks = iter(range(0, 1000, 2))  # each look at the clock is 2 s after the last one
+    ticks = iter(range(0, 1000, 2))  # the clock moves on by 2 s each time it is read
     with Site(spool, redact=Redact(patterns=(r"C-\d+",)), clock=lambda: float(next(ticks))) as site:
         for number in range(5):
             QueueHandler().handle(record("C-%d", number))

@@ -20,7 +20,7 @@ sys.frozen = True
 sys.executable = os.environ["TEST_PROGRAM"]
 import shipper
 """
-"""What makes a script look like a frozen application: a program of its own runs it."""
+"""First lines of a script that looks like a frozen application: `sys.executable` is a program that runs this script."""
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_frozen_application_may_name_an_interpreter(app: App) -> None:
 
 
 def test_a_program_unpacked_by_a_parent_stays_its_child(app: App) -> None:
-    """PyInstaller's one-file mode: the parent removes the program's files when the process that it started ends."""
+    """PyInstaller's one-file mode: the parent removes the program's files when its child ends."""
     done = run_frozen(app, "sys._MEIPASS = '/unpacked'; shipper.run_if_shipper()", """
 begin()
 log.error("x")

@@ -1,4 +1,4 @@
-"""Levels that `shipper level` sets: for how long, of what, and what they go back to."""
+"""Levels that `shipper level` sets: how long they hold, for which targets, and which level is restored."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def made(spool: Path) -> Iterator[Spool]:
 
 
 def ask(spool: Spool, clock: Clock, seconds: float, **levels: int) -> None:
-    """The file is written with a time of its own, so the clock is the injected one only for who reads it."""
+    """Write levels that end ``seconds`` after the fake clock's time; "_" in a logger's name stands for "."."""
     given = {name.replace("_", "."): (level, clock() + seconds) for name, level in levels.items()}
 
     change_controls(spool, lambda each: dataclasses.replace(each, levels={**each.levels, **given}))
@@ -42,7 +42,7 @@ def ask(spool: Spool, clock: Clock, seconds: float, **levels: int) -> None:
 
 @pytest.fixture(autouse=True)
 def in_the_future(clock: Clock) -> None:
-    clock.now = 4e9  # behind the time at which the file is written, so that nothing leaves it
+    clock.now = 4e9  # later than the real time: `change_controls` drops levels that have run out by that
 
 
 def test_a_level_holds_for_its_time_and_goes_back(made: Spool, clock: Clock) -> None:

@@ -26,12 +26,12 @@ DROP = "os.setgroups([]); os.setgid(65534); os.setuid(65534)"
 
 
 PATHS = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
-"""For a Python of the system, which finds our packages there."""
+"""Folders in which a system Python finds the packages that the tests import."""
 
 
 @functools.cache
 def python_for_nobody() -> str:
-    """This Python, or one of the same version where this one lies in a folder closed to others; "" without any."""
+    """Return a Python of this version that user 65534 (nobody) can run, this one if possible; "" if there is none."""
     name = f"python3.{sys.version_info.minor}"
     for python in (sys.executable, *(f"{folder}/{name}" for folder in ("/usr/bin", "/usr/local/bin", "/opt/bin"))):
         with contextlib.suppress(OSError):
@@ -47,9 +47,9 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[App]:
-    """Its spool lies where another user may get to."""
+    """An application whose spool is in a folder that other users can enter."""
     need(os.geteuid() == 0, "root")
-    if not python_for_nobody():  # no program that could be installed: this Python lies in a folder closed to others
+    if not python_for_nobody():  # not `need`, which fails in CI: nothing is missing that could be installed
         pytest.skip("needs a Python that other users can run")
     folder = Path(tempfile.mkdtemp(prefix="o-", dir="/tmp"))
     folder.chmod(0o755)
@@ -63,7 +63,7 @@ def app(tmp_path: Path) -> Iterator[App]:
 
 
 def wait_for_end(app: App) -> None:
-    """Of the shipper process, whoever owns its files: the lock is only seen by their owner."""
+    """Wait until no shipper process of the spool is in the process list; only the files' owner can read the lock."""
     wait_until(lambda: not shippers_of(app.spool), 30, "the end of the shipper process")
 
 
@@ -92,7 +92,7 @@ def test_the_spool_is_made_for_the_user_to_come(app: App) -> None:
 
 
 def test_a_worker_that_becomes_the_owner_has_an_overflow_of_its_own(app: App) -> None:
-    """The master stays root and supervises; the pipe is full while the shipper process stands still."""
+    """The master stays root and supervises; the shipper process is stopped, so the pipe becomes full."""
     done = app.run(f"""
         begin(owner="nobody")
         log.error("as root")

@@ -46,7 +46,7 @@ def environment(tmp_path: Path) -> Path:
 
 
 def run(app: App, environment: Path, source: str) -> tuple[str, str]:
-    """Run it with the environment's Python; its output and its stderr."""
+    """Run ``source`` with the environment's Python; return its stdout and stderr."""
     script = app.write(source)
     done = subprocess.run(
         [str(environment / "bin" / "python"), str(script), str(environment)],

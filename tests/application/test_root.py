@@ -49,7 +49,7 @@ def test_it_is_said_once_what_is_logged_arrives_and_nothing_is_waited_for_in_vai
 
 
 def test_a_further_start_uses_a_spool_in_the_new_root(app: App) -> None:
-    """There is no Python that could run a shipper process: what the pipe of the new spool holds was not delivered."""
+    """The new root has no Python to run a shipper process, so the event stays in the pipe of the new spool."""
     done = app.run(f"""
         begin()
         assert shipper.flush(60)

@@ -1,4 +1,4 @@
-"""Sees to it that one shipper process runs."""
+"""The supervisor keeps one shipper process running."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_what_the_quota_leaves_no_space_for_is_kept_in_memory_each_time_an_appli
 
 
 def test_a_process_that_is_killed_before_it_begins_loses_nothing(place: Spool, tmp_path: Path) -> None:
-    """All of the application ends too: nobody holds the pipe any more."""
+    """The application ends too, so no process has the pipe open: its content is in the journal then."""
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nkill -9 $$\n")
     python.chmod(0o755)
@@ -193,7 +193,7 @@ def test_a_process_that_is_killed_before_it_begins_loses_nothing(place: Spool, t
 
 
 def test_what_is_saved_for_a_process_is_written_where_its_cursors_will_look(place: Spool, tmp_path: Path) -> None:
-    """The journal is gone, and the cursors had come to its seventh segment."""
+    """The journal is gone, and a cursor is at segment 7: the event is written to a new segment 7."""
     write_atomically(os.path.join(place.cursors, "trakerr.json"), {"segment": 7, "offset": 0})
     queue = RecordQueue(place.queue, overflow=place.overflow)
     queue.put_nowait(b"precious")
@@ -209,7 +209,7 @@ def test_the_pipe_is_left_to_a_process_that_runs(place: Spool, lock: int) -> Non
 
 
 def test_encoder_processes_that_ended_with_a_killed_shipper_process_are_found(tmp_path: Path) -> None:
-    """As PID 1, an application adopts them, and nobody else collects their exit status."""
+    """They become children of an application that is PID 1, which has to collect their exit status."""
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     if not children.exists():
         pytest.skip("this kernel has no list of children")

@@ -33,7 +33,7 @@ def record(message: str = "hello") -> logging.LogRecord:
 
 
 def both_ways(made: logging.LogRecord) -> dict[str, Any]:
-    """The event's context; the fast path gives the same bytes as the usual one."""
+    """Return the event's context. AssertionError when the fast path gives other bytes than the slow path."""
     redactor = Redactor(Redact())
     event = from_record(made)
     redactor(event, is_sanitized=True)
@@ -52,7 +52,7 @@ def nothing_bound() -> Iterator[None]:
 
 @pytest.fixture
 def span(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As OpenTelemetry's module looks with a current span."""
+    """Replace the module `opentelemetry.trace` with one that has a current span."""
     numbers = SimpleNamespace(
         trace_id=int(str(SPAN["trace_id"]), 16), span_id=int(str(SPAN["span_id"]), 16), trace_flags=1
     )

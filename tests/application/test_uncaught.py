@@ -23,7 +23,7 @@ def app(spool: Path, tmp_path: Path) -> Iterator[App]:
 
 
 def run(app: App, source: str, *, code: int = 0) -> tuple[dict[str, Any], str]:
-    """Its only event with an exception, and what it wrote to stderr."""
+    """Run ``source``; return the only event with an exception, and what the program wrote to stderr."""
     done = app.run("begin(uncaught=True)\n" + source, code=code)
     app.run("begin(); assert shipper.stop(60).flushed")
     (event,) = [event for event in map(json.loads, app.server.bodies) if "eventStacktrace" in event]

@@ -1,4 +1,4 @@
-"""uWSGI forks in C, without Python's fork hooks: no thread may exist then. A stand-in plays its Python module."""
+"""uWSGI forks in C, without Python's fork hooks: no thread may exist then. A fake replaces its Python module."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def no_variables_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user's proxies and CA certificates don't count."""
+    """Unset the environment's variables for proxies and CA certificates."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):

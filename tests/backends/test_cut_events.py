@@ -47,7 +47,7 @@ SIZES = [pytest.param(None, id="packed"), 32 * 1024, 8 * 1024]
 
 
 def sent(event: Event, max_bytes: int | None) -> Event:
-    """The event as a deliverer has it, after a 413 when ``max_bytes`` is given."""
+    """Return the event as a deliverer reads it; with ``max_bytes``, cut to that size as after a 413."""
     event = unpack(pack(event), ID)
     return event if max_bytes is None else cut(event, max_bytes)
 

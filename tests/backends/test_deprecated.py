@@ -48,7 +48,7 @@ class OldNames:
 
 
 class OldJKool(shipper.JKool):
-    """A class derived from one of ours that refines the old method."""
+    """Derived from a backend of this package; extends a method under its old name."""
 
     def verdict(self, answer: HttpResponse) -> DeliveryError | None:
         return UnauthorisedError("busy") if answer.body == "busy" else super().verdict(answer)

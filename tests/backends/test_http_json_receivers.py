@@ -1,4 +1,4 @@
-"""The examples of the documentation, verbatim, against servers that refuse what the receiver of that kind refuses."""
+"""The documentation's examples, unchanged except for the address, against servers that check as each receiver does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MESSAGE = "order 17 is late"
 
 
 class NotAcceptedError(Exception):
-    """What the receiver would answer 400 to."""
+    """The receiver would respond to this request with 400."""
 
 
 def require(condition: object, reason: str) -> None:
@@ -40,14 +40,14 @@ def content(request: Request) -> str:
 
 
 def vector(request: Request) -> list[str]:
-    """Its `http_server` source: codec `json`, framing `newline_delimited`."""
+    """Check as Vector's `http_server` source with codec `json`, framing `newline_delimited`. Return the messages."""
     records = [json.loads(line) for line in content(request).splitlines()]
     require(all(isinstance(record, dict) for record in records), "an event is an object")
     return [record["message"] for record in records]
 
 
 def fluent_bit(request: Request) -> list[str]:
-    """Its `http` input: an object or an array of objects, not compressed; the path is the tag."""
+    """Check as Fluent Bit's `http` input: an uncompressed array of objects; the path is the tag. Return messages."""
     require(request.headers["content-type"] == "application/json", "content type")
     require("content-encoding" not in request.headers, "compressed")
     require(request.target == "/shop.log", "no tag")
@@ -112,7 +112,7 @@ RECEIVERS = {
     "http://localhost:9200/": Receiver(elasticsearch, Reply(200, body=b'{"took":3,"errors":false,"items":[]}')),
     "https://localhost:8088/": Receiver(splunk, Reply(200, body=b'{"text":"Success","code":0}')),
 }
-"""By the address in the example: what takes its requests, and how that says so."""
+"""For the address in each example: the check of its requests, and the response to those that pass."""
 
 
 def examples() -> dict[str, str]:

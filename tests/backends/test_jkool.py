@@ -219,7 +219,7 @@ def test_extras_become_typed_properties() -> None:
     ],
 )
 def test_a_date_is_a_date(value: object) -> None:
-    """It became text when the event was made."""
+    """`sanitize` turns it into text, which is recognised as a date."""
     assert as_property("when", sanitize(value)) == {"name": "when", "type": "date", "value": str(sanitize(value))}
 
 
@@ -239,7 +239,7 @@ def test_a_stack_that_was_asked_for_is_a_property() -> None:
 
 
 def test_all_tags_pick_attributes_that_override_what_is_there() -> None:
-    """Each under its name with - for _; one that is missing is skipped alone."""
+    """Each is sent under its name, with ``-`` for ``_``; attributes that are missing or None are skipped."""
     extra = {
         "allTags": ["type", "severity", "lineno", "process", "corr_id", "msg_text", "missing", "empty", 5],
         "type": "LOG",
@@ -368,7 +368,7 @@ NUMBERS = {
 
 
 def test_special_numbers_are_left_out_at_every_depth() -> None:
-    """A property without its value is none, so the whole property goes."""
+    """A property must have a value, so a property with a special number is left out entirely."""
     body = body_of(logged(kind="jkool", data=NUMBERS))
 
     assert "elapsed-time-usec" not in body

@@ -1,4 +1,4 @@
-"""The fast encoders of both backends give the same bytes as the general path."""
+"""The fast encoders of `JKool` and `Trakerr` give the same bytes as the general path."""
 
 from __future__ import annotations
 

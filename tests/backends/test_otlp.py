@@ -123,7 +123,7 @@ def test_a_busy_receiver_gets_the_request_again_later(status: int) -> None:
 
 @pytest.mark.parametrize("count", [1, 127, 128, 300, 70_000])
 def test_a_partial_success_says_how_many_were_rejected_whatever_the_number(count: int) -> None:
-    """A number of 128 and more has bytes that are no UTF-8: read as text, it would be another one."""
+    """The bytes of a number from 128 are not valid UTF-8; decoded as text, they would give another number."""
     partial = ExportLogsPartialSuccess(rejected_log_records=count, error_message="too old")
     body = ExportLogsServiceResponse(partial_success=partial).SerializeToString()
 

@@ -1,4 +1,4 @@
-"""Every OTLP message of ours is the one that opentelemetry-proto's own classes make."""
+"""The OTLP encoder makes the same messages as the generated classes of opentelemetry-proto."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shipper.event.tracebacks import traceback_text
 
 TRACE = {"trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": "b7ad6b7169203331", "trace_flags": 1}
 
-texts = st.text(st.characters(codec=None, exclude_categories=()), max_size=40)  # half surrogates too
+texts = st.text(st.characters(codec=None, exclude_categories=()), max_size=40)  # lone surrogates too
 leaves = st.one_of(
     st.none(), st.booleans(), st.integers(-(1 << 70), 1 << 70), st.floats(), texts, st.binary(max_size=20)
 )
@@ -87,7 +87,7 @@ def key_value(key: str, value: Any) -> KeyValue:
 
 
 def expected(event: Event) -> LogRecord:
-    """The record as the mapping describes it, made with the generated classes."""
+    """Return the log record of an event, made with the generated classes."""
     said: list[tuple[str, Any]] = []
     if event.id is not None:
         said.append(("log.record.uid", event.id.uuid_text))
@@ -131,7 +131,7 @@ def expected(event: Event) -> LogRecord:
 
 @given(events)
 def test_a_record_is_the_one_that_the_generated_classes_make(event: Event) -> None:
-    """Compared as bytes of one serialisation: NaN is unequal to itself."""
+    """The serialised bytes are compared, because NaN is unequal to itself."""
     parsed = LogRecord.FromString(logs.log_record(event, printed))
 
     assert parsed.SerializeToString(deterministic=True) == expected(event).SerializeToString(deterministic=True)

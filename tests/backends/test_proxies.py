@@ -1,4 +1,4 @@
-"""Which proxy a request takes by the environment, and what is sent to it."""
+"""Which proxy the environment names for a URL, and the credentials in a proxy's URL."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def logged(level: int = logging.WARNING, **fields: Any) -> Event:
 
 
 def test_a_records_body_has_exactly_the_captured_keys_in_their_order() -> None:
-    """As the old client sent them, but for the SKU: that is sent only when it was set."""
+    """They are those of the old client, except the SKU, which is sent only if it is set."""
     body = body_of(logged())
 
     assert list(body.items()) == [
@@ -330,7 +330,7 @@ def test_every_field_can_be_set_by_its_python_name() -> None:
 
 
 def test_an_unknown_level_in_the_trakerr_extra_leaves_the_records_own() -> None:
-    """The service would refuse the event for it."""
+    """The service would refuse an event with an unknown level."""
     assert body_of(logged(extra={"trakerr": {"log_level": "notice"}}))["logLevel"] == "warning"
 
 
@@ -632,7 +632,7 @@ def test_a_level_may_be_given_by_name() -> None:
 
 
 def test_the_key_is_not_in_the_repr_and_settings_pickle(tmp_path: Path) -> None:
-    """It is pickled on its way to the shipper process."""
+    """A backend is pickled on its way to the shipper process."""
     backend = Trakerr("secret-key", tags=["a"], timeout=[1, 2], ca_bundle=str(tmp_path))  # type: ignore[arg-type]
 
     assert "secret-key" not in repr(backend)

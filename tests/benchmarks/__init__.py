@@ -1,1 +1,1 @@
-"""What shipper costs and what it does, measured beside what a user would pick instead: `tests/benchmarks/run`."""
+"""Benchmarks of shipper and of the usual alternatives to it: `tests/benchmarks/run`."""

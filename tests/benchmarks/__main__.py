@@ -1,4 +1,4 @@
-"""Measures shipper beside what a user would pick instead: `tests/benchmarks/run [--quick] [--only QUESTION ...]`."""
+"""Measures shipper and the usual alternatives to it: `tests/benchmarks/run [--quick] [--only QUESTION ...]`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def main() -> int:
     whole = set(options.only) == set(QUESTIONS)
     for name, answer in _measured(plan, options.only):
         found += answer
-        if whole:  # after each question: the whole takes a while
+        if whole:  # after each question, since all of them take long
             _save(options.output / "bench.json", _results(facts, plan, "", found))
         else:
             _save_one(options.output / "bench.json", name, _results(facts, plan, f"--only {name} ", answer))
@@ -64,7 +64,7 @@ def main() -> int:
 
 
 def _measured(plan: Plan, names: list[str]) -> Iterator[tuple[str, list[Row]]]:
-    # The last core is nginx's, so that the first is free for what is measured on one core.
+    # nginx has the last core, so that measurements on one core have the first.
     with nginx(core=max(os.sched_getaffinity(0))) as server:
         for name in names:
             begun = time.monotonic()
@@ -75,7 +75,7 @@ def _measured(plan: Plan, names: list[str]) -> Iterator[tuple[str, list[Row]]]:
 
 
 def _compile_once() -> None:
-    """Imports are measured with bytecode at hand, as after an installation, and nothing is written into the tree."""
+    """Have Python cache bytecode outside the tree: imports are measured with bytecode, as after an installation."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = os.path.join(tempfile.gettempdir(), f"bench-bytecode-{os.geteuid()}")
 
@@ -96,7 +96,7 @@ def _save(path: Path, data: dict[str, Any]) -> None:
 
 
 def _save_one(path: Path, name: str, results: dict[str, Any]) -> None:
-    """Beside the results of the whole run, which may be of another machine: a question that was asked alone."""
+    """Save the results of one question beside those of the whole run, which may be from another machine."""
     data = json.loads(path.read_text()) if path.exists() else {**results, "rows": []}
     data.setdefault("alone", {})[name] = results
     _save(path, data)

@@ -1,6 +1,6 @@
 """One measurement in a process of its own: `python -m tests.benchmarks.application QUESTION OPTIONS` prints numbers.
 
-The process is the application: its CPU time, its memory, its logging calls are what is asked for.
+The process is the application whose CPU time, memory and logging calls are measured.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def _peer(options: Options) -> Any:
 
 
 def _cpu() -> float:
-    """Seconds of this process so far, all threads."""
+    """CPU seconds of all threads of this process so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
 def paced(options: Options) -> Numbers:
-    """CPU of the whole application process per record, at ``rate`` records a second for ``seconds``."""
+    """CPU of the whole application process per record, in µs, at ``rate`` records a second for ``seconds``."""
     peer = _peer(options)
-    _log_paced(peer.log, options["rate"], 0.3)  # connections, threads, caches
+    _log_paced(peer.log, options["rate"], 0.3)  # warm-up: connections, threads, caches
     before = _cpu()
     count = _log_paced(peer.log, options["rate"], options["seconds"])
     used = _cpu() - before
@@ -65,7 +65,7 @@ def _log_paced(log: Callable[[int], None], rate: float, seconds: float, times: l
 
 
 def burst(options: Options) -> Numbers:
-    """As fast as it goes, from some threads: what a call takes, and what it costs until all is handed over."""
+    """A burst from ``threads`` threads: times of calls, and CPU per record until all records are handed over, in µs."""
     peer = _peer(options)
     peer.log(0)
     each = options["records"] // options["threads"]
@@ -94,14 +94,14 @@ def _log_all(log: Callable[[int], None], count: int, times: list[int]) -> None:
 
 
 def _distribution(times: list[int]) -> Numbers:
-    """In µs."""
+    """Mean, percentiles and maximum of times in ns, in µs."""
     ordered = sorted(times)
     shares = {name: percentile(ordered, share) / 1e3 for name, share in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))}
     return {"mean": sum(ordered) / len(ordered) / 1e3, **shares, "max": ordered[-1] / 1e3}
 
 
 def trouble(options: Options) -> Numbers:
-    """What a logging call takes while something is wrong; ``stopped`` halts the shipper process meanwhile."""
+    """Times of logging calls, in µs, while something is wrong; with ``stopped`` the shipper process is suspended."""
     import shipper
 
     spool = options.get("spool", os.path.join(options["folder"], "spool"))
@@ -128,7 +128,7 @@ def trouble(options: Options) -> Numbers:
 
 
 def deliver(options: Options) -> Numbers:
-    """How fast a backlog of ``events`` reaches the backends; on one core, watched from another one, when so told."""
+    """How fast a backlog of ``events`` reaches the backends; with ``one_core`` the shipper process has one core."""
     import shipper
 
     from . import backlog
@@ -156,7 +156,7 @@ def deliver(options: Options) -> Numbers:
 
 
 def bare_batches(options: Options) -> Numbers:
-    """Events a second that a bare script sends to each of so many ``services``, and CPU an event."""
+    """Events a second that a bare script sends to each of ``services`` services, and µs of CPU per event."""
     from . import backlog
     from .bare import batch, poster
 
@@ -171,7 +171,7 @@ def bare_batches(options: Options) -> Numbers:
 
 
 def bare(options: Options) -> Numbers:
-    """CPU of one request by urllib3 alone, with the body ready: the floor of one event a request."""
+    """µs of CPU of one request by urllib3 with a ready body: the lower bound for one event per request."""
     import urllib3
 
     from shipper.backends.protocol import AppContext
@@ -208,7 +208,7 @@ def _backends(options: Options) -> list[Any]:
 
 
 def _watch(spool: Path, names: list[str], events: int, begun: float, seconds: float) -> list[list[float]]:
-    """[seconds since start(), CPU seconds, RSS bytes, delivered to each] until all is delivered or time is over."""
+    """[seconds since ``begun``, CPU seconds, RSS bytes, events delivered to each], until all are or time is over."""
     samples: list[list[float]] = []
     end = begun + seconds
     while time.perf_counter() < end:
@@ -240,7 +240,7 @@ def _used(pid: int) -> tuple[float, int]:
 
 
 def worker_memory(options: Options) -> Numbers:
-    """RSS of a process that logs through a plain handler, and through one of the peers as well."""
+    """RSS in bytes of a process that logs with a file handler and, unless ``peer`` is "plain", with that peer too."""
     logger = logging.getLogger("bench")
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -269,7 +269,7 @@ def _log_plainly(number: int) -> None:
 
 
 def importing(options: Options) -> Numbers:
-    """Milliseconds beyond `import logging`, and which strangers came along."""
+    """Milliseconds of `import shipper` after `import logging`, and which third-party packages it imported."""
     begun, used = time.perf_counter(), time.process_time()
     import shipper
 
@@ -287,7 +287,7 @@ def importing_others(options: Options) -> Numbers:
 
 
 def start_and_stop(options: Options) -> Numbers:
-    """Milliseconds of `start()`, and of `stop()` with nothing pending; ``bytes`` of journal may be there already."""
+    """Milliseconds of `start()` and, unless there are ``bytes`` of journal, of `stop()` with no events pending."""
     import shipper
 
     from . import backlog
@@ -313,7 +313,7 @@ def start_and_stop(options: Options) -> Numbers:
 
 
 def first_event(options: Options) -> Numbers:
-    """When `start()` was called (`time.monotonic()`), and ms of CPU of the shipper process until a record arrived."""
+    """`time.monotonic()` before `start()`, and ms of CPU of the shipper process until the record is delivered."""
     import shipper
 
     spool = os.path.join(options["folder"], "spool")
@@ -326,7 +326,7 @@ def first_event(options: Options) -> Numbers:
 
 
 def workers(options: Options) -> Numbers:
-    """CPU per record in so many forked workers that log at the same time; ``size`` bytes in each record's message."""
+    """µs of CPU per record in ``workers`` forked workers that log at once; ``size`` bytes in each message."""
     import shipper
 
     backends = _backends(options)

@@ -19,11 +19,11 @@ from shipper.transport.channel import new_token
 from .peers import NAME, TEXT
 
 SEGMENT = 16 * 1024 * 1024
-_PID = 2**22 + 1  # of no process
+_PID = 2**22 + 1  # larger than any pid: no such process
 
 
 def payload(number: int, *, padding: int = 0, level: int = logging.ERROR) -> bytes:
-    """The record of all measurements, packed."""
+    """The record that all measurements use, packed."""
     arguments = (number, f"customer-{number % 977}", number * 0.37 % 250)
     record = logging.LogRecord(NAME, level, "/srv/shop/orders.py", 17, TEXT, arguments, None, "process")
     record.__dict__.update(amount=number * 0.01, region="eu-1")
@@ -33,7 +33,7 @@ def payload(number: int, *, padding: int = 0, level: int = logging.ERROR) -> byt
 
 
 def prepare(path: Path, backends: Sequence[str]) -> Spool:
-    """An empty spool in which the backends have settled everything that came before."""
+    """Make an empty spool with a cursor for each backend at its start, so that they get everything written later."""
     spool = Spool(str(path))
     spool.prepare()
     for name in backends:
@@ -45,7 +45,7 @@ _CURSOR = {"segment": 1, "offset": 0, "base": 0, "counts": {}, "dropped": {}}
 
 
 def write(path: Path, backends: Sequence[str], events: int) -> int:
-    """So many events, none settled; how many bytes they take in the journal."""
+    """Write ``events`` events, none of them settled; return their bytes in the journal."""
     spool = prepare(path, backends)
     token = new_token()
     total = number = 0
@@ -63,7 +63,7 @@ def write(path: Path, backends: Sequence[str], events: int) -> int:
 
 
 def write_bytes(path: Path, backends: Sequence[str], wanted: int) -> int:
-    """About so many bytes of events that are all counted, the last segment's alone not delivered; how many bytes."""
+    """Write about ``wanted`` bytes of events, in the account but not delivered; return how many bytes were written."""
     spool = prepare(path, backends)
     token = new_token()
     pieces: list[bytes] = []
@@ -95,7 +95,7 @@ def _write(path: str, data: bytes) -> None:
 
 
 def wait_for(condition: object, seconds: float) -> bool:
-    """Look every 5 ms until the function says yes."""
+    """Whether ``condition()`` became true within ``seconds``; it is called every 5 ms."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if callable(condition) and condition():

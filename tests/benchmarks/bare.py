@@ -1,6 +1,6 @@
-"""The least that the same work costs: bare scripts of the same calls, which keep no promise and lose what they hold.
+"""Lower bound of the cost of delivery: bare scripts that make the same calls, but lose their records when killed.
 
-`python -m tests.benchmarks.bare URL` is the bare way of delivering: what it reads from stdin goes to two services.
+`python -m tests.benchmarks.bare URL` posts each record that it reads from stdin twice, as to two services.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HEADERS = {"Content-Type": "application/json", "User-Agent": "bare"}
 
 
 def poster(url: str) -> Callable[[bytes], None]:
-    """What posts a body over one connection, and reads the answer."""
+    """Return a function that posts a body over one connection and reads the answer."""
     pool = urllib3.connection_from_url(url, maxsize=1)
     return lambda body: _check(pool.urlopen("POST", "/", body=body, headers=HEADERS))
 
@@ -36,7 +36,7 @@ def batch(payloads: Sequence[bytes]) -> bytes:
 
 
 def deliver(url: str) -> None:
-    """Each packed record from stdin to both services, as JSON, one after the other."""
+    """Post each packed record from stdin to both services, as JSON, one after the other."""
     posts = [poster(url), poster(url)]
     unpacker = msgpack.Unpacker()
     while piece := os.read(0, 65536):

@@ -1,4 +1,4 @@
-"""How fast do two backends get a long backlog in batches, against one alone: `python -m tests.benchmarks.both`."""
+"""How fast does a long backlog reach two backends in batches, compared with one: `python -m tests.benchmarks.both`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CASES = {
 
 
 def main() -> None:
-    """Print events a second, until the last of the backends has all, and what the encoder processes took."""
+    """Print events a second, summed over the backends, and the RSS of the largest encoder process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rounds", type=int, nargs="?", default=5)
     parser.add_argument("events", type=int, nargs="?", default=500_000)
@@ -55,7 +55,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _largest_encoder() -> Iterator[list[int]]:
-    """RSS of the encoder processes that were seen meanwhile, bytes."""
+    """Yield a list that gets the RSS, in bytes, of each encoder process seen inside the block (every 0.5 s)."""
     seen: list[int] = []
     stopping = threading.Event()
 

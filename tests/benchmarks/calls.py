@@ -15,14 +15,14 @@ from .rows import Plan, Row
 from .servers import Nginx, black_hole
 
 RATE = 1000.0
-SLOW = {"requests": 2000}  # records of a burst for a peer that waits for each answer
+SLOW = {"requests": 2000}  # records in a burst of a peer that waits for each answer
 STORM_RATE = 2000.0
 FLOORS = ("nothing", "bare: format, pack, write", POSTED)
 PACED = [*FLOORS, *(name for name in PEERS if name not in FLOORS)]
 
 
 def cost(plan: Plan, nginx: Nginx) -> Iterator[Row]:
-    """CPU of the whole application process per record, at 1000 records a second."""
+    """CPU of the whole application process per record, at `RATE` records a second."""
     question = f"CPU of the application per record, {RATE:,.0f} records/s"
     seen: dict[str, list[float]] = {name: [] for name in PACED}
     ratios: dict[str, list[float]] = {name: [] for name in PACED}
@@ -33,7 +33,7 @@ def cost(plan: Plan, nginx: Nginx) -> Iterator[Row]:
             if "cpu" in told:
                 seen[name].append(told["cpu"])
             errors[name] = told.get("error", "")
-        for name in PACED:  # of the same round: the machine's mood cancels out
+        for name in PACED:  # in the same round, where the machine is equally loaded
             if seen[name] and seen["nothing"]:
                 ratios[name].append(seen[name][-1] / seen["nothing"][-1])
     for name in PACED:
@@ -47,7 +47,7 @@ def cost(plan: Plan, nginx: Nginx) -> Iterator[Row]:
 
 
 def burst(plan: Plan, nginx: Nginx) -> Iterator[Row]:
-    """As fast as it goes, from one and four threads."""
+    """CPU per record and the times of calls in a burst, from one and from four threads."""
     for threads in (1, 4):
         yield from _burst(plan, nginx, threads)
 
@@ -98,7 +98,7 @@ def _median_of(told: list[dict[str, Any]], key: str) -> float | None:
 
 
 def trouble(plan: Plan, nginx: Nginx) -> Iterator[Row]:
-    """The call's p99.9 while something is wrong."""
+    """p99.9 of a logging call in normal operation and with each of several failures."""
     question = f"p99.9 of a logging call, {STORM_RATE:,.0f} records/s, while"
     seen: dict[str, list[dict[str, Any]]] = {}
     errors: dict[str, str] = {}
@@ -135,7 +135,7 @@ def trouble(plan: Plan, nginx: Nginx) -> Iterator[Row]:
 
 @contextlib.contextmanager
 def _small_disk() -> Iterator[str | None]:
-    """A folder on a file system that a file has filled; None where we may not mount one."""
+    """Yield a folder on a nearly full file system; None without the right to mount one."""
     with folder() as place:
         mounted = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "bench", place], capture_output=True, check=False

@@ -1,4 +1,4 @@
-"""Everything is measured in a fresh process: start one, get its numbers as JSON, leave nothing behind."""
+"""Measure in a fresh process: start it, read its numbers as JSON, end all its processes, remove its folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST = 300.0  # seconds that a child may take
 
 
 def ask(question: str, *, core: int | None = None, timeout: float = LONGEST, **options: Any) -> dict[str, Any]:
-    """The numbers that `application.py` has for a question, {"error": ...} when it failed or took too long."""
+    """Return the numbers that `application.py` prints for a question, {"error": ...} if it failed or took too long."""
     with folder() as place:
         command = [
             sys.executable,
@@ -29,7 +29,7 @@ def ask(question: str, *, core: int | None = None, timeout: float = LONGEST, **o
             json.dumps({**options, "folder": place}),
         ]
         prefix = [] if core is None else ["taskset", "-c", str(core)]
-        # A session of its own: peers leave processes behind when they hang.
+        # In a session of its own, to kill also what a hanging peer leaves behind.
         process = subprocess.Popen(
             [*prefix, *command],
             stdout=subprocess.PIPE,
@@ -55,7 +55,7 @@ def ask(question: str, *, core: int | None = None, timeout: float = LONGEST, **o
 
 
 def environment() -> dict[str, str]:
-    """Ours, with bytecode: an installed package has it, and compiling would count as time and memory of its user."""
+    """The environment of this process, but with bytecode: otherwise the compilation would be measured too."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
@@ -69,7 +69,7 @@ def folder() -> Iterator[str]:
 
 
 def end_shipper(place: str) -> None:
-    """End the shipper process that works in a folder: what it still has to deliver is nobody's."""
+    """Kill the shipper process of a folder; what it has not delivered is not needed."""
     pid = shipper_pid(os.path.join(place, "spool"))
     with contextlib.suppress(OSError, ValueError):
         if pid and "shipper: " in Path(f"/proc/{pid}/cmdline").read_text():
@@ -92,5 +92,5 @@ def median_if_any(values: Sequence[float]) -> float | None:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Of sorted values; 0.999 is the value that one in a thousand exceeds."""
+    """The percentile ``share`` of sorted values; for 0.999, one value in a thousand is larger."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")

@@ -11,12 +11,12 @@ from .servers import Nginx, delayed
 
 BOTH = ("trakerr", "jkool")
 ROUND_TRIP = 0.05  # seconds
-WINDOW = 3.0  # seconds that are counted
-SETTLED = 5.0  # seconds that the number of requests in flight has to find its place
+WINDOW = 3.0  # seconds in which answers are counted
+SETTLED = 5.0  # seconds until the number of requests in flight is stable
 
 
 def singles(plan: Plan, nginx: Nginx) -> Iterator[Row]:
-    """One event a request, to both, next door; all of shipper on one core."""
+    """One event a request, to both backends on this machine; the shipper process has one core."""
     events = plan.count(20_000)
     question = f"One event a request to both backends, backlog of {events:,}, next door, one core"
     rates: list[float] = []
@@ -50,7 +50,7 @@ def _bare(plan: Plan, nginx: Nginx) -> list[float]:
 
 
 def far(plan: Plan, nginx: Nginx) -> Iterator[Row]:
-    """The same over a round trip of 50 ms, against one connection."""
+    """One event a request over a round trip of 50 ms, compared with a single connection."""
     question = f"One event a request over {ROUND_TRIP * 1000:.0f} ms round trip, from {SETTLED:.0f} s after the start"
     seen: dict[str, list[float]] = {}
     alone: list[float] = []
@@ -67,7 +67,7 @@ def far(plan: Plan, nginx: Nginx) -> Iterator[Row]:
 
 
 def _rates_far(nginx: Nginx, seconds: float, settings: dict[str, Any], after: float = SETTLED) -> dict[str, float]:
-    """Answers a second from each backend, ``after`` seconds and for some more."""
+    """Answers a second from each backend, over `WINDOW` seconds from ``after`` seconds after its first answer."""
     with delayed(nginx.port, seconds, len(BOTH)) as proxies:
         urls = {backend: proxy.url for backend, proxy in zip(BOTH, proxies, strict=True)}
         both = dict.fromkeys(BOTH, settings)
@@ -76,7 +76,7 @@ def _rates_far(nginx: Nginx, seconds: float, settings: dict[str, Any], after: fl
 
 
 def round_trips(plan: Plan, nginx: Nginx) -> Iterator[Row]:
-    """For the plot: events a second against the round trip, as it comes and with one connection."""
+    """For the plot: events a second against the round trip, with default settings and with one connection."""
     question = "Events/s against round trip, one event a request"
     for milliseconds in (1, 5, 20, 50, 100):
         for name, settings in _SERIES.items():
@@ -138,7 +138,7 @@ def batches(plan: Plan, nginx: Nginx) -> Iterator[Row]:
 
 
 def speed_of(told: dict[str, Any], events: int) -> dict[str, float] | None:
-    """Events a second, and CPU seconds per event, from the first that was seen delivered to the last."""
+    """Events a second, CPU seconds per event and RSS, from the first sample with delivered events to the last."""
     samples: Sequence[Sequence[float]] = told.get("samples", [])
     moving = [sample for sample in samples if max(sample[3:]) > 0]
     if len(moving) < 2 or min(moving[-1][3:]) < events:

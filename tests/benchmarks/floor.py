@@ -1,8 +1,8 @@
-"""What each part of a logging call costs, in ns and in instructions: the floor under which a promise can't be kept.
+"""What each part of a logging call costs, in ns and in instructions: the lower bound of a call with these guarantees.
 
-`python -m tests.benchmarks.floor` prints the table: the least of many rounds in one process, which other work on the
-machine disturbs least, and the instructions that valgrind counts. A part is called by itself, with what the call before
-it has made; its caches are warm. `--no-instructions` does without valgrind.
+`python -m tests.benchmarks.floor` prints a table: for each part the time of the fastest of many rounds, which other
+work on the machine disturbs least, and the instructions that valgrind counts. Each part is called alone, with prepared
+arguments and warm caches. `--no-instructions` does without valgrind.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .peers import NAME, Peer, _Bare
 
 Part = Callable[[int], object]
 
-CALLS = 300  # in one round; what they write fits into the pipe
+CALLS = 300  # of one round; all that they write fits into the pipe
 ROUNDS = 100
 COUNTED = 1000  # calls whose instructions are counted
 NOTHING = "(an empty function)"
@@ -39,7 +39,7 @@ NOTHING = "(an empty function)"
 
 @contextlib.contextmanager
 def parts() -> Iterator[dict[str, tuple[Part, int]]]:
-    """Name → what is measured, and the pipe that it fills (-1: none)."""
+    """Name → the function to measure, and the reading end of the pipe that it writes to (-1: none)."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
         queue = os.path.join(folder, "queue")
         os.mkfifo(queue, 0o600)
@@ -61,7 +61,7 @@ def _parts(producer: Producer, reading: int, bare: _Bare) -> Iterator[tuple[str,
     set_pipeline(pipeline)
     ours, kept = QueueHandler(), _Keep()
     peer = Peer("", Path())
-    bare._fd = os.open(producer.path, os.O_WRONLY)  # the queue, not the reader, which is idle: the benchmark empties it
+    bare._fd = os.open(producer.path, os.O_WRONLY)  # the queue, which the benchmark empties; its own reader idles
     handlers: dict[str, logging.Handler] = {"nothing": _Nothing(), "bare": bare, "shipper": ours}
 
     def through(handler: logging.Handler) -> Part:
@@ -124,7 +124,7 @@ def _drain(pipe: int) -> None:
 
 
 def _run(part: Part, pipe: int, calls: int) -> float:
-    """ns a call."""
+    """Mean time of a call in ns."""
     _drain(pipe)
     begun = time.perf_counter_ns()
     for number in range(calls):
@@ -133,21 +133,21 @@ def _run(part: Part, pipe: int, calls: int) -> float:
 
 
 def nanoseconds() -> dict[str, float]:
-    """Name → the least that a call of a part took."""
+    """Name → ns of a call in the fastest round, less those of an empty function."""
     with parts() as found:
         least = {name: min(_run(*each, CALLS) for _ in range(ROUNDS)) for name, each in found.items()}
     return {name: took - least[NOTHING] for name, took in least.items() if name != NOTHING}
 
 
 def instructions(name: str) -> float:
-    """Of one call, as valgrind counts them in two runs of different length."""
+    """Instructions of one call: the difference of two valgrind runs with different numbers of calls."""
     few, many = (_counted(name, calls) for calls in (COUNTED, 2 * COUNTED))
     return (many - few) / COUNTED
 
 
 def _counted(name: str, calls: int) -> int:
     command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, "-m", __spec__.name]
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}  # else two starts differ by millions of instructions
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}  # otherwise two runs differ by millions of instructions
     done = subprocess.run(
         [*command, "--run", name, str(calls)], capture_output=True, text=True, check=True, env=environment
     )

@@ -1,4 +1,4 @@
-"""How does the cost grow: with workers, with the size of a record, with what is spooled already?"""
+"""How does the cost grow with the number of workers, the size of a record and the bytes in the spool?"""
 
 from __future__ import annotations
 

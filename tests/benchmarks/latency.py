@@ -20,10 +20,10 @@ from .rows import Plan, Row
 from .servers import Nginx, free_port
 
 RATE = 200.0  # requests a second
-RECORDS = 3  # of each request
-SLICE = 2.0  # seconds of load on one server, before the other one gets it
+RECORDS = 3  # that each request logs
+SLICE = 2.0  # seconds of load on one server before it moves to the other
 CLIENTS = 16
-MOST = {"p50": 1.1, "p99": 1.3}  # × of the file handler
+MOST = {"p50": 1.1, "p99": 1.3}  # × the response time with a file handler
 
 _LOG = """
 import logging, os
@@ -66,7 +66,7 @@ SERVERS = {
 
 
 def latency(plan: Plan, nginx: Nginx) -> Iterator[Row]:
-    """Both servers run at the same time and get the load in turn, for some seconds each; medians of these slices."""
+    """Run both servers at the same time, load them in turn for `SLICE` seconds, and yield medians of the slices."""
     question = f"Response time at {RATE:g} requests/s with {RECORDS} records each"
     for name, (source, command) in SERVERS.items():
         slices: dict[str, list[list[float]]] = {"file": [], "shipper": []}
@@ -85,7 +85,7 @@ def latency(plan: Plan, nginx: Nginx) -> Iterator[Row]:
 
 @contextlib.contextmanager
 def _serving(way: str, source: str, command: list[str], nginx: Nginx) -> Iterator[int]:
-    """The port of a server on the first core; its shipper process, if any, is moved to the last one."""
+    """Yield the port of a server on the first core; its shipper process, if any, is moved to the last one."""
     with folder() as place:
         Path(place, "site_of_bench.py").write_text(f"RECORDS = {RECORDS}\n{_LOG}{source}")
         port = free_port()
@@ -131,7 +131,7 @@ def _ask(port: int) -> float:
 
 
 def _loaded(port: int, seconds: float) -> list[float]:
-    """Response times at the rate; each counts from when its request was due, so that waiting counts too."""
+    """Response times at `RATE`, in seconds; each starts when its request was due, so waiting for a client counts."""
     due: queue.SimpleQueue[float | None] = queue.SimpleQueue()
     times: list[float] = []
 

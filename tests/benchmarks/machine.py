@@ -1,4 +1,4 @@
-"""What the numbers were measured on: processor, kernel, Python, versions of everybody who took part."""
+"""What the numbers were measured on: processor, kernel, Python, versions of the compared packages."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What masking finds, and what it costs: ``python -m tests.benchmarks.masking``.
+"""Recall and cost of masking: ``python -m tests.benchmarks.masking``.
 
-Recall and false positives are those of `tests/event/corpus/`. A cost is the processor time of whole logging calls, into
-a pipe that is read after each call, with masking and without, and what counts is their ratio.
+Recall and false positives are measured with `tests/event/corpus/`. Cost is the processor time of a whole logging call
+with masking, divided by that of a call without; the pipe is read after each call.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ USUAL = (
     "{'user': 'bob', 'password': 'hunter2', 'n': 1}",
     "order 17 paid for bob, " * 40,
 )
-_SET_PIPE_SIZE = 1031  # of fcntl, Linux
+_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ of Linux
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _ratios(folder: str) -> Callable[[str, int], float]:
-    """A function that logs a text so many times with masking and without, and returns the ratio of the least times."""
+    """Return a function that logs a text n times with masking and without, and returns the ratio of the least times."""
     os.mkfifo(f"{folder}/queue", 0o600)
     os.mkdir(f"{folder}/overflow", 0o700)
     reader = os.open(f"{folder}/queue", os.O_RDONLY | os.O_NONBLOCK)

@@ -24,7 +24,7 @@ LIBRARIES = (
     ("typing",),
     ("json", "zlib", "mmap", "fcntl", "pwd"),
 )
-"""What shipper imports that is not its own, and what comes with it."""
+"""Modules of others that shipper imports, in groups; each group is measured with the modules that it imports."""
 
 BESIDE = (PACKED, "stdlib queue", "loguru", "OpenTelemetry", "sentry-sdk")
 
@@ -52,7 +52,7 @@ def memory(plan: Plan, nginx: Nginx) -> Iterator[Row]:
 
 
 def workers(plan: Plan, nginx: Nginx) -> Iterator[Row]:
-    """What a worker takes beyond one with plain logging, and how much of it is not shipper's own code and data."""
+    """What a worker takes beyond one with plain logging, and how much of this is modules of others."""
     for application, bound in BOUNDS.items():
         question = f"RSS of a worker more than with plain logging, {application}"
         size, private, second = _sizes(plan, nginx, application)
@@ -71,9 +71,9 @@ def workers(plan: Plan, nginx: Nginx) -> Iterator[Row]:
 
 
 def _sizes(plan: Plan, nginx: Nginx, application: str) -> tuple[dict[str, float], dict[str, float], float]:
-    """RSS and private memory by the libraries that a worker imports; RSS of one that starts no shipper process."""
+    """RSS and private memory by imported libraries; RSS of a worker that finds the shipper process running. In MiB."""
     found: dict[str, list[tuple[float, float]]] = {}
-    for _ in range(1 + max(3, plan.rounds)):  # the first writes the bytecode
+    for _ in range(1 + max(3, plan.rounds)):  # the first round writes the bytecode and is not counted
         for names in ((), *itertools.accumulate(LIBRARIES, lambda names, more: names + more)):
             found.setdefault(",".join(names), []).extend(_workers(nginx, application, ",".join(names)))
         first, second = _workers(nginx, application, "shipper", "shipper")
@@ -85,7 +85,7 @@ def _sizes(plan: Plan, nginx: Nginx, application: str) -> tuple[dict[str, float]
 
 
 def _workers(nginx: Nginx, application: str, *libraries: str) -> list[tuple[float, float]]:
-    """RSS and private memory, in MiB, of workers that come one after the other, each with its libraries."""
+    """RSS and private memory, in MiB, of workers that run one after the other, one for each of ``libraries``."""
     with folder() as place:
         try:
             said = [

@@ -1,12 +1,12 @@
-"""The same application under gunicorn with 4 workers, shipping by OpenTelemetry's SDK and by shipper: made and arrived.
+"""Records made and arrived: one application under gunicorn with 4 workers, with OpenTelemetry's SDK and with shipper.
 
     python -m tests.benchmarks.moving [--seconds 12] [--seed N] [--json FILE]
 
 Each request logs some records; the worker notes each one whose logging call has returned in a file of its own, and the
-collector notes what arrives. In some cases workers get SIGKILL at random moments (the seed is printed; gunicorn starts
-others), with shipper its process too; in another the collector refuses connections for half of the time. In the end
-gunicorn is told to stop as usual, and as long as something arrives it is waited for. The application is started with
-and without ``--preload``. Both send to the same kind of collector, which decodes with opentelemetry-proto.
+collector notes what arrives. In some cases workers, and the shipper process where there is one, get SIGKILL at random
+moments (the seed is printed; gunicorn starts new workers). In another the collector refuses connections for half of the
+time. At the end gunicorn gets SIGTERM, and the measurement waits until no more records arrive. The application is
+started with and without ``--preload``. Both send to the same kind of collector, which decodes with opentelemetry-proto.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ WORKERS = 4
 BETWEEN_KILLS = (0.3, 0.8)  # seconds
 SHIPPER_SHARE = 0.2  # of the kills, where there is a shipper process
 CLIENTS = 4
-QUIET = 8.0  # seconds without a new arrival after which nothing more is waited for: more than the SDK's delay of 5 s
-UP = 20.0  # seconds that the application has to answer first
+QUIET = 8.0  # seconds without a new arrival after which the wait ends: more than the SDK's delay of 5 s
+UP = 20.0  # seconds in which the application has to give its first answer
 
 SETUP = {
     "SDK": """
@@ -112,8 +112,8 @@ class Result(NamedTuple):
     killed_workers: int
     killed_shippers: int
     made: int  # logging calls that returned
-    arrived: int  # of them
-    doubled: int  # arrived more than once
+    arrived: int  # of the ``made`` records
+    doubled: int  # records that arrived more than once
 
     @property
     def lost(self) -> int:
@@ -121,7 +121,7 @@ class Result(NamedTuple):
 
 
 class Collector:
-    """Takes log records over HTTP, and counts each body. From `close` to `open` nothing listens on its port."""
+    """Takes log records over HTTP and counts each body. Until `open` and after `close` nothing listens on the port."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -137,7 +137,7 @@ class Collector:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                if self.server is not collector.server:  # a connection kept from before it was closed
+                if self.server is not collector.server:  # a connection from before `close`
                     self.close_connection = True
                     return
                 body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -168,7 +168,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """The client was killed in the middle of a request."""
+        """Ignore errors: the client was killed in the middle of a request."""
 
 
 class Run:
@@ -185,7 +185,7 @@ class Run:
         (folder / "site_of_bench.py").write_text(SETUP[contender] + APPLICATION)
 
     def result(self, seconds: float) -> Result:
-        seconds *= 2 if self._case.outage else 1  # the SDK gives a batch up after 10 s
+        seconds *= 2 if self._case.outage else 1  # the outage has to exceed the 10 s after which the SDK drops a batch
         self._collector.open()
         with self._serving() as server:
             clients = [threading.Thread(target=self._ask, args=(number,)) for number in range(CLIENTS)]
@@ -292,7 +292,7 @@ def measure(contender: str, case: Case, seconds: float, seed: int) -> Result:
 
 
 def table(results: list[Result]) -> str:
-    """As the page about moving from the SDK has it."""
+    """Format the results as the documentation page about moving from the SDK shows them."""
     lines = [
         "| | | killed: workers | shipper process | made | arrived | lost | doubled |",
         "|---|---|---:|---:|---:|---:|---:|---:|",

@@ -23,7 +23,7 @@ WHOLE = "the SDK: logging calls, processor, exporter"
 
 
 def otlp(plan: Plan, nginx: Nginx) -> Iterator[Row]:
-    """One backlog to one collector next door, gzipped; the exporter as it comes (not compressed) and gzipped."""
+    """One backlog to one collector next door, gzipped; the exporter by default (not compressed) and gzipped."""
     events = plan.count(300_000, 5000)
     question = f"OTLP to one collector next door, backlog of {events:,}"
     ours: list[dict[str, float]] = []
@@ -58,7 +58,7 @@ def otlp(plan: Plan, nginx: Nginx) -> Iterator[Row]:
 
 
 def _calls(plan: Plan, nginx: Nginx) -> Iterator[Row]:
-    """The application's side: with a collector it costs what it costs with the other backends."""
+    """CPU in the application: a collector as backend should cost no more than the other backends."""
     question = "With a collector: CPU of the application per record, 1,000 records/s"
     seen: dict[str, list[float]] = {"shipper": [], OTLP: [], "OpenTelemetry": []}
     for _ in range(plan.rounds):
@@ -74,11 +74,11 @@ def _calls(plan: Plan, nginx: Nginx) -> Iterator[Row]:
         yield Row(question, name, value, "µs", ratio, "≤ 1.1 × without" if promised else "", met)
 
 
-# What each of them does in a process of its own.
+# Measurements that run in a process of their own.
 
 
 def exporter(options: dict[str, Any]) -> dict[str, Any]:
-    """Records a second that the SDK's exporter sends, given the same batch of records so many times."""
+    """Records a second, and µs of CPU per record, of the SDK's exporter that sends a batch ``batches`` times."""
     http: Any = importlib.import_module("opentelemetry.exporter.otlp.proto.http")
     made: Any = importlib.import_module("opentelemetry.exporter.otlp.proto.http._log_exporter")
     compression = http.Compression(options["compression"])
@@ -93,7 +93,7 @@ def exporter(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _records_of_the_sdk() -> list[Any]:
-    """The record of all measurements, as its LoggingHandler hands it to the processor."""
+    """A batch of the usual record, in the form in which the SDK's LoggingHandler hands it to the processor."""
     from .peers import NAME, TEXT
 
     logs: Any = importlib.import_module("opentelemetry.sdk._logs")
@@ -112,7 +112,7 @@ def _records_of_the_sdk() -> list[Any]:
 
 
 def encoding(options: dict[str, Any]) -> dict[str, Any]:
-    """CPU of making log records of events that have been read: µs an event."""
+    """µs of CPU per event for encoding unpacked events as an OTLP request."""
     from shipper.backends.otlp import logs
     from shipper.event.codec import unpack
     from shipper.event.model import EventId

@@ -1,6 +1,6 @@
-"""The ways to log that are compared: each logs the same record, hands it over, and says what it dropped.
+"""The ways to log that are compared: each logs the same record, hands it over, and counts what it dropped.
 
-Strangers are imported by name, where they are used: only this environment has them.
+Third-party packages are imported by name, where they are used: only the benchmarks' environment has them.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ NAME = "bench"
 
 
 class Peer:
-    """One record a `log`; `settle` waits until the application has no more work with what was logged."""
+    """`log` logs one record; `settle` waits until the application has no more work with the logged records."""
 
     serialises = True
-    """Whether the record is made into bytes that outlive the application's objects."""
+    """Whether the handler serialises the record."""
 
     dropped: Callable[[], int | None] = staticmethod(lambda: 0)
 
@@ -45,7 +45,7 @@ class Peer:
         )
 
     def settle(self) -> None:
-        """Nothing waits."""
+        """Nothing to wait for."""
 
     def end(self) -> None:
         """Nothing to end."""
@@ -119,7 +119,7 @@ class Shipper(Peer):
 
 
 class ShipperOtlp(Shipper):
-    """The same with an OpenTelemetry collector instead."""
+    """`Shipper` with an OpenTelemetry collector instead of both backends."""
 
     def backends(self, shipper: Any, url: str) -> Sequence[Any]:
         return (shipper.Otlp(url),)
@@ -152,7 +152,7 @@ class StdlibQueue(Peer):
 
 
 class PackedQueue(StdlibQueue):
-    """The same with msgpack for pickle: the least that `QueueHandler`, msgpack and `multiprocessing.Queue` come to."""
+    """`StdlibQueue` with msgpack instead of pickle: the least that this queue can cost."""
 
     def __init__(self, url: str, folder: Path) -> None:
         super().__init__(url, folder)
@@ -213,9 +213,9 @@ class Logbook(Peer):
 
 
 class OpenTelemetry(Peer):
-    """`BatchLogRecordProcessor` with the OTLP/HTTP exporter, as they come."""
+    """`BatchLogRecordProcessor` with the OTLP/HTTP exporter, with default settings."""
 
-    queue: int | None = None  # its default, 2048
+    queue: int | None = None  # records; None: the default, 2048
 
     def __init__(self, url: str, folder: Path) -> None:
         super().__init__(url, folder)
@@ -247,7 +247,7 @@ class OpenTelemetry(Peer):
 
 
 class OpenTelemetryRoomy(OpenTelemetry):
-    """The same with room for everything, so that what it sends in a second can be told."""
+    """`OpenTelemetry` with room for all records, to measure how many it sends in a second without drops."""
 
     queue = 2_000_000
 
@@ -299,7 +299,7 @@ class Logzio(Peer):
     def __init__(self, url: str, folder: Path) -> None:
         super().__init__(url, folder)
         module: Any = importlib.import_module("logzio.handler")
-        os.chdir(folder)  # where it puts what it could not send
+        os.chdir(folder)  # its files of unsent logs go to the working directory
         self._handler = module.LogzioHandler("t" * 32, url=url, logs_drain_timeout=1)
         self.logger.addHandler(self._handler)
 
@@ -351,7 +351,7 @@ PEERS: dict[str, type[Peer]] = {
     "logzio": Logzio,
     "requests": Requests,
 }
-"""The two floors first, then shipper, then the others."""
+"""The two lower bounds first, then shipper, then the others."""
 
 OTLP = "shipper, to a collector"
 POSTED = "bare, and urllib3 posts it to both"

@@ -1,8 +1,8 @@
-"""What a call costs with everything in its place: the application has a core, all others share the other cores.
+"""What a logging call costs when the application has a core of its own and all other processes share the other cores.
 
-Each contender logs at 1,000 records a second, then as fast as it goes, while it delivers what it logs: shipper to both
-backends, "bare" to a process that only reads or to one that posts each record to two services. So the application's
-core is disturbed by nobody, but caches, memory and the pipe are shared with a process that works.
+Each contender logs at 1,000 records a second, then as fast as possible, while its records are delivered: by shipper to
+both backends, by "bare" to a process that only reads or to one that posts each record to two services. No other process
+uses the application's core, but caches, memory and the pipe are shared with a busy process. Then the same, not pinned.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LONGEST_MICROSECONDS = 5000.0
 
 
 def pinned(plan: Plan, nginx: Nginx) -> Iterator[Row]:
-    """Ratios to "nothing" are the rows' own; those to both kinds of bare are told beside them."""
+    """Yield rows whose ratio is to "nothing"; the ratios to both kinds of bare are in the note."""
     for is_pinned in (True, False):
         seen: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
         errors: dict[str, str] = {}
@@ -64,7 +64,7 @@ def pinned(plan: Plan, nginx: Nginx) -> Iterator[Row]:
 def _rows(
     question: str, key: str, seen: dict[str, list[dict[str, float]]], errors: dict[str, str]
 ) -> Iterator[Row]:
-    def ratio(name: str, to: str) -> float | None:  # of the same round: the machine's mood cancels out
+    def ratio(name: str, to: str) -> float | None:  # in the same round, where the machine is equally loaded
         pairs = zip(seen[name], seen[to], strict=False)
         return median_if_any([one[key] / other[key] for one, other in pairs if key in one and key in other])
 
@@ -89,7 +89,7 @@ def _rows(
 
 
 def called(options: dict[str, Any]) -> dict[str, float]:
-    """CPU per record and the times of calls, in µs: at a rate, then as fast as it goes."""
+    """CPU per record and the times of calls, in µs: at `RATE`, then as fast as possible."""
     from . import application
 
     peer = application._peer(options)
@@ -108,7 +108,7 @@ def called(options: dict[str, Any]) -> dict[str, float]:
     count = application._log_paced(peer.log, RATE, options["seconds"], times)
     numbers["paced_cpu"] = (application._cpu() - before) / count * 1e6
     numbers |= _told("paced", times)
-    if options["peer"] == POSTED:  # in a burst it waits for its reader
+    if options["peer"] == POSTED:  # a burst would measure the speed of the reader, for which it waits
         return numbers
     time.sleep(1.0)
     times = []
@@ -131,13 +131,13 @@ def _told(name: str, times: list[int]) -> dict[str, float]:
 
 
 def _cores() -> tuple[set[int], set[int]]:
-    """That of the application, and those of all others."""
+    """The application's core, and the cores of all other processes."""
     cores = sorted(range(os.cpu_count() or 1))
     return {cores[0]}, set(cores[1:]) or {cores[0]}
 
 
 def _move_away(others: set[int]) -> None:
-    """Our children, and shipper's process, which is nobody's child."""
+    """Move the children of this process, and the shipper process, which is no child, to the cores ``others``."""
     for each in os.listdir("/proc"):
         if each.isdigit() and int(each) != os.getpid() and _is_of_this_measurement(each):
             with contextlib.suppress(OSError):

@@ -16,7 +16,7 @@ OURS, THEIRS, FLOOR = "#0b6e4f", "#9aa5b1", "#d5dae0"
 
 
 def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """PNG files of what was measured; none where no picture is made of it."""
+    """Draw the PNG files for which ``rows`` has measurements, and return their paths."""
     if not any(row.question.startswith((_COST, _ROUND_TRIP)) for row in rows):
         return []
     matplotlib: Any = importlib.import_module("matplotlib")

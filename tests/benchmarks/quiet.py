@@ -1,8 +1,8 @@
-"""What a shipper process costs while little happens: processor time and wake-ups, idle and at 100 records a second.
+"""What a shipper process costs at a low load: processor time and wake-ups, idle and at 100 records a second.
 
-Run it: ``python -m tests.benchmarks.quiet [SECONDS]``. Two backends, an nginx on this machine answers. "The requests
-alone" is a process of two threads that send as many requests of the same size over open connections, and do nothing
-else. Each second is measured apart; the median is told, and the lowest quarter, for a machine with other work.
+Run it: ``python -m tests.benchmarks.quiet [SECONDS]``. There are two backends; an nginx on this machine answers. "The
+requests alone" is a process with two threads that only send as many requests of the same size over open connections.
+Each second is measured separately; printed are the median and, for a machine with other work, the lower quartile.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .servers import nginx
 
 WARM_UP_SECONDS = 5.0
 RATE = 100
-BODY_BYTES = 450  # of an event without extras, at the larger of the two services
+BODY_BYTES = 450  # body of an event without extras, for the backend with the larger body
 TOGETHER = 4  # requests that the shipper process sends one after the other, at this rate
 
 
@@ -42,7 +42,7 @@ def cost(pid: int) -> tuple[float, int]:
 
 
 def measure(pid: int, seconds: float, name: str) -> float:
-    """Print what a process costs; the median in per cent of a processor."""
+    """Print what a process costs; return the median of its seconds, in per cent of a processor."""
     shares, wakes = [], []
     before, at = cost(pid), time.monotonic()
     for _ in range(max(4, int(seconds))):
@@ -59,7 +59,7 @@ def measure(pid: int, seconds: float, name: str) -> float:
 
 @contextlib.contextmanager
 def logging_at(rate: int) -> Iterator[None]:
-    """Log so many records a second meanwhile."""
+    """Log ``rate`` records a second inside the block."""
     ended = threading.Event()
 
     def run() -> None:
@@ -122,7 +122,7 @@ def main(seconds: float = 20.0) -> None:
         print(f"beyond the requests: {whole - bare:.1f} % of a processor")
         measure_flushes()
         shipper.stop(5)
-        while Path(f"/proc/{pid}").exists():  # it would look for its folder
+        while Path(f"/proc/{pid}").exists():  # it needs its folder until it ends
             time.sleep(0.1)
 
 

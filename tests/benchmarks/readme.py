@@ -1,4 +1,4 @@
-"""Makes this folder's README.md from `bench.json` and `storm.json`: `python -m tests.benchmarks.readme`."""
+"""Print this folder's README.md from `bench.json` and `storm.json`: `python -m tests.benchmarks.readme`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 def document(bench: dict[str, Any], storm: dict[str, Any] | None) -> str:
     again = {row["question"] for results in bench.get("alone", {}).values() for row in results["rows"]}
-    rows = [row for row in bench["rows"] if row["question"] not in again]  # rows measured again are apart
+    rows = [row for row in bench["rows"] if row["question"] not in again]  # measured again: own table
     parts = [*_head(bench), *_table(rows), "", *_pictures(), *_alone(bench), *_storm(storm), QUIET, CALLS, BOTH]
     return "\n".join(parts)
 

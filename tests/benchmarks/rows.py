@@ -1,4 +1,4 @@
-"""What a measurement says, in one shape for the table, `bench.json` and the plots."""
+"""Results of measurements, in one form for the table, `bench.json` and the plots."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass
 class Row:
-    """``value`` is a median over the rounds in ``unit``; ``ratio`` is to what the question compares with."""
+    """``value`` is the median of the rounds, in ``unit``; ``ratio`` is that to the question's reference."""
 
     question: str
     name: str
@@ -17,7 +17,7 @@ class Row:
     unit: str
     ratio: float | None = None
     target: str = ""
-    met: bool | None = None  # None: nothing was promised
+    met: bool | None = None  # None: there is no target
     note: str = ""
     more: dict[str, Any] = field(default_factory=dict)
 
@@ -27,7 +27,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured."""
+    """How many rounds are measured, and the size of each."""
 
     rounds: int = 5
     scale: float = 1.0  # factor for records and seconds: below 1 for a quick look

@@ -1,4 +1,4 @@
-"""Servers that are never the bottleneck: nginx, and one that only adds a round trip's time."""
+"""Servers that are never the bottleneck: nginx, servers for single cases, and a proxy that adds a round trip."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Nginx:
         self.port = good
 
     def requests(self) -> int:
-        """How many it was asked so far, this one aside."""
+        """How many requests `good` has got so far, without this one."""
         with urllib.request.urlopen(f"{self.good}/counted", timeout=5) as answer:
             found = re.search(r"(\d+)\s+(\d+)\s+(\d+)\s*\nReading", answer.read().decode())
         assert found is not None
@@ -55,7 +55,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def nginx(core: int | None = None) -> Iterator[Nginx]:
-    """Debian's nginx with one worker, on a core of its own when one is given."""
+    """Debian's nginx with one worker, on the core ``core`` if given."""
     program = shutil.which("nginx") or "/usr/sbin/nginx"
     folder = Path(tempfile.mkdtemp(prefix="nginx-"))
     folder.chmod(0o755)
@@ -88,7 +88,7 @@ def _wait_for(port: int) -> None:
 
 
 class Arrivals(socketserver.ThreadingTCPServer):
-    """Answers every request with 200; ``times`` has `time.monotonic()` of each whose body has the word in it."""
+    """Answers every request with 200; ``times`` has `time.monotonic()` of each request whose body contains ``word``."""
 
     daemon_threads = True
 
@@ -115,7 +115,7 @@ class _Arrival(socketserver.StreamRequestHandler):
 
 @contextlib.contextmanager
 def arrivals(word: bytes) -> Iterator[Arrivals]:
-    """A server next door that notes when requests arrive."""
+    """Run a server on this machine that notes when requests with ``word`` arrive."""
     with Arrivals(word) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
@@ -128,7 +128,7 @@ def arrivals(word: bytes) -> Iterator[Arrivals]:
 
 @contextlib.contextmanager
 def black_hole() -> Iterator[str]:
-    """Takes connections, and never answers."""
+    """Yield the address of a server that takes connections and never answers."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         one.listen(4096)
@@ -136,16 +136,16 @@ def black_hole() -> Iterator[str]:
 
 
 class Proxy:
-    """In front of a port, with every byte of an answer so much later; notes when each answer passed."""
+    """A proxy for ``port`` that delays every answer by ``seconds``, and notes when each answer passes."""
 
     def __init__(self, port: int, seconds: float) -> None:
         self.url = ""
-        self.answers: list[float] = []  # time.monotonic(); one request at a time a connection, so one read an answer
+        self.answers: list[float] = []  # time.monotonic(); one request at a time per connection: a read is an answer
         self._port = port
         self._seconds = seconds
 
     def rate(self, after: float, during: float) -> float:
-        """Answers a second, from so long after the first one."""
+        """Answers a second in the ``during`` seconds that begin ``after`` seconds after the first answer."""
         if not self.answers:
             return 0.0
         start = self.answers[0] + after
@@ -185,7 +185,7 @@ def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
 
 @contextlib.contextmanager
 def delayed(port: int, seconds: float, count: int = 1) -> Iterator[list[Proxy]]:
-    """Some proxies in front of a port, each a round trip of so many seconds away."""
+    """Run ``count`` proxies for a port, each with a round trip of ``seconds``."""
     loop = asyncio.new_event_loop()
     proxies = [Proxy(port, seconds) for _ in range(count)]
     started = threading.Event()

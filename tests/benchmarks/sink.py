@@ -1,4 +1,4 @@
-"""A backend that appends each event's message to a file, one a line: the storm's receiving end."""
+"""A backend that appends each event's message to a file, one per line; `storm` reads the file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shipper import AppContext, DeliveryError, Event
 
 @dataclass
 class FileSink:
-    """``path`` is the file; it is opened where events are sent from."""
+    """Appends messages to the file ``path``; `open` opens it in the process that sends."""
 
     path: str
     name: str = "file"

@@ -12,7 +12,7 @@ from .servers import Nginx, arrivals
 def start_and_stop(plan: Plan, nginx: Nginx) -> Iterator[Row]:
     question = "Importing, starting, stopping"
     urls = {"trakerr": nginx.good, "jkool": nginx.good}
-    imports = [ask("importing") for _ in range(plan.rounds + 2)][1:]  # the first writes bytecode
+    imports = [ask("importing") for _ in range(plan.rounds + 2)][1:]  # without the first, which writes bytecode
     others = [ask("importing_others") for _ in range(plan.rounds + 2)][1:]
     whole = [ask("start_and_stop", urls=urls) for _ in range(plan.rounds)]
     strangers = {name for one in imports for name in one.get("strangers", ())}
@@ -26,7 +26,7 @@ def start_and_stop(plan: Plan, nginx: Nginx) -> Iterator[Row]:
 
 
 def _first_event(question: str, count: int) -> Iterator[Row]:
-    """From the call of `start()` in a bare script to the arrival of the record that it logs next."""
+    """ms from the call of `start()` in a bare script to the arrival of the record that the script then logs."""
     wall, cpu = [], []
     for _ in range(count):
         with arrivals(b"the first record") as server:

@@ -1,12 +1,12 @@
-"""The same kill storm against the standard library's queue, loguru and shipper.
+"""The same random kills against the standard library's queue, loguru and shipper.
 
     python -m tests.benchmarks.storm [--seconds 8] [--seed N] [--only stdlib loguru shipper] [--json FILE]
 
-Four workers log numbered records; each writes down, in a file of its own, every record whose logging call has returned.
-Meanwhile workers, and the process that consumes where there is one, get SIGKILL at random moments (the seed is
-printed) and are started again at once, as a supervisor would. Afterwards the two sets are compared, and a
-fresh worker logs one more record: does it still arrive? Everything has a bound in time, for what hangs is killed: that
-it hung is the result.
+Four workers log numbered records; each notes, in a file of its own, every record whose logging call has returned.
+Meanwhile workers, and the consuming process where there is one, get SIGKILL at random moments (the seed is printed)
+and are started again at once. Afterwards the noted records are compared with those that arrived, and a fresh worker
+logs one more record: does it still arrive? Each step has a time limit; a process that exceeds it is killed and
+counted as hung.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from .children import shipper_pid
 
 CONTENDERS = ("stdlib", "loguru", "shipper")
 WORKERS = 4
-BURST = 20  # records that a worker logs without a pause, as a busy one does
+BURST = 20  # records that a worker logs without a pause
 PAUSE = 0.005  # seconds between two bursts
 BETWEEN_KILLS = (0.05, 0.20)  # seconds
 CONSUMER_SHARE = 0.25  # of the kills, where there is a consumer
-PARTING = 3.0  # seconds that workers have to end in when they are told to
-SETTLING = 5.0  # seconds without a new arrival after which nothing more is waited for
-FRESH = 5.0  # seconds that the record after the storm has
-HARD = 60.0  # seconds beyond the storm's own length after which the whole run is killed
+PARTING = 3.0  # seconds that workers have to end in after the storm
+SETTLING = 5.0  # seconds without a new arrival after which the wait ends
+FRESH = 5.0  # seconds in which the record after the storm has to arrive
+HARD = 60.0  # seconds after the end of the kills until the whole run is killed
 
 _FORK = mp.get_context("fork")
 
@@ -53,8 +53,8 @@ class Result(NamedTuple):
     kills_of_workers: int
     kills_of_consumers: int
     emitted: int  # logging calls that returned
-    arrived: int  # of them
-    extra: int  # arrived though the call had not returned yet when its process was killed
+    arrived: int  # of the ``emitted`` records
+    extra: int  # arrived, although the process was killed before it noted the call's return
     works: bool  # whether a record of a fresh worker arrived afterwards
     hung: int  # workers that did not end when they were told to, and had to be killed
 
@@ -64,7 +64,7 @@ class Result(NamedTuple):
 
 
 class Contender(Protocol):
-    """What is stormed: how a worker logs, and the process that consumes, if there is one."""
+    """What is tested: how a worker logs, and its consuming process, if there is one."""
 
     def log(self, text: str) -> None: ...
     def consumer(self) -> int | None:
@@ -72,7 +72,7 @@ class Contender(Protocol):
         ...
 
     def revive(self) -> None:
-        """Start the consumer again, where that is not done by itself."""
+        """Start the consumer again, unless the contender does so itself."""
 
     def end(self) -> None: ...
 
@@ -133,10 +133,10 @@ class Loguru:
         return None
 
     def revive(self) -> None:
-        """Nothing to start: the thread lives in the process that is not killed."""
+        """Do nothing: the thread runs in the process that is not killed."""
 
     def end(self) -> None:
-        """Its own end would wait for a lock that a killed worker holds."""
+        """Do nothing: `remove` would wait for a lock that a killed worker holds."""
 
 
 class Shipper:
@@ -160,7 +160,7 @@ class Shipper:
         return shipper_pid(self._spool) or None
 
     def revive(self) -> None:
-        """The supervisor's thread does it."""
+        """Do nothing: shipper's supervisor thread starts it."""
 
     def end(self) -> None:
         self._stop(10.0)
@@ -186,7 +186,7 @@ def _open(path: Path) -> int:
 
 
 def _work(contender: Contender, folder: Path, name: str, count: int | None) -> None:
-    """Log ``count`` records, or until told to end; note each one whose call has returned."""
+    """Log ``count`` records, or until the file ``ending`` exists; note each one whose call has returned."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     returned = _open(folder / "returned" / name)
     number = 0
@@ -203,7 +203,7 @@ def _work(contender: Contender, folder: Path, name: str, count: int | None) -> N
 
 
 class _Storm:
-    """Runs in a process of its own, which is killed with all its family when it does not come to an end."""
+    """Runs in a session of its own, whose processes are all killed when it takes too long."""
 
     def __init__(self, contender: Contender, folder: Path, seed: int) -> None:
         self._contender = contender
@@ -243,7 +243,7 @@ class _Storm:
         self.kills["worker"] += 1
 
     def calm(self) -> int:
-        """Tell the workers to end, and kill those that don't; how many those were."""
+        """Tell the workers to end, kill those that don't, and return how many were killed."""
         (self._folder / "ending").touch()
         deadline = time.monotonic() + PARTING
         for worker in self._workers:
@@ -255,7 +255,7 @@ class _Storm:
         return len(hung)
 
     def wait_for_arrivals(self) -> None:
-        """Until all that should has arrived, or nothing more does."""
+        """Wait until every noted record has arrived, or `SETTLING` seconds without a new one."""
         size, since = -1, time.monotonic()
         while time.monotonic() - since < SETTLING:
             now = (self._folder / "arrived").stat().st_size if (self._folder / "arrived").exists() else 0
@@ -301,7 +301,7 @@ def _application(kind: str, folder: Path, seconds: float, seed: int) -> None:
     works = storm.still_works()
     _tell(folder, {"kills": storm.kills, "hung": hung, "emitted": sorted(_returned(folder)), "works": works})
     contender.end()
-    os._exit(0)  # queues whose locks were taken by the dead would keep us
+    os._exit(0)  # a normal exit would wait for queue locks that killed workers hold
 
 
 def _tell(folder: Path, what: dict[str, Any]) -> None:
@@ -314,7 +314,7 @@ def _tell(folder: Path, what: dict[str, Any]) -> None:
 
 
 def storm(kind: str, seconds: float, seed: int) -> Result:
-    """One storm against one contender, in a session of its own that ends with it whatever happens."""
+    """Run one storm against one contender, in a session of its own that is killed at the end."""
     with _folder() as folder:
         command = [
             sys.executable,

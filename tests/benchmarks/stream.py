@@ -1,4 +1,4 @@
-"""Measures publishing to a stream, and delivering from it: `python -m tests.benchmarks.stream [publish] [relay] [far]`.
+"""Measures publishing to a stream and delivery from it: `python -m tests.benchmarks.stream [publish] [relay] [far]`.
 
     publish   one host publishes a backlog to a stream of 1 and 3 replicas, and of 3 that sync every write
     relay     one relay delivers a full stream to an HTTP sink next door
@@ -61,7 +61,7 @@ def settings_on(cluster: Cluster) -> JetStream:
 
 
 def publish(cluster: Cluster, events: int) -> tuple[float, float]:
-    """Events a second, and seconds of CPU an event of the process that publishes."""
+    """Events a second, and CPU seconds per event in the publishing process."""
     folder = tempfile.mkdtemp()
     try:
         backlog.write(Path(folder), ["jetstream"], events)
@@ -90,7 +90,7 @@ def prepared(cluster: Cluster) -> Client:
 
 
 def deliver(cluster: Cluster, client: Client, events: int, *, relays: int, delay: float, in_flight: int) -> float:
-    """Events a second, given how many are in the stream, from the first acknowledgement on."""
+    """Deliver a stream of ``events`` events; events a second, measured from the first acknowledgement."""
     sink = subprocess.Popen([sys.executable, "-c", SINK, str(delay)], stdout=subprocess.PIPE, text=True)
     assert sink.stdout is not None
     environment = {
@@ -128,7 +128,7 @@ def left(client: Client) -> int:
 
 
 def rows(wanted: list[str], events: int) -> Iterator[str]:
-    """What was measured, line by line."""
+    """Yield one line for each measurement."""
     if "publish" in wanted:
         for name, size, sync in (("1 replica", 1, ""), ("3 replicas", 3, ""), ("3, sync always", 3, "always")):
             with running_cluster(size, sync=sync) as cluster:

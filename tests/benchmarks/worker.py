@@ -1,7 +1,7 @@
-"""A worker that imports no more than an application of its kind does, and says how much memory it takes.
+"""A worker that imports only what an application of its kind needs, and prints how much memory it takes.
 
-Run as `python -c <this text> FOLDER URL APPLICATION LIBRARIES`: LIBRARIES are modules to import, separated by commas;
-"shipper" is started too. It prints, in bytes, its RSS and how much of it no other process shares.
+Run as `python -c <this text> FOLDER URL APPLICATION LIBRARIES`: LIBRARIES are modules to import, separated by commas.
+"shipper" is also started. The worker prints, in bytes, its RSS and the part of it that no other process shares.
 """
 
 from __future__ import annotations

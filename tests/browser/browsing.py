@@ -1,4 +1,4 @@
-"""A browser for tests: Debian's Chromium, driven by Playwright; what goes wrong on a page fails the test."""
+"""A browser for tests: Debian's Chromium, driven by Playwright; `Window` records requests and errors of a page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Window:
-    """A window of the browser. ``requests`` are the addresses of all requests, ``problems`` what its console said."""
+    """A browser window. ``requests``: all requested URLs; ``problems``: console messages and exceptions."""
 
     def __init__(self, browser: Browser, size: tuple[int, int] = DESKTOP, **options: Any) -> None:
         self.context: BrowserContext = browser.new_context(
@@ -39,6 +39,6 @@ class Window:
         self.requests: list[str] = []
         self.problems: list[str] = []
         self.page.on("request", lambda request: self.requests.append(request.url))
-        # A refusal of the content security policy and an exception of a script are both reported here.
+        # Violations of the content security policy are reported here too.
         self.page.on("console", lambda message: self.problems.append(message.text))
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))

@@ -1,6 +1,6 @@
-"""Takes the picture of the receiver's page that the documents show.
+"""Take the screenshot of the receiver's page that the documentation shows.
 
-``python -m tests.browser.picture [FOLDER]``: with a folder, also how it looks in three windows, to be looked at there.
+``python -m tests.browser.picture [FOLDER]``: with a folder, also save the page in three windows there, as PNG.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ async png => {
 
 
 def shots(browser: Browser) -> dict[str, bytes]:
-    """Window → PNG, of a page with a record that needed several attempts."""
+    """Name of a window → PNG of the page, with a record that needed several attempts."""
     found: dict[str, bytes] = {}
     with Receiver() as receiver:
         shop = Shop(receiver)

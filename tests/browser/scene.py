@@ -1,4 +1,4 @@
-"""What an application of a shop sends: for the tests of the page, and for its picture."""
+"""Records of a shop's application, for the tests of the page and for its screenshot."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ GROUP = """\
 
 
 class Shop:
-    """Sends to a receiver as our backends do, over one connection; faults of the receiver are suffered."""
+    """Sends to a receiver as the backends do, each request on a connection of its own; failed requests are ignored."""
 
     def __init__(self, receiver: Receiver) -> None:
         self._address = urlsplit(receiver.url).netloc
@@ -86,7 +86,7 @@ class Shop:
         self.post("/v1/logs", {"resourceLogs": [{"scopeLogs": [scope]}]})
 
     def everywhere(self, number: int, message: str) -> None:
-        """One record with everything that can be shown, at all three services."""
+        """Send one record to all three services; jKool and OTLP get its traceback and trace id too."""
         self.trakerr(number, message, contextTags=["shop.payments"])
         self.jkool(jkool_event(number, message, severity="ERROR", exception=TRACEBACK, corr_id=TRACE))
         self.otlp(number, message, **{"exception.stacktrace": TRACEBACK, "code.stacktrace": "Stack (most recent ...)"})

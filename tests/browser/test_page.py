@@ -62,7 +62,7 @@ def rows(page: Page) -> list[str]:
 
 
 def texts(found: Locator, count: int) -> list[str]:
-    """The texts of so many elements, once they are there."""
+    """Wait until there are ``count`` elements, and return their texts."""
     expect(found).to_have_count(count)
     return found.all_inner_texts()
 
@@ -84,7 +84,7 @@ def overflow(page: Page) -> int:
     return width
 
 
-# One record, and how it is read
+# One record
 
 
 def test_one_record_has_a_badge_and_a_payload_for_each_service(page: Page, receiver: Receiver, shop: Shop) -> None:
@@ -150,7 +150,7 @@ def test_what_arrived_is_shown_as_text_and_never_run(
     assert page.locator("script:not([src^='/_page/'])").count() == 0
     assert page.locator("img").count() == 1
     assert [url for url in window.requests if not url.startswith(receiver.url)] == []
-    # The record that is not there may be asked for again, since it may still come.
+    # A missing record may be requested again, since it may still arrive: its 404s are no problem.
     page.goto("about:blank")
     assert [each for each in window.problems if "404 (Not Found)" not in each] == []
     window.problems.clear()
@@ -217,7 +217,7 @@ def test_the_list_stands_still_while_somebody_reads(page: Page, receiver: Receiv
     assert rows(page)[:2] == ["comes in by itself", "order 299 paid"]
     at = page.evaluate("at => new Date(at * 1000).toTimeString().slice(0, 8)", BEGIN + 299)
     expect(page.locator(".row time").nth(1)).to_have_text(re.compile(rf"11-1\d {at}"))
-    # What a record gets later is shown in place.
+    # Later copies of a listed record change its row in place.
     shop.trakerr(299, "order 299 paid")
     expect(page.locator(".row").nth(1).locator(".badge")).to_have_count(2)
     page.locator("#close").click()
@@ -257,7 +257,7 @@ def test_the_oldest_go_when_there_is_too_much_and_clear_forgets_the_rest(window:
         expect(window.page.locator("[data-service=jkool] [data-count=events]")).to_have_text("0")
 
 
-# Finding
+# Search
 
 
 def test_a_search_and_a_range_of_time_stand_in_the_address(page: Page, receiver: Receiver, shop: Shop) -> None:
@@ -294,7 +294,7 @@ def test_a_search_and_a_range_of_time_stand_in_the_address(page: Page, receiver:
 
 def test_faults_come_at_a_click_and_are_told_from_real_failures(page: Page, receiver: Receiver, shop: Shop) -> None:
     show(page, receiver)
-    # An empty page says how to send here.
+    # An empty page shows how to send to this receiver.
     expect(page.locator("#start-python")).to_contain_text(f'url="{receiver.trakerr_url}"')
     expect(page.locator("#start-environment")).to_contain_text(f"SHIPPER_JKOOL_URL={receiver.jkool_url}")
     expect(page.locator("#start-environment")).to_contain_text(f"SHIPPER_OTLP_ENDPOINT={receiver.otlp_url}")
@@ -319,7 +319,7 @@ def test_faults_come_at_a_click_and_are_told_from_real_failures(page: Page, rece
     expect(page.locator("#requests-body tr")).to_have_count(2)
 
 
-# Keys, phones, those who cannot see it
+# Keyboard, phones, accessibility
 
 
 def test_everything_goes_without_a_mouse(page: Page, receiver: Receiver, shop: Shop) -> None:
@@ -424,8 +424,8 @@ def test_a_link_with_the_token_opens_the_page_from_elsewhere(browser: Browser) -
     with Receiver(host="0.0.0.0", allow_remote=True) as receiver:
         shop = Shop(receiver)
         shop.jkool(jkool_event(1, "from a container"))
-        refused, window = Window(browser), Window(browser)  # the console tells of each refused request, sooner or later
-        # The browser is on this machine; under a name of its own it is treated like any other.
+        refused, window = Window(browser), Window(browser)  # two: the console of the first reports the refused request
+        # The browser runs on this machine; a foreign host name makes the receiver treat it as remote.
         foreign = receiver.page_url.replace("localhost", "shipper.localhost")
 
         denied = refused.page.goto(foreign.partition("?")[0])

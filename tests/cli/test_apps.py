@@ -27,7 +27,7 @@ def app(spool: Path, tmp_path: Path) -> Iterator[App]:
 
 
 def listed(run: Run, *arguments: str) -> dict[str, dict[str, Any]]:
-    """What ``shipper apps --json`` prints, by the paths of the spools: other tests have apps too."""
+    """Return what `shipper apps --json` prints, by spool path; it may include apps of other tests."""
     _, out, _ = run("apps", "--json", *arguments)
     return {each["spool"]: each for each in json.loads(out)}
 
@@ -124,7 +124,7 @@ def test_a_reason_is_a_sentence(name_from: Mapping[str, str], expected: str) -> 
 
 
 def test_programs_that_differ_in_more_than_their_destinations_are_not_related() -> None:
-    """Such as a script that has two names; a lane of another host has the name of its app."""
+    """Such as a script under two names. The same name twice is an app with a lane for another host."""
     first, other = ("nightly-1-1a2b3c4d", SCRIPT), ("hourly-1-1a2b3c4d", SCRIPT)
 
     assert list(relations([first, other, first, ("nightly-1", {"rule": "given"})])) == []

@@ -49,7 +49,7 @@ class Check(NamedTuple):
 
 
 def check(*arguments: str, cwd: str | None = None, **environment: str) -> Check:
-    """The command in a process of its own, with no settings but these."""
+    """Run `shipper check` in a process of its own, with no settings but ``environment``."""
     others = {name: value for name, value in os.environ.items() if not name.startswith(("SHIPPER_", "http", "HTTP"))}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "shipper.cli", "check", "--json", *arguments],

@@ -72,7 +72,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 
 
 def without(modules: list[str], arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    """The command where these modules are not installed."""
+    """Run the command as if ``modules`` were not installed."""
     script = (
         f"import sys; sys.modules.update(dict.fromkeys({modules!r})); "
         f"from shipper.cli import main; sys.exit(main({arguments!r}))"

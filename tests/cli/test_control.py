@@ -54,7 +54,7 @@ Tell = Callable[..., str]
 
 @contextmanager
 def running_app(app: App, settings: str = LONG) -> Iterator[Tell]:
-    """An application that does one line of Python after the other; `tell` returns what it prints for one."""
+    """Run an application; yield a function that has it evaluate a line of Python, and returns the result as text."""
     source = f"""
         begin({settings})
         log.error("first")
@@ -142,7 +142,7 @@ def test_a_pause_without_a_running_process_holds_for_the_next_one(app: App, ship
         assert tell("shipper.flush(3600)") == "False"
         assert app.messages() == ["first"]
         assert len(app.ids()) == 1
-    # Nothing is sent any more, so the process does not wait for its grace of 60 s.
+    # The only backend is paused, so the process ends before its grace of 60 s is over.
     app.wait_for_end(10)
     code, said, _ = shipper("drain")
     assert (code, "trakerr: 1 event left, paused" in said) == (1, True)
@@ -241,7 +241,7 @@ def test_an_app_is_forgotten_only_when_nothing_of_it_runs_or_waits(app: App, ser
 
     code, _, said = shipper("forget", "--yes")
     assert (code, "test has 1 event for trakerr that is not delivered" in said) == (1, True)
-    assert shipper("forget", "--discard")[0] == 2  # nobody can be asked here
+    assert shipper("forget", "--discard")[0] == 2  # stdin is no terminal, so the command can't ask for a yes
     assert app.spool.exists()
     assert shipper("forget", "--yes", "--discard")[0] == 0
     assert holds(lambda: not app.spool.exists() and not memory.exists())

@@ -22,7 +22,7 @@ from .conftest import Run
 
 
 class Strict:
-    """A service that rejects events with "bad" in them, as long as it is strict."""
+    """A service that rejects events with "bad" in them while ``is_strict`` is true."""
 
     def __init__(self) -> None:
         self.is_strict = True
@@ -49,7 +49,7 @@ def app(spool: Path, tmp_path: Path, service: Strict) -> Iterator[App]:
 
 @contextmanager
 def logging_app(app: App, *messages: str) -> Iterator[Popen[str]]:
-    # A service that rejects everything is to blame itself; one that has accepted an event is not.
+    # The service accepts one event first: if it rejected all events, none would become a dead letter.
     source = f"""
         begin()
         log.error("the first one")
@@ -73,7 +73,7 @@ def letters(app: App) -> list[dict[str, object]]:
 
 
 def first_arrivals(app: App, text: bytes) -> list[str]:
-    """The ids under which an event was sent, one for each request."""
+    """Return the event id of each request that contains ``text``."""
     return [request.headers["idempotency-key"] for request in list(app.server.requests) if text in request.body]
 
 

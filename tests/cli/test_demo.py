@@ -44,7 +44,7 @@ GOOD = Outcome(
 
 @contextlib.contextmanager
 def demo(*arguments: str, stdout: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
-    """The command, with settings in the environment that must not matter to it."""
+    """Run `shipper demo` with settings in the environment that it has to ignore."""
     environment = {**os.environ, "SHIPPER_LEVEL": "CRITICAL", "SHIPPER_SPOOL": "/nowhere", "SHIPPER_OVERFLOW": "many"}
     with running("demo", *arguments, stdout=stdout, env=environment) as process:
         yield process
@@ -118,7 +118,7 @@ def test_in_a_terminal_there_are_bars_and_keep_leaves_the_page_running() -> None
 
 
 def _read_all(descriptor: int, into: bytearray) -> None:
-    """Until nobody holds the terminal any more."""
+    """Read until no process has the terminal open."""
     while True:
         try:
             into += os.read(descriptor, 4096)

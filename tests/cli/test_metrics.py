@@ -32,7 +32,7 @@ BUSY = {
 
 
 def samples(text: str) -> dict[str, float]:
-    """Name and labels → value; every line is checked against the format, and each metric stands together."""
+    """Return name and labels → value. AssertionError when a line is malformed, or a metric's lines are not together."""
     found: dict[str, float] = {}
     families: list[str] = []
     lines = text.split("\n")

@@ -32,7 +32,7 @@ JSON = Reading(20, "pipe", True)
 
 @contextlib.contextmanager
 def piping(server: Server, spool: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The command, with a pipe to it; killed at the end of the block when it still runs."""
+    """Run `shipper pipe` with a pipe as its stdin; kill it at the end of the block if it still runs."""
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "shipper.cli", "pipe", *arguments],
         stdin=subprocess.PIPE,
@@ -59,7 +59,7 @@ def write(process: subprocess.Popen[bytes], text: bytes) -> None:
 
 
 def pipe(server: Server, spool: Path, text: bytes, *arguments: str) -> tuple[int, str]:
-    """Exit code and stderr."""
+    """Run `shipper pipe` with ``text`` as its input; return its exit code and stderr."""
     with piping(server, spool, *arguments) as process:
         _, said = process.communicate(text, timeout=PATIENCE)
         return process.returncode, said.decode()
@@ -197,7 +197,7 @@ def test_a_program_is_not_held_up_while_nothing_is_shipped(spool: Path) -> None:
         child = child_of(process)
         child.suspend()
 
-        write(process, (b"x" * 1023 + b"\n") * 40_000)  # returns when all but the pipe's content was taken
+        write(process, (b"x" * 1023 + b"\n") * 40_000)  # returns when all has been read but what fits into the pipe
 
         (folder,) = (spool / "pipe").iterdir()
         wait_until(lambda: sum(each.stat().st_size for each in folder.glob("0???????")) == 6 + 40_000 * 1024, 20)
@@ -207,7 +207,7 @@ def test_a_program_is_not_held_up_while_nothing_is_shipped(spool: Path) -> None:
 
 
 def test_a_service_that_is_down_does_not_keep_it_from_ending(spool: Path) -> None:
-    """Exit code 0 says journaled, not delivered."""
+    """Exit code 0 means that all lines are in the journal, not that they are delivered."""
     with Server(default=Reply(status=503)) as server:
         code, said = pipe(server, spool, b"one\n")
 

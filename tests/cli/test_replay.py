@@ -1,4 +1,4 @@
-"""`shipper replay` beside a running application: a stretch arrives again, each event once, with the ids that it had."""
+"""`shipper replay` beside a running application: the events of a time range are sent once more, with their ids."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def app(spool: Path, tmp_path: Path) -> Iterator[App]:
 
 @contextmanager
 def logging_app(app: App, source: str = "") -> Iterator[Popen[str]]:
-    """An application that has logged, and lives on."""
+    """Run an application that has logged and flushed its events, and goes on until the end of the block."""
     source = f"""
         begin(spooling={SPOOLING})
         {source or f"for n in range({EVENTS}): log.warning('event %d', n)"}
@@ -53,7 +53,7 @@ def logging_app(app: App, source: str = "") -> Iterator[Popen[str]]:
 
 
 def arrivals(server: Server) -> Counter[tuple[str, str]]:
-    """How often each event arrived: its id and its text."""
+    """Return how often each event arrived, by its id and its text."""
     found: Counter[tuple[str, str]] = Counter()
     for request in list(server.requests):
         text = request.body.partition(b'"eventMessage": "')[2].partition(b'"')[0].decode()
@@ -84,7 +84,7 @@ def test_a_stretch_arrives_once_more_with_the_same_ids_while_the_process_runs(ap
 
 
 def test_kills_of_the_command_and_of_the_shipper_process_double_and_lose_nothing(app: App) -> None:
-    """An event may come once more than it was sent where the shipper process was killed while it was under way."""
+    """An event may arrive once more for each time that the shipper process was killed while sending it."""
     with logging_app(app):
         before = arrivals(app.server)
         command = [sys.executable, "-m", "shipper.cli", "replay", "--spool", str(app.spool), "--backend", "trakerr"]
@@ -134,7 +134,7 @@ def test_what_waits_for_delivery_is_not_sent_twice(app: App, run: Run) -> None:
 
 
 def test_without_a_process_no_more_is_handed_over_than_the_journal_has_room_for(app: App, run: Run) -> None:
-    """Else the quota would give up events; the command goes on once the process runs."""
+    """More would make the quota drop events; repeated with a running process, the command continues."""
     with logging_app(app, "for n in range(400): log.warning('event %d %s', n, 'x' * 200), n % 50 or shipper.flush(60)"):
         before = arrivals(app.server)
     app.wait_for_end(20)

@@ -26,7 +26,7 @@ def environment(url: str, spool: Path, **more: str) -> Mapping[str, str]:
 
 
 def send(server: Server, spool: Path, *arguments: str, stdin: str = "", **more: str) -> tuple[int, str]:
-    """Exit code and what was said on stderr; the shipper process has ended by then."""
+    """Run `shipper send` and wait for the end of the shipper process; return the exit code and stderr."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "shipper.cli", "send", *arguments],
         input=stdin,
@@ -102,7 +102,7 @@ def test_what_is_not_delivered_in_time_is_delivered_by_the_next_command(spool: P
 
 @pytest.mark.parametrize(("status", "words"), [(400, "trakerr refused it"), (401, "trakerr refuses the credentials")])
 def test_an_event_that_a_service_refuses_is_exit_code_1(spool: Path, status: int, words: str) -> None:
-    """A service that has accepted nothing is to blame, and not the event: it waits in the journal."""
+    """The service has accepted no event at all, so this one is no dead letter: it waits in the journal."""
     with Server(default=Reply(status=status, body=b"no")) as server:
         code, said = send(server, spool, "--timeout", "3", "hello")
 

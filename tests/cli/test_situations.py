@@ -1,4 +1,4 @@
-"""The first line of `shipper status` in trouble that is provoked for real: it says what is wrong and what to do."""
+"""The first line of `shipper status` with real failures: it says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Shows = Callable[[str, int], None]
 
 
 class Service:
-    """Answers every request with ``reply``, or as ``reply`` says of it."""
+    """Answers every request with ``reply``, or with what ``reply`` returns for it."""
 
     def __init__(self) -> None:
         self.reply: Reply | Callable[[Request], Reply] = Reply()
@@ -73,7 +73,7 @@ def logging_app(app: App, settings: str = "", events: int = 3) -> Iterator[Popen
 
 @pytest.fixture
 def shows(app: App, run: Run) -> Shows:
-    """Waits until the first line of the status matches a pattern, and the health is a code."""
+    """Wait until the first line of the status matches ``pattern``, and `status --check` exits with ``code``."""
 
     def shows(pattern: str, code: int) -> None:
         shown: list[object] = []
@@ -118,7 +118,7 @@ def test_a_slow_backend_is_named_with_the_age_of_the_oldest_event(app: App, serv
 
     service.reply = late
     old = "before_send=lambda event: setattr(event, 'time', event.time - 120) or event"
-    old += ", batching=shipper.Batching(max_events=4)"  # after each batch it is known how old its events are
+    old += ", batching=shipper.Batching(max_events=4)"  # the age of the oldest event is known after each batch
 
     with logging_app(app, old, events=3000):
         shows(r"^test: degraded - trakerr is slow: [\d,]+ events wait, the oldest for \d min\. If this stays", 1)

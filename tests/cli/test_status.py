@@ -313,7 +313,7 @@ def status_of(folder: Path, **changed: Any) -> Status:
 
 
 def documented(heading: str) -> list[str]:
-    """The names in the first column of the table below a heading of the command line's document."""
+    """Return the names in the first column of the table below a heading of `cli/README.md`."""
     section = DOCUMENT.read_text(encoding="utf-8").partition(f"### {heading}\n")[2].partition("\n#")[0]
     return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
 

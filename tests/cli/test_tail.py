@@ -1,4 +1,4 @@
-"""`shipper tail`: what travels and what travelled, while the application, or nothing, runs."""
+"""`shipper tail`: new events and those in the journal, with and without a running application."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def event(message: str, *, age: float = 0.0, level: int = 20, logger: str = "app
 
 @pytest.fixture
 def recorded(spool: Path) -> Spool:
-    """A spool with a journal of twelve events, in two segments, of which no process runs."""
+    """Make a spool whose journal has twelve events in two segments; it has no shipper process."""
     made = Spool(str(spool))
     made.prepare()
     events = [
@@ -149,7 +149,7 @@ def test_a_logger_includes_those_below_it(name: str, logger: str) -> None:
 
 
 class Follower:
-    """A `shipper tail -f` of its own process, the messages that it has printed, and what it has said on stderr."""
+    """A `shipper tail -f` process, the messages that it has printed, and its lines on stderr."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -170,7 +170,7 @@ class Follower:
             self.said.append(line)
 
     def wait_until_it_waits(self) -> None:
-        """Return when it has found no spool: from then on all that comes is new to it."""
+        """Return when the command has found no spool: it prints every event that is logged from now on."""
         wait_until(lambda: any("waiting for it" in line for line in self.said), 20)
 
     def stop(self) -> int:

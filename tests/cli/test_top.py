@@ -113,7 +113,7 @@ def test_in_a_terminal_it_is_shown_until_q_and_leaves_the_terminal_as_it_was(pla
 
     def shows(text: bytes) -> bool:
         if select.select([terminal], [], [], 0)[0]:
-            with contextlib.suppress(OSError):  # it has ended
+            with contextlib.suppress(OSError):  # the command has ended
                 shown.extend(os.read(terminal, 65536))
         return text in shown
 

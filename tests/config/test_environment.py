@@ -259,7 +259,7 @@ def test_an_error_of_a_keyword_names_the_keyword() -> None:
 
 
 def test_an_error_of_the_spool_names_its_variable_too(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is found when the folder is opened."""
+    """The error is only found when the spool's folder is opened."""
     (spool / "file").write_text("")
     monkeypatch.setenv("SHIPPER_SPOOL", str(spool / "file"))
 
@@ -296,5 +296,5 @@ def test_a_misspelt_key_is_told_where_no_backend_is_configured() -> None:
 
 
 def test_a_known_variable_is_not_told() -> None:
-    """Those of backends that are not used neither. Warnings are errors in this test run."""
+    """Nor are those of backends that are not used. A warning would be an error in this test run."""
     resolved({"SHIPPER_JKOOL_KEYS": "tnt4j", "SHIPPER_HTTP_PREFIX": "{}", "SHIPPER_REDACT_MASK": "x", "SHIPPERS": "x"})

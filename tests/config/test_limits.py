@@ -1,4 +1,4 @@
-"""The numbers that bound each part: what is allowed, and how a wrong one is told."""
+"""Settings that are limits: which values are allowed, and what the error for another value says."""
 
 from __future__ import annotations
 

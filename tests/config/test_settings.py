@@ -161,7 +161,7 @@ class Nameless:
 
 
 class Local(Memory):
-    """As if it had been written in a script."""
+    """A backend class of a script: its module is ``__main__``."""
 
 
 Local.__module__ = "__main__"
@@ -289,7 +289,7 @@ def test_levels_are_numbers_and_names_in_any_case() -> None:
 
 
 def test_names_that_clients_make_of_identities_are_those_of_the_first_release() -> None:
-    """A client finds the events again that an earlier release has kept for it."""
+    """So a client still finds the events that an earlier release has kept for it."""
     trakerr = shipper.Trakerr("k", url="http://a/b", level=0, max_in_flight=1, timeout=(3.05, 10))
     jkool = shipper.JKool("t", "http://a", level=0, max_in_flight=1)
 

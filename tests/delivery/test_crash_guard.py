@@ -1,4 +1,4 @@
-"""An event that kills the process while it is encoded becomes a dead letter; a process that is killed costs none."""
+"""An event whose encoding twice kills the process is rejected; a process killed by something else costs no event."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def event(seq: int, message: str = "good") -> Event:
 
 
 class Killer:
-    """Dies when it encodes an event with the message "bad"; raises for "raises". Sends nothing."""
+    """Is killed when it encodes an event with the message "bad"; raises KeyError for "raises". Sends nothing."""
 
     name, max_in_flight = "killer", 2
 
@@ -47,7 +47,7 @@ def path(tmp_path: Path) -> str:
 
 
 def dies(path: str, events: list[Event], backend: Killer) -> bool:
-    """Whether a process that sends the events dies of it."""
+    """Whether a child process is killed while it sends the events."""
     return in_a_child(lambda: _send(CrashGuard(backend, path), events)) == -signal.SIGKILL
 
 

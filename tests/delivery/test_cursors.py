@@ -1,4 +1,4 @@
-"""A deliverer reads a journal and a stream alike: whatever happens, each event ends once, or is still there."""
+"""Each event of a journal or a stream is delivered, filtered or dead; only after a kill may it be sent twice."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Letters:
 
 
 class Service:
-    """A backend that does as it is told."""
+    """A backend whose ``answer`` the test sets."""
 
     name, level, max_events, max_in_flight = "service", LEVEL, 3, 1
 
@@ -68,8 +68,8 @@ class World:
         self.log = log
         self.service = Service()
         self.letters = Letters()
-        self.logged: dict[EventId, int] = {}  # → level
-        self.again: set[EventId] = set()  # a kill may have these sent again
+        self.logged: dict[EventId, int] = {}  # the level of each logged event
+        self.again: set[EventId] = set()  # events that may be sent again after a kill
         self.was_killed = False
         self.now = 1000.0
         self.start()
@@ -120,7 +120,7 @@ class World:
         wanted = {id for id, level in self.logged.items() if level >= LEVEL}
         assert set(self.service.got) | self.letters.ids == wanted
         assert {id for id, times in self.service.got.items() if times > 1} <= self.again
-        if not self.was_killed:  # the counts of a stream's cursor are those of its process
+        if not self.was_killed:  # a stream's cursor counts from zero in each process
             assert sum(self.deliverer.progress.counts.values()) == len(self.logged)
             assert self.deliverer.progress.counts.get("filtered", 0) == len(self.logged) - len(wanted)
 

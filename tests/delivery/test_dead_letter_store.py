@@ -179,7 +179,7 @@ def test_letters_that_are_written_meanwhile_are_neither_lost_nor_doubled(place: 
 # -- kills -----------------------------------------------------------------------------------------------------------
 
 def steps_of(action: Callable[[], object], prepare: Callable[[], None]) -> Iterator[int]:
-    """Every step at which the action can be killed, each after a new preparation."""
+    """Yield each step at which ``action`` was killed; ``prepare`` is called before each run."""
     for step in range(1000):
         prepare()
         if not killed_at(step, action):

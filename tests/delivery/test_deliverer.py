@@ -1,4 +1,4 @@
-"""The deliverer takes events from one cursor to one backend; backend and clock belong to the test."""
+"""The deliverer sends the events of one cursor to one backend; the tests control the backend and the clock."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Delivery:
         self._writer.append(b"".join(frame.encode(b"", token=self._token, seq=1, pid=1, flags=frame.MARK)))
 
     def round(self) -> RetryableError | None:
-        """Deliver what is due now, without waiting for more; the failure that asks for a pause, if any."""
+        """Deliver what is due now, without waiting for more; return the error that asks for a pause, if any."""
         self.deliverer.wake.set()
         return self.deliverer.deliver_once()
 
@@ -237,7 +237,7 @@ def refusing(*messages: str) -> Callable[[Event], DeliveryError | None]:
 
 
 class Batches(Memory):
-    """Answers a whole request, as a server does."""
+    """Gives one answer for all events of a request, as a server does."""
 
     def __init__(self, judge: Callable[[list[str]], DeliveryError | None], **settings: int) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]
@@ -310,7 +310,7 @@ def test_an_event_that_is_too_large_even_when_cut_is_dead(make: MakeDelivery) ->
 
 
 class Scripted(Memory):
-    """Calls ``script`` at each send: raises or returns what it returns."""
+    """Calls ``script`` at each send, and raises its result if that is an exception; else returns it."""
 
     def __init__(self, script: Callable[[Sequence[Event]], object], **settings: int) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]
@@ -546,7 +546,7 @@ def test_a_draining_deliverer_has_something_left_while_the_rest_of_an_event_may_
 
 
 def _saved(spool: Path) -> int:
-    """How many deliveries a process that starts now would know of."""
+    """Return the count of delivered events in the cursor file, from which a new process would go on."""
     text = (spool / "cursor.json").read_text() if (spool / "cursor.json").exists() else "{}"
     return int(json.loads(text).get("counts", {}).get("delivered", 0))
 
@@ -592,7 +592,7 @@ def test_single_events_are_saved_soon_even_when_no_more_come(make: MakeDelivery,
 
 
 def test_what_a_flush_waits_for_is_saved_at_once(make: MakeDelivery, spool: Path) -> None:
-    """The application may end then, and its container with it."""
+    """After a flush the application may end, and its container with it."""
     delivery = make(Memory(max_events=1, max_in_flight=16))
     for _ in range(2):
         delivery.log("a")
@@ -800,7 +800,7 @@ def test_a_wake_up_ends_a_wait_before_a_retry(make: MakeDelivery) -> None:
         wait_until(lambda: delivery.deliverer.health.next_try is not None)
 
         def is_delivered() -> bool:
-            delivery.deliverer.pause.interrupt()  # the wait may begin after the first one
+            delivery.deliverer.pause.interrupt()  # again and again: the wait may begin after the first call
             return delivery.delivered == ["a"]
 
         wait_until(is_delivered)
@@ -969,7 +969,7 @@ def test_the_deliverer_ends_even_when_the_cursor_can_not_be_saved(make: MakeDeli
 
 @contextmanager
 def _in_the_way(path: Path) -> Iterator[None]:
-    """A folder that can't be renamed (a mount), at the path of the file that would replace the cursor's."""
+    """Mount a folder at ``path``, so that the new cursor file can't be written there."""
     path.mkdir()
     with tmpfs(path, "64k"):
         yield

@@ -1,4 +1,7 @@
-"""The jKool client and trouble: servers that are down, slow, refusing or forgetful, and processes that fork."""
+"""The jKool client with servers that are down, slow or refuse, and in processes that fork.
+
+J3 to J19 are defects of the old client; each docstring says what the old client did.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def silent(request: pytest.FixtureRequest) -> Iterator[logging.Logger]:
 
 
 def test_a_server_that_is_down_is_no_error_and_gets_the_events_later(spool: Path, silent: logging.Logger) -> None:
-    """J6, J7: NameError came at construction and at each event, and for good after the first."""
+    """J6, J7: NameError was raised at construction and at each event; the handler never recovered."""
     port = free_port()
     with an_application(spool, f"http://127.0.0.1:{port}"):
         silent.addHandler(streaming.jKoolHandler("your-token"))
@@ -67,7 +70,7 @@ def test_every_connection_begins_with_an_access_request(spool: Path, silent: log
 
 
 def test_a_dropped_connection_loses_nothing(spool: Path, silent: logging.Logger) -> None:
-    """J7: the ordinary idle close by the server was the end."""
+    """J7: after the server had closed an idle connection, nothing more was sent."""
     with running_service(spool) as service:
         silent.addHandler(streaming.jKoolHandler("your-token"))
         silent.error("before")
@@ -79,7 +82,7 @@ def test_a_dropped_connection_loses_nothing(spool: Path, silent: logging.Logger)
 
 
 def test_the_token_is_escaped_and_on_every_request(spool: Path, silent: logging.Logger) -> None:
-    """J13: it went into the XML as it was."""
+    """J13: the token was put into the XML without escaping."""
     with running_service(spool) as service:
         silent.addHandler(streaming.jKoolHandler("a<b>&ü"))
         silent.error("m")
@@ -121,7 +124,7 @@ def test_an_event_is_sent_again_until_the_server_takes_it(spool: Path, silent: l
 
 @pytest.mark.parametrize("refusal", [Reply(200, body=REFUSAL), Reply(401), Reply(403)])
 def test_a_refused_token_keeps_the_events(spool: Path, silent: logging.Logger, refusal: Reply) -> None:
-    """J11, J12: a refusal with status 200 counted as authorised, the others lost the event."""
+    """J11, J12: a refusal with status 200 counted as authorised; one with 401 or 403 lost the event."""
     with running_service(spool, default=refusal) as service:
         silent.addHandler(streaming.jKoolHandler("wrong"))
         silent.error("m")

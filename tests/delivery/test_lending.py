@@ -48,7 +48,7 @@ class Backlog:
         return self.world.encoders["many"]
 
     def begin(self) -> None:
-        """Deliver until something is lent; it has not been sent yet."""
+        """Deliver once, so that there is a backlog that can be lent."""
         self.deliver()
         assert self.deliverer.has_backlog
 
@@ -201,7 +201,7 @@ def test_a_pause_takes_it_back(backlog: Backlog) -> None:
 
 
 def test_what_the_quota_gives_up_is_sent_no_more(backlog: Backlog) -> None:
-    """And what it gives up while its request is under way is counted once."""
+    """Events that are given up while their request is under way are counted once."""
     backlog.log(60, size=500)
     backlog.begin()
     backlog.deliver()

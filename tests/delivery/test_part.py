@@ -1,4 +1,4 @@
-"""A part of the journal that was lent: its requests, and what the cursor that lent it makes of them."""
+"""A part of the journal that a cursor lent to an encoder: its requests, and how the cursor counts them."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Backend:
 
 
 class InHere:
-    """An encoder process that is none."""
+    """A stand-in for the encoder process: reads the lent part in this process."""
 
     def __init__(self, folder: Path) -> None:
         self._reader = reader(folder)
@@ -116,7 +116,7 @@ class InHere:
 
 @pytest.mark.parametrize("is_interleaved", [True, False], ids=["interleaved", "one after the other"])
 def test_of_a_request_that_the_quota_cut_off_nothing_is_sent_again(tmp_path: Path, is_interleaved: bool) -> None:
-    """The last frame of an accepted event stands behind the first one of another event."""
+    """Interleaved, the last frame of an accepted event comes after the first frame of the next event."""
     (a, b), (c, d) = pieces(100, size=5000), pieces(101, size=5000)
     segment(tmp_path, 1, b"".join(piece for seq in range(1, 10) for piece in pieces(seq)))
     large = [a, c, b, d] if is_interleaved else [a, b, c, d]

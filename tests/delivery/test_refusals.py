@@ -19,7 +19,7 @@ from .test_deliverer import Batches, Delivery, MakeDelivery
 
 
 class Service:
-    """Answers 404 while ``gone``, and always 400 for the messages in ``bad``."""
+    """Answers ``status`` to everything while ``gone``; otherwise 400 to the messages in ``bad``."""
 
     def __init__(self, *, gone: bool = False, bad: tuple[str, ...] = (), status: int = 404) -> None:
         self.gone = gone
@@ -193,7 +193,7 @@ def test_events_that_the_quota_gives_up_while_they_are_refused_are_counted_once(
 
 
 def test_a_process_that_starts_while_everything_is_refused_loses_nothing_either(make: MakeDelivery) -> None:
-    """What the last process accepted says nothing about a setting that may have been changed since."""
+    """The backend has accepted nothing since the process began, so it is to blame, not its events."""
     service = Service(gone=True)
     delivery = make(Memory(answers=service, max_events=1))
     delivery.log(*names(3))

@@ -1,4 +1,4 @@
-"""Events are handed over once for each target, whatever is killed, repeated or in the way."""
+"""A replay hands each event over once per target, even when commands are killed or repeated."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Place:
             history.close()
 
     def events(self) -> list[Event]:
-        """What was handed over, whole."""
+        """Return the events that were handed over, each put together from its frames."""
         found = []
         for each in orphaned_overflows(str(self.overflows), ()):
             parts: dict[int, list[bytes]] = {}
@@ -104,7 +104,7 @@ def test_the_same_command_again_hands_over_what_is_new_alone(place: Place) -> No
 
 
 def test_an_event_that_was_replayed_into_this_journal_is_no_second_event(place: Place) -> None:
-    """It is there twice: as it was logged, and as it was handed over, under an id that says which it is."""
+    """The journal has the event twice, as logged and as handed over; the copy holds the id of the logged event."""
     segment(place.journal, 1, framed(1))
     place.replay()
     (again,) = orphaned_overflows(str(place.overflows), ())
@@ -164,7 +164,7 @@ def test_one_that_was_interrupted_goes_on_with_the_rest(place: Place) -> None:
 
 
 def test_a_kill_at_any_step_neither_loses_nor_doubles_an_event(place: Place) -> None:
-    """Each run is killed one step later than the one before; the last one is not."""
+    """Each run is killed one step later than the one before, until a run ends by itself."""
     segment(place.journal, 1, b"".join(framed(seq) for seq in range(60)))
 
     kills = 0

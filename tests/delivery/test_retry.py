@@ -8,7 +8,7 @@ from shipper.errors import RetryableError, UnauthorisedError
 
 
 def waits(error: RetryableError, retry: Retry, attempts: int = 12) -> list[float]:
-    """The waits after so many failures in a row."""
+    """Return the seconds to wait after each of ``attempts`` failures in a row."""
     retrier = Retrier(retry)
     return [retrier.seconds_after(error) for _ in range(attempts)]
 

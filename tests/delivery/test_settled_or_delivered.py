@@ -1,4 +1,4 @@
-"""`flush` and the report tell events that are delivered from events that are only settled."""
+"""`flush` and the report distinguish delivered events from events that are only settled."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def _sets(name: str) -> list[list[str]]:
 
 
 def secret_texts() -> list[list[tuple[str, list[str]]]]:
-    """For each set its texts, each with its secrets."""
+    """Return the texts of each set, each text with a list of its secrets."""
     return [
         [(re.sub("[⟦⟧]", "", line), re.findall("⟦(.*?)⟧", line, re.DOTALL)) for line in lines]
         for lines in _sets("secret.txt")

@@ -1,4 +1,4 @@
-"""Texts that are meant to make masking slow: pieces that begin what it looks for, again and again."""
+"""Texts that are meant to make masking slow: beginnings of what masking looks for, repeated many times."""
 
 from __future__ import annotations
 
@@ -52,9 +52,10 @@ _PLAIN = ("order 17 paid " * 80)[:850]
 
 
 def hostile_texts(size: int) -> Iterator[tuple[str, str]]:
-    """Each piece repeated up to so many characters: alone, behind everything that is searched for, and hidden.
+    """Yield a name and ``size`` characters of each piece, repeated: alone, behind `EVERYTHING`, and hidden.
 
-    A long text is judged by its beginning and its middle; a hidden one is harmless there.
+    Masking estimates its effort for a long text from samples, one of them in the middle; a hidden text is harmless
+    at its beginning and in the middle.
     """
     for piece in [*PIECES, *MORE]:
         count = size // len(piece) + 1

@@ -1,6 +1,6 @@
-"""Texts and values with a secret in them, and such that only look as if they had one.
+"""Texts and values that contain a secret, and others that only look as if they did.
 
-The secret is the text S, or one of the tokens in `TOKENS`. No token in this file is real: each is put together here
+The secret is the text `S`, or one of the tokens in `TOKENS`. No token in this file is real: each is put together here
 from parts, so that no scanner of the repository takes it for one.
 """
 
@@ -124,7 +124,7 @@ SECRET_TEXTS = [
     f"[('Host', 'a'), ('X-Auth-Token', '{S}')]",
     f'["X-Api-Key", "{S}"]',
     f"'headers': [[b'x-api-key', b'{S}'], [b'accept', b'*/*']]",
-    # ends of lines in a repr or in JSON
+    # escaped line ends in a repr or in JSON
     rf"token: a\napi_key: {S}",
     rf"token: a\r\npassword: {S}",
     rf"'GET / HTTP/1.1\r\nX-Api-Key: {S}\r\nHost: a'",

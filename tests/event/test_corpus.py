@@ -1,4 +1,4 @@
-"""Masking finds nearly all secrets of lines that other projects and applications log, and hardly anything else."""
+"""In lines that other projects and applications log, masking finds nearly all secrets and hardly anything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masking a text takes no more than its length allows, whatever the text is: counted, not timed."""
+"""Masking any text takes no more calls than its length allows; calls are counted, because time varies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CALLS_A_UNIT = 20
 
 @pytest.fixture(autouse=True)
 def compiled_patterns() -> None:
-    """Patterns are compiled at their first use."""
+    """Compile all patterns before the tests count calls: each is compiled at its first use."""
     for texts in secret_texts():
         for text, _ in texts:
             Redactor(Redact()).mask_text(text)
@@ -71,7 +71,7 @@ def test_a_long_text_without_secrets_stays_whole(piece: str) -> None:
     assert Redactor(Redact()).mask_text(text) == text
 
 
-MIXED = "".join(random.Random(1).choices("cjkpsux", k=100_000))  # letters with which the words of keys begin
+MIXED = "".join(random.Random(1).choices("cjkpsux", k=100_000))  # first letters of the words in secret keys
 
 
 @pytest.mark.parametrize("text", ["x" * 100_000, MIXED], ids=["x", "mixed"])

@@ -1,4 +1,4 @@
-"""Exceptions become plain data, with all that belongs to them."""
+"""Exceptions become plain data, with their frames, notes, causes, contexts and group members."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Evaluated(Exception):
 
 
 def lazy_class(module: str, name: str, **methods: Any) -> type:
-    """A class of which every use evaluates the object, as far as a class can see that."""
+    """Return a class whose objects raise `Evaluated` when they are used, wherever a class can detect the use."""
 
     def evaluate(self: object, *args: object) -> Any:
         raise Evaluated
@@ -334,7 +334,7 @@ def test_starlette_requests() -> None:
 
 
 def event_dict_record(event_dict: dict[str, Any], **attributes: Any) -> logging.LogRecord:
-    """A record as structlog's ``ProcessorFormatter.wrap_for_formatter`` has it made."""
+    """Return a record as structlog makes it with ``ProcessorFormatter.wrap_for_formatter``."""
     record = a_record(event_dict, _logger=object(), _name="shop", **attributes)
     record.args = ()
     return record

@@ -1,4 +1,4 @@
-"""The user's own patterns: one that would explode is refused, one that is slow is called through the guard."""
+"""The user's own patterns: one whose time could explode is refused; the others are called through the guard."""
 
 from __future__ import annotations
 

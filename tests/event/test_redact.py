@@ -24,7 +24,7 @@ SECRET = "hunter2"
 
 
 def masked(value: object, settings: Redact | None = None, **fields: Any) -> Any:
-    """What becomes of one extra named "value"."""
+    """Return ``value`` as masked in an event's extras, under the name "value"."""
     event = Event(extra={"value": value}, **fields)
     Redactor(settings or Redact())(event)
     return event.extra["value"]
@@ -329,7 +329,7 @@ def test_no_secret_survives_the_repr_of_a_dict(secret: str, key: str) -> None:
 
 
 def travelled(value: object) -> Any:
-    """What a message, or an extra, is when it has been masked."""
+    """Return a text as masked in a message, any other value as masked in the extras."""
     if isinstance(value, str):
         event = Event(message=value)
     else:

@@ -1,4 +1,4 @@
-"""Tracebacks as text, and back."""
+"""Exceptions become the text of a traceback, and such a text becomes exceptions."""
 
 from __future__ import annotations
 

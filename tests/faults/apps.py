@@ -41,7 +41,7 @@ _files: dict[int, int] = {}
 
 
 def begin(**settings: Any) -> None:
-    """`shipper.start` as the options say."""
+    """Call `shipper.start` with the backends, spool and settings of the options."""
     if "spooling" in OPTIONS:
         settings["spooling"] = shipper.Spooling(**OPTIONS["spooling"])
     shipper.start(
@@ -54,11 +54,11 @@ def begin(**settings: Any) -> None:
 
 
 def log(label: str, *, level: int = logging.INFO, padding: int = 0) -> None:
-    """Log a record that is known by its label, and write down that we do and that we did."""
+    """Log a record that is known by its label; note it before the call and after it has returned."""
     running = current()
     id = f" {running.queue.token.hex()}-{running.queue.emitted}" if running is not None else ""
     note(f"+ {label}{id} {level}")
-    LOG.log(level, "id:%s %s", label, "z" * padding)  # no secret's key begins so: none of it is masked
+    LOG.log(level, "id:%s %s", label, "z" * padding)  # looks like no secret: nothing is masked
     note(f"= {label}")
 
 
@@ -71,7 +71,7 @@ def note(line: str) -> None:
 
 
 def say(text: object) -> None:
-    """One line to the test."""
+    """Write one line to stdout, where the test reads it."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
@@ -82,7 +82,7 @@ def log_many(name: str, count: int) -> None:
 
 
 def wait_for_orders() -> str:
-    """The next line that the test writes to us; empty when it let go."""
+    """Return the next line of stdin; empty once the test has closed it."""
     return sys.stdin.readline().strip()
 
 
@@ -103,7 +103,7 @@ def flood() -> None:
 
 
 def obey() -> None:
-    """Log as many records, as long as each line of the test says; answer when that is done."""
+    """For each line "COUNT PADDING" of stdin, log so many records with that padding, then print "logged"."""
     if OPTIONS.get("redirect"):
         sys.stderr = Redirected()
         logging.lastResort = None
@@ -132,7 +132,7 @@ class Redirected(io.StringIO):
 
 
 def stop_in_time() -> None:
-    """Log, stop with a timeout, and tell how long that took and what it said."""
+    """Log, stop with a timeout, and print how long that took and what the report says."""
     begin()
     log_many("late", OPTIONS["count"])
     before = time.monotonic()
@@ -143,7 +143,7 @@ def stop_in_time() -> None:
 
 
 def big_record() -> None:
-    """Be killed while a record travels that takes many frames."""
+    """Log a record of many frames, and be killed before its tenth write to the channel."""
     begin()
     log_many("small", 100)
     calls = 0
@@ -165,7 +165,7 @@ def log_late() -> None:
     """Log where no one should: in atexit after stop(), in logging.shutdown, in a daemon thread at the very end."""
     class Parting(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            """Nothing."""
+            """Do nothing."""
 
         def close(self) -> None:
             log("in-shutdown")
@@ -193,7 +193,7 @@ def log_late() -> None:
 
 
 def no_thread() -> None:
-    """The first thread of ours that empties the overflow can't be started."""
+    """Log more than the pipe holds; the first start of the thread that empties the overflow fails."""
     stranger: Any = importlib.import_module("shipper.transport.channel")
     failures: list[str] = []
     start_thread = stranger.start_thread
@@ -215,7 +215,7 @@ def no_thread() -> None:
 
 
 def small_pipe() -> None:
-    """The system grants no larger pipe than it gives by default."""
+    """Log through a pipe of the default size, because a larger one is refused; print its size in bytes."""
     stranger: Any = importlib.import_module("shipper.transport.pipe")
     stranger.PIPE_BYTES = -1
     begin()
@@ -244,7 +244,7 @@ def no_semaphores() -> None:
 
 
 def mp_debug() -> None:
-    """multiprocessing's own debug messages go to our handler."""
+    """Ship the debug messages of multiprocessing too, through a handler on its logger."""
     begin()
     mp.get_logger().addHandler(shipper.QueueHandler())
     mp.get_logger().setLevel(1)
@@ -275,7 +275,7 @@ def done_by(pid: int | None) -> int:
 
 
 def listening() -> None:
-    """A server with a listening socket, and descriptors that can be inherited."""
+    """Log in a server whose listening socket can be inherited; print its port."""
     import socket
 
     server = socket.create_server(("127.0.0.1", 0))
@@ -347,7 +347,7 @@ def done(name: str) -> int:
 
 
 def kill_shipper_process() -> int:
-    """SIGKILL whoever holds the spool's lock; its pid, 0 when it has not said yet."""
+    """Kill the process that holds the spool's lock; return its pid, 0 when the lock file names none yet."""
     pid = read_pid(Spool(OPTIONS["spool"]))
     if pid:
         with contextlib.suppress(ProcessLookupError):
@@ -356,7 +356,7 @@ def kill_shipper_process() -> int:
 
 
 def group() -> None:
-    """A main process with four workers that go on logging until they are killed; tells all pids."""
+    """Fork ``workers`` (default 4) that log until they are killed or the file "stop" exists; print all pids."""
     begin()
     pids = [fork(endless) for _ in range(OPTIONS.get("workers", 4))]
     say(json.dumps([os.getpid(), *pids]))
@@ -379,7 +379,7 @@ def endless() -> None:
 
 
 def fork(run: Callable[[], None], *, hooks: bool = True) -> int:
-    """Run it in a forked child, which ends without any farewell; without ``hooks`` as uWSGI forks."""
+    """Fork a child that calls ``run`` and ends by `os._exit`; return its pid. uWSGI forks without ``hooks``."""
     pid = os.fork() if hooks else int(ctypes.PyDLL(None).fork())
     if pid:
         return pid
@@ -398,7 +398,7 @@ def join(*pids: int) -> None:
 
 
 def prefork() -> None:
-    """As gunicorn with --preload: start and log in the master, fork workers, replace each of them again and again."""
+    """Like gunicorn with --preload: start and log in the master, then fork four workers, ``turns`` times."""
     begin()
     log_many("master", 9)
     for turn in range(OPTIONS["turns"]):
@@ -409,15 +409,15 @@ def prefork() -> None:
 def fork_without_hooks() -> None:
     begin()
     log_many("parent", 10)
-    # Without hooks a child hangs when another thread waits for the interpreter's lock at the fork, whosever it is; once
-    # all is delivered, ours is at rest.
+    # Without hooks a child hangs if any other thread waits for the GIL at the fork. Once everything is delivered, the
+    # package's own thread is idle.
     assert shipper.flush(60)
     join(fork(lambda: log_many("child", 10), hooks=False))
     log_many("parent-again", 10)
 
 
 def fork_with_locks() -> None:
-    """Fork again and again while threads of the parent are inside logging calls, with its overflow's lock taken too."""
+    """Fork again and again while threads of the parent log; then once while a thread holds the overflow's lock."""
     begin()
     stopping = threading.Event()
 
@@ -498,8 +498,10 @@ def billiard_pool() -> None:
 
 
 def give_up(pool: Any) -> None:
-    """End a pool of which a worker was killed: with the machine busy, about each tenth has its queue of results locked
-    for ever by that worker, and terminate() waits for it. billiard alone does that too."""
+    """End a pool one of whose workers was killed, without `terminate`, which may wait for ever.
+
+    On a busy machine about one such pool in ten has its result queue locked by the dead worker, without shipper too.
+    """
     pool._terminate.cancel()
     pool._worker_handler.close()
     pool._worker_handler.join()
@@ -515,7 +517,7 @@ def hang() -> None:
 
 
 def stop_everywhere() -> None:
-    """stop() and start() as often as you like, in a child and in a signal handler; the parent ships on."""
+    """Call stop() and start() repeatedly, also in children and in a signal handler; the parent goes on shipping."""
     begin()
     begin()
     log_many("one", 5)
@@ -553,7 +555,7 @@ def reenter() -> None:
     class Chatty:
         def __init__(self, name: str) -> None:
             self.name = name
-            self.me = self  # only the garbage collector ends it
+            self.me = self  # a cycle: only the garbage collector frees it
 
         def __str__(self) -> str:
             log(f"str-{self.name}")
@@ -589,7 +591,7 @@ def reenter() -> None:
 
 
 def main() -> None:
-    faulthandler.dump_traceback_later(45)  # a test that waits for ever says where
+    faulthandler.dump_traceback_later(45)  # shows where a program hangs
     globals()[sys.argv[1]]()
 
 

@@ -1,8 +1,8 @@
 """Named points in the life of the shipper process where a test may kill, stop, raise or delay.
 
-Nothing of it is in the package: `start(python=…)` runs a wrapper script, the wrapper runs the real interpreter with a
-`sitecustomize.py` of ours, and that wraps functions of the package by their names. What was triggered is written down
-in files, so that the next process knows that its turn is over.
+The package has no code for this: `start(python=…)` runs a wrapper script, which runs the real interpreter with a
+`sitecustomize.py` that wraps functions of the package by their names. A file for each time that a point
+was triggered tells later processes how often that was.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ for each in POINTS:
 
 
 class Failpoints:
-    """Makes a Python in ``folder`` whose processes stumble over ``points``; `python` is what to give to `start()`."""
+    """A Python in ``folder`` whose processes trigger ``points``; pass its `python` to `start()`."""
 
     def __init__(self, folder: Path, *points: Failpoint) -> None:
         self.folder = folder
@@ -147,6 +147,6 @@ class Failpoints:
 
     @property
     def fired(self) -> int:
-        """How often one of them did what it is for."""
+        """How often points were triggered, in all processes together."""
         turns = [f"{point.name}.{turn}" for point in self.points for turn in range(point.times)]
         return sum((self.folder / turn).exists() for turn in turns)

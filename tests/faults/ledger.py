@@ -37,11 +37,11 @@ SERVICES = ("trakerr", "jkool")
 
 @dataclass(frozen=True)
 class Emitted:
-    """What the side files say: names whose call began, and those whose call returned; the ids foretold for them."""
+    """What the side files say: names whose call began or returned, with the expected id and the level of each."""
 
     begun: frozenset[str]
     returned: frozenset[str]
-    ids: dict[str, str]  # name → token-sequence, right where one thread of a process logs
+    ids: dict[str, str]  # name → token-sequence; correct only if one thread of a process logs
     levels: dict[str, int]
 
 
@@ -56,7 +56,7 @@ class Account:
 
     @property
     def missing(self) -> frozenset[str]:
-        """Logged, and in none of the places where an event may be; dropped ones are among them."""
+        """Names whose call returned and that are neither delivered, dead nor spooled; dropped ones are among them."""
         return self.emitted.returned - self.delivered - self.dead - self.spooled
 
 
@@ -88,7 +88,7 @@ class App:
         self.process.stdin.flush()
 
     def line(self) -> str:
-        """The next line that it says, "" when it has ended."""
+        """Read the next line of its stdout, "" when it has ended."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
@@ -99,7 +99,7 @@ class App:
         os.killpg(self.pid, signal.SIGKILL)
 
     def end(self, timeout: float = 30.0, code: int | None = 0) -> str:
-        """Let go of its stdin and wait for its end; what it wrote to stderr, also when it should not have ended so."""
+        """Close its stdin, wait for its end and return its stderr; AssertionError unless it exits with ``code``."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
@@ -148,7 +148,7 @@ class Case:
         return started
 
     def run(self, program: str, *, timeout: float = 30.0, code: int | None = 0, **options: Any) -> str:
-        """Run a program to its end; what it wrote to stderr."""
+        """Run a program to its end; return its stderr."""
         return self.app(program, **options).end(timeout, code)
 
     def close(self) -> None:
@@ -162,7 +162,7 @@ class Case:
     # -- the shipper process ----------------------------------------------------------------------------------------
 
     def shipper_pid(self) -> int:
-        """Of the process that holds the lock; 0 when none does, or it has not said so yet."""
+        """Return the pid of the lock's holder; 0 when there is none, or the lock file does not name it yet."""
         return read_pid(self.spool) if running(self.spool) is not None else 0
 
     def wait_for_shipper(self, timeout: float = 5.0, *, other_than: int = 0) -> int:
@@ -170,7 +170,7 @@ class Case:
         return self.shipper_pid()
 
     def wait_for_end(self, timeout: float = 20.0) -> None:
-        """Until the shipper process has drained and ended, since nobody writes any more."""
+        """Wait until no shipper process of this spool is left."""
         wait_until(lambda: not self.shippers(), timeout, "the end of the shipper process")
 
     def shippers(self) -> list[psutil.Process]:
@@ -221,7 +221,7 @@ class Case:
             yield from NAMED.findall(json.loads(line)["event"]["message"])
 
     def _spooled(self, service: str) -> Iterator[str]:
-        """The events after the backend's cursor; its file is not changed."""
+        """Yield the names of the events after the backend's cursor, without a change of the cursor's file."""
         cursor = Cursor(str(Path(self.spool.cursors) / f"{service}.json"), self.spool.journal)
         while entries := cursor.read(1000, 1 << 30):
             for entry in entries:
@@ -231,7 +231,10 @@ class Case:
         cursor.close()
 
     def check(self, *, fresh: bool = True, doubles: int | None = None) -> None:
-        """Nothing is missing, every double has the same id, nothing arrived that nobody logged, and a record flows."""
+        """Check that nothing is missing, each event has one id of its own, and only logged events arrived.
+
+        ``fresh``: check first that a new record flows. ``doubles``: how many may have come again, None: any number.
+        """
         if fresh:
             self.check_that_a_record_flows()
         self.check_incomplete()
@@ -250,7 +253,7 @@ class Case:
                 assert more <= doubles, f"{service}: {more} doubles"
 
     def check_incomplete(self) -> None:
-        """No event whose call has returned was given up as incomplete."""
+        """Check that no more events were given up as incomplete than there are calls that did not return."""
         emitted = self.emitted
         unreturned = len(emitted.begun - emitted.returned)
         for backend in self.status.backends:
@@ -258,7 +261,7 @@ class Case:
             assert incomplete <= unreturned, f"{backend.name}: {incomplete} incomplete, {unreturned} calls were killed"
 
     def check_that_a_record_flows(self, timeout: float = 15.0, **settings: Any) -> None:
-        """Start, log one record, stop: it is at both services. Takes what was left behind along."""
+        """Start, log one record, and check that both services got it; what was left in the spool is delivered too."""
         self._fresh += 1
         name = f"fresh-{self._fresh}"
         logger = logging.Logger("fresh")
@@ -278,7 +281,7 @@ class Case:
         )
 
     def dropped(self) -> frozenset[str]:
-        """Names of those whose ids never came to the journal, as the shipper's own books say."""
+        """Return the names whose call returned and whose ids are not in the account's file: they were not journaled."""
         seen = (read_json(self.spool.ledger) or {}).get("processes", {})
         lost = set()
         for name, id in self.emitted.ids.items():
@@ -289,7 +292,7 @@ class Case:
         return frozenset(lost)
 
     def story(self) -> str:
-        """What the shipper process and the applications had to say, for a test that fails."""
+        """Return status, log and the applications' stderr, for the report of a failed test."""
         texts = [f"status: {self.status}"]
         for path in (Path(self.spool.log), *(app.errors for app in self._apps)):
             with contextlib.suppress(OSError):

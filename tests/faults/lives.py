@@ -5,7 +5,7 @@ configure logging again, change folder or root, lose a part of the spool, lose t
 of the ways in which processes end.
 
 In FOLDER each process writes `ledger/<pid>`: what it is about to log, that the call has returned, and how many events
-it has dropped by then. The files that the application opens are in `files`; only lines "mine" are written there.
+it has dropped by then. The files that the application opens are in `files`; it writes only lines "mine" there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LOG = logging.getLogger("life")
 
 
 class Life:
-    """What one process does next. A forked child goes on with a copy."""
+    """The state of one process, and its steps. A forked child goes on with a copy."""
 
     def __init__(self, seed: str, steps: int, folder: str, url: str) -> None:
         self.seed = seed
@@ -41,11 +41,11 @@ class Life:
         self.folder = folder
         self.url = url
         self.random = random.Random(seed)
-        self.lock = threading.Lock()  # of the descriptors that the application itself uses
+        self.lock = threading.Lock()  # held while the application uses descriptors of its own
         self.count = 0
         self.generation = 0
-        self.killed = 0  # the last shipper process that was killed
-        self.may_exec = True  # and start, and see the spool
+        self.killed = 0  # pid of the last shipper process that was killed
+        self.may_exec = True  # and may start, and sees the spool
         self.is_root = os.geteuid() == 0
 
     @property
@@ -55,7 +55,7 @@ class Life:
     # -- the ledger --------------------------------------------------------------------------------------------------
 
     def note(self, line: str) -> None:
-        """Opened for each line: descriptors come and go."""
+        """Append a line to the process's file, opened for each line: a step may have closed all descriptors."""
         with self.lock:
             fd = os.open(f"{self.folder}/ledger/{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             os.write(fd, f"{line}\n".encode())
@@ -80,7 +80,7 @@ class Life:
         shipper.start(shipper.Trakerr("key", url=self.url, level=0), app="lives", spool=self.spool, grace=grace)
 
     def start_again(self) -> None:
-        """With the same settings, or with others, for which the shipper process is replaced."""
+        """Start with the same settings, or with another ``grace``, for which the shipper process is replaced."""
         if self.may_exec:
             self.start(self.random.choice([30.0, 31.0]))
 
@@ -123,7 +123,7 @@ class Life:
         self._wait_for(pid)
 
     def _wait_for(self, pid: int) -> None:
-        """Or kill it: in a child that was forked without hooks nobody may have the interpreter's own lock."""
+        """Wait for a child, and kill it after 10 s: one that was forked without hooks may wait for ever for the GIL."""
         deadline = time.monotonic() + 10
         while os.waitpid(pid, os.WNOHANG) == (0, 0):
             if time.monotonic() > deadline:
@@ -137,7 +137,7 @@ class Life:
             os.execv(sys.executable, [sys.executable, __file__, seed, str(self.steps), self.folder, self.url])
 
     def daemonise(self) -> None:
-        """As the textbook has it; the first two processes end without any hook."""
+        """Daemonise by a double fork; the first two processes end by `os._exit`, without exit hooks."""
         for _ in range(2):
             if os.fork():
                 os._exit(0)
@@ -155,8 +155,10 @@ class Life:
                 os.write(fd, b"mine\n")
 
     def drop_privileges(self) -> None:
-        """While a shipper process runs: its user's folder in memory is closed to a child, which cannot mirror the pipe
-        there."""
+        """Become another user, but only while a shipper process runs.
+
+        A child cannot mirror the pipe then: the folder in shared memory is the former user's.
+        """
         if self.is_root and self._sees_shipper():
             os.setgid(NOBODY)
             os.setuid(NOBODY)
@@ -180,7 +182,7 @@ class Life:
         os.chdir(self.random.choice(["/", self.folder]))
 
     def change_root(self) -> None:
-        """While a shipper process runs: there is no memory in the new root where a child could mirror the pipe."""
+        """Change the root, but only while a shipper process runs: the new one has no /dev/shm to mirror the pipe in."""
         if self.is_root and self._sees_shipper():
             os.chroot(self.folder)
             os.chdir("/")
@@ -197,7 +199,7 @@ class Life:
         return True
 
     def delete_part(self) -> None:
-        """What a cleaner removes that is not the journal."""
+        """Delete one part of the spool, as a cleaner does; never the journal or a cursor."""
         if self.may_exec:
             parts = [
                 "queue",

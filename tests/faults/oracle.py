@@ -39,7 +39,7 @@ _GRANTED = "<access-resp><success>true</success></access-resp>"
 
 @dataclass(frozen=True)
 class Step:
-    """What is done with a request, ``times`` times (None: for ever) or for ``seconds`` from the first request it meets.
+    """What is done with the next ``times`` requests (None: all), or with all in the ``seconds`` after the next one.
 
     ``how``:
         "answer"        with status, headers and body, after ``delay`` seconds
@@ -51,7 +51,7 @@ class Step:
         "close"         without an answer
         "reset"         without an answer, by a TCP RST
         "endless"       a body that goes on until the client has enough
-    With ``bomb`` the body is so many MiB of zeros, gzipped.
+    With ``bomb`` the body is that many MiB of zeros, compressed by gzip.
     ``contains`` and ``larger`` pick requests by their body (a text in it, more bytes than): see `Oracle.always`.
     """
 
@@ -85,7 +85,7 @@ class Request:
 
     @property
     def accepted(self) -> bool:
-        """Whether the client was told so, and nothing else."""
+        """Whether a whole answer with a status of success was sent."""
         return 200 <= self.status < 300 and self.how in ("answer", "drip")
 
 
@@ -141,11 +141,11 @@ class Oracle:
     # -- faults ------------------------------------------------------------------------------------------------------
 
     def script(self, service: str, steps: Sequence[Step]) -> None:
-        """From now on: these steps, in place of what is left of the last script. "handshake" scripts jKool's."""
+        """Replace what is left of a service's script. The service "handshake" stands for jKool's handshakes."""
         self._ask("script", service=service, steps=[dataclasses.asdict(step) for step in steps])
 
     def always(self, service: str, *rules: Step) -> None:
-        """Rules that are asked before the script, each time: for requests that contain a text, or are too large."""
+        """Set rules that take precedence over the script: for requests that contain a text, or are too large."""
         self._ask("always", service=service, rules=[dataclasses.asdict(rule) for rule in rules])
 
     def down(self) -> None:
@@ -157,7 +157,7 @@ class Oracle:
         self._ask("up")
 
     def deaf(self, deaf: bool = True) -> None:
-        """Accept no connection: the kernel still takes a few, nobody reads them."""
+        """Stop accepting connections, or start again; the kernel still establishes a few, which are not read."""
         self._ask("deaf", deaf=deaf)
 
     def drop(self, *, reset: bool = False) -> None:
@@ -179,14 +179,14 @@ class Oracle:
         return Counter(self._ask("counts", service=service, of="ids", accepted=True))
 
     def accepted_count(self, service: str) -> int:
-        """How many different events: cheap, for waiting."""
+        """Return how many different events were accepted; cheap, for waiting."""
         return int(self._ask("accepted count", service=service))
 
     def request_count(self, service: str) -> int:
         return int(self._ask("request count", service=service))
 
     def requests(self, service: str, since: int = 0) -> list[Request]:
-        """All requests of a service but the first `since`, in order of arrival; handshakes are those of "handshake"."""
+        """Return a service's requests in order of arrival, without the first ``since``; see `script` for handshakes."""
         return [
             Request(**{**each, **{name: tuple(each[name]) for name in ("ids", "names", "digests")}})
             for each in self._ask("requests", service=service, since=since)
@@ -201,7 +201,7 @@ class Oracle:
         return found
 
     def connections(self) -> int:
-        """How many are open now."""
+        """Return how many connections are open."""
         return int(self._ask("connections"))
 
 
@@ -209,7 +209,7 @@ class Oracle:
 
 
 class _Closing(Exception):
-    """The connection has served its purpose."""
+    """Nothing more is to be sent on a connection: close it."""
 
 
 class _Script:
@@ -424,7 +424,7 @@ class _Server:
         if how == "answer":
             if step["delay"]:
                 await asyncio.sleep(step["delay"])
-            self._accept(step, request)  # first: who was answered may look at once
+            self._accept(step, request)  # before the answer: a test may ask for it as soon as the answer has arrived
             writer.write(_encoded(step))
             await writer.drain()
             return
@@ -517,7 +517,7 @@ def _name(text: object) -> str:
 
 
 def _events(target: str, headers: dict[str, str], body: bytes) -> list[tuple[str, str, str]]:
-    """(id, name, digest) of each event of a request."""
+    """Return (id, name, digest) for each event of a request."""
     found = list(_objects(_plain(headers, body)))
     keys = headers.get("idempotency-key", "").split(",") if target.rstrip("/").endswith("/events") else []
     events = []
@@ -544,7 +544,7 @@ async def _run() -> None:
     server = _Server()
     reader = asyncio.StreamReader(limit=1 << 24)
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda loop, context: None)  # connections that break are what we are here for
+    loop.set_exception_handler(lambda loop, context: None)  # broken connections are expected
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
         command, arguments = json.loads(line)

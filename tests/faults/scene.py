@@ -1,4 +1,4 @@
-"""An application in the test's own process, with a real shipper process behind it and oracles in front of that."""
+"""An application in the test's own process, whose real shipper process delivers to an oracle."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Scene:
         self.close()
 
     def trakerr(self, service: str, key: str = "right-key", **settings: Any) -> shipper.Trakerr:
-        """A backend whose name is that of the oracle's service; nothing is below its level, nothing takes long."""
+        """Return a backend named after a service of the oracle, by default with level 0 and timeouts of scaled 2 s."""
         return shipper.Trakerr(key, name=service, **self._given(service, settings))
 
     def jkool(self, service: str, token: str = "right-token", **settings: Any) -> shipper.JKool:
@@ -65,7 +65,7 @@ class Scene:
         shipper.start(*backends, app=APP, spool=self.spool, logger=self._logger, **given)
 
     def log(self, text: str = "", level: int = logging.INFO, **kwargs: Any) -> str:
-        """Log one record; its name."""
+        """Log one record; return its name."""
         name = f"n{next(self._numbers)}"
         self.emitted[name] = level
         app = shipper.application.lifecycle.current()
@@ -90,7 +90,7 @@ class Scene:
 
     @property
     def pid(self) -> int:
-        """Of the shipper process, once it has said so."""
+        """The pid of the shipper process; wait until the lock file names it."""
         wait_until(lambda: running(self.place) and read_pid(self.place), 10, "a shipper process")
         return read_pid(self.place)
 
@@ -103,17 +103,17 @@ class Scene:
         return found.get(name, shipper.BackendStatus(name))
 
     def dead(self, backend: str) -> list[dict[str, Any]]:
-        """The dead letters."""
+        """Return the dead letters of a backend."""
         path = self.spool / "dead" / f"{backend}.ndjson"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def missing(self, service: str) -> set[str]:
-        """What was logged, and is neither at the service nor a dead letter."""
+        """Return the names that were logged and are neither accepted by the service nor dead letters."""
         buried = {found[1] for letter in self.dead(service) if (found := NAMED.search(str(letter["event"])))}
         return self.emitted.keys() - self.oracle.accepted(service).keys() - buried
 
     def gaps(self) -> set[str]:
-        """What was logged, and is missing in its process's sequence: dropped before the journal. Ask at the end."""
+        """Return the names that were dropped before the journal: their ids are not in the account's saved file."""
         ledger = json.loads((self.spool / "ledger.json").read_text())
         came = {
             f"{token}-{seq}"
@@ -124,7 +124,7 @@ class Scene:
         return {name for id, name in self._ids.items() if id not in came}
 
     def all_arrive(self, *services: str, timeout: float = 20.0) -> None:
-        """Wait until nothing is missing; AssertionError with what is."""
+        """Wait until nothing is missing; AssertionError with the missing names when that takes too long."""
         for service in services:
             if not holds(lambda service=service: not self.missing(service), timeout):  # type: ignore[misc]
                 missing = sorted(self.missing(service))
@@ -133,14 +133,14 @@ class Scene:
     def a_fresh_record_flows(self, *services: str, timeout: float = 10.0) -> None:
         app = shipper.application.lifecycle.current()
         assert app is not None
-        # Behind a disk that was full a moment ago the overflow is, and drops it.
+        # After a full disk the overflow may still be full, and would drop the record.
         wait_until(lambda: not app.queue.waiting, timeout, "an overflow with space")
         name = self.log("fresh")
         for service in services:
             wait_until(lambda service=service: self.oracle.accepted(service)[name], timeout, f"{name} at {service}")  # type: ignore[misc]
 
     def ids_are_the_same_at_every_retry(self, service: str) -> None:
-        """One id per event, and one event per id."""
+        """Check that each event has one id, and each id one event."""
         ids = self.oracle.ids_of(service)
         assert {name: found for name, found in ids.items() if len(found) != 1} == {}
         assert len({id for found in ids.values() for id in found}) == len(ids)
@@ -168,7 +168,7 @@ class Scene:
 
 
 def python_with(folder: Path, code: str) -> str:
-    """A Python whose processes run ``code`` first: for `start(python=…)`. ``HERE`` is the folder, for flags."""
+    """Return a Python for `start(python=…)` that runs ``code`` first; there, ``HERE`` is ``folder``, for flag files."""
     folder.mkdir(mode=0o700, exist_ok=True)
     (folder / "sitecustomize.py").write_text(f"HERE = {str(folder)!r}\n{textwrap.dedent(code)}")
     wrapper = folder / "python"
@@ -179,7 +179,7 @@ def python_with(folder: Path, code: str) -> str:
 
 
 def run_script(folder: Path, code: str, *arguments: str, timeout: float = 30.0, python: str = sys.executable) -> str:
-    """Run a program of its own to its end, and give what it printed; AssertionError when it fails."""
+    """Run ``code`` as a program to its end and return its stdout; AssertionError when it fails."""
     file = folder / "program.py"
     file.write_text(textwrap.dedent(code))
     done = subprocess.run(
@@ -195,7 +195,7 @@ def run_script(folder: Path, code: str, *arguments: str, timeout: float = 30.0, 
 
 
 def timed(action: Callable[[], object]) -> float:
-    """Seconds that it took."""
+    """Call ``action``; return the seconds that it took."""
     import time
 
     before = time.monotonic()

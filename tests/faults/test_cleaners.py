@@ -69,7 +69,7 @@ def segments(spool: Path) -> None:
 
 
 def old(spool: Path) -> None:
-    """What a cleaner found that goes by age before they were touched."""
+    """Remove what a cleaner that goes by age removed before the shipper process touched these files."""
     remove("lock", "app", "host", "joins", "dead", "damaged")(spool)
 
 
@@ -169,7 +169,7 @@ print(shipper.stop(30).flushed)
 
 
 def test_the_folder_of_an_application_that_has_ended_is_not_made_again(app: App) -> None:
-    app.run("begin(grace=3.0); log.info('x')")  # so long it looks once a second whether its spool is there
+    app.run("begin(grace=3.0); log.info('x')")  # for 3 s the process checks each second whether its spool exists
     pids = shippers_of(app.spool)
     everything(app.spool)
 
@@ -220,7 +220,7 @@ assert len(written) > 1
     "end", ["pass", "os._exit(0)", "os.kill(os.getpid(), 9)", "os.closerange(3, 4096); os._exit(0)"]
 )
 def test_an_event_whose_queue_was_removed_between_its_frames_is_whole(app: App, end: str) -> None:
-    """Also when its process ends before the shipper process has seen the new queue, whose content ends with it."""
+    """Also when its process ends before the shipper process has opened the new queue, whose content is lost then."""
     app.run(TORN + end, code=-9 if "kill" in end else 0)
 
     wait_until(lambda: not shippers_of(app.spool), 60, "the shipper process's end")

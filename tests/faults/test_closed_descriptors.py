@@ -1,4 +1,4 @@
-"""Applications that close all descriptors, as daemons do: their files stay theirs, and every event arrives."""
+"""Applications that close all descriptors, as daemons do: nothing gets into their files, every event arrives."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_database_of_a_daemon_stays_whole(app: App, tmp_path: Path) -> None:
 
 
 def test_a_daemon_that_logs_nothing_keeps_one_shipper_process(app: App) -> None:
-    """The pipe is opened again without an event, or processes without a writer would end again and again."""
+    """The application opens the pipe again without an event; else each shipper process would end without a writer."""
     with app.running(
         "sh",
         "-c",
@@ -106,7 +106,7 @@ time.sleep(300)
 
 
 def _keeps_its_process(app: App) -> bool:
-    """One that was just ending when the pipe was opened again may be replaced once."""
+    """Whether the shipper process is the same after 2 s; one that ends just as the pipe is opened is replaced."""
     pid = app.pid()
     pass_time(2.0)
     return app.pid() == pid != 0

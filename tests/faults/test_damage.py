@@ -42,7 +42,7 @@ def _packed(message: str) -> bytes:
 
 
 def _frames(count: int, *, size: int = 40, first: int = 0) -> list[bytes]:
-    """The bytes of so many events, each as a whole."""
+    """Return the bytes of ``count`` events, all frames of an event as one element."""
     return [
         b"".join(
             frame.encode(_packed(f"id:d{seq} {'x' * size}"), token=TOKEN, seq=seq, pid=1, level=20)
@@ -52,7 +52,7 @@ def _frames(count: int, *, size: int = 40, first: int = 0) -> list[bytes]:
 
 
 def _ticks() -> Callable[[], float]:
-    """A clock on which two seconds pass between two looks at it."""
+    """Return a clock that advances by 2 s with each call."""
     ticks = itertools.count(step=2)
     return lambda: float(next(ticks))
 
@@ -71,7 +71,7 @@ class Folder:
             file.write(data)
 
     def begin(self, backend: str = "a") -> None:
-        """A cursor at the very beginning."""
+        """Write a cursor at the beginning of the journal."""
         self.put(f"cursors/{backend}.json", b'{"segment":1,"offset":0,"base":0,"counts":{},"dropped":{}}')
 
     def put(self, name: str, data: bytes) -> None:
@@ -80,12 +80,12 @@ class Folder:
         path.chmod(0o600)
 
     def deliverable(self) -> list[str]:
-        """The names of what a backend would get, as its own process sees it."""
+        """Return the names of the events that a shipper process would deliver to the backend "a"."""
         path = os.path.join(self.spool.cursors, "a.json")
         cursor = Cursor(path, self.spool.journal, clock=_ticks(), gone=lambda pid: True)
         cursor.set_drain_mode(final_to=BEHIND_ALL)
         names = []
-        for _ in range(5):  # what begins like a frame is waited for, for a second by the clock
+        for _ in range(5):  # the rest of what begins like a frame is waited for, 1 s by the clock
             for entry in cursor.read(100_000, 1 << 30):
                 names.append(unpack(entry.payload or b"", entry.id).message.split(" ")[0])
                 cursor.settle(entry, "delivered")
@@ -184,7 +184,7 @@ def test_a_bit_flipped_in_every_event_leaves_the_process_alive(scene: Scene) -> 
 
 
 def test_a_bit_flipped_in_a_cursor_or_ledger_skips_and_invents_nothing(folder: Folder) -> None:
-    """Rather everything again than a place that nobody has reached."""
+    """Events may be delivered again, but delivery never begins at a place that was not reached."""
     for number in range(3):
         folder.write(number + 1, b"".join(_frames(12, first=12 * number)))
     cursor = Cursor(os.path.join(folder.spool.cursors, "a.json"), folder.spool.journal)
@@ -314,7 +314,7 @@ def test_a_process_starts_whatever_happened_to_its_files(scene: Scene, damage: s
     whole = {f"d{number}" for number in range(6) if number not in WHAT_IS_LOST.get(damage, set())}
     wait_until(lambda: scene.oracle.accepted("a").keys() >= whole, 10, f"{damage}: {scene.oracle.accepted('a')}")
     scene.ids_are_the_same_at_every_retry("a")
-    # A cursor that claims what it did not count leaves a number that nobody can know.
+    # With a cursor that is ahead of its own counts, the number of events left cannot be known.
     wait_until(lambda: scene.backend("a").left == 0 or damage == "the cursor is far ahead", 5, damage)
     scene.stop()
     scene.ends()

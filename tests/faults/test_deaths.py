@@ -75,7 +75,7 @@ deadline = time.monotonic() + 60
 while has_mirror() and time.monotonic() < deadline:
     time.sleep(0.05)
 """
-"""A program that lives until the shipper process has seen that it is no dead process of the application."""
+"""A program that runs until no mirror of its pid is left, at most 60 s: an exec is not reported as a death."""
 
 WORKERS = (
     f"""
@@ -124,7 +124,7 @@ INDENTED = WORKERS.replace("\n", "\n" + " " * 8)
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_violent_ends_are_reported_once_and_others_never(app: App, method: str) -> None:
-    """An end that nobody logs: SIGKILL, a segmentation fault, os._exit. The others are a return, sys.exit, an error,
+    """SIGKILL, a segmentation fault and os._exit are reported. Not reported are a return, sys.exit, an error,
     a stop before os._exit, an exec, a child that never logged, and a daemonic worker that its parent terminates."""
     source = f"""
         {INDENTED}
@@ -209,8 +209,10 @@ def test_when_all_are_killed_at_once_the_next_start_reports_it(app: App) -> None
 
 
 def test_in_a_storm_of_kills_each_death_is_in_one_event_and_the_rest_is_counted(app: App) -> None:
-    """Workers and the shipper process are killed again and again; then more workers than get an event of their own,
-    in the life of one shipper process."""
+    """Workers and the shipper process are killed again and again.
+
+    Then more workers are killed than one shipper process reports with an event for each.
+    """
     source = f"""
         {INDENTED}
         def batch(size):

@@ -40,7 +40,7 @@ MIB = 1 << 20
 
 @contextlib.contextmanager
 def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """A file system of its own."""
+    """Make ``folder``, and mount a tmpfs there for the block."""
     need(os.geteuid() == 0, "root, to mount a small file system")
     folder.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=0700,{options}", "none", str(folder)], check=False)
@@ -106,7 +106,7 @@ def test_a_full_disk_holds_the_pipe_and_lets_go_without_a_restart(
 
 
 def test_what_memory_had_no_room_for_is_taken_over_from_the_disk(scene: Scene) -> None:
-    """A process was killed whose overflow could not be in memory."""
+    """The overflow of a killed process is in the spool, because memory had no room for it."""
     scene.place.prepare()
     payload = pack(Event(message="id:left", level=20))
     token = secrets.token_bytes(8)
@@ -158,7 +158,7 @@ def test_what_a_full_disk_did_not_take_outlives_the_application_and_its_shipper_
         filling = small_disk / "others"
         _fill(filling)
         scene.log_many(300, "x" * size)
-        wait_until(lambda: _in_trouble(scene), 10)  # the log is on the same disk
+        wait_until(lambda: _in_trouble(scene), 10)  # not by the log, which is on the full disk
         oracle.down()
         scene.stop(0.5)
         scene.ends()
@@ -183,7 +183,7 @@ def _the_pipe_of_an_app_that_has_ended(scene: Scene) -> int:
 def test_an_event_that_is_half_in_a_trail_and_half_in_an_overflow_survives_a_disk_that_is_full_at_the_start(
     small_disk: Path, oracle: Oracle
 ) -> None:
-    """Its beginning was in the pipe when all were killed. Its rest comes behind that, however many trails there are."""
+    """Its first frames were in the pipe when all was killed; the rest follows them, however many mirrors there are."""
     with Scene(small_disk / "spool", oracle) as scene:
         pipe = _the_pipe_of_an_app_that_has_ended(scene)
         for number in range(20):
@@ -227,7 +227,7 @@ def test_an_event_that_is_half_in_the_journal_is_not_given_up_while_a_full_disk_
 
 
 def _killed_after_putting(scene: Scene, names: list[str], text: str) -> None:
-    """A process that has put events of these names; the more names, the later comes its trail."""
+    """Kill a process that has put these events; with several names, its mirror sorts after those with one."""
 
     def life() -> None:
         queue = RecordQueue(scene.place.queue, overflow=scene.place.overflow)
@@ -398,7 +398,7 @@ def test_a_shipper_process_that_gets_no_thread_loses_nothing_and_recovers(scene:
     scene.start(scene.trakerr("a", max_in_flight=8), scene.jkool("b"), python=python)
     scene.a_fresh_record_flows("a", "b")
     (tmp_path / "python" / "none").touch()
-    scene.oracle.script("a", [Step(delay=0.02, times=200)])  # so slow that threads are wanted
+    scene.oracle.script("a", [Step(delay=0.02, times=200)])  # so slow that the deliverer wants threads
 
     scene.log_many(100)
     os.kill(scene.pid, 9)
@@ -457,7 +457,7 @@ def test_a_new_error_does_not_wait_for_the_backlog(scene: Scene) -> None:
 
 
 def _write_backlog(scene: Scene, size: int) -> int:
-    """A journal with so many bytes of events that nobody has delivered; how many events."""
+    """Write undelivered events, ``size`` bytes rounded up to whole segments of 16 MiB; return how many."""
     scene.place.prepare()
     (scene.spool / "cursors" / "a.json").write_text('{"segment":1,"offset":0,"base":0,"counts":{},"dropped":{}}')
     (scene.spool / "cursors" / "a.json").chmod(0o600)

@@ -1,4 +1,4 @@
-"""The processes that encode long backlogs are killed, stopped and refused, and so is everything around them."""
+"""Encoder processes and the shipper process are killed or stopped during a long backlog, or requests refused."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .oracle import Step
 from .scene import Scene
 
 TEXT = "x" * 2000
-EVENTS, MANY = 9000, 30_000  # more than a part has to have, several times
-ENCODE = [  # at once, however busy this machine is, and again at once after a failure
+EVENTS, MANY = 9000, 30_000  # several times the events that a part must have
+ENCODE = [  # lend at once, however busy the machine is, and again at once after a failure
     Failpoint("busy", "shipper.process.encoders.encoders:BUSY", action="set", value=0.0),
     Failpoint("again", "shipper.process.encoders.encoders:AGAIN_SECONDS", action="set", value=0.0),
     Failpoint("look", "shipper.process.encoders.encoders:LOOK_SECONDS", action="set", value=0.02),
@@ -31,14 +31,14 @@ ENCODE = [  # at once, however busy this machine is, and again at once after a f
 
 
 class Encoders:
-    """What there is of encoder processes below the shipper process of a scene."""
+    """The encoder processes of a scene's shipper process."""
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
         self.seen: set[psutil.Process] = set()
 
     def look(self) -> list[psutil.Process]:
-        """Those that run now."""
+        """Return those that run now."""
         found: list[psutil.Process] = []
         with contextlib.suppress(psutil.Error):
             for each in psutil.Process(self._scene.pid).children():
@@ -49,7 +49,7 @@ class Encoders:
         return found
 
     def go_on(self) -> None:
-        """Those that a test has stopped, and whose shipper process was killed then."""
+        """Continue all that were seen: one may be stopped, and its shipper process killed since."""
         for each in self.seen:
             with contextlib.suppress(psutil.Error):
                 each.send_signal(signal.SIGCONT)
@@ -64,15 +64,15 @@ def has_journaled(scene: Scene, size: int) -> bool:
 
 
 def gather_backlog(scene: Scene, python: str, events: int) -> Encoders:
-    """What both services get in batches, once they can be reached."""
+    """Journal ``events`` events while no service can be reached, then let both be reached."""
     scene.oracle.down()
     spooling = shipper.Spooling(segment=1 << 20)
-    batching = shipper.Batching(max_bytes=100_000, max_age=0.05)  # so that both have full rounds for long
+    batching = shipper.Batching(max_bytes=100_000, max_age=0.05)  # so small that both have full rounds for a long time
     batches = (scene.trakerr("a", batch="array"), scene.jkool("b", batch="lines"))
     scene.start(*batches, spooling=spooling, batching=batching, python=python, grace=60.0)
     for number in range(1, events + 1):
         scene.log(TEXT, level=logging.ERROR if number % 1000 == 0 else logging.INFO)
-        if number % 1000 == 0:  # more than the queue holds
+        if number % 1000 == 0:  # in turns: the queue does not hold all of them
             wait_until(functools.partial(has_journaled, scene, number * len(TEXT)), 30, "the events in the journal")
     scene.oracle.up()
     return Encoders(scene)

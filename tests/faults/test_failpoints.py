@@ -79,7 +79,7 @@ ENDING = [
 
 
 class Poisonable(shipper.Trakerr):
-    """Trakerr, with an encoder that ends its process over an event that says so: at once, or only outside of copies."""
+    """Trakerr whose encoder ends its process at some messages; at "main only" not in a forked copy of it."""
 
     def body(self, events: Sequence[Event], context: shipper.AppContext) -> bytes:
         for event in events:
@@ -97,7 +97,7 @@ def named(points: list[Failpoint]) -> list[object]:
 
 
 class Logging:
-    """Starts, logs and stops in this process, with the shipper process that stumbles."""
+    """An application in the test's process, whose shipper process has failpoints."""
 
     def __init__(self, case: Case, failing: Failpoints) -> None:
         self.case = case
@@ -135,7 +135,7 @@ class Logging:
 
 
 def run(case: Case, tmp_path: Path, *points: Failpoint, fires: int, timeout: float = 20.0) -> None:
-    """Log in turns until the point was met as often as it should, stop, and see that nothing is missing."""
+    """Log in turns until the points were triggered ``fires`` times, stop, and check that nothing is missing."""
     for service in ("trakerr", "jkool"):
         case.oracle.always(service, Step(status=400, times=None, contains="rejected"))
     failing = Failpoints(tmp_path / "python", *points)
@@ -208,7 +208,7 @@ def test_nothing_is_missing_when_it_is_stopped_there_for_a_while(case: Case, tmp
 
 
 def go_on(case: Case, failing: Failpoints, *, fires: int) -> None:
-    """Start after a kill; log once the failpoint was met as often as it should; wait for the end."""
+    """Start after a kill, log once the failpoints were triggered ``fires`` times, and wait for the end."""
     runner = Logging(case, failing)
     try:
         runner.start(spooling=shipper.Spooling())
@@ -225,8 +225,8 @@ def go_on(case: Case, failing: Failpoints, *, fires: int) -> None:
 def test_nothing_is_missing_when_it_is_killed_twice_while_it_adopts_an_overflow(
     case: Case, tmp_path: Path, point: Failpoint
 ) -> None:
-    """The events of a killed process, that the pipe had no room for."""
-    fires = 1 if point is ADOPTING[-1] else 2  # once it is gone nobody adopts it again
+    """The overflow holds the events of a killed process for which the pipe had no room."""
+    fires = 1 if point is ADOPTING[-1] else 2  # once it is removed, it is not adopted again
     failing = Failpoints(tmp_path / "python", replace(point, times=fires))
     app = case.app("obey", settings={"python": failing.python})
     app.line()
@@ -251,10 +251,10 @@ def test_nothing_is_missing_or_doubled_when_it_is_killed_while_it_puts_back_what
     os.kill(pid, signal.SIGSTOP)
     app.order("300 0")
     app.line()
-    app.kill()  # first, else it might start another shipper process, which puts back what this one is to put back
+    app.kill()  # first: else it might start a shipper process without the failpoint, which puts the events back
     app.process.wait()
     os.kill(pid, signal.SIGKILL)
-    case.wait_for_end()  # until then the pipe keeps what is in it
+    case.wait_for_end()  # once no process has the pipe open, its content is lost
     failing = Failpoints(tmp_path / "python", point)
     go_on(case, failing, fires=1)
     case.check(fresh=False, doubles=0)
@@ -284,7 +284,7 @@ def test_nothing_is_missing_when_it_is_killed_while_it_hands_over(case: Case, tm
 def test_an_event_that_kills_its_encoder_becomes_a_dead_letter_and_all_others_arrive(
     case: Case, tmp_path: Path, poison: str, batch: str | None
 ) -> None:
-    """At the other backend it arrives too; and no process dies over it again."""
+    """The other backend gets it too, and no further process is killed by it."""
     failing = Failpoints(tmp_path / "python")
     app = Logging(case, failing)
     trakerr = Poisonable("key", url=case.options["trakerr"], level=0, batch=batch, name="trakerr")
@@ -313,7 +313,7 @@ def test_an_event_that_kills_its_encoder_becomes_a_dead_letter_and_all_others_ar
 
 
 def test_an_innocent_event_that_was_being_encoded_at_a_kill_is_delivered(case: Case, tmp_path: Path) -> None:
-    """The next process encodes it alone, and that it survives acquits the event."""
+    """The next process encodes the event alone and survives: the event is not to blame."""
     points = [Failpoint("encoding", "shipper.backends.trakerr:Trakerr.body", where="innocent")]
     app = Logging(case, Failpoints(tmp_path / "python", *points))
     try:

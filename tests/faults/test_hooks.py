@@ -1,4 +1,4 @@
-"""Hooks of the application that raise, say no, sleep, or end it."""
+"""Hooks of the application that raise, drop an event, sleep, or end the application."""
 
 from __future__ import annotations
 

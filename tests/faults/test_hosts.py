@@ -58,7 +58,7 @@ def started(
     wait: bool = False,
     padding: int = 0,
 ) -> subprocess.Popen[str]:
-    """A host on which `own` parts of the spool are its own, or a container with the host's `shm`."""
+    """Start a host with parts ``own`` of the spool to itself, or, with ``shm=""``, a container with this /dev/shm."""
     script = [shm or "true"]
     for each in own:
         path = app.folder / f"{each}-{name}"
@@ -84,7 +84,7 @@ def started(
     "own", [("queue", "joins"), ("queue", "joins", "lock")], ids=["locks are shared", "locks are local"]
 )
 def test_hosts_that_share_a_spool_do_not_share_a_journal(app: App, own: tuple[str, ...]) -> None:
-    """The second starts at once with the first, the third when both have ended."""
+    """The second starts at the same time as the first, the third when both have ended."""
     both = [started(app, name, own, 200) for name in ("A", "B")]
     said = [process.communicate(timeout=90)[0] for process in both]
     third = started(app, "C", own, 50).communicate(timeout=60)[0]
@@ -96,7 +96,7 @@ def test_hosts_that_share_a_spool_do_not_share_a_journal(app: App, own: tuple[st
 
 
 def test_containers_of_one_host_use_one_process(app: App) -> None:
-    """They see the same queue. What waits in the overflow of one is not adopted by the process in the other."""
+    """They see the same queue. The shipper process in one does not adopt the overflow of a process in the other."""
     first = started(app, "A", (), 2, shm="", wait=True)
     app.wait_for("A 0", timeout=60)
     second = started(app, "B", (), 3000, shm="", padding=2000)

@@ -1,7 +1,7 @@
-"""Random lives of processes (`lives.py`): every call that returned is delivered or counted, and no foreign file has a
-byte of ours.
+"""Random lives of processes (`lives.py`): every call that returned is delivered or counted.
 
-Every run tries the same lives, a `--long` one new ones. `LIVES_SEED=<seed> LIVES=<n>` repeats it.
+Nothing is written into the files of the application. A usual run tries the same lives each time, a `--long` run new
+ones. `LIVES_SEED=<seed> LIVES=<n>` tries ``n`` lives from that seed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Ledger:
 
     returned: list[str] = field(default_factory=list)
     dropped: int = 0
-    """By its own counters, in its last words."""
+    """The highest count of its own drops in the file."""
 
     @classmethod
     def read(cls, path: Path) -> Ledger:
@@ -66,7 +66,7 @@ class Life:
 
     @property
     def is_over(self) -> bool:
-        """Whether all of its processes have ended, those too that are in the background."""
+        """Whether all of its processes have ended, also those in the background."""
         return self.process.poll() is not None and not self._processes()
 
     def _processes(self) -> list[psutil.Process]:
@@ -79,7 +79,7 @@ class Life:
         self.process.wait()
 
     def missing(self) -> list[str]:
-        """What has returned and is neither delivered nor dropped, process by process."""
+        """Return the undelivered names of each process that has more of them than it counted as dropped."""
         arrived = {message.split()[0] for message in self.app.messages()}
         missing = []
         for path in (self.app.folder / "ledger").iterdir():
@@ -89,7 +89,7 @@ class Life:
         return missing
 
     def deliver_all(self) -> None:
-        """What is left is delivered by the next start."""
+        """Wait for the end of the shipper process; if names are missing, start again to deliver what is left."""
         wait_until(lambda: not shippers_of(self.app.spool), 30, "the end of the shipper process")
         if self.missing():
             self.app.run(HEIR, timeout=30)
@@ -100,7 +100,7 @@ class Life:
         return [str(path) for path in files if path.read_bytes().replace(b"mine\n", b"")]
 
     def story(self) -> str:
-        """Its steps, with the numbers of the events that returned after each."""
+        """Return the steps of each process, with the numbers of the calls that returned after each, and stderr."""
         lines = []
         for path in sorted((self.app.folder / "ledger").iterdir(), key=lambda path: path.stat().st_mtime):
             words = [line.split() for line in path.read_text().splitlines()]
@@ -112,7 +112,7 @@ class Life:
 
 
 def live(server: Server, place: Path, seeds: list[str]) -> Iterator[Life]:
-    """Lives that are over, as they end; some at the same time."""
+    """Run a life for each seed, `AT_ONCE` at the same time; yield each when it is over."""
     waiting = list(seeds)
     alive: list[Life] = []
     try:
@@ -132,7 +132,7 @@ def live(server: Server, place: Path, seeds: list[str]) -> Iterator[Life]:
 
 @pytest.fixture
 def place(spool: Path) -> Iterator[Path]:
-    """A folder that every user may enter: a life may go on as another one."""
+    """A folder that every user may enter, because a life may change its user."""
     closed = [spool, spool.parent, spool.parent.parent]
     for folder in closed:
         folder.chmod(0o711)

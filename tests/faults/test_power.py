@@ -1,4 +1,4 @@
-"""A power cut: of every file there is only what was synced."""
+"""A power cut: only the synced bytes of each segment are left, and other files may be old, empty or missing."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_what_was_synced_is_delivered_after_a_power_cut(scene: Scene, tmp_path: 
 
 
 def _stop_dead(scene: Scene) -> float:
-    """Everything ends at once, the pipe and the shared memory too; when that was."""
+    """End everything at once, with the pipe and the shared memory; return when, as `time.monotonic`."""
     pid = scene.pid
     os.kill(pid, signal.SIGSTOP)
     cut = time.monotonic()
@@ -95,5 +95,5 @@ def _keep_what_was_synced(scene: Scene, record: Path, others: str) -> None:
         else:
             path.unlink()
     (cursor,) = (scene.spool / "cursors").glob("*.json")
-    # It is synced when it is made, and replaced later: what is there is old, or has lost its bytes.
+    # The cursor is synced only when it is made: after the cut, its file may be the first one, or empty.
     cursor.write_text("" if others == "empty" else BEGINNING)

@@ -87,7 +87,7 @@ def test_only_shipper_writes_to_stderr_of_a_killed_run(case: Case) -> None:
     """No resource_tracker, no leaked semaphores, no tracebacks."""
     stderr = case.run("storm", method="spawn", start="worker", seed=1, count=400, kills=3, pause=0.3, timeout=60)
 
-    ours = re.compile(r"shipper: |[\d-]+ [\d:,]+ shipper\[faults\] ")  # that it is killed again and again may be said
+    ours = re.compile(r"shipper: |[\d-]+ [\d:,]+ shipper\[faults\] ")  # warnings about the kills are allowed
     assert [line for line in stderr.splitlines() if not ours.match(line)] == []
     case.wait_for_end(40)
     case.check()
@@ -183,7 +183,7 @@ def check_that_only_counted_drops_are_missing(case: Case, reason: str) -> None:
 
 
 def test_a_shipper_process_that_cannot_be_started_loses_nothing(case: Case, tmp_path: Path) -> None:
-    """Said once, and not waited for. The next start delivers what was logged."""
+    """The application reports that and does not wait; the next start delivers what was logged."""
     broken = tmp_path / "no-python"
     broken.write_text("#!/nonexistent/interpreter\n")
     broken.chmod(0o755)
@@ -268,7 +268,7 @@ def test_the_shipper_process_drains_and_ends_when_the_whole_application_is_kille
 def test_nothing_is_missing_when_everything_is_killed_at_the_same_moment(
     case: Case, count: int, padding: int
 ) -> None:
-    """All of it is in the pipe, which goes with the last who holds it, or in the overflow."""
+    """All of it is in the overflow, or in the pipe, whose content is lost when the last process closes it."""
     app = case.app("obey")
     app.line()
     app.order("10 0")
@@ -284,7 +284,7 @@ def test_nothing_is_missing_when_everything_is_killed_at_the_same_moment(
     app.process.wait()
 
     assert len(case.emitted.returned) == 10 + count
-    case.check(doubles=10)  # of which the answers were there, and not yet noted
+    case.check(doubles=10)  # they were answered, but that was not saved yet
     assert case.status.missing == 0
     assert not Path(case.spool.overflow).exists()
 
@@ -295,7 +295,7 @@ def test_nothing_is_missing_when_everything_is_killed_again_and_again(case: Case
     for _ in range(4):
         app = case.app("group", workers=workers)
         pids = json.loads(app.line())
-        pass_time(0.1 + chance.random() * 0.5)  # in a start, at work, or between two
+        pass_time(0.1 + chance.random() * 0.5)  # during a start, at work, or in between
         for pid in [*(process.pid for process in case.shippers()), *pids]:
             os.kill(pid, signal.SIGKILL)
         app.process.wait()
@@ -398,7 +398,7 @@ def test_stop_and_start_may_be_called_any_number_of_times(case: Case) -> None:
 
 @pytest.mark.skipif(hasattr(logging.Logger, "_tls"), reason="logging of this release ignores what is logged inside it")
 def test_logging_inside_logging_delivers_everything(case: Case) -> None:
-    """From signal handlers, destructors, filters and `__str__`."""
+    """The calls come from signal handlers, destructors, filters and `__str__`."""
     stderr = case.run("reenter", count=600)
 
     assert not stderr
@@ -459,7 +459,7 @@ def test_the_shipper_process_inherits_no_socket(case: Case) -> None:
     listening = socket.create_server(("127.0.0.1", port))
     listening.close()
     mine = {link for link in _links(pid) if link.startswith("socket:")}
-    assert len(mine) <= 2 * 8, mine  # its own to the two services
+    assert len(mine) <= 2 * 8, mine  # its own connections to the two services
     for service in SERVICES:
         case.oracle.script(service, [])
     case.oracle.drop()

@@ -73,7 +73,7 @@ def test_a_burst_drops_the_unimportant_first_and_counts_it_exactly(
 ) -> None:
     (tmp_path / "burst.py").write_text(textwrap.dedent(BURST))
     command = [sys.executable, str(tmp_path / "burst.py"), oracle.url("x")[:-2], str(spool)]
-    # A quarter is for what matters: room for all the errors of a process, and for a part of the rest.
+    # The last quarter of the overflow takes all errors of a process, the rest only a part of its other records.
     command += [str(processes), str(each), str(each * 120)]
     pipe = subprocess.PIPE
     with Scene(spool, oracle) as scene, subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as app:
@@ -183,7 +183,7 @@ def test_whatever_is_logged_arrives_in_bounds(scene: Scene, capfd: pytest.Captur
         action(scene)
     for name, arguments in (("args", ("few",)), ("hostile", (Hostile(), 1))):
         record = logging.LogRecord("x", logging.INFO, __file__, 1, f"id:{name} %s %d", arguments, None)
-        scene.handler.handle(record)  # past pytest's own handler, which does not take it
+        scene.handler.handle(record)  # not through the logger: pytest's own handler fails on it
         scene.emitted[name] = logging.INFO
 
     scene.all_arrive("a", "b")
@@ -231,7 +231,7 @@ def test_a_wall_clock_that_jumps_stops_nothing(scene: Scene, tmp_path: Path, jum
     scene.oracle.script("a", [Step(503), Step(503)])
     scene.log_many(20)
     scene.all_arrive("a", "b", timeout=10)
-    os.kill(scene.pid, signal.SIGKILL)  # one that begins after the jump
+    os.kill(scene.pid, signal.SIGKILL)  # the next one starts after the jump
     scene.log_many(20)
     scene.all_arrive("a", "b", timeout=10)
     (tmp_path / "python" / "seconds").write_text("0")

@@ -1,4 +1,4 @@
-"""System calls that a filter refuses (containers, systemd, gVisor): it ships as on systems that do not have them."""
+"""A filter refuses system calls (containers, systemd, gVisor): events arrive as on systems without these calls."""
 
 from __future__ import annotations
 

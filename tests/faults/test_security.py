@@ -32,12 +32,12 @@ from ..support.waiting import wait_until
 from .oracle import Oracle, Step
 from .scene import Scene
 
-STRANGER = 100_000 + os.getpid()  # a user of whom nobody else has anything
+STRANGER = 100_000 + os.getpid()  # a user id that no other test uses
 _READ, _WRITE = os.O_RDONLY | os.O_NONBLOCK, os.O_WRONLY | os.O_NONBLOCK
 
 
 def as_stranger(action: Callable[[], object]) -> int:
-    """Do it in a child that has become another user; how it ended: 0 is "done", 13 is "not allowed"."""
+    """Call ``action`` in a child with another user id; return its exit code: 0 done, 13 not permitted, 1 else."""
     need(os.geteuid() == 0, "root, to become another user")
     pid = os.fork()
     if pid == 0:
@@ -56,7 +56,7 @@ def as_stranger(action: Callable[[], object]) -> int:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that everybody may enter, and nothing above it forbids that."""
+    """A folder that every user may enter, like all folders above it."""
     path = Path(tempfile.mkdtemp(prefix="shipper-open-", dir="/tmp"))
     path.chmod(0o755)
     yield path
@@ -208,7 +208,7 @@ def test_whatever_is_written_to_the_queue_stops_nobody_else(scene: Scene) -> Non
     finally:
         os.close(fd)
 
-    # Bytes that announce a frame swallow what comes right behind them, but never for longer than a moment.
+    # Bytes that look like the start of a frame can swallow what follows them, but only for a short time.
     scene.a_fresh_record_flows("a", "b")
     scene.all_arrive("a", "b", timeout=15)
     assert scene.pid == pid

@@ -93,7 +93,7 @@ def test_retry_after_is_obeyed_in_every_form(scene: Scene, form: str) -> None:
 
 
 def _most_at_once(requests: list[Request], duration: float) -> int:
-    """How many requests overlapped, when each took so many seconds."""
+    """Return how many requests overlapped at most, if each took ``duration`` seconds."""
     moments = sorted((each.at + shift, change) for each in requests for shift, change in ((0.0, 1), (duration, -1)))
     now = most = 0
     for _, change in moments:

@@ -1,4 +1,4 @@
-"""Mixed faults for a while, then quiet: nothing is missing, and everything is as it was before."""
+"""Mixed faults for a while, then quiet: nothing is missing, and resource use has hardly grown."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _measured(scene: Scene) -> dict[str, int]:
 
 
 ROOM = {"descriptors": 12, "threads": 12, "memory": 24 << 20, "segments": 1, "own descriptors": 1, "own threads": 0}
-"""How much more there may be: connections and the threads of their pools, up to ``max_in_flight``."""
+"""By how much each number may grow: a connection and a thread for each request of both ``max_in_flight`` (8, 4)."""
 
 
 def _has_not_grown(before: dict[str, int], after: dict[str, int]) -> bool:

@@ -48,7 +48,7 @@ BYTES_PER_SECOND = 2_000_000  # of each process, in records of 10 to 250,000 cha
 
 
 class Storm:
-    """Up to two applications, each a main process and its workers, and what befalls them."""
+    """Up to two applications, each a main process and its workers, and the faults they meet."""
 
     def __init__(
         self, case: Case, chance: random.Random, *, all_sizes: bool = False, spooling: Spooling | None = None
@@ -63,7 +63,7 @@ class Storm:
         self._processes: set[psutil.Process] = set()  # each with its start time: a pid may be another's by now
 
     def gather_backlog(self) -> None:
-        """While no service can be reached, more bytes come than an express lane needs."""
+        """Journal more bytes than an express lane needs, while no service can be reached."""
         self._case.oracle.down()
         self._start()
         self._start()
@@ -132,7 +132,7 @@ def send(number: int, pids: Sequence[int]) -> None:
 def test_nothing_is_missing_whatever_is_killed_in_whatever_order(
     case: Case, seconds: float, all_sizes: bool
 ) -> None:
-    """With records of all sizes more waits than express lanes need: errors overtake, whole and in parts."""
+    """With records of all sizes the backlog is long enough for express lanes, in which errors overtake."""
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     storm = Storm(case, random.Random(seed), all_sizes=all_sizes)
@@ -163,7 +163,7 @@ def test_a_small_quota_holds_and_what_is_given_up_is_counted(case: Case, seconds
 
     case.check_that_a_record_flows(60 + seconds, spooling=spooling)
 
-    # A shipper process whose starter is killed before it writes the settings knows no quota: it saves the whole pipe.
+    # A shipper process whose starter is killed before it writes the settings has no quota: it journals the whole pipe.
     assert storm.largest_journal <= spooling.quota + spooling.segment + LARGEST + PIPE_BYTES
     case.check_incomplete()
     assert case.status.missing == 0

@@ -59,7 +59,7 @@ class Collector:
         self._output = folder / "collector.txt"
         self._port, self._other_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self._port}"
-        # It is linked to the shared library of the Python for which it was made.
+        # The program is linked to the shared library of the Python for which it was built.
         library = sysconfig.get_config_var("LIBDIR")
         self._environment = {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [library, ""]))}
 

@@ -1,4 +1,4 @@
-"""What a collector may answer, with a real application and a real shipper process: nothing is lost, the remedy said."""
+"""Answers of a collector to a real shipper process: nothing is lost, and the status names the remedy."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def bodies_of(request: Request) -> Iterator[str]:
 
 
 class Place:
-    """Where the application runs, and how it does."""
+    """Where the application runs, and its status."""
 
     def __init__(self, spool: Path, folder: Path) -> None:
         self._spool, self._folder = spool, folder
 
     def run(self, url: str, *, flush: float = PATIENCE, seen: Callable[[str], object] = bool, **more: str) -> str:
-        """Log the orders, flush, wait until ``seen`` of the status is true, and stop: what flush() returned."""
+        """Log the orders, flush, wait until ``seen`` of the status is true, stop; return what flush() returned."""
         with Server() as unused:
             app = App(unused, self._spool, self._folder)
             app.environment.update(SHIPPER_OTLP_ENDPOINT=url, **more)

@@ -1,4 +1,4 @@
-"""The places of CONTAINERS.md, with its own options and commands: what was made there has arrived."""
+"""The environments of CONTAINERS.md, with its options and commands: everything that is logged there arrives."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def app(spool: Path, tmp_path: Path, service: Service) -> Iterator[App]:
 
 
 def docker(*, without: Sequence[str] = ()) -> list[str]:
-    """The words after ``docker run`` of the documentation, but for some flags."""
+    """Return the words after ``docker run`` in the documentation, except those in ``without``."""
     return [word for word in shlex.split(DOCKER)[2:] if word not in without]
 
 
@@ -76,7 +76,7 @@ def container(app: App, words: Sequence[str], *, shm: bool = True) -> Container:
 
 
 def job(app: App, place: Container, name: str, count: int, *, padding: int = 0, wait: float = PATIENCE) -> str:
-    """Log so many records in the container, and wait at the end for their delivery; what was printed."""
+    """Log ``count`` records in the container, wait up to ``wait`` seconds for their delivery; return its output."""
     path = app.write(JOB, "job.py")
     arguments = [sys.executable, str(path), str(count), name, str(padding)]
     done = place.run(arguments, {"TEST_URL": app.server.url, "SHIPPER_EXIT_TIMEOUT": str(wait)})
@@ -198,7 +198,7 @@ def test_the_unit_of_the_documentation_is_one(tmp_path: Path) -> None:
 
 
 def test_a_stop_as_systemd_does_it_by_default_loses_nothing(app: App) -> None:
-    """SIGTERM to the whole group, once more to what is left when the main process has ended."""
+    """SIGTERM goes to the whole group, and again to the processes that are left when the main one has ended."""
     script = app.write("""
         begin()
         ending = []
@@ -230,7 +230,7 @@ def test_a_stop_as_systemd_does_it_by_default_loses_nothing(app: App) -> None:
 
 
 def test_jobs_with_the_environment_of_cron(app: App) -> None:
-    """A job that ends at once, and the commands of the documentation: nothing but what cron gives is set."""
+    """A job that ends at once, and the commands of the documentation, with hardly more variables than cron sets."""
     lines = [line for line in DOCUMENT.splitlines() if re.match(r"[\d*].*  shop  ", line)]
     report, backup, clean = (line.split("  shop  ")[1] for line in lines)
     home = app.folder / "home"
@@ -278,7 +278,7 @@ for line in iter(sys.stdin.readline, "end\\n"):
 
 
 def test_a_function_that_is_frozen_between_its_invocations(app: App, service: Service) -> None:
-    """With the module of the documentation. All of its processes stand still; its connections die meanwhile."""
+    """The module of the documentation: all its processes are stopped in between, and its connections die."""
     assert FUNCTION is not None
     source = FUNCTION[1].replace('"api-key"', '"key", url=os.environ["TEST_URL"], level=0')
     (app.folder / "orders.py").write_text("import os\n" + source.replace('"/tmp/shipper"', 'os.environ["TEST_SPOOL"]'))
@@ -288,10 +288,10 @@ def test_a_function_that_is_frozen_between_its_invocations(app: App, service: Se
         assert process.stdin is not None
         assert process.stdout is not None
         for number in range(3):
-            service.away = number == 1  # what is left then is delivered with the next one
+            service.away = number == 1  # what is left is delivered during the next invocation
             process.stdin.write(f"{number}\n")
             process.stdin.flush()
-            assert "done\n" in iter(process.stdout.readline, "")  # after what the shipper process says
+            assert "done\n" in iter(process.stdout.readline, "")  # skips what the shipper process prints before
             if number == 0:  # later ones may wait for the next try at the service that was away
                 assert "order 0" in app.messages()
             pids = [process.pid, *shippers_of(app.spool)]
@@ -312,7 +312,7 @@ def _signal(pids: Sequence[int], number: int) -> None:
 
 
 def test_a_function_without_shared_memory_in_a_read_only_root(app: App) -> None:
-    """As Lambda has it: /tmp alone can be written to."""
+    """As on Lambda: only /tmp is writable."""
     need_containers()
     words = ["--read-only", "--tmpfs", "/tmp", "--user", "993:990", "-e", "SHIPPER_SPOOL=/tmp/shipper", "orders"]
 

@@ -1,4 +1,4 @@
-"""The integrations, each with the framework itself: what a request or task is, in every event; failures once."""
+"""The integrations, each with the real framework: every event names its request or task; each failure comes once."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def run_tests(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         [*command, "-p", "shipper.integrations.pytest", *options, str(tmp_path)],
         cwd=tmp_path,
-        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # of the installed package the plugin loads itself
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # an installed package loads its plugin itself
         capture_output=True,
         text=True,
     )

@@ -78,7 +78,7 @@ def app(spool: Path, tmp_path: Path) -> Iterator[App]:
 
 
 def recipe(heading: str, app: App, *, language: str = "python") -> str:
-    """The first block below the heading; its backend sends to the test's server."""
+    """Return the first block below the heading, with a backend that sends to the test's server."""
     found = re.search(rf"^## {re.escape(heading)}.*?^```{language}\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
     assert found is not None
     assert BACKEND in found[1] or language != "python"
@@ -90,7 +90,7 @@ def write(app: App, name: str, text: str) -> None:
 
 
 def serve_items(app: App, port: int, *command: str, path: str = "items") -> list[dict[str, Any]]:
-    """Run the server, ask for some items, end it; the events of the items, which have all arrived once."""
+    """Run the server, ask for 20 items, end it; return the events of the items, which have all arrived."""
 
     def asked(number: int) -> bool:
         return status_of(f"http://127.0.0.1:{port}/{path}/{number}") == 200
@@ -111,7 +111,7 @@ def status_of(url: str) -> int:
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             return int(answer.status)
-    except (OSError, http.client.HTTPException):  # also one that ends in the middle of its answer
+    except (OSError, http.client.HTTPException):  # or the server ends in the middle of its answer
         return 0
 
 

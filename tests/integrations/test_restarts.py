@@ -91,7 +91,7 @@ class Client:
 
 
 def lines_of_requests(app: App) -> list[tuple[int, int]]:
-    """Number of the request and pid of the worker, of every event that arrived; one that came again counts once."""
+    """Return request number and worker pid of every event that arrived; one that came twice counts once."""
     events = {request.headers["idempotency-key"]: request.body for request in list(app.server.requests)}
     found = (LINE.fullmatch(json.loads(body)["eventMessage"]) for body in events.values())
     return [(int(line[1]), int(line[2])) for line in found if line]
@@ -261,7 +261,7 @@ KERNEL = """
 
 
 def test_a_notebook_s_kernel_that_is_restarted(app: App) -> None:
-    """Killed, as the notebook's button does it, right after a record; cells are run twice."""
+    """The kernel is killed right after a record, as the notebook's button does it; cells are run again."""
     need(importlib.util.find_spec("ipykernel"), "ipykernel")
     app.environment["IPYTHONDIR"] = app.environment["JUPYTER_RUNTIME_DIR"] = str(app.folder)
 

@@ -137,7 +137,7 @@ def test_fastapi_with_the_middleware(app: App) -> None:
 
 
 def test_gunicorn_s_worker_that_is_killed_for_its_time_out(app: App) -> None:
-    """The master says so, to a logger that does not propagate, before any worker could."""
+    """The master itself logs the timeout, to a logger that does not propagate."""
     need(importlib.util.find_spec("gunicorn"), "gunicorn")
     app.write(
         f"""

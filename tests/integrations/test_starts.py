@@ -1,4 +1,4 @@
-"""The ways in which workers come into being: gunicorn, uvicorn, Celery's billiard, multiprocessing."""
+"""The ways in which workers are started: gunicorn, uvicorn, Celery's billiard, multiprocessing."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ def fetched(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             return bool(answer.read() == b"ok")
-    except (OSError, http.client.HTTPException):  # also one that ends in the middle of its answer
+    except (OSError, http.client.HTTPException):  # or the server ends in the middle of its answer
         return False
 
 
 def serve_and_check(app: App, *command: str, port: int, loads: int = 0) -> None:
-    """Every request's line arrives, from two workers, through one shipper process."""
+    """Serve 40 requests; check that the line of each one arrives, through one shipper process."""
     with app.running(sys.executable, "-m", *command, cwd=app.folder) as process:
         assert holds(lambda: fetched(f"http://127.0.0.1:{port}/up"), 20), "it did not come up"
         for n in range(40):
             assert fetched(f"http://127.0.0.1:{port}/{n}")
-        # A gunicorn worker that has not got so far forgets a SIGTERM, and is killed after 30 seconds.
+        # A gunicorn worker that has not loaded the app yet ignores a SIGTERM, and is killed after 30 seconds.
         assert holds(lambda: sum(m.startswith("loaded by") for m in app.messages()) >= loads, 15)
         assert holds(lambda: len(shippers_of(app.spool)) == 1)
         process.send_signal(signal.SIGTERM)
@@ -107,7 +107,7 @@ LOOPS = {
 
 @pytest.mark.parametrize("library", LOOPS)
 def test_an_event_loop_that_already_runs_is_no_obstacle_to_the_start(app: App, library: str) -> None:
-    """With one, gevent closes a pipe only when the loop goes on."""
+    """While a loop runs, gevent closes a pipe only when the loop goes on."""
     need(importlib.util.find_spec(library), library)
     app.run(f"""
         import warnings; warnings.simplefilter("ignore")
@@ -197,7 +197,7 @@ def test_an_executor_with_the_start_in_the_workers_only(app: App, method: str) -
 
 @pytest.mark.parametrize("method", [None, "spawn", "forkserver"])
 def test_workers_ship_without_a_call_when_the_script_starts_it_at_its_top(app: App, method: str | None) -> None:
-    """Under the default method too. Newer forkservers import the script themselves and fork their workers from that."""
+    """Under the default method too. Newer forkservers import the script themselves, before they fork workers."""
     app.run(f"""
         import multiprocessing
         begin()
@@ -262,7 +262,7 @@ def test_bare_forks_while_another_thread_logs(app: App) -> None:
 
 @pytest.mark.parametrize("options", [["--enable-threads"], [], ["--enable-threads", "--lazy-apps"]], ids=" ".join)
 def test_uwsgi_with_start_in_the_module(app: App, options: list[str]) -> None:
-    """All workers answer, all records arrive, and all processes end."""
+    """All requests are answered, all their records arrive, and all processes end."""
     uwsgi = shutil.which("uwsgi") or os.environ.get("UWSGI")
     if not uwsgi:
         pytest.skip("uWSGI is not here (pip install uwsgi; UWSGI= names one outside the PATH)")

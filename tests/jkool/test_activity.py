@@ -1,4 +1,4 @@
-"""Activities: what is in them, how they end, and who their children are."""
+"""Activities: their fields, how they end, and which events and activities are their children."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def logger(service: Service, request: pytest.FixtureRequest) -> Iterator[logging
 
 
 def sorted_out(events: list[dict[str, Any]]) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Activities by their operation, events by their message."""
+    """Split into activities by their operation, and events by their message."""
     activities = {event["operation"]: event for event in events if event["type"] == "ACTIVITY"}
     return activities, {event["msg-text"]: event for event in events if event["type"] == "EVENT"}
 

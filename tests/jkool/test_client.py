@@ -1,4 +1,4 @@
-"""The jKool client: jKoolHandler, logEvent, snapshots and properties, as their README has them."""
+"""The jKool client: jKoolHandler, logEvent, snapshots and properties, as the old client's README describes them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def service(spool: Path) -> Iterator[Service]:
 
 @pytest.fixture
 def silent(request: pytest.FixtureRequest) -> Iterator[logging.Logger]:
-    """A logger of the test's own, at its default level."""
+    """A new logger for the test, at its default level."""
     made = logging.getLogger(f"own.{request.node.name}")
     yield made
     made.handlers.clear()
@@ -52,7 +52,7 @@ def logger(service: Service, silent: logging.Logger) -> logging.Logger:
 
 
 def test_a_plain_record_is_sent_with_its_time(service: Service, silent: logging.Logger) -> None:
-    """J1, J4: the README's first example raised KeyError; at HEAD it was sent without any time."""
+    """J1, J4: In the old client the README's first example raised KeyError; at its HEAD the event had no time."""
     silent.addHandler(streaming.jKoolHandler("your-token"))
     before = time.time_ns() // 1000
 
@@ -102,7 +102,7 @@ def test_optional_parameters_decorate_an_event(service: Service, logger: logging
 def test_a_snapshot_without_a_parent_belongs_to_the_event_that_carries_it(
     service: Service, logger: logging.Logger
 ) -> None:
-    """J21: in the README's example its parent-id was no event's tracking-id."""
+    """J21: In the README's example the old client sent a parent-id that was no event's tracking-id."""
     payment = Snapshot("Payment", 1466662761000000, category="Order")
     payment.addProperty("order-no", "A17", "string")
     payment.addProperty("order-amount", 12, "integer")
@@ -218,7 +218,7 @@ def test_a_message_is_sent_as_given(service: Service, logger: logging.Logger) ->
 
 
 def test_each_event_has_an_id_and_a_time_of_its_own(service: Service, logger: logging.Logger) -> None:
-    """J3, J4: both were those of the import."""
+    """J3, J4: In the old client all events had the id and the time of the import."""
     for _ in range(3):
         streaming.logEvent(logger, "m", FQN)
 
@@ -236,7 +236,7 @@ def test_each_event_has_an_id_and_a_time_of_its_own(service: Service, logger: lo
 def test_a_level_of_the_applications_own_becomes_a_severity_that_the_service_knows(
     service: Service, logger: logging.Logger, level: int, severity: str
 ) -> None:
-    """J15: "Level 35" went out as it was."""
+    """J15: The old client sent "Level 35" unchanged."""
     streaming.logEvent(logger, "m", FQN, severity=level)
     logger.log(level, "plain")
 
@@ -252,7 +252,7 @@ def test_a_severity_may_be_a_name(service: Service, logger: logging.Logger) -> N
 
 
 def test_what_json_does_not_know_is_sent_all_the_same(service: Service, logger: logging.Logger) -> None:
-    """J18: bare NaN went out, and other types raised TypeError into the application."""
+    """J18: The old client sent NaN, which is not JSON; for other types the call raised TypeError."""
     values = [float("nan"), {1}, b"ab", datetime.datetime(2024, 1, 2), uuid.UUID(int=1), object, Property("a", 1, "b")]
 
     streaming.logEvent(logger, "m", FQN, corr_id=values, msg_age=float("inf"))
@@ -273,7 +273,7 @@ class Point(NamedTuple):
 
 
 def test_values_are_spelled_as_json_spells_them_wherever_they_are(service: Service, logger: logging.Logger) -> None:
-    """Metrics in any list, tuple or mapping; named tuples are lists; keys that are no texts are true and null."""
+    """Metrics may be in any list, tuple or mapping; named tuples become lists, keys True and None "true" and "null"."""
     values = OrderedDict({True: Point(1, Property("a", 2, "integer")), None: [Snapshot("s", 3)]})
 
     streaming.logEvent(logger, "m", FQN, user=values)
@@ -298,7 +298,7 @@ def test_a_snapshot_of_a_class_that_fails_does_not_reach_the_application(
 
 
 def test_text_of_any_language_arrives(service: Service, logger: logging.Logger) -> None:
-    """J13: text was encoded as Latin-1."""
+    """J13: The old client encoded text as Latin-1."""
     streaming.logEvent(logger, "Grüße € 漢字 😀 \ud800", FQN, user="ß")
 
     event = service.only()
@@ -328,7 +328,7 @@ def fail() -> None:
 
 
 def test_an_exception_is_sent_as_its_traceback(service: Service, logger: logging.Logger) -> None:
-    """J16: an exception object raised TypeError into the application."""
+    """J16: In the old client an exception object made the call raise TypeError."""
     try:
         fail()
     except IndexError as error:
@@ -341,7 +341,7 @@ def test_an_exception_is_sent_as_its_traceback(service: Service, logger: logging
 
 
 def test_exc_info_is_sent_when_no_exception_is_given(service: Service, logger: logging.Logger) -> None:
-    """J16: it never was."""
+    """J16: The old client never sent exc_info."""
     try:
         fail()
     except IndexError:
@@ -361,7 +361,7 @@ def test_exc_info_is_sent_when_no_exception_is_given(service: Service, logger: l
 
 
 def test_a_snapshot_without_a_time_takes_now() -> None:
-    """J5: it had the time of the import."""
+    """J5: In the old client such a snapshot had the time of the import."""
     before = time.time_ns() // 1000
 
     first, second = Snapshot("a"), Snapshot("b", None)
@@ -371,7 +371,7 @@ def test_a_snapshot_without_a_time_takes_now() -> None:
 
 
 def test_a_snapshot_keeps_a_list_of_its_own() -> None:
-    """J25: it appended to the caller's."""
+    """J25: The old client appended to the caller's list."""
     mine = [Property("a", 1, "integer")]
 
     snapshot = Snapshot("s", 1, properties=mine)
@@ -413,7 +413,7 @@ def log_twice(logger: logging.Logger, source_fqn: str) -> None:
 
 
 def test_an_event_that_its_logger_hides_is_warned_of_once(service: Service, silent: logging.Logger) -> None:
-    """J2: the README's own example sent nothing, and nobody heard of it."""
+    """J2: With the old client the README's own example sent nothing, without a warning."""
     silent.addHandler(streaming.jKoolHandler("your-token"))
 
     with pytest.warns(UserWarning, match=r"INFO.*lets through WARNING") as heard:
@@ -529,7 +529,7 @@ def test_all_tags_name_the_attributes_that_are_sent(service: Service, logger: lo
 
 
 def test_a_missing_tag_is_skipped_alone(service: Service, logger: logging.Logger) -> None:
-    """J29: one name without a value dropped all tags, or raised KeyError into the application."""
+    """J29: In the old client one tag without a value dropped all tags, or made the call raise KeyError."""
     logger.warning("m", extra={"allTags": ["there", "nowhere"], "there": 1})
     logger.warning("m", extra={"allTags": []})
 
@@ -543,7 +543,7 @@ def test_a_missing_tag_is_skipped_alone(service: Service, logger: logging.Logger
 
 
 def test_a_plain_record_tells_where_it_comes_from(service: Service, logger: logging.Logger) -> None:
-    """J28: no process, thread, file or line was sent."""
+    """J28: The old client sent no process, thread, file or line."""
     logger.info("m", extra={"amount": 12.5})
 
     event = service.only()
@@ -555,7 +555,7 @@ def test_a_plain_record_tells_where_it_comes_from(service: Service, logger: logg
 
 
 def test_a_formatter_makes_the_message_of_a_plain_record(service: Service, logger: logging.Logger) -> None:
-    """J28: it was not used."""
+    """J28: The old client ignored the formatter."""
     handler = logger.handlers[0]
     handler.setFormatter(logging.Formatter("<%(levelname)s> %(message)s"))
     logger.info("a %s", "b")
@@ -570,7 +570,7 @@ def test_a_formatter_makes_the_message_of_a_plain_record(service: Service, logge
 
 
 def test_a_level_is_a_number_or_a_name(service: Service, silent: logging.Logger) -> None:
-    """J14: a name was accepted, and raised TypeError at the first record."""
+    """J14: The old client accepted a name, and raised TypeError at the first record."""
     handler = streaming.jKoolHandler("your-token", level="ERROR")
     silent.addHandler(handler)
     silent.setLevel(logging.DEBUG)
@@ -596,7 +596,7 @@ def test_the_old_names_of_token_and_url_are_known(service: Service, silent: logg
 
 @pytest.mark.parametrize("url", ["data.jkoolcloud.com", "ftp://data.jkoolcloud.com", "http://"])
 def test_a_url_without_a_scheme_that_we_speak_is_refused(spool: Path, url: str) -> None:
-    """J26: the host was lost, and localhost was connected to."""
+    """J26: The old client lost the host and connected to localhost."""
     with pytest.raises(shipper.ConfigurationError, match=r"scheme|address"):
         streaming.jKoolHandler("your-token", url)
 
@@ -615,7 +615,7 @@ def test_a_level_that_is_none_is_refused() -> None:
 def test_a_closed_handler_ships_nothing_and_what_still_comes_is_counted(
     service: Service, logger: logging.Logger
 ) -> None:
-    """J20: close() did not close anything."""
+    """J20: In the old client close() had no effect."""
     logger.info("before")
     logger.handlers[0].close()
     logger.handlers[0].close()
@@ -627,7 +627,7 @@ def test_a_closed_handler_ships_nothing_and_what_still_comes_is_counted(
 
 
 def test_nothing_is_printed(service: Service, logger: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:
-    """J10: each connection, each answer was."""
+    """J10: The old client printed each connection and each answer."""
     logger.info("m")
     streaming.logEvent(logger, "m", FQN)
 

@@ -1,4 +1,4 @@
-"""What a type checker says to a user of the jKool client: nothing that is wrong, and no Any."""
+"""A type checker finds no error and no Any in correct uses of the jKool client, and finds wrong arguments."""
 
 from __future__ import annotations
 

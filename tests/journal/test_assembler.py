@@ -47,7 +47,7 @@ def test_an_unfinished_event_is_given_up_after_a_while(
 
 
 def test_what_a_writer_writes_last_is_waited_for_however_long_it_waited_itself(spool: Path, clock: Clock) -> None:
-    """The pipe was full for a while, and the writer ended once it had written the rest: that is still in the pipe."""
+    """The pipe was full for a while, and the writer ended once it had written the rest, which is still in the pipe."""
     ended = False
     writer = Writer(str(spool), segment_bytes=1 << 20)
     reading = Cursor(str(spool / "cursor.json"), str(spool), clock=clock, gone=lambda pid: ended)
@@ -90,7 +90,7 @@ def test_a_dead_writers_unfinished_event_is_not_given_up_for_a_full_disk(
 def test_for_a_full_disk_an_unfinished_event_is_not_waited_for_without_end(
     writer: Writer, cursor: Open, clock: Clock
 ) -> None:
-    """What is behind it could be what fills the disk."""
+    """The segments behind it, which have to stay while it is waited for, may be what fills the disk."""
     writer.append(frames(b"x" * 5000, 0)[0])
     reading = cursor(gone=True)
     deliver(reading)
@@ -105,7 +105,7 @@ def test_for_a_full_disk_an_unfinished_event_is_not_waited_for_without_end(
 def test_when_no_process_writes_only_events_that_began_before_are_given_up_at_once(
     writer: Writer, cursor: Open, clock: Clock
 ) -> None:
-    """The deliverers may hear of the end of all writers when the next one has begun already."""
+    """A deliverer may learn that all writers have ended only after the next one has begun."""
     writer.append(frames(b"x" * 5000, 0)[0])
     reading = cursor(gone=True)
     reading.set_drain_mode(writer.position)

@@ -1,4 +1,4 @@
-"""The cursor: every event is settled once, and position and counts are of one moment."""
+"""The cursor: every event is settled once, and position and counts are saved together."""
 from __future__ import annotations
 
 import contextlib
@@ -155,7 +155,7 @@ def test_a_new_cursor_begins_with_what_comes_from_now_on(writer: Writer, cursor:
 
 @pytest.mark.parametrize("cut", [1, 30, 44, 60, 300])
 def test_a_new_cursor_begins_at_a_frames_border(writer: Writer, cursor: Open, spool: Path, cut: int) -> None:
-    """Intake may be inside a frame at that moment, and the account counts its event when it is whole."""
+    """Intake may be inside a frame when a cursor begins; the account counts that event once it is whole."""
     writer.append(whole(b"x", 0))
     late = whole(b"x" * 1000, 1)
     os.pwrite(writer._fd, late[:cut], writer.position.offset)
@@ -169,7 +169,7 @@ def test_a_new_cursor_begins_at_a_frames_border(writer: Writer, cursor: Open, sp
 
 
 def test_a_cursor_that_a_full_disk_has_no_space_for_is_not_begun(spool: Path) -> None:
-    """A half-written one would be taken for a damaged one, and the next attempt for another worker's."""
+    """A half-written file would be taken for a damaged one, or for one that another worker has begun."""
     (spool / "disk").mkdir()
     with tmpfs(spool / "disk", "8k") as disk:
         path = disk / "cursor.json"

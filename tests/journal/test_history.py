@@ -121,7 +121,7 @@ def test_what_comes_is_followed_across_segments_and_a_frame_in_halves(journal: P
 
 
 def test_the_rest_of_a_frame_may_come_when_another_shipper_process_has_started(journal: Path, spool: Path) -> None:
-    """Meanwhile the rest is in the pipe."""
+    """Until then, the rest of the frame is in the pipe."""
     clock = Clock()
     history = History(str(journal), str(spool / "kept"), clock=clock)
     frame = whole(b"....", 1)

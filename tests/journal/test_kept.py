@@ -1,4 +1,4 @@
-"""Kept segments: how many stay, for how long, and who goes first when the disk is full."""
+"""Kept segments: how many stay, for how long, and which go first when the disk is full."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_newest_segments_stay_within_a_size(journal: Path, spool: Path, most
 
 
 def test_segments_stay_for_a_time_from_when_they_were_kept(journal: Path, spool: Path) -> None:
-    """A file's own time may be days ago: nothing was logged, or no process ran."""
+    """A segment may have been modified days ago: nothing was logged since, or no process ran."""
     clock = Clock()
     kept = Kept(str(spool / "kept"), max_seconds=600.0, clock=clock, spare=spare)
     os.utime(segment_path(str(journal), 1), (1.0, 1.0))

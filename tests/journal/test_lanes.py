@@ -91,7 +91,7 @@ class Journal:
         return sent
 
     def reopen(self) -> None:
-        """As after a SIGKILL: what was not committed is forgotten."""
+        """Open the cursor again as after a SIGKILL: what was not committed is forgotten."""
         self.cursor.close()
         self.cursor = self._open()
 
@@ -140,7 +140,7 @@ def test_an_outage_does_not_change_the_order(journal: Journal) -> None:
     journal.log(200, ERROR)
     journal.log(200)
 
-    hand += journal.read(0)  # looks at the backlog: nothing was taken so far
+    hand += journal.read(0)  # looks at the backlog: nothing has been delivered so far
 
     assert journal.deliver(hand) + journal.deliver_all() == list(range(405))
 
@@ -246,7 +246,7 @@ def test_the_quota_counts_every_event_once(long_one: Journal) -> None:
     assert counts["quota"] == 210 - 20 - len(sent)
 
 
-# -- events of several frames: the lane in which the first frame begins has all of them --------------------------------
+# -- events of several frames: the lane in which the first frame begins delivers all of it -----------------------------
 
 
 LARGE = 15_000  # bytes: an event of four frames
@@ -254,7 +254,7 @@ LARGE = 15_000  # bytes: an event of four frames
 
 
 def _check_all_delivered_once(journal: Journal, sent: list[int]) -> None:
-    """After the ten events that `long_one` has delivered."""
+    """Check that each event after the ten that `long_one` has delivered was delivered once."""
     journal.cursor.set_drain_mode(final_to=BEHIND_ALL)
     sent += journal.deliver_all()
 
@@ -350,7 +350,7 @@ def test_the_quota_counts_an_event_on_both_sides_of_the_lanes_beginning_once(lon
 
 
 def test_a_cursor_file_that_an_earlier_version_wrote_while_a_lane_was_open_is_gone_on_with(long_one: Journal) -> None:
-    """It had passed over the frames of an event that had begun before the lane, and kept its place for it."""
+    """Its lane had skipped the frames of an event that begins before the lane; the cursor is still at that event."""
     number, frames = long_one.frames(ERROR, LARGE)
     long_one.write(frames[0])
     border = long_one.writer.position

@@ -80,7 +80,7 @@ def _changed(folder: Path, at: float) -> None:
 
 
 def test_a_segment_that_can_not_be_opened_for_now_is_not_passed_over(spool: Path) -> None:
-    """Out of descriptors: an error to wait on, and no reason to lose a segment."""
+    """Too few descriptors are an error after which to try again, and no reason to skip a segment."""
     segment(spool, 1, whole(b"x", 0))
     segment(spool, 2, whole(b"x", 1))
     reader = Reader(str(spool), Position(1, 0))
@@ -95,7 +95,7 @@ def test_a_segment_that_can_not_be_opened_for_now_is_not_passed_over(spool: Path
 def test_events_that_were_taken_are_not_forgotten_when_the_journal_can_not_be_read_on(
     writer: Writer, cursor: Open
 ) -> None:
-    """Out of descriptors just now: a look for the next segment fails, and what stands before it has been read."""
+    """Too few descriptors: the look for the next segment fails when the event before it has already been read."""
     reading = cursor()
     writer.append(whole(b"x", 0))
     assert deliver(reading) == [0]
@@ -140,7 +140,7 @@ def test_bytes_in_an_event_that_look_like_a_frame_are_no_frame_where_a_read_ends
 def test_bytes_at_the_end_that_are_no_frame_count_as_damage_after_a_while(
     spool: Path, writer: Writer, cursor: Open, clock: Clock
 ) -> None:
-    """Who reads while half a frame is being cut off there may see zeros in its place."""
+    """A reader may see zeros where the writer is cutting off half a frame at that moment."""
     writer.append(whole(b"x", 0))
     reading = cursor()
     assert deliver(reading) == [0]
@@ -162,7 +162,7 @@ def test_bytes_at_the_end_that_are_no_frame_count_as_damage_after_a_while(
 
 
 class TornReader(Reader):
-    """Its first read comes while half a frame is cut off and written again: zeros in the middle."""
+    """A reader that sees zeros in the middle at first, as while half a frame is cut off and written again."""
 
     is_torn = True
 

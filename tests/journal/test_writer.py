@@ -84,7 +84,7 @@ def test_a_disk_that_was_full_loses_and_damages_nothing(spool: Path, cursor: Ope
 
 
 def test_whole_frames_stay_of_what_a_full_disk_took_in_part(small_disk: Path) -> None:
-    """A reader may have come to them: cut off, they would have others come in a place that it has passed."""
+    """If they were cut off, a reader that has read them already would miss the frames written in their place."""
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"." * 150_000)
     left = b"".join(whole(b"x" * 2000, seq) for seq in range(100))
@@ -157,7 +157,7 @@ def test_a_real_full_disk_is_recovered_from_without_a_restart(small_disk: Path) 
 def test_a_rotation_that_fails_when_the_next_segment_is_there_goes_on_in_that_one(
     spool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Readers do not come back from there."""
+    """A reader that has gone on to the next segment does not come back to this one."""
 
     def made_and_failed(path: str, flags: int) -> int:
         monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""The order in which the journal takes what comes through a queue that was removed and the one that was made after."""
+"""The order in which the journal takes frames from a removed queue and from the queue that replaces it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARTS = frame.encode(b"x" * 9000, token=b"tokentok", seq=0, pid=1)
 
 
 class Queues:
-    """A queue that was removed, and the one that was made in its place: their writing ends."""
+    """The writing ends of a removed queue and of its replacement, and an appender that reads from both."""
 
     def __init__(self, folder: Path, *, segment_bytes: int = sys.maxsize) -> None:
         self._folder = folder
@@ -60,7 +60,7 @@ def queues(spool: Path) -> Iterator[Queues]:
 
 @pytest.fixture
 def small(spool: Path) -> Iterator[Queues]:
-    """Whose segments end after a frame."""
+    """Queues with a journal whose segments are full after one frame."""
     made = Queues(spool, segment_bytes=len(PARTS[0]))
     yield made
     made.close()

@@ -1,4 +1,4 @@
-"""A crash loop of the shipper process is said once, with its reason, on stderr and in the status."""
+"""A crash loop of the shipper process is reported once, with its reason, on stderr and in the status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deaths are reported once, by what the mirrors of processes and the kernel say."""
+"""Each death of a process is reported once, with what its mirror and the kernel know of it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Place:
         self.begin()
 
     def begin(self) -> None:
-        """As a new process does."""
+        """Begin as a new shipper process does."""
         self.pipe = os.open(self.spool.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         grow_pipe(self.pipe)
         self.writer = Writer(self.spool.journal, segment_bytes=1 << 20)
@@ -78,7 +78,7 @@ class Place:
         self.recovery.begin()
 
     def end(self) -> None:
-        """As one that is killed."""
+        """End as a shipper process that is killed does."""
         self.deaths._watch.close()
         self.writer.close()
         self.account.close()
@@ -89,7 +89,7 @@ class Place:
         self.begin()
 
     def process(self, work: Callable[[Producer], None]) -> int:
-        """A process that does the work and ends without the end of its interpreter; how it ended."""
+        """Do the work in a process that ends without its interpreter's shutdown; return its exit code."""
 
         def life() -> None:
             queue = Producer(self.spool.queue, overflow=self.spool.overflow, is_watched=True)
@@ -99,7 +99,7 @@ class Place:
         return in_a_child(life)
 
     def die(self, *messages: str) -> None:
-        """A process that logs and is killed."""
+        """Run a process that logs the messages and is killed."""
 
         def work(queue: Producer) -> None:
             for each in messages:
@@ -110,7 +110,7 @@ class Place:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """While the intake's thread runs."""
+        """Run the intake's thread meanwhile."""
         self.intake.stopping.clear()
         thread = threading.Thread(target=self.intake.run)
         thread.start()
@@ -121,7 +121,7 @@ class Place:
             thread.join()
 
     def look(self) -> None:
-        """What the process does once a second, until everything is known."""
+        """Do what the shipper process does once a second, until all deaths are known."""
         self.deaths.look()
         with self.at_work():
             wait_until(self._knows_all, 10)
@@ -141,7 +141,7 @@ class Place:
         return [event for event in self.journaled() if event.logger == "shipper.deaths"]
 
     def reported(self) -> Counter[int]:
-        """How often each pid is in an event."""
+        """Return how often each pid is in a notice."""
         found: Counter[int] = Counter()
         for event in self.notices():
             found.update(event.extra["death"].get("pids") or [event.extra["death"]["pid"]])
@@ -157,7 +157,7 @@ def place(spool: Path) -> Iterator[Place]:
     made = Place(spool)
     yield made
     made.end()
-    # Another app's process removes an empty folder.
+    # Another app's process may remove the folder while it is empty.
     shutil.rmtree(made.spool.overflow, ignore_errors=True)
 
 
@@ -178,7 +178,7 @@ def test_a_notice_says_who_died_when_and_what_it_logged_last(place: Place) -> No
 
 
 def test_what_a_dead_process_left_is_put_back_once_and_before_its_notice(place: Place) -> None:
-    """All processes are killed at once, so the pipe loses its content; then the shipper process is, again and again."""
+    """All processes are killed at once, so the pipe is emptied; then the shipper process is killed three times."""
     place.end()
     place.die("lost by the pipe")
     place.begin()
@@ -192,11 +192,11 @@ def test_what_a_dead_process_left_is_put_back_once_and_before_its_notice(place: 
 
 
 def test_a_kill_between_any_two_steps_leaves_one_event_for_each_death(place: Place) -> None:
-    """Before and after the mirror names its event, and before and after that is in the journal."""
+    """Kills before and after the mirror names its notice, and before and after the notice is in the journal."""
     place.die("one")
     place.restart()
     place.recovery.look()
-    place.recovery.look()  # its notice is on its way to the journal
+    place.recovery.look()  # the notice is on its way to the journal
     assert place.deaths.is_pending
     place.restart()
     assert place.notices() == []
@@ -301,7 +301,7 @@ def test_a_process_that_nobody_watches_is_not_reported(place: Place) -> None:
 
 
 class Told(Watch):
-    """The kernel says this of every process."""
+    """A watch to which the kernel reports the same ending for every process."""
 
     def __init__(self, ending: Ending) -> None:
         super().__init__("")

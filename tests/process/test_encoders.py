@@ -57,7 +57,7 @@ BACKENDS = [
 
 
 def events() -> list[Event]:
-    """Of all kinds: for this backend and others, above and below its level, of one frame and of several."""
+    """Return events of all kinds: of each route, above and below the backends' level, of one frame and of several."""
     failure = ExceptionInfo(
         "", "ValueError", "ValueError", "bad\n\udcff", [Frame("/srv/app/a.py", 7, "f")], ["note"], 0
     )
@@ -220,7 +220,7 @@ def test_a_stopped_process_is_waited_for_no_longer_than_said_and_can_be_killed(j
 
 
 def test_one_that_is_stopped_inside_a_request_is_waited_for_no_longer_than_said(journal: str) -> None:
-    """A body that is larger than the pipe: half of it has come."""
+    """The body is larger than the pipe, so only its beginning has arrived when the process is stopped."""
     data = b"".join(
         piece
         for seq in range(1000, 1500)
@@ -247,12 +247,12 @@ def test_one_that_is_stopped_inside_a_request_is_waited_for_no_longer_than_said(
 
 
 def _is_asleep(pid: int) -> bool:
-    """Its main thread waits in a system call."""
+    """Whether the main thread of the process waits in a system call."""
     return psutil.Process(pid).status() == psutil.STATUS_SLEEPING
 
 
 def test_a_sigterm_to_all_processes_of_a_service_does_not_end_it(journal: str) -> None:
-    """The shipper process drains then, and needs it."""
+    """The shipper process drains after the SIGTERM, and needs its encoder processes for that."""
     with running(job(journal, BACKENDS[2])) as process:
         os.kill(process.pid, signal.SIGTERM)
         process.lend(Position(1, 0), end_of(journal))
@@ -309,7 +309,7 @@ class NoSuspects:
 
 @pytest.fixture
 def made(journal: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Encoders]:
-    """For Trakerr and jKool in batches, on two cores, of a process that is always busy."""
+    """Encoder processes for Trakerr and jKool in batches, on two cores; the shipper process counts as busy."""
     monkeypatch.setattr(encoders, "usable_cores", lambda: 2)
     monkeypatch.setattr(encoders, "BUSY", 0.0)
     monkeypatch.setattr(encoders, "LOOK_SECONDS", 0.0)
@@ -419,7 +419,7 @@ def test_a_backend_with_suspects_lends_nothing(journal: str, tmp_path: Path) -> 
 
 
 def test_a_backlog_that_can_not_be_lent_starts_none(made: Encoders) -> None:
-    """Its requests are far away, its rest is short, or an express lane begins before it."""
+    """No deliverer wants a process: for example, several requests are under way at once, or little is left."""
     for _ in range(3):
         made.update((Delivering("trakerr"), Delivering("jkool")))  # type: ignore[arg-type]
 

@@ -77,14 +77,14 @@ class Inside(RuleBasedStateMachine):
 
     @rule(application=applications, level=levels, size=sizes, frames=st.integers(0, 3), take=st.booleans())
     def the_first_frames_of_an_event(self, application: int, level: int, size: int, frames: int, take: bool) -> None:
-        """The others wait in the overflow."""
+        """The event's other frames wait in the overflow."""
         self.log(application, level, size, frames)
         if take:
             self.world.take(ALL_AT_ONCE)
 
     @rule(name=backends, application=applications, level=levels, frames=st.integers(1, 3))
     def a_backlog_that_ends_inside_an_event(self, name: str, application: int, level: int, frames: int) -> None:
-        """An express lane may begin there."""
+        """An express lane may begin inside that event."""
         self.world.deliver(name, "accepts")
         for _ in range(5):
             self.log(application, 20, 3000, ALL_AT_ONCE)
@@ -179,7 +179,7 @@ class Inside(RuleBasedStateMachine):
     def another_process_encodes(
         self, application: int, level: int, size: int, torn: int | None, meanwhile: str, answer: str, kill: bool
     ) -> None:
-        """There is a long backlog, perhaps with half an event in it; and then one process less, perhaps."""
+        """An encoder process gets a long backlog, perhaps with half an event in it, and may be killed then."""
         self.world.encode_elsewhere("many")
         for number in range(24):
             if number == 13 and torn is not None:
@@ -309,7 +309,7 @@ def test_the_account_is_saved_before_what_it_has_counted_is_deleted(world: World
 
 @pytest.mark.parametrize("world", ["newest"], indirect=True)
 def test_an_event_is_waited_for_as_long_as_the_quota_keeps_its_rest_out(world: World) -> None:
-    """A backend is down for an hour meanwhile."""
+    """Meanwhile, one backend is down for an hour."""
     _log(world, 1, 16, size=3000)
     begun = _log(world, 0, 1, size=14_000, frames=1)
     _log(world, 1, 3, size=3000)

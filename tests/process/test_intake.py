@@ -70,7 +70,7 @@ class Place:
         return fd
 
     def replace_queue(self) -> int:
-        """Make another queue in the place of the one whose writing end this returns."""
+        """Replace the queue by a new one; return a descriptor of the removed one, open for reading and writing."""
         removed = os.open(self.queue, os.O_RDWR | os.O_NONBLOCK)
         os.unlink(self.queue)
         os.mkfifo(self.queue, 0o600)
@@ -114,7 +114,7 @@ def start(place: Place) -> Iterator[Start]:
         return intake
 
     def look() -> None:
-        """As the main thread does."""
+        """Look for orphaned overflows again and again, as the main thread of a shipper process does."""
         while not ended.wait(0.05):
             for intake, thread, _ in list(running):
                 if thread.is_alive():
@@ -221,7 +221,7 @@ def test_a_full_journal_takes_the_last_events_once_the_last_writer_has_ended(pla
 
 
 def test_a_process_that_has_a_removed_queue_open_does_not_stop_the_new_one(place: Place, start: Start) -> None:
-    """Also where a segment ends inside a frame of the new one."""
+    """Also when a segment reaches its size limit inside a frame of the new queue."""
     intake = start(segment_bytes=1000)
     removed = place.replace_queue()
     made = os.open(place.queue, os.O_RDWR | os.O_NONBLOCK)
@@ -236,7 +236,7 @@ def test_a_process_that_has_a_removed_queue_open_does_not_stop_the_new_one(place
 
 
 def test_a_queue_that_was_made_anew_is_opened_once_while_intake_does_not_come_to_it(place: Place) -> None:
-    """Inside a frame, a full disk keeps it from the other queue for as long as it is full."""
+    """While the disk is full, intake can't go on to the new queue from inside a frame of the removed one."""
     intake = Intake(pipe := place.pipe(), Appender(pipe, Writer(str(place.journal))))
     upkeep = Upkeep(Spool(str(Path(place.queue).parent)), None, intake, None, pipe)  # type: ignore[arg-type]
     removed = place.replace_queue()
@@ -379,7 +379,7 @@ def test_an_overflow_without_an_owner_is_journaled_and_passed_on(place: Place, s
 
 
 def test_a_journaled_overflow_is_not_journaled_again_by_the_next_process(place: Place, start: Start) -> None:
-    """Its process was killed before it had accounted for the drops."""
+    """The first process was killed after it had journaled the frames, before it had accounted for the drops."""
     left_behind(place, 1, 2, 3)
     put = place.record_queue()
     start().adoption.adopted.get(timeout=PATIENCE).close()
@@ -411,7 +411,7 @@ def test_no_overflow_is_adopted_before_its_drops_can_be_accounted_for(place: Pla
 
 
 def test_frames_in_the_pipe_are_journaled_before_the_overflow_of_their_process(place: Place) -> None:
-    """It may be the first frame of an event whose other frames did not fit."""
+    """A frame in the pipe may be the first one of an event whose other frames are in the overflow."""
     left_behind(place, 2, 3)
     put = place.record_queue()
     pipe = place.pipe()
@@ -429,7 +429,7 @@ def test_frames_in_the_pipe_are_journaled_before_the_overflow_of_their_process(p
 
 
 def test_an_overflow_is_not_appended_inside_a_frame(place: Place, start: Start) -> None:
-    """A predecessor was killed, or the disk full, when half a frame had been moved: the rest is still in the pipe."""
+    """An earlier process was killed, or the disk was full, after half a frame: the rest is still in the pipe."""
     left_behind(place, 7)
     whole = framed(1, 3000)
     segment = place.journal / "000000000001.seg"
@@ -482,7 +482,7 @@ def test_a_full_disk_blocks_no_writer_and_loses_nothing(small_disk: Place, start
 
 
 def test_an_overflow_that_a_full_disk_took_in_part_is_journaled_once(small_disk: Place, start: Start) -> None:
-    """Also when the shipper process is killed then."""
+    """Also when the shipper process is killed before the disk has space again."""
     ballast = small_disk.journal / "ballast"
     ballast.write_bytes(b"." * 60_000)
     left_behind(small_disk, *range(800))
@@ -503,7 +503,7 @@ def test_an_overflow_that_a_full_disk_took_in_part_is_journaled_once(small_disk:
 
 
 def test_a_writer_stopped_inside_an_event_blocks_no_other_writer(place: Place, start: Start) -> None:
-    """The other frames of its event come after it was continued."""
+    """The other frames of its event arrive once the writer is continued (SIGCONT)."""
     start()
     large = frame.encode(b"." * 200_000, token=b"stopped.", seq=0, pid=1)
     end = os.open(place.queue, os.O_RDWR | os.O_NONBLOCK)

@@ -1,4 +1,4 @@
-"""The lock file of a running shipper process, in a spool of which a cleaner removes parts."""
+"""The lock file of a running shipper process, in a spool from which a cleaner removes files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def place(tmp_path: Path) -> Spool:
 
 
 def run_process(place: Spool, noted: str) -> None:
-    """A shipper process that takes the lock file in which the application has noted the spool's id."""
+    """Run a process that takes over a lock file in which the application has noted the spool's id ``noted``."""
 
     def work() -> None:
         lock = os.open(place.lock, os.O_RDWR | os.O_CREAT)

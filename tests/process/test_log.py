@@ -17,7 +17,7 @@ from shipper.process.system import log
 
 @pytest.fixture
 def set_up(tmp_path: Path) -> Iterator[Callable[[], tuple[logging.Logger, io.StringIO]]]:
-    """The logger as the process has it, and what it writes to stderr; as it was before after the test."""
+    """Set up the logger as a process does; return it and what it writes to stderr. Restored after the test."""
     raising = logging.raiseExceptions
     logger = logging.getLogger(log.NAME)
     before = (logger.level, logger.propagate)

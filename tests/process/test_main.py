@@ -50,7 +50,7 @@ def test_the_end_of_an_application_takes_less_than_two_seconds(app: App) -> None
 
     app.run("begin(); log.info('last')")
 
-    assert monotonic() - began < scaled(2.5)  # the start of two interpreters is in it; the limit of the exit is 10 s
+    assert monotonic() - began < scaled(2.5)  # includes the start of two interpreters; the limit of the exit is 10 s
     app.wait_for("warm", "last")
 
 
@@ -137,7 +137,7 @@ def test_it_survives_an_interrupt_of_the_whole_group(app: App) -> None:
     with app.running(sys.executable, str(script), stdin=True) as process:
         app.wait_for("before")
 
-        app.signal_shipper(signal.SIGINT)  # it is in no group of the application's
+        app.signal_shipper(signal.SIGINT)  # by its pid: it is not in the application's process group
         os.killpg(process.pid, signal.SIGINT)
 
         assert process.wait(PATIENCE) == 0
@@ -320,7 +320,7 @@ def test_a_process_that_can_not_start_is_reported_once_and_the_application_goes_
 
 
 def test_a_python_that_is_missing_for_a_moment_makes_no_flush_give_up(app: App) -> None:
-    """For example while its virtual environment is being rebuilt."""
+    """The interpreter is missing, for example, while its virtual environment is rebuilt."""
     python, away = app.folder / "python", app.folder / "away"
     python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
     python.chmod(0o755)

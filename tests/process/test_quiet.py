@@ -1,4 +1,4 @@
-"""A shipper process sleeps while nothing happens, and wakes when something does; a flush waits for it, not for time."""
+"""A shipper process sleeps while nothing happens, and wakes when something does; a flush ends without delay."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_an_idle_process_wakes_about_once_a_second(app: App) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "idle\n"
         pid = app.wait_for_shipper()
-        sleep(3)  # what the start has left to do: the cursor is saved, the first segments are looked at
+        sleep(3)  # work left after the start: the cursor is saved, the first segments are checked
 
         began, before = monotonic(), wake_ups(pid)
         sleep(8)
@@ -77,7 +77,7 @@ def test_an_idle_process_delivers_a_new_event_at_once(app: App) -> None:
 
 @pytest.mark.parametrize("damage", ["os.remove(path)", "open(path, 'w').close()", "os.remove(path); os.mkdir(path)"])
 def test_a_flush_needs_no_file_of_progress(app: App, damage: str) -> None:
-    """`status.json` says the same, a moment later."""
+    """`status.json` has the same counts as the file `progress`, a moment later."""
     done = app.run(f"""
         begin(); log.info('first'); assert shipper.flush(60)
         path = os.path.join(os.environ["TEST_SPOOL"], "progress")

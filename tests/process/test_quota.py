@@ -28,7 +28,7 @@ def framed(seq: int, size: int = 100) -> bytes:
 
 
 class Pipe:
-    """A pipe, and an appender that takes it into a journal."""
+    """A pipe, and an appender that moves its content into a journal."""
 
     def __init__(self, folder: Path, *, quota: int, segment: int) -> None:
         self.folder = str(folder)

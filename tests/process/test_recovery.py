@@ -45,7 +45,7 @@ class Place:
         self.begin()
 
     def begin(self) -> None:
-        """As a new process does."""
+        """Begin as a new shipper process does."""
         self.pipe = os.open(self.queue, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         grow_pipe(self.pipe)
         self.writer = Writer(str(self.journal), segment_bytes=1 << 20)
@@ -55,7 +55,7 @@ class Place:
         self.recovery = Recovery(str(self.memory), self.pipe, self.appender, self.intake.adoption, self.account)
 
     def end(self) -> None:
-        """As one that is killed."""
+        """End as a shipper process that is killed does."""
         self.writer.close()
         self.account.close()
         os.close(self.pipe)
@@ -65,7 +65,7 @@ class Place:
         self.begin()
 
     def killed(self, work: Callable[[RecordQueue], None]) -> None:
-        """A process that does the work and is killed."""
+        """Do the work in a process that is killed afterwards."""
 
         def life() -> None:
             queue = RecordQueue(self.queue, overflow=str(self.memory))
@@ -77,7 +77,7 @@ class Place:
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """While the intake's thread runs."""
+        """Run the intake's thread meanwhile."""
         thread = threading.Thread(target=self.intake.run)
         thread.start()
         try:
@@ -87,7 +87,7 @@ class Place:
             thread.join()
 
     def is_recovered(self) -> bool:
-        """After one more look; nothing is left."""
+        """Look once more; return whether nothing is left to recover."""
         self.recovery.look()
         return not self.recovery.is_pending and not os.listdir(self.memory)
 
@@ -116,7 +116,7 @@ def put_three(queue: RecordQueue) -> None:
 
 
 def put_half(place: Place, queue: RecordQueue) -> None:
-    """An event of one frame, half of which gets into the journal."""
+    """Put an event of one frame, and move the first 100 bytes into the journal."""
     queue.put_nowait(b"." * 3900)
     place.writer.splice(place.pipe, 100)
 
@@ -175,7 +175,7 @@ def test_of_an_event_that_is_journaled_in_part_only_the_rest_is_put_back(place: 
 
 
 def test_behind_half_a_frame_at_the_end_of_the_journal_nothing_is_put_back_twice(place: Place) -> None:
-    """Its rest will not come, and what has come since could be taken for it."""
+    """The frame's rest will not come, and what has come since could be taken for it."""
     place.killed(partial(put_half, place))
     place.restart()
     place.killed(put_three)
@@ -208,7 +208,7 @@ def test_behind_half_a_frame_nothing_is_put_back_twice_when_descriptors_were_mis
 
 
 def test_half_a_frame_at_the_end_of_the_journal_prevents_no_recovery(place: Place) -> None:
-    """Also when no frame follows that would show that its rest does not come."""
+    """Also when no frame follows, which would show that the rest of the half one will not come."""
     place.killed(partial(put_half, place))
     place.restart()
     with few_descriptors(0):
@@ -266,7 +266,7 @@ def test_the_mirror_of_an_ended_process_is_removed_once_its_frames_are_journaled
 
 
 def put_and_lose(place: Place) -> Callable[[RecordQueue], None]:
-    """The shipper process is killed, and the writer's descriptors are closed: the pipe is open nowhere."""
+    """Lose three events: no shipper process runs, the writer's descriptors are closed, so the pipe is open nowhere."""
 
     def work(queue: RecordQueue) -> None:
         put_three(queue)
@@ -309,8 +309,7 @@ def test_a_mirror_of_a_process_that_the_account_has_forgotten_is_not_put_back(pl
 
 
 def test_a_mirror_whose_frames_may_be_in_another_queue_is_put_back_once_they_are_not(place: Place) -> None:
-    """A process with closed descriptors has opened the queue that was made in the place of a removed one, and ended
-    before anyone else has opened that."""
+    """A process that lost its descriptors may have opened the new queue, and ended before any other opened it."""
     place.end()
     place.killed(put_and_lose(place))
     place.begin()
@@ -329,7 +328,7 @@ def test_a_mirror_whose_frames_may_be_in_another_queue_is_put_back_once_they_are
 
 
 def test_what_is_in_another_queue_is_not_put_back_when_intake_goes_on_to_it_during_a_look(place: Place) -> None:
-    """It would be delivered twice."""
+    """Otherwise it would be delivered twice."""
 
     class Following(Appender):
         coming: int | None = None

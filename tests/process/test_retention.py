@@ -43,7 +43,7 @@ def deliver_all(world: World) -> None:
 
 
 def test_kept_segments_cost_no_event_its_place_in_the_journal(tmp_path: Path) -> None:
-    """As many events wait for a backend that is down as without them."""
+    """As many events wait for a backend that is down as without kept segments."""
     left = []
     for keep in (0, KEPT_FOR_EVER):
         with opened(tmp_path, keep) as world:

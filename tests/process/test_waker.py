@@ -12,7 +12,7 @@ import pytest
 
 from shipper.process.waker import Waker
 
-PATIENCE = 60.0  # seconds; a wait that has to end by itself
+PATIENCE = 60.0  # seconds: a wait with this timeout has to end earlier, because it is woken
 
 
 @pytest.fixture

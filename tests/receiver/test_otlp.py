@@ -1,4 +1,4 @@
-"""The receiver takes OTLP log records beside the two services, from our backend and from others."""
+"""The receiver takes OTLP log records, from shipper's backend and from other senders."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_record_in_json_has_its_trace_as_protobuf_has_it_and_needs_no_body(rec
 
 
 def nested(depth: int) -> bytes:
-    """A request whose only attribute is a list in a list …; the generated classes make none so deep."""
+    """A request whose attribute is a list nested ``depth`` times, deeper than the generated classes can encode."""
     value = b"\x0a\x04core"
     for _ in range(depth):
         value = delimited(5, delimited(1, value))

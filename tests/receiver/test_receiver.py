@@ -1,4 +1,4 @@
-"""The local receiver: both wires, its faults, who may look, and what it keeps."""
+"""The local receiver: Trakerr's and jKool's protocols, faults, access, and stored events."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Answered:
 
 
 class Client:
-    """One connection, and no second one behind its back."""
+    """One connection, which is never reopened automatically."""
 
     def __init__(self, receiver: Receiver, source_port: int = 0) -> None:
         address = urlsplit(receiver.url)
@@ -310,7 +310,7 @@ def test_a_new_connection_needs_a_new_handshake_even_from_the_same_port(receiver
     first = Client(receiver)
     first.handshake()
     port = first.sock.getsockname()[1]
-    # Closed by RST, so that the port is free at once.
+    # Close with RST, so that the port is free at once.
     first.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     first.close()
 
@@ -618,7 +618,7 @@ def test_a_fault_with_count_and_time_ends_with_whichever_is_first() -> None:
     assert faults.take("jkool") is None
 
 
-# Who may look
+# Access
 
 
 @pytest.mark.parametrize("path", ["/", "/_control/events", "/_control/counts", "/_page/main.js"])
@@ -692,7 +692,7 @@ def test_the_page_runs_only_its_own_script(receiver: Receiver) -> None:
     assert "innerHTML" not in call(receiver, "GET", "/_page/main.js").text
 
 
-# What was kept
+# Stored events
 
 
 @pytest.fixture

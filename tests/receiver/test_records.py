@@ -1,4 +1,4 @@
-"""Records: what was sent to several services, how often and when, and how it is found again."""
+"""Records of the receiver: events sent to several services, their attempts, and the search for them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from shipper.receiver.store.query import parse
 
 from ..support.waiting import PATIENCE, wait_until
 
-EVENT_ID = "3a4bbb065ed140e3-{}"  # as Trakerr gets it
-UUID = "3a4bbb06-5ed1-40e3-8000-{:012x}"  # the same, as jKool and OTLP get it
+EVENT_ID = "3a4bbb065ed140e3-{}"  # in requests to Trakerr
+UUID = "3a4bbb06-5ed1-40e3-8000-{:012x}"  # the same id in requests to jKool and OTLP
 BEGIN = 1_700_000_000
 
 
@@ -34,7 +34,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def ask(receiver: Receiver, path: str, body: object = None, method: str | None = None, **headers: str) -> Any:
-    """The JSON that is answered; of a refusal its status and reason."""
+    """Return the JSON of the response; for an HTTP error its status and JSON."""
     sent = {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{receiver.url}{path}", data, sent, method=method)
@@ -182,7 +182,7 @@ def test_an_unknown_record_is_a_404_that_says_so(receiver: Receiver, name: str) 
     assert ask(receiver, f"/_control/records/{name}/related")[0] == 404
 
 
-# Finding
+# Search
 
 
 @pytest.fixture
@@ -336,7 +336,7 @@ def test_a_request_that_hangs_is_listed_with_the_time_that_its_sender_had_patien
     assert receiver.requests()[0]["outcome"] == "hang"
 
 
-# Room
+# Limits of size
 
 
 def test_the_oldest_records_go_when_there_is_too_much(tmp_path: Path) -> None:
@@ -395,7 +395,7 @@ def test_a_file_of_a_version_without_records_is_gone_on_with(tmp_path: Path) -> 
         assert len(ask(receiver, f"/_control/records/{UUID.format(1)}")["events"]) == 2
 
 
-# The stream, and who may see it
+# The stream of changes, and remote access
 
 
 def test_a_stream_says_what_has_changed(receiver: Receiver) -> None:

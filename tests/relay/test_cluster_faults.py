@@ -32,7 +32,7 @@ sys.exit(0 if report.flushed else f"not flushed: {report}")
 
 
 class Storm:
-    """An application that logs all the time, and two relays, on servers of the test's own."""
+    """An application that logs all the time into a stream, and the sink where its events arrive."""
 
     def __init__(self, stream: Stream, sink: Sink, folder: Path, spool: Path) -> None:
         self.stream = stream
@@ -55,12 +55,12 @@ class Storm:
         )
 
     def wait_for_more(self, count: int = 50) -> None:
-        """Return when so many events more have arrived at the sink."""
+        """Return when ``count`` more events have arrived at the sink."""
         before = len(self.sink.events)
         wait_until(lambda: len(self.sink.events) >= before + count, 30, f"{count} more events arrive")
 
     def end(self) -> set[str]:
-        """Stop logging, and wait until everything is in the stream; what was logged."""
+        """Stop logging, wait until everything is in the stream, and return the logged messages."""
         self.stop_file.touch()
         out, errors = self.application.communicate(timeout=scaled(40))
         assert self.application.returncode == 0, errors
@@ -121,7 +121,7 @@ def test_nothing_is_lost_while_servers_fail(
 
 
 def test_a_relay_that_is_cut_off_is_taken_over_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
-    """What both have sent meanwhile has the same ids."""
+    """Events that both relays sent have the same ids."""
     held = threading.Event()
 
     def slow(request: Request) -> None:
@@ -156,7 +156,7 @@ def test_a_relay_that_is_cut_off_is_taken_over_and_goes_on_when_it_is_back(tmp_p
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_nothing_is_lost_in_a_long_storm(tmp_path: Path, spool: Path) -> None:
-    """Every fault again and again, in random order."""
+    """Twelve faults, each chosen at random."""
     faults = [leader_killed, leader_stopped, all_killed]
 
     def storm_on(storm: Storm, cluster: Cluster) -> None:

@@ -1,4 +1,4 @@
-"""Relays as processes, between a real cluster and a service: nothing is lost, whatever they do."""
+"""Relay processes between a real cluster and a service: nothing is lost when they wait, end or are killed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..support.streams import Sink, Stream, event, publish
 from ..support.waiting import pass_time, scaled, wait_until
 
 DOWN = Reply(status=503)
-HELD = 16  # messages that one relay holds at most, of the 64 that all may
+HELD = 16  # messages that one relay holds at most; all relays of a consumer together hold up to 64
 ORIGIN = Origin("orders", "web 1", "10.0.0.7", "/srv")
 
 
@@ -38,7 +38,7 @@ def consumer_state(stream: Stream, durable: str = "relay-http") -> dict[str, int
 
 
 def is_settled(stream: Stream) -> bool:
-    """Whether the consumer has nothing left."""
+    """Whether the consumer has no message left, neither waiting nor unacknowledged."""
     state = consumer_state(stream)
     return not state["num_pending"] and not state["num_ack_pending"]
 
@@ -101,7 +101,7 @@ def test_another_relay_takes_over_what_a_killed_one_had_in_hand(stream: Stream) 
 
 @pytest.mark.parametrize("is_ended_when", ["it asks for messages", "its service takes none"])
 def test_a_relay_that_is_ended_gives_back_what_its_service_does_not_take(stream: Stream, is_ended_when: str) -> None:
-    """The consumer waits for 300 seconds: another relay gets it only because it was given back."""
+    """Unacknowledged messages wait for 300 seconds: another relay gets them in time only if they are given back."""
     stream.make("relay-http", ack_wait=300)
     with Sink(lambda request: DOWN) as down, Sink() as sink:
         with stream.publisher() as publisher:
@@ -138,7 +138,7 @@ def test_a_relay_that_is_ended_delivers_what_it_has_in_hand(stream: Stream) -> N
 
 
 def test_messages_are_held_while_the_service_asks_for_a_pause_longer_than_the_consumer_waits(stream: Stream) -> None:
-    """Another relay would send them at once if they were handed out again."""
+    """If the server handed them out again, the second relay would send them at once."""
     stream.make("relay-http", ack_wait=3.0)
     answers = iter([Reply(status=429, headers={"Retry-After": "7"})])
 
@@ -202,7 +202,7 @@ def test_dead_letters_of_a_stream_are_deleted_by_purge(stream: Stream) -> None:
 
 
 def test_a_dead_letter_that_no_message_could_hold_is_cut(stream: Stream) -> None:
-    """Each of these characters takes six in the letter."""
+    """Each control character takes six characters in the dead letter's JSON."""
     stream.make()
     large = event(1, "bad event" + "\x01" * 200_000)
     assert large.id is not None
@@ -281,7 +281,7 @@ def test_a_second_relay_in_the_same_folder_is_refused(stream: Stream, spool: Pat
 
 @pytest.mark.parametrize("moment", ["before the answer", "after the answer"])
 def test_relays_that_are_killed_again_and_again_lose_nothing(stream: Stream, moment: str) -> None:
-    """At each step of a message: killed while its request is under way, or right after its answer."""
+    """Three relays in turn are killed, inside a request or after at least one."""
     stream.make("relay-http", ack_wait=1.0)
     victims: list[int] = []
 
@@ -295,10 +295,10 @@ def test_relays_that_are_killed_again_and_again_lose_nothing(stream: Stream, mom
             with stream.relay(sink) as relay:
                 relay.wait_until_open()
                 victims.append(relay.process.pid)
+                before = len(sink.server.requests)
                 for first in range(round_ * 90, round_ * 90 + 90, 15):
                     publish(publisher, [event(number) for number in range(first, first + 15)])
-                before = len(sink.server.requests)
-                wait_until(lambda count=before: len(sink.server.requests) >= count, 20, "it is at work")  # type: ignore[misc]
+                wait_until(lambda count=before: len(sink.server.requests) > count, 20, "it is at work")  # type: ignore[misc]
         victims.clear()
         with stream.relay(sink):
             sink.wait_for(names(270))

@@ -94,7 +94,7 @@ def test_nobody_may_do_more_than_its_work(guarded: Cluster, operator: Stream, us
 
 
 def test_the_example_of_a_server_is_understood_by_the_server(tmp_path: Path) -> None:
-    """All but its certificates, which are not there."""
+    """The paths of its certificates are replaced, because those files do not exist here."""
     text = (EXAMPLES / "nats.conf").read_text()
     for path in ("server.pem", "server-key.pem", "ca.pem"):
         text = text.replace(f"/etc/nats/tls/{path}", str(tmp_path / path))

@@ -1,4 +1,4 @@
-"""What people ask of a running app, as the file `controls.json` keeps it."""
+"""The file `controls.json`: what commands have requested of an app."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of the spool: opened only when they are ours, replaced atomically, damage noticed."""
+"""Files of the spool: opened only if they are regular files of this user, replaced atomically, damage noticed."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def place(spool: Path) -> Spool:
 
 
 def use(place: Spool, **changes: object) -> None:
-    """Another host uses the spool."""
+    """Write the file of the host that uses the spool: this host, with ``changes``."""
     write_atomically(place.host, {**Host.of(place)._asdict(), **changes})
 
 
@@ -47,7 +47,7 @@ def locked(place: Spool) -> Iterator[None]:
 
 @pytest.fixture
 def alive(place: Spool) -> Iterator[None]:
-    """A process writes the status."""
+    """Write the status every 0.2 s, as a running process does."""
     stopping = threading.Event()
     write_status(place)
 

@@ -143,7 +143,7 @@ def test_a_folder_in_memory_that_others_may_only_look_at_is_used(spool: Path) ->
 
 
 def overflow_after(arrange: str, spool: Path) -> str:
-    """Where overflows are for a process in a mount namespace of its own, in which `arrange` ran."""
+    """Return the folder for overflows of a process in a mount namespace of its own, in which ``arrange`` has run."""
     ask = f"from shipper.spool.layout import Spool; print(Spool({str(spool)!r}).overflow)"
     script = f'{arrange} && exec "$0" -c "$1"'
     command = ["unshare", "-m", "sh", "-c", script, sys.executable, ask]

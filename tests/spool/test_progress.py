@@ -1,4 +1,4 @@
-"""The file that tells processes which flush how far marks and backends have come."""
+"""The progress file: a flush reads in it how far marks and backends have come."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_backends_have_passed_a_place_only_when_each_of_them_has(
 
 
 def test_a_process_that_starts_forgets_what_the_last_one_wrote(path: str, reader: ProgressReader) -> None:
-    """The journal may have been deleted since, and its numbers may begin anew."""
+    """The journal may have been deleted since, and its segments may be numbered from 1 again."""
     first = ProgressWriter(path)
     first.write_backend("trakerr", (7, 4096))
     first.close()

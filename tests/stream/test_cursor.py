@@ -17,7 +17,7 @@ ORIGIN = Origin("app", "host", "address", "/")
 
 
 class Consumer:
-    """Keeps what it is told."""
+    """Records which messages are acknowledged and which are given back."""
 
     def __init__(self) -> None:
         self.acknowledged: list[str] = []

@@ -15,7 +15,7 @@ from shipper.stream.message import entries, messages, subject_of
 from ..support.streams import event
 
 ORIGIN = Origin("orders", "web1", "10.0.0.7", "/srv/orders", (12.5, 40.1))
-LARGE = 100_000  # bytes of a message of an event that takes many frames
+LARGE = 100_000  # repetitions of a text, so that its event takes many frames
 
 
 def received(found: Entry) -> Event:

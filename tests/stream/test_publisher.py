@@ -95,7 +95,7 @@ def test_the_same_batch_sent_again_when_the_window_has_passed_is_stored_again_un
 
 
 def test_nothing_is_published_while_a_consumer_is_missing(stream: Stream) -> None:
-    """Interest retention acknowledges, and drops, what nobody consumes."""
+    """With interest retention the server keeps no message for a consumer that does not exist yet."""
     stream.make("relay-http")
 
     with stream.publisher(durables=("relay-http", "relay-otlp")) as publisher:

@@ -1,4 +1,4 @@
-"""Making streams: which answers of the servers are waited out. The answers are those of nats-server 2.15."""
+"""Creating streams: which errors of the servers are retried. The errors are those of nats-server 2.15."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ONE_SERVER = refusal(500, 10074, "replicas > 1 not supported in non-clustered mo
 
 
 class Servers:
-    """In place of a client: answers one request after the other."""
+    """A stand-in for a client: replies to each request with the next of ``answers``."""
 
     is_up = True
 

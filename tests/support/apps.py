@@ -1,4 +1,4 @@
-"""Small applications of their own process, and what of them arrived at a server."""
+"""Small applications in processes of their own, and their events that arrived at a server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def begin(**more):
 
 log = logging.getLogger("app")
 """
-"""What every application begins with; it does not start anything."""
+"""The beginning of every program; only a call of `begin` starts shipper."""
 
 
 class App:
@@ -49,7 +49,7 @@ class App:
         return path
 
     def run(self, source: str, *, timeout: float = 30, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run it as a script to its end, its output captured; AssertionError unless it exits with ``code``."""
+        """Run ``source`` as a script to its end, with captured output; AssertionError unless it exits with ``code``."""
         done = subprocess.run(
             [self.interpreter, str(self.write(source))],
             capture_output=True,
@@ -62,7 +62,7 @@ class App:
 
     @contextmanager
     def running(self, *command: str, stdin: bool = False, cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
-        """A process group of its own; killed at the end of the block, and the end of its shipper waited for."""
+        """Run a command in a process group of its own; kill the group after the block if the command still runs."""
         process = subprocess.Popen(
             command,
             env=self.environment,
@@ -81,7 +81,7 @@ class App:
             process.communicate()
 
     def messages(self) -> list[str]:
-        """What arrived, in order of arrival, doubles left out."""
+        """Return the messages that arrived, in order of arrival, without duplicates."""
         events = (json.loads(body) for body in list(self.server.bodies))
         return list(dict.fromkeys(event["eventMessage"] for event in events))
 
@@ -99,7 +99,7 @@ class App:
         return Counter(request.headers["idempotency-key"] for request in list(self.server.requests))
 
     def pid(self) -> int:
-        """Of the shipper process, 0 when none runs."""
+        """Return the pid of the shipper process, 0 when none runs."""
         holder = running(Spool(str(self.spool)))
         return holder.pid if holder else 0
 
@@ -126,7 +126,7 @@ class App:
 
 
 def shippers_of(spool: Path) -> list[int]:
-    """The shipper processes of a spool, those too that only start."""
+    """Return the pids of the shipper processes of a spool, also of those that are still starting."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         command = process.info["cmdline"] or []

@@ -1,4 +1,4 @@
-"""A way to a port that can be cut: connections stay open, and nothing passes, as with a network that is gone."""
+"""Connections to a port that can be cut: they stay open and nothing passes, as when a network fails."""
 
 from __future__ import annotations
 

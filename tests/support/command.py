@@ -15,7 +15,7 @@ from .waiting import PATIENCE
 def running(
     *arguments: str, stdout: int = subprocess.PIPE, env: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """It has to end by itself, soon after the block, and to say nothing on stderr."""
+    """Run the command, which has to end by itself within `PATIENCE` seconds of the block, with an empty stderr."""
     command = [sys.executable, "-W", "error", "-m", "shipper.cli", *arguments]
     with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=env) as process:
         try:

@@ -1,4 +1,4 @@
-"""A container as `docker run` makes it, out of namespaces: the options of the documentation are what it takes.
+"""A container like that of `docker run`, made of namespaces; it takes the options that the documentation uses.
 
 It has a root file system of its own, in which the Python that runs the tests and the host's programs are read-only, its
 own /tmp, /dev/shm and PID namespace, and the host's network. Needs root.
@@ -63,7 +63,7 @@ def _possible() -> bool:
 
 
 class Container:
-    """``docker run OPTIONS IMAGE``, by its words; ``folder`` keeps the named volumes and the root's mount point.
+    """``words`` are the arguments of ``docker run``; ``folder`` keeps the named volumes and the root's mount point.
 
     ``readable``: folders of the host that are part of the image. ``shm``: False for a system without /dev/shm.
     """
@@ -98,7 +98,7 @@ class Container:
         )
 
     def run(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-        """Run it to its end, which is that of all processes in the container."""
+        """Run the command to its end, which ends all processes in the container too."""
         process = self.start(command, environment)
         try:
             output, _ = process.communicate(timeout=2 * PATIENCE)
@@ -153,7 +153,7 @@ class Container:
 
 
 def stop(process: subprocess.Popen[str], timeout: float) -> str:
-    """``docker stop``: SIGTERM to PID 1, SIGKILL to all when the time is over; what was printed."""
+    """Like ``docker stop``, send SIGTERM to PID 1, and SIGKILL to all after ``timeout`` seconds; return the output."""
     os.kill(_first_process(process), signal.SIGTERM)
     try:
         output, _ = process.communicate(timeout=timeout)
@@ -164,7 +164,7 @@ def stop(process: subprocess.Popen[str], timeout: float) -> str:
 
 
 def _first_process(process: subprocess.Popen[str]) -> int:
-    """The host's number of the container's PID 1."""
+    """Return the pid, on the host, of the container's PID 1."""
     return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
 
 

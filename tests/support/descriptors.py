@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def few_descriptors(more: int) -> Iterator[None]:
-    """While no more than so many can be opened."""
+    """Limit the process to ``more`` further descriptors inside the block."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = [os.dup(0) for _ in range(more + 1)]  # not in a row, where others hold some of the numbers between
+    free = [os.dup(0) for _ in range(more + 1)]  # numbers with gaps, where other descriptors are open in between
     for fd in free:
         os.close(fd)
     resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1], before[1]))

@@ -13,7 +13,7 @@ from .needs import need
 
 @contextlib.contextmanager
 def tmpfs(folder: Path, size: str) -> Iterator[Path]:
-    """``folder``, which is there, as a file system of that size ("64k"); skips the test without the right to mount."""
+    """Mount a file system of ``size`` ("64k") at ``folder``, which exists; skip the test if that is not permitted."""
     command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)]
     mounted = os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
     need(mounted, "the right to mount a tmpfs")

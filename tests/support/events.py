@@ -9,7 +9,7 @@ from .servers import Server
 
 
 def events_at(server: Server) -> list[dict[str, Any]]:
-    """Trakerr's objects in order of arrival, what arrived again left out."""
+    """Return Trakerr's objects in order of arrival, each id once."""
     seen: dict[str, dict[str, Any]] = {}
     for request in list(server.requests):
         event = {"eventStacktrace": None, "customProperties": {}, **json.loads(request.body)}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def contents(folder: Path) -> Iterator[bytes]:
-    """Of each regular file below; one that was replaced, or took the place of another, while we looked is left out."""
+    """Yield the content of each regular file below ``folder``, but for files that are removed or renamed meanwhile."""
     for path in sorted(folder.rglob("*")):
         with contextlib.suppress(FileNotFoundError):
             if path.is_file():

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 
 def forked(work: Callable[[], None], fork: Callable[[], int] = os.fork) -> int:
-    """The pid of a child that does the work and nothing else; it ends with 0 when nothing was raised."""
+    """Return the pid of a child that only calls ``work``; it exits with 0, or with 1 when that raises."""
     pid = fork()
     if pid == 0:
         code = 1
@@ -25,7 +25,7 @@ def forked(work: Callable[[], None], fork: Callable[[], int] = os.fork) -> int:
 
 
 def in_a_child(work: Callable[[], None], fork: Callable[[], int] = os.fork) -> int:
-    """The exit code of a child that does the work, once it has ended."""
+    """Call ``work`` in a child, wait for its end, and return its exit code; minus the number of a signal."""
     return os.waitstatus_to_exitcode(os.waitpid(forked(work, fork), 0)[1])
 
 
@@ -33,7 +33,7 @@ CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "open", "os.truncat
 
 
 def killed_at(step: int, action: Callable[[], object]) -> bool:
-    """Run an action in a child that is killed before its ``step``-th change of a file; whether it got so far."""
+    """Kill a child before operation ``step`` (from 0) of those in `CHANGES`; return whether it got that far."""
     pid = os.fork()
     if not pid:
         steps = iter(range(1_000_000))

@@ -1,4 +1,4 @@
-"""A small HttpBackend, and the sender of it that a test uses."""
+"""A small HttpBackend with its sender, and servers for it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Clock:
 
 @contextmanager
 def sending(backend: Any, clock: Clock | None = None, *, cwd: str = "/") -> Iterator[Sender]:
-    """An open sender."""
+    """Yield an open sender for ``backend``."""
     sender = Sender(backend, clock=clock or Clock())
     sender.open(replace(CONTEXT, cwd=cwd))
     try:
@@ -105,8 +105,8 @@ def handshakes(server: Server) -> list[list[bool]]:
 def free_port() -> int:
     """A port of 127.0.0.1 on which nothing listens.
 
-    It is below those that the kernel gives to connections and to port 0: another process of the tests would get it
-    before it is used.
+    It is below the ports that the kernel gives to connections and for port 0: one of those could go to another test
+    process before it is used.
     """
     while True:
         port = _CHANCE.randrange(10_000, 32_000)
@@ -115,7 +115,7 @@ def free_port() -> int:
 
 
 class Behaviour:
-    """Answers of a server that know on which connection a request came, as which request of that connection."""
+    """Answers that depend on a request's connection (numbered from 0) and its number on that connection (from 1)."""
 
     def __init__(self, answer: Callable[[int, int, Request], Reply | None] = lambda conn, nth, request: None) -> None:
         self.answer = answer
@@ -131,14 +131,14 @@ class Behaviour:
 
 @contextmanager
 def serving(behaviour: Behaviour, *, port: int = 0, context: ssl.SSLContext | None = None) -> Iterator[Server]:
-    """A server that behaves in this way."""
+    """Run a server whose answers are those of ``behaviour``."""
     with Server(behaviour, port=port, context=context) as server:
         behaviour.server = server
         yield server
 
 
 def together(sender: Sender, meeting: Meeting, count: int) -> None:
-    """Send `count` events at the same time, each on a connection of its own."""
+    """Send ``count`` events at the same time, each on a connection of its own."""
     meeting.barrier = threading.Barrier(count)
     with ThreadPoolExecutor(count) as threads:
         assert list(threads.map(lambda number: sent(sender, "fill"), range(count))) == [None] * count

@@ -30,7 +30,7 @@ def is_event(request: Request) -> bool:
 
 
 class Service(Server):
-    """Takes what handlers without a url of their own send; a shipper process that is started delivers to it."""
+    """A server that gets, through a real shipper process, what handlers without a url of their own send."""
 
     def __enter__(self) -> Service:
         super().__enter__()
@@ -59,14 +59,14 @@ class Service(Server):
 def running_service(
     spool: Path, answers: Answer | Iterable[Reply] = (), *, default: Reply = OK, port: int = 0
 ) -> Iterator[Service]:
-    """A service that handlers find by the environment; afterwards the application is stopped, its handlers are gone."""
+    """Run a service that handlers find by the environment; afterwards detach all handlers and stop the application."""
     with Service(answers, default=default, port=port) as server, an_application(spool, server.url):
         yield server
 
 
 @contextlib.contextmanager
 def an_application(spool: Path, url: str) -> Iterator[None]:
-    """One whose handlers ship to ``url``; afterwards it is stopped, its handlers and its shipper process are gone."""
+    """Have handlers ship to ``url``; afterwards detach all, stop, and wait for the end of the shipper process."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SHIPPER_SPOOL", str(spool))
         environment.setenv("SHIPPER_GRACE", "1")
@@ -77,7 +77,7 @@ def an_application(spool: Path, url: str) -> Iterator[None]:
             _detach_all()
             shipper.stop(0)
             shipper.application.joining.forget_joined()
-            # Nothing is taken away from under a process that is still about to end.
+            # The spool must not be removed before the shipper process has ended.
             wait_until(lambda: running(Spool(str(spool))) is None, 10.0, "the shipper process ends")
 
 

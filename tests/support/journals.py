@@ -14,7 +14,7 @@ from shipper.transport import frame
 TOKEN = b"tokentok"
 MUCH = 10**9
 BEHIND_ALL = Position(1 << 40, 0)
-"""A place that no event of a test begins behind."""
+"""A position behind all events of a test."""
 
 
 def frames(payload: bytes, seq: int, *, level: int = 20, token: bytes = TOKEN, pid: int = 1) -> list[bytes]:

@@ -32,7 +32,7 @@ def mark_this_run() -> None:
 
 @dataclass(frozen=True)
 class Scene:
-    """What there is at one moment. Two of them tell what a test left behind.
+    """The processes, threads, open FIFOs and temporary files of one moment, to find what a test leaves behind.
 
     Other test processes may run at the same time: only what this one started or made is looked at.
     """
@@ -52,7 +52,7 @@ class Scene:
         )
 
     def leftovers(self, places: Iterable[Path] = ()) -> list[str]:
-        """One line for everything that was not there in this scene.
+        """Return a line for everything that exists now and did not at the moment of this scene.
 
         ``places`` are the folders in which the test made its spools. They may stay, but the shared memory of a spool
         in one of them must be gone.
@@ -66,7 +66,7 @@ class Scene:
         ]
 
     def processes(self, places: Iterable[Path] = ()) -> list[psutil.Process]:
-        """The new processes that are ours."""
+        """Return the processes of this test run that did not exist at the moment of this scene."""
         paths = [str(place) for place in places]
         return [process for process in _alive(set(psutil.pids()) - self.pids) if _is_ours(process, paths)]
 
@@ -80,7 +80,7 @@ class Scene:
 
 
 def collect() -> None:
-    """Whatever only waits for the garbage collector is gone afterwards."""
+    """Collect garbage, so that it is not reported as left behind."""
     gc.collect()
 
 
@@ -134,7 +134,7 @@ def _target(descriptor: int, found: os.stat_result) -> str:
 
 
 def _temporary_files() -> set[Path]:
-    """What lies in the temporary directory, but for the folders in which spools may be."""
+    """Return the paths of everything directly in the temporary directory."""
     return set(Path(tempfile.gettempdir()).iterdir())
 
 

@@ -31,7 +31,7 @@ class Log(Protocol):
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has handed out everything, and may forget it."""
+        """Whether no event waits for an acknowledgement; always True for the journal."""
         ...
 
     def turn(self) -> None:
@@ -65,7 +65,7 @@ class JournalLog:
     is_empty = True  # its cursor reads it to its end
 
     def turn(self) -> None:
-        """Nothing was handed out."""
+        """Do nothing: the journal hands nothing out that could be lost."""
 
 
 def _private(path: str, flags: int) -> int:
@@ -73,10 +73,10 @@ def _private(path: str, flags: int) -> int:
 
 
 class StreamLog:
-    """A stream with one durable consumer, as its servers are seen: at least once, in order as a rule."""
+    """A stream with one durable consumer, which delivers each message at least once, usually in order."""
 
     def __init__(self) -> None:
-        self._messages: dict[int, Delivery] = {}  # that are not acknowledged
+        self._messages: dict[int, Delivery] = {}  # those not acknowledged yet, by number
         self._handed_out: set[int] = set()
         self._cursor: StreamCursor | None = None
         self._number = self._times = 0

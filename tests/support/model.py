@@ -1,4 +1,4 @@
-"""The inside of a shipper process without threads, beside lists of what must have become of every event.
+"""A model of a shipper process without threads, which checks what has become of every event.
 
 Real: journal, account, cursors with lanes, deliverers, dead letters, retention, a pipe. Injected: the clock, which
 processes live, and the backends. A `Killed` that the clock raises ends the process at that place, as SIGKILL would.
@@ -81,7 +81,7 @@ class Sent:
     message: str
     frames: list[bytes]
     journaled: int = 0  # frames
-    is_returned: bool = True  # the call; not so when its process was killed in it
+    is_returned: bool = True  # the logging call; False when its process was killed in it
     is_damaged: bool = False
 
     @property
@@ -164,11 +164,11 @@ class ModelBackend:
 
 
 class ModelEncoder:
-    """An encoder process: it reads the journal, and is some requests ahead of those that are sent."""
+    """An encoder process: it reads the journal, and encodes up to three requests before they are asked for."""
 
     def __init__(self, folder: str, backend: ModelBackend, clock: Callable[[], float]) -> None:
         self.is_killed = False
-        self.given: Request | None = None  # the last one
+        self.given: Request | None = None  # the last one that `next` has returned
         self._ahead: deque[Request] = deque()
         self._requests: Iterator[Request] = iter(())
         self._reader = PartReader(
@@ -220,7 +220,7 @@ class World:
             os.mkdir(each, 0o700)
         self.spooling = Spooling(quota=quota, when_full=when_full, segment=SEGMENT, keep=keep)
         self.now = 1000.0
-        self.ticks_to_live = 0  # calls of the clock until the process is killed, 0: it lives on
+        self.ticks_to_live = 0  # calls of the clock until the process is killed; 0: it is not
         self.pipe, self._end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.applications: list[Application] = []
         self.ended: list[Application] = []
@@ -234,12 +234,12 @@ class World:
         self.configured = {"one", "many"}
         self.journaled_bytes = 0
         self.journaled = 0  # events whose first frame is in the journal
-        self._in_pipe: deque[tuple[Sent, int, int]] = deque()  # event, part, the bytes that came before its end
+        self._in_pipe: deque[tuple[Sent, int, int]] = deque()  # event, frame, bytes put into the pipe up to its end
         self._looked_at = self.now
         self._put = self._taken = 0  # bytes into the pipe, and out of it
         self.trouble = ""
         self.full = threading.Event()  # the journal has reached its quota
-        self.account_may_forget = False  # on a full disk segments are deleted though it can't be saved
+        self.account_may_forget = False  # on a full disk, segments are deleted although the account can't be saved
         for _ in range(3):
             self.start_application()
         for name in self.known:
@@ -304,7 +304,7 @@ class World:
             wall_clock=lambda: self.now,
         )
 
-    # What retention asks the deliveries for.
+    # What `Retention` needs of the deliveries.
 
     def __iter__(self) -> Iterator[Deliverer]:
         return iter(tuple(self.deliverers.values()))
@@ -323,7 +323,7 @@ class World:
         self._replace()
 
     def restart(self) -> None:
-        """The process ends in its own time, and another one starts."""
+        """Let the process end cleanly, and start another one."""
         for each in self:
             each.stopping.set()
             each.run()
@@ -341,7 +341,7 @@ class World:
 
     @contextlib.contextmanager
     def may_be_killed(self, ticks: int) -> Iterator[None]:
-        """Kill the process after so many calls of the clock inside of this, 0: not at all."""
+        """Kill the process after ``ticks`` calls of the clock inside the block; 0: not at all."""
         self.ticks_to_live = ticks
         try:
             yield
@@ -367,7 +367,7 @@ class World:
         return sent
 
     def put(self, application: Application, most: int) -> None:
-        """Empty its overflow into the pipe, as far as that has space, at most so many frames."""
+        """Move up to ``most`` frames from the overflow of an application to the pipe, as far as that has space."""
         while most and application.overflow:
             sent, data = application.overflow[0]
             try:
@@ -380,13 +380,13 @@ class World:
             most -= 1
 
     def end_application(self, application: Application) -> None:
-        """A SIGKILL while it does something else than logging."""
+        """Kill an application outside a logging call, and start another one."""
         self.applications.remove(application)
         self.ended.append(application)
         self.start_application()
 
     def kill_in_call(self, application: Application, level: int, size: int, frames: int) -> None:
-        """A SIGKILL inside a call that has written so many frames of its event."""
+        """Kill an application in a call that has written up to ``frames`` frames of its event, never the last one."""
         self.put(application, ALL_AT_ONCE)
         if not application.overflow:
             sent = self.log(application, level, size, bad=False, route=None)
@@ -398,7 +398,7 @@ class World:
     # -- intake ------------------------------------------------------------------------------------------------------
 
     def take(self, most: int) -> None:
-        """Move up to so many bytes from the pipe into the journal."""
+        """Move up to ``most`` bytes from the pipe into the journal."""
         with self._appending():
             self.appender.splice(most=most)
 
@@ -446,7 +446,7 @@ class World:
         self.journaled += not part
 
     def take_everything(self) -> None:
-        """What the pipe and the overflows hold, as far as disk and quota allow."""
+        """Journal the pipe and the overflows of ended applications, as far as disk and quota allow."""
         before = -1
         while before != (before := self.journaled_bytes):
             self.take(ALL_AT_ONCE)
@@ -461,7 +461,7 @@ class World:
     # -- time and house keeping --------------------------------------------------------------------------------------
 
     def pass_time(self, seconds: float) -> None:
-        """The process empties the pipe and looks for overflows again and again, long before patience ends."""
+        """Advance the clock in steps; every `DEAD_WRITER` / 2 s the process empties pipe and overflows."""
         while seconds > 0:
             step = min(seconds, DEAD_WRITER / 4)
             self.now += step
@@ -495,7 +495,7 @@ class World:
     # -- backends ----------------------------------------------------------------------------------------------------
 
     def deliver(self, name: str, answer: str, while_sending: Callable[[], None] = lambda: None) -> None:
-        """One round of a deliverer, unless it waits for its next try."""
+        """Run one round of a deliverer, unless it waits for its next try."""
         backend, deliverer = self.backends[name], self.deliverers.get(name)
         if deliverer is None or self.now < backend.next_try:
             return
@@ -509,7 +509,7 @@ class World:
             backend.next_try = self.now + (failure.retry_after or 1.0)
 
     def encode_elsewhere(self, name: str) -> None:
-        """Another process encodes for this backend, where that is of use."""
+        """Give a backend's deliverer, if it has one, an encoder process."""
         if name in self.deliverers:
             lending = self.deliverers[name]._lending
             assert lending is not None
@@ -521,7 +521,7 @@ class World:
             self.encoders.pop(name).is_killed = True
 
     def join(self) -> None:
-        """A client brings a third backend along, which gets what comes from now on."""
+        """Add a third backend, as a client that joins does; it gets what is journaled from this moment."""
         if "joined" in self.known:
             return
         with contextlib.suppress(OSError):
@@ -532,7 +532,7 @@ class World:
             self._open_deliverer("joined", self._open_cursor("joined"))
 
     def configure(self, names: set[str]) -> None:
-        """A restart with these backends, of those that are known."""
+        """Restart with those of the backends ``names`` that have a cursor."""
         self.configured = names & self.known
         self.restart()
 
@@ -570,7 +570,7 @@ class World:
     # -- what must hold ----------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Every event is delivered, dead, dropped with a count, or still to be delivered: now, and after a kill."""
+        """Check that every event is delivered, dead, dropped and counted, or would be delivered after a kill."""
         self.account_for_new()
         damaged = sum(sent.is_damaged for sent in self.sent.values())
         counted = self.account.journaled + self.account.duplicates
@@ -593,7 +593,7 @@ class World:
             counts = self.deliverers[backend.name].progress.counts
             assert counts.get(INCOMPLETE, 0) <= len(never) + damaged, f"{backend.name}: a whole event is incomplete"
         total = cursor.base + cursor.settled
-        # A backend that joins later takes its base from the account: what that has forgotten is not in it.
+        # A backend that joins later takes its base from the account, without the events that the account has forgotten.
         has_exact_base = cursor.base >= 0 and not (self.account_may_forget and backend.name == "joined")
         if has_exact_base:
             is_exact = self.journaled - damaged <= total <= self.journaled
@@ -608,7 +608,7 @@ class World:
         return sent.is_returned and sent.level >= backend.level and is_routed and sent.id not in backend.not_for_it
 
     def _left(self, backend: ModelBackend) -> tuple[set[EventId], Cursor]:
-        """What the next process would read for a backend, and its cursor when it has settled all of that."""
+        """Return the ids that the next process would read for a backend, and a cursor that has settled them."""
         path = self._aside / "cursor.json"
         with contextlib.suppress(OSError):
             shutil.copyfile(self._cursor_path(backend.name), path)
@@ -638,7 +638,7 @@ class World:
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Mend everything, deliver all of it, and see that nothing is left."""
+        """End all faults, deliver everything, and check that nothing is left."""
         self.empty_disk()
         self.configured = set(self.known)
         self.restart()
@@ -661,7 +661,7 @@ class World:
         self._check_history()
 
     def _check_history(self) -> None:
-        """With segments that are kept for ever, on a large disk, all that was journaled can be read again."""
+        """Check that every whole event can be read again, if segments are kept for ever on a large disk."""
         disk = os.statvfs(self.folder)
         if self.spooling.keep != KEPT_FOR_EVER or disk.f_blocks * disk.f_frsize < FREE_BYTES:
             return

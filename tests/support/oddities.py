@@ -22,7 +22,7 @@ def a_record(msg: object = "order %d paid", *args: object, **values: object) -> 
 
 
 def caught(*raising: Callable[[], object]) -> BaseException:
-    """What the last callable raises, raised while the others' exceptions were being handled."""
+    """Return what the last callable raises while the exceptions of the others are being handled."""
     *earlier, last = raising
     try:
         if earlier:
@@ -44,7 +44,7 @@ def fails(exc: BaseException) -> Callable[[], object]:
 
 
 class Group(Exception):
-    """What an ExceptionGroup looks like, on every Python."""
+    """Like an ExceptionGroup, on every Python."""
 
     def __init__(self, message: str, exceptions: list[Any]) -> None:
         super().__init__(message)

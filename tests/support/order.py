@@ -1,6 +1,6 @@
-"""The order of tests, and what is said about it when one fails.
+"""The order of tests, and its report when one fails.
 
-Folders of fast tests come first, what needs the machine for itself comes last.
+Folders of fast tests come first, tests that need the machine for themselves come last.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NEAREST = 10
 
 
 def arrange(items: list[pytest.Item]) -> None:
-    """Fast folders first and `alone` last; within that the order stays as it is, which is random."""
+    """Sort fast folders first and tests marked `alone` last; otherwise the random order stays."""
     items.sort(key=_rank)
 
 

@@ -35,7 +35,7 @@ class Request(NamedTuple):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Lower-case names; UTF-8 where it is that."""
+        """The headers, with lower-case names and values decoded as UTF-8."""
         pairs = (line.partition(b":") for line in self.head.split(b"\r\n")[1:])
         return {name.decode("latin-1").lower(): value.strip().decode("utf-8", "replace") for name, _, value in pairs}
 
@@ -77,7 +77,7 @@ CLOSE = Reply(silent=True, then="close")
 HALF = Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", then="close")
 
 Answer = Callable[[Request], "Reply | None"]
-"""Called for each request in turn; None is the default answer."""
+"""Called for each request; None stands for the default answer."""
 
 
 class Server:

@@ -47,7 +47,7 @@ class Shipped:
         shutil.rmtree(self._folder)
 
     def all(self) -> list[Event]:
-        """Everything that was shipped so far; events of one frame only."""
+        """Return all events shipped so far; each has to fit one frame."""
         try:
             while data := os.read(self._reading, 1 << 20):
                 self._buffer += data

@@ -1,4 +1,4 @@
-"""Lines that the application side has written to stderr, each at most once a minute."""
+"""Warnings that shipper writes to stderr in an application, each at most once a minute."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from shipper.application import stderr
 
 
 def forget_warnings() -> None:
-    """What was said before is said again."""
+    """Let each warning be written again, though it was already."""
     stderr._warned_at.clear()

@@ -1,4 +1,4 @@
-"""A stream of its own for a test, on servers that may be shared, with what publishes to it and delivers from it."""
+"""A stream for one test, on servers that may be shared, with publishers, relays and a service."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Stream:
         return JetStream(**{**{name: getattr(self.settings, name) for name in same}, **more})
 
     def make(self, *durables: str, ack_wait: float = 30.0) -> None:
-        """The streams, and these consumers."""
+        """Create the streams, and these durable consumers."""
         create_streams(self.client, self.settings)
         for durable in durables:
             create_consumer(self.client, self.settings.stream, consumer(durable, ack_wait=ack_wait))
@@ -66,7 +66,7 @@ class Stream:
             publisher.close()
 
     def environment(self, **more: str) -> dict[str, str]:
-        """What names the stream to a command or an application."""
+        """Return the environment in which a command or an application uses the stream."""
         named = {
             "SHIPPER_JETSTREAM_SERVERS": self.cluster.servers,
             "SHIPPER_JETSTREAM_STREAM": self.settings.stream,
@@ -109,7 +109,7 @@ class Relay:
         self.folder = folder
 
     def status(self) -> dict[str, Any]:
-        """What its file says, {} without one."""
+        """Return the content of its status file, ``{}`` without one."""
         with contextlib.suppress(OSError, ValueError):
             found: dict[str, Any] = json.loads((self.folder / "status.json").read_text())
             return found
@@ -132,13 +132,13 @@ class Relay:
         self.process.wait()
 
     def end(self) -> int:
-        """SIGTERM; its exit code."""
+        """Send SIGTERM, wait for its end, and return its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(scaled(20))
 
 
 class Sink:
-    """A service that takes events, and the ids of those that it has taken, with how often."""
+    """A service that keeps the events it has taken; `counts` tells how often each message came."""
 
     def __init__(self, answer: Callable[[Request], Reply | None] | None = None, *, port: int = 0) -> None:
         self.answer = answer
@@ -174,7 +174,7 @@ class Sink:
 
 
 def answers_of(publisher: Publisher, events: Sequence[Event], timeout: float = 20) -> Sequence[DeliveryError | None]:
-    """What the stream says of these events: published again, as a deliverer does, while it is not known everywhere.
+    """Return the stream's answers for these events; publish again, as a deliverer does, until servers know it.
 
     A server answers that there is no leader until it has heard of a new stream.
     """
@@ -204,7 +204,7 @@ def publish(publisher: Publisher, events: Sequence[Event], timeout: float = 20) 
 
 @contextlib.contextmanager
 def stream_on(cluster: Cluster, *, replicas: int | None = None, max_bytes: int = STREAM_BYTES) -> Iterator[Stream]:
-    """A stream with names that no other test has; gone afterwards."""
+    """Yield a stream with unique names, which `Stream.make` creates; delete it afterwards."""
     word = uuid.uuid4().hex[:8]
     settings = JetStream(
         cluster.servers,

@@ -10,9 +10,9 @@ THREADS = 8
 
 
 def in_threads(work: Callable[[int], object], count: int = THREADS) -> None:
-    """Run it in so many threads, each with its number; what one of them raises is raised.
+    """Call ``work`` in ``count`` threads, each with its number, and raise the first error of any.
 
-    They begin together, and are switched as often as possible where they do not run in parallel anyway.
+    They begin together; where they do not run in parallel, the interpreter switches between them as often as it can.
     """
     barrier = threading.Barrier(count)
     raised: list[BaseException] = []

@@ -28,7 +28,7 @@ OK = Reply()
 
 
 class Service(Server):
-    """Takes what clients without a url of their own send; a shipper process that is started delivers to it."""
+    """A server that gets, through a real shipper process, what clients without a url of their own send."""
 
     def __enter__(self) -> Service:
         super().__enter__()
@@ -55,7 +55,7 @@ class Service(Server):
 
 @contextlib.contextmanager
 def running_service(spool: Path, answers: Iterable[Reply] = (), *, default: Reply = OK) -> Iterator[Service]:
-    """A service that clients find by the environment; afterwards the application is stopped, its handlers are gone."""
+    """Run a service that clients find by the environment; afterwards detach all handlers and stop the application."""
     with Service(answers, default=default) as server, pytest.MonkeyPatch.context() as environment:
         environment.setenv("SHIPPER_SPOOL", str(spool))
         environment.setenv("SHIPPER_GRACE", "1")
@@ -66,7 +66,7 @@ def running_service(spool: Path, answers: Iterable[Reply] = (), *, default: Repl
             _detach_all()
             shipper.stop(1.0)
             shipper.application.joining.forget_joined()
-            # Nothing is taken away from under a process that is still about to end.
+            # The spool must not be removed before the shipper process has ended.
             wait_until(lambda: running(Spool(str(spool))) is None, 10.0, "the shipper process ends")
 
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 
 class Turns:
-    """A lock between all test processes of this user on this machine, as a reader-writer lock of the kernel's.
+    """A reader-writer lock, by `flock`, between all test processes of this user on this machine.
 
-    Who waits for a turn alone holds the gate, so that no new shared turn begins in the meantime.
+    A process that waits for a turn alone holds the gate, so that no new shared turn begins in the meantime.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Turns:
 
     @contextmanager
     def taken(self, *, alone: bool) -> Iterator[None]:
-        """While other tests may run beside this one; with ``alone``, while none does."""
+        """Run the block while other tests may run too; with ``alone``, while no other test runs."""
         fcntl.flock(self._gate, fcntl.LOCK_EX)
         try:
             fcntl.flock(self._turn, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)

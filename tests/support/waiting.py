@@ -1,7 +1,7 @@
 """Waiting for a condition, never for a while.
 
 Deadlines are there to end a test that would hang, and say nothing about how fast something is: each is chosen for a
-machine at rest, and a machine that is `SLOWER` still meets it.
+machine at rest, and a machine that is `SLOWER` times slower still meets it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 SLOWER = 4.0
-"""How much slower than the machine for which deadlines were chosen a machine may be that still meets them."""
+"""How many times slower than the machine for which deadlines were chosen another machine may be."""
 
 PATIENCE = 15.0 * SLOWER
 """Seconds for one step that nobody else limits: the end of a program, an answer, a flush."""
@@ -21,12 +21,12 @@ STEP = 0.01
 
 
 def scaled(seconds: float) -> float:
-    """A deadline of so many seconds on a machine at rest, for any machine."""
+    """Return a deadline for any machine, from the ``seconds`` that suffice on a machine at rest."""
     return seconds * SLOWER
 
 
 def holds(condition: Callable[[], object], timeout: float = 5.0) -> bool:
-    """Look until ``condition`` is true or ``timeout`` scaled seconds have passed; say whether it became true."""
+    """Wait until ``condition`` is true, at most ``timeout`` scaled seconds; return whether it became true."""
     deadline = time.monotonic() + scaled(timeout)
     pause = threading.Event()
     while not condition():

@@ -1,4 +1,4 @@
-"""TrakerrClient: what it sends, with which defaults, and when it complains."""
+"""TrakerrClient: what it sends, its defaults, and when it raises."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def service(spool: Path) -> Iterator[Service]:
 
 @pytest.fixture
 def trace_id(monkeypatch: pytest.MonkeyPatch) -> str:
-    """OpenTelemetry's module as it looks inside a span with that trace id."""
+    """Replace OpenTelemetry's module by one with a current span; return the span's trace id."""
     numbers = SimpleNamespace(trace_id=0xABC, span_id=1, trace_flags=1)
     trace = SimpleNamespace(get_current_span=lambda: SimpleNamespace(get_span_context=lambda: numbers))
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", trace)
@@ -55,7 +55,7 @@ def trace_id(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def steady(event: dict[str, Any]) -> dict[str, Any]:
-    """The event without what is different each time."""
+    """The event without the fields that differ in each run."""
     changing = ("eventTime", "contextCpuPercentage", "contextMemoryPercentage")
     return {key: value for key, value in event.items() if key not in changing}
 
@@ -112,7 +112,7 @@ def test_log_sends_what_its_dictionary_says(service: Service) -> None:
 
 
 def test_an_event_with_custom_data_arrives_as_it_was_put_together(service: Service) -> None:
-    """The README's fourth way."""
+    """The fourth example of the old client's README."""
     client = TrakerrClient("k", "1.0")
     try:
         raise IndexError("Bad Math")
@@ -236,7 +236,7 @@ def test_models_compare_and_show_what_is_in_them() -> None:
 
 
 def test_the_sku_is_the_sku_and_not_the_version(service: Service) -> None:
-    """T1: contextAppSku was the application's version."""
+    """T1: The old client sent the application's version as contextAppSku."""
     TrakerrClient("k", "9.9").log({}, exc_info=False)
     TrakerrClient("k", "9.9", application_sku="mobile").log({}, exc_info=False)
     changed = TrakerrClient("k", "9.9")
@@ -264,7 +264,7 @@ PROPERTIES = {
 
 
 def test_a_property_has_the_readme_s_name_and_the_old_code_s(service: Service) -> None:
-    """T22: the README's names were no properties, and were set without effect."""
+    """T22: In the old client the README's names were no properties: setting them had no effect."""
     client = TrakerrClient("k")
     expected: list[tuple[str, str | None]] = []
 
@@ -296,7 +296,7 @@ def test_what_an_event_says_wins_over_the_client(service: Service) -> None:
 
 
 def test_a_deleted_property_is_not_sent_and_takes_no_other_with_it(service: Service) -> None:
-    """T28: deleting the interpreter's version deleted the machine's name."""
+    """T28: In the old client deleting the interpreter's version deleted the host name."""
     client = TrakerrClient("k")
 
     del client.context_env_version
@@ -322,7 +322,7 @@ def test_fill_defaults_fills_what_is_open_and_leaves_the_rest(service: Service) 
 
 
 def test_an_event_carries_the_tags_that_its_client_had_when_it_was_sent(service: Service) -> None:
-    """T9: the tags were the client's own list, read later by another thread."""
+    """T9: In the old client the event shared the client's list, which another thread read later."""
     given = ["first"]
     client = TrakerrClient("k", tags=given)
 
@@ -335,7 +335,7 @@ def test_an_event_carries_the_tags_that_its_client_had_when_it_was_sent(service:
 
 
 def test_changing_one_event_changes_neither_what_is_sent_nor_the_next(service: Service) -> None:
-    """T9: an event that was changed after sending went out changed, and its tags were those of all later ones."""
+    """T9: The old client sent later changes of an event, and added its tags to all later events."""
     client = TrakerrClient("k", tags=["a"])
     event = client.fill_defaults(client.create_new_app_event(event_message="before"))
     event.custom_properties = CustomData(CustomStringData("before"))
@@ -354,7 +354,7 @@ def test_changing_one_event_changes_neither_what_is_sent_nor_the_next(service: S
 
 
 def test_tags_are_a_list_whatever_they_were_given_as(service: Service) -> None:
-    """T27: a text became its letters, and None made the first event fail."""
+    """T27: In the old client a text became its letters, and None made the first event fail."""
     given: tuple[Any, ...] = ("abc", None, ("a", "b"))
     for tags in given:
         TrakerrClient("k", tags=tags).log({}, exc_info=False)
@@ -363,7 +363,7 @@ def test_tags_are_a_list_whatever_they_were_given_as(service: Service) -> None:
 
 
 def test_tags_that_can_be_none_are_refused_at_once(service: Service) -> None:
-    """T27: a number was printed on stderr, and the client failed at its first event."""
+    """T27: The old client accepted a number, printed it on stderr, and failed at its first event."""
     with pytest.raises(TypeError, match="tags is int"):
         TrakerrClient("k", tags=5)  # type: ignore[arg-type]
 
@@ -378,7 +378,7 @@ WORDS = {
 
 
 def test_a_level_is_taken_in_any_case(service: Service) -> None:
-    """T24: CRITICAL and warn became error."""
+    """T24: In the old client CRITICAL and warn became error."""
     client = TrakerrClient("k")
 
     for given, word in WORDS.items():
@@ -402,7 +402,7 @@ def test_an_event_s_own_level_is_one_of_the_five() -> None:
 
 
 def test_log_without_type_and_message_says_unknown(service: Service) -> None:
-    """T25: log left them out, its docstring said that they are "unknown"."""
+    """T25: The old client left both out, although the docstring of `log` said that they are "unknown"."""
     TrakerrClient("k").log({}, exc_info=False)
 
     event = service.only()
@@ -424,7 +424,7 @@ def test_type_and_message_are_the_exception_s_unless_they_are_given(service: Ser
 
 
 def test_values_of_any_kind_arrive_as_valid_json(service: Service) -> None:
-    """T26: NaN made invalid JSON; bytes, sets and decimals vanished in a worker."""
+    """T26: The old client sent NaN, which is not JSON; events with bytes, sets or decimals were lost."""
     client = TrakerrClient("k")
     values: list[Any] = [
         42, [1, "a"], {"a": 1}, float("nan"), b"bytes", {"one"}, decimal.Decimal("1.5"), datetime.date(2020, 1, 2)
@@ -446,7 +446,7 @@ class Place(NamedTuple):
 
 
 def test_values_are_spelled_as_json_spells_them_wherever_they_are(service: Service) -> None:
-    """Tuples and named tuples are lists, models in them too; keys that are no texts are true, null and numbers."""
+    """Tuples and named tuples become lists, and may hold models; keys True, None, 2.5 become "true", "null", "2.5"."""
     client = TrakerrClient("k")
     event = client.create_new_app_event()
     event.custom_properties = {"place": Place("Bonn", (CustomStringData("a"),)), True: 1, None: 2, 2.5: 3}  # type: ignore[dict-item]
@@ -481,7 +481,7 @@ def test_log_takes_the_exception_that_is_being_handled(service: Service) -> None
 
 
 def test_exc_info_may_be_an_exception_or_a_triple_with_or_without_traceback(service: Service) -> None:
-    """T5: an exception that was never raised was a TypeError."""
+    """T5: In the old client an exception that was never raised caused a TypeError."""
     client = TrakerrClient("k")
     error = capture_exceptions()
     forms: list[Any] = [
@@ -502,7 +502,7 @@ def test_exc_info_may_be_an_exception_or_a_triple_with_or_without_traceback(serv
 
 
 def test_any_base_exception_is_sent(service: Service) -> None:
-    """T4: KeyboardInterrupt and its like raised a TypeError into the application's except block."""
+    """T4: In the old client KeyboardInterrupt, SystemExit and such made the call raise TypeError."""
     client = TrakerrClient("k")
     for error in (KeyboardInterrupt("k"), SystemExit(3), GeneratorExit(), StopIteration()):
         try:
@@ -515,7 +515,7 @@ def test_any_base_exception_is_sent(service: Service) -> None:
 
 
 def test_a_triple_of_nothing_is_no_exception(service: Service) -> None:
-    """T37: it passed the check, and was an AttributeError then."""
+    """T37: In the old client such a triple passed the check, and then caused an AttributeError."""
     TrakerrClient("k").log({}, exc_info=(None, None, None))
 
     assert "eventStacktrace" not in service.only()
@@ -527,7 +527,7 @@ class Outer:
 
 
 def test_a_type_is_named_with_its_module_and_its_whole_name(service: Service) -> None:
-    """T2: the module was that of the metaclass, the name not the qualified one."""
+    """T2: The old client sent the module of the metaclass and the unqualified name."""
     TrakerrClient("k").log({}, exc_info=Outer.OwnError("x"))
 
     event = service.only()
@@ -536,7 +536,7 @@ def test_a_type_is_named_with_its_module_and_its_whole_name(service: Service) ->
 
 
 def test_causes_contexts_and_members_follow_their_exception(service: Service) -> None:
-    """T3: they were dropped, although the stack trace is a list."""
+    """T3: The old client dropped causes and contexts, although the stack trace is a list."""
     try:
         try:
             raise KeyError("cause")
@@ -550,7 +550,7 @@ def test_causes_contexts_and_members_follow_their_exception(service: Service) ->
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="there are no groups yet")
 def test_the_members_of_a_group_follow_it(service: Service) -> None:
-    """T3: they were dropped."""
+    """T3: The old client dropped the members."""
     group: Any = eval("ExceptionGroup('all', [ValueError('one'), KeyError('two')])")
 
     TrakerrClient("k").log({}, exc_info=group)
@@ -559,7 +559,7 @@ def test_the_members_of_a_group_follow_it(service: Service) -> None:
 
 
 def test_an_exception_whose_text_fails_is_sent(service: Service) -> None:
-    """T6: what str(exc) raises surfaced in the application."""
+    """T6: In the old client an error in str(exc) reached the application."""
 
     class Mute(Exception):
         def __str__(self) -> str:
@@ -571,7 +571,7 @@ def test_an_exception_whose_text_fails_is_sent(service: Service) -> None:
 
 
 def test_files_are_named_from_where_the_program_was_started(service: Service, tmp_path: Path) -> None:
-    """T7: their names depended on the working directory at that moment; a deleted one surfaced in the application."""
+    """T7: In the old client the names depended on the current working directory; a deleted one made the call raise."""
     done = script(
         tmp_path,
         """
@@ -627,7 +627,7 @@ def test_a_long_recursion_is_cut_in_the_middle(service: Service) -> None:
 
 
 def test_an_event_that_is_sent_twice_has_two_times(service: Service) -> None:
-    """T29: the second one repeated the first one's time."""
+    """T29: In the old client the second event had the time of the first."""
     client = TrakerrClient("k")
     event = client.create_new_app_event()
     client.send_event_async(event)
@@ -652,7 +652,7 @@ def test_a_time_of_the_event_s_own_is_sent(service: Service) -> None:
 
 
 def test_cpu_and_memory_are_floats_from_the_first_event_on(service: Service) -> None:
-    """T20: they were the integer 0 in the first second."""
+    """T20: In the old client both were the integer 0 in the first second."""
     client = TrakerrClient("k")
     client.log({}, exc_info=False)
     client.send_event(client.create_new_app_event())
@@ -712,7 +712,7 @@ def test_log_wants_a_dictionary(service: Service) -> None:
 
 
 def test_the_number_of_connections_is_spelled_either_way(service: Service) -> None:
-    """T23: the README's spelling was a TypeError."""
+    """T23: In the old client the README's spelling caused a TypeError."""
     TrakerrClient("k", threads=2, connections=2).log({}, exc_info=False)
     TrakerrClient("k", threads=2, connnections=2).log({}, exc_info=False)
 
@@ -771,7 +771,7 @@ def test_a_context_fills_the_fields_of_every_event_inside(service: Service) -> N
     client.log({}, exc_info=False)
 
     keys = ("eventUser", "eventSession", "contextURL", "contextCrossAppCorrelationId")
-    # As a bag: the one that went out synchronously may have overtaken the others.
+    # In any order: the event sent synchronously may have overtaken the others.
     assert Counter(tuple(event.get(key) for key in keys) for event in service.delivered()) == Counter([
         ("u", "s", "/outer", "c"),
         ("own", "s", "/inner", "c"),
@@ -829,7 +829,7 @@ def test_a_call_back_that_fails_does_not_reach_the_application(service: Service,
 
 
 def test_events_arrive_in_the_order_of_logging(service: Service) -> None:
-    """T13: 0,4,5,6,...,3,1,2."""
+    """T13: With the old client events arrived in the order 0, 4, 5, 6, ..., 3, 1, 2."""
     client = TrakerrClient("k")
     for number in range(30):
         client.log({"eventmessage": str(number)}, exc_info=False)
@@ -838,7 +838,7 @@ def test_events_arrive_in_the_order_of_logging(service: Service) -> None:
 
 
 def test_what_the_service_could_not_take_is_sent_again(spool: Path) -> None:
-    """T14: an answer of 503 or 429 lost the event in complete silence."""
+    """T14: After an answer of 503 or 429 the old client lost the event without a warning."""
     answers = [Reply(503), Reply(429, {"Retry-After": "0"}), Reply(500)]
     with running_service(spool, answers) as service:
         TrakerrClient("k").log({"eventmessage": "again"}, exc_info=False)
@@ -849,11 +849,11 @@ def test_what_the_service_could_not_take_is_sent_again(spool: Path) -> None:
 
 
 def test_what_the_service_refuses_is_counted(spool: Path) -> None:
-    """T14: an answer of 400 lost the event in complete silence."""
+    """T14: After an answer of 400 the old client lost the event without a warning."""
     with running_service(spool, [OK], default=Reply(400)):
         client = TrakerrClient("k")
         client.log({}, exc_info=False)
-        assert TrakerrClient.shutdown(PATIENCE)  # a service that refuses everything is to blame, not its events
+        assert TrakerrClient.shutdown(PATIENCE)  # one success first: if all events are refused, none is rejected
         client.log({}, exc_info=False)
         assert TrakerrClient.shutdown(PATIENCE)
         status = shipper.status()
@@ -862,7 +862,7 @@ def test_what_the_service_refuses_is_counted(spool: Path) -> None:
 
 
 def test_a_connection_that_is_dropped_under_a_request_loses_nothing(spool: Path) -> None:
-    """T33: the event on it was lost."""
+    """T33: The old client lost the event of that request."""
     with running_service(spool, [Reply(), Reply(silent=True, then="reset")]) as service:
         client = TrakerrClient("k")
         for number in range(3):
@@ -873,7 +873,7 @@ def test_a_connection_that_is_dropped_under_a_request_loses_nothing(spool: Path)
 
 
 def test_a_server_that_hangs_holds_up_nobody(spool: Path) -> None:
-    """T18, T12: no timeout, and one connection for all: everybody waited for ever."""
+    """T18, T12: The old client had no timeout and one connection for all threads: all waited for ever."""
     with running_service(spool, default=Reply(silent=True, then="hang")):
         client = TrakerrClient("k", threads=8, connections=8, timeout=(0.5, 0.5))
         begun = time.monotonic()
@@ -887,7 +887,7 @@ def test_a_server_that_hangs_holds_up_nobody(spool: Path) -> None:
 
 
 class SlowServer(ThreadingHTTPServer):
-    """Takes 20 ms for an answer, and remembers how many requests it had at once."""
+    """Answers after 20 ms; ``most`` is the largest number of requests at the same time."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), SlowAnswer)
@@ -925,11 +925,11 @@ class SlowAnswer(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Tests say nothing."""
+        """Print nothing."""
 
 
 def test_several_requests_are_under_way_at_once(service: Service) -> None:
-    """T12: all threads shared one connection."""
+    """T12: In the old client all threads shared one connection."""
     with SlowServer() as slow:
         client = TrakerrClient("k", threads=8, connections=6, url=f"http://127.0.0.1:{slow.server_port}")
         for _ in range(60):
@@ -941,7 +941,7 @@ def test_several_requests_are_under_way_at_once(service: Service) -> None:
 
 
 def test_as_many_events_go_out_at_the_same_time_as_was_said_from_the_first_on(spool: Path) -> None:
-    """Of five events some may be read before the others are there: three of them meet, whenever that is."""
+    """Some of the five events may be sent before the others are read; at some time three are in flight together."""
     together = threading.Barrier(3)
     met: list[bool] = []
 
@@ -961,7 +961,7 @@ def test_as_many_events_go_out_at_the_same_time_as_was_said_from_the_first_on(sp
             self.end_headers()
 
         def log_message(self, *args: object) -> None:
-            """Tests print nothing."""
+            """Print nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

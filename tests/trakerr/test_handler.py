@@ -1,4 +1,4 @@
-"""TrakerrHandler and get_logger: what becomes of a record, and that the application never hears of it."""
+"""TrakerrHandler and get_logger: what is sent for a record; logging never raises into the application."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def service(spool: Path) -> Iterator[Service]:
 
 @pytest.fixture
 def logger(request: pytest.FixtureRequest) -> Iterator[logging.Logger]:
-    """A logger of the test's own, at its default level."""
+    """A new logger for the test, at its default level."""
     made = logging.getLogger(f"own.{request.node.name}")
     yield made
     made.handlers.clear()
@@ -57,7 +57,7 @@ def test_a_warning_arrives_with_the_handler_s_defaults(service: Service, logger:
 
 
 def test_the_usual_stage_is_that_of_each_constructor(service: Service, logger: logging.Logger) -> None:
-    """T21: the handler's differs from the client's and get_logger's; the README has it so."""
+    """T21: The handler's default differs from that of the client and of get_logger, as the README says."""
     logger.addHandler(TrakerrHandler("k"))
     logger.error("handler")
     Trakerr.get_logger("k", "1.0", f"{logger.name}-other").error("get_logger")
@@ -113,7 +113,7 @@ def test_a_prepared_client_gives_its_properties(service: Service, logger: loggin
 
 
 def test_a_client_of_another_class_is_refused() -> None:
-    """T38: it was ignored silently."""
+    """T38: The old handler silently ignored such an argument."""
     with pytest.raises(TypeError, match="client is expected of class TrakerrClient, not str"):
         TrakerrHandler("k", client="client")  # type: ignore[arg-type]
 
@@ -124,7 +124,7 @@ def test_a_handler_without_key_or_client_is_refused() -> None:
 
 
 def test_tags_name_the_record_s_logger_and_no_other(service: Service) -> None:
-    """T8: every logger's name that the handler had ever seen was sent with every later event."""
+    """T8: The old handler sent the name of every logger it had seen with every later event."""
     handler = TrakerrHandler("k")
     loggers = [logging.getLogger(f"tags.{name}") for name in "ab"]
     for logger in loggers:
@@ -138,7 +138,7 @@ def test_tags_name_the_record_s_logger_and_no_other(service: Service) -> None:
 
 
 def test_the_time_is_that_of_the_record(service: Service, logger: logging.Logger) -> None:
-    """T10: it was that of sending."""
+    """T10: The old client sent the time of sending."""
     logger.addHandler(TrakerrHandler("k"))
     record = logger.makeRecord(logger.name, logging.ERROR, "f", 1, "m", (), None)
     record.created = 1_600_000_000.987
@@ -164,14 +164,14 @@ def test_an_exception_gives_the_type_and_keeps_the_message(service: Service, log
 
 
 def test_nothing_that_is_logged_raises(service: Service, logger: logging.Logger) -> None:
-    """T4, T5, T6: arguments that do not fit, and exceptions of any kind, surfaced in the application."""
+    """T4, T5, T6: In the old client wrong arguments and some exceptions made the logging call raise."""
 
     class Mute(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no words")
 
     logger.addHandler(TrakerrHandler("k"))
-    logger.propagate = False  # pytest's own handler does raise
+    logger.propagate = False  # pytest's handler on the root logger would raise
     logger.error("%d", "no number")
     logger.error("mute", exc_info=Mute())
     logger.error("never raised", exc_info=ValueError("v"))
@@ -188,7 +188,7 @@ def test_nothing_that_is_logged_raises(service: Service, logger: logging.Logger)
 
 
 def test_extras_travel_as_custom_data(service: Service, logger: logging.Logger) -> None:
-    """T32: nothing of extra was sent."""
+    """T32: The old client sent no extras."""
     logger.addHandler(TrakerrHandler("k"))
 
     logger.error("paid", extra={"order": 17, "amount": 12.5, "trakerr": {"event_user": "u", "context_device": "pc"}})
@@ -199,7 +199,7 @@ def test_extras_travel_as_custom_data(service: Service, logger: logging.Logger) 
 
 
 def test_a_record_goes_to_a_key_once_however_many_handlers_see_it(service: Service, logger: logging.Logger) -> None:
-    """T30: the README's "attach to root" and "alternatively to your logger" sent each record twice."""
+    """T30: With the old client, handlers on the root logger and on another one sent each record twice."""
     logger.addHandler(TrakerrHandler("k"))
     logging.getLogger().addHandler(TrakerrHandler("k"))
     inner = Trakerr.get_logger("k", "1.0", f"{logger.name}.inner")
@@ -259,7 +259,7 @@ def test_a_client_does_not_make_the_root_handler_send_to_its_key(
 
 
 def test_the_last_call_of_get_logger_counts(service: Service, logger: logging.Logger) -> None:
-    """T31: key, version and stage of the second call were ignored silently."""
+    """T31: The old client silently ignored key, version and stage of the second call."""
     Trakerr.get_logger("one", "1.0", logger.name)
     again = Trakerr.get_logger("two", "2.0", logger.name, "production")
 
@@ -358,7 +358,7 @@ def test_tasks_have_their_contexts_apart(service: Service, logger: logging.Logge
 
 
 def test_importing_changes_nothing(tmp_path: Path) -> None:
-    """T11, T17: it started a thread, set loggers' levels and handlers, and spoke on stderr."""
+    """T11, T17: Importing the old client started a thread, changed loggers, and wrote to stderr."""
     done = script(
         tmp_path,
         """
@@ -379,7 +379,7 @@ def test_importing_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_program_ends_without_shutdown_and_loses_nothing(service: Service, tmp_path: Path) -> None:
-    """T11: it never ended."""
+    """T11: With the old client such a program never ended."""
     done = script(
         tmp_path,
         """
@@ -396,7 +396,7 @@ def test_a_program_ends_without_shutdown_and_loses_nothing(service: Service, tmp
 
 
 def test_a_working_directory_that_is_gone_troubles_nobody(service: Service, tmp_path: Path) -> None:
-    """T6: it surfaced in the application."""
+    """T6: With the old client the logging call raised."""
     done = script(
         tmp_path,
         """
@@ -436,7 +436,7 @@ def test_a_program_that_is_killed_loses_nothing(service: Service, tmp_path: Path
 
 
 def test_forked_children_ship_what_they_log(service: Service, tmp_path: Path) -> None:
-    """T19: a child's first events were queued to its parent's threads, and lost."""
+    """T19: The old client queued a child's first events for threads of its parent, and lost them."""
     done = script(
         tmp_path,
         """
@@ -507,7 +507,7 @@ def test_workers_that_make_their_own_handlers_share_one_shipper_process(service:
 
 
 def test_a_handler_on_the_root_logger_makes_no_loop_when_the_service_is_down(spool: Path) -> None:
-    """T16: the retries' own warnings were records: 2000 a second, from one."""
+    """T16: The old client sent the warnings of its retries as records: one record led to 2000 a second."""
     with running_service(spool, [Reply(503)] * 3) as service:
         logging.getLogger().addHandler(TrakerrHandler("k"))
         logging.getLogger("loop").error("m")
@@ -517,7 +517,7 @@ def test_a_handler_on_the_root_logger_makes_no_loop_when_the_service_is_down(spo
 
 
 def test_logging_does_not_wait_for_a_service_that_hangs(spool: Path, logger: logging.Logger) -> None:
-    """T18: one connection without a timeout held up everything."""
+    """T18: In the old client one connection without a timeout blocked everything."""
     with running_service(spool, default=Reply(silent=True, then="hang")):
         client = TrakerrClient("k", timeout=(0.5, 0.5))
         logger.addHandler(TrakerrHandler(client=client))
@@ -530,7 +530,7 @@ def test_logging_does_not_wait_for_a_service_that_hangs(spool: Path, logger: log
 
 
 def test_shutdown_waits_until_all_is_delivered(service: Service, logger: logging.Logger) -> None:
-    """T39: it flushed nothing."""
+    """T39: The old client's shutdown flushed nothing."""
     client = TrakerrClient("k")
     for _ in range(50):
         client.log({}, exc_info=False)
@@ -570,7 +570,7 @@ def test_events_after_stop_are_counted_and_raise_nothing(
 
     assert heard == []
     assert service.arrived() == []
-    # The count of what was dropped waits there for a shipper process, and there will be none.
+    # The count of dropped events stays there until a shipper process reads it; none will start.
     shutil.rmtree(Spool(str(spool)).overflow)
 
 

@@ -1,4 +1,4 @@
-"""send_event: one request from the calling thread, and ApiException for what goes wrong with it."""
+"""send_event: one request in the calling thread, and ApiException if it fails."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_refused_connection_is_an_api_exception_without_status(service: Servic
 
 @pytest.mark.parametrize("raw", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhal"])
 def test_a_server_that_stops_answering_is_given_up(spool: Path, raw: bytes) -> None:
-    """T18: there was no timeout."""
+    """T18: The old client had no timeout."""
     with running_service(spool, [Reply(raw=raw, then="hang")]):
         client = TrakerrClient("k", timeout=(1.0, 0.3))
         begun = time.monotonic()
@@ -116,7 +116,7 @@ def test_a_server_that_stops_answering_is_given_up(spool: Path, raw: bytes) -> N
 
 
 def test_a_server_that_answers_byte_by_byte_is_given_up() -> None:
-    """T18: a timeout that begins anew with every byte is none."""
+    """T18: The timeout covers the whole answer; it does not start again with each byte."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ended = threading.Event()
 
@@ -144,7 +144,7 @@ def test_a_server_that_answers_byte_by_byte_is_given_up() -> None:
 
 
 def test_a_redirect_is_followed_at_home_and_never_elsewhere() -> None:
-    """The key is in the body."""
+    """The API key is in the body, and must not reach another host."""
     with Server() as elsewhere:
         answers = [Reply(307, {"Location": "/new"}), Reply(), Reply(307, {"Location": f"{elsewhere.url}/events"})]
         with Server(answers) as home:

@@ -1,4 +1,4 @@
-"""What a type checker says to a user of the client: nothing that is wrong, and no Any."""
+"""A type checker finds no error and no Any in correct uses of the client, and finds wrong arguments."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def checked(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        cwd=folder,  # from a checkout, mypy would report on ours too
+        cwd=folder,  # from a checkout, mypy would report on shipper's own files too
     )
 
 

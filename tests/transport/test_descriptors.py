@@ -30,12 +30,12 @@ ALL = 4096
 
 
 def close_all() -> None:
-    """What code does that daemonises a process."""
+    """Close all descriptors from 3, as code that daemonises a process does."""
     os.closerange(3, ALL)
 
 
 def open_files(folder: Path, count: int = 24) -> list[int]:
-    """What an application does then: its files get the lowest numbers."""
+    """Open files as an application does afterwards: they get the lowest numbers."""
     return [os.open(folder / f"file{number}", os.O_RDWR | os.O_CREAT) for number in range(count)]
 
 
@@ -74,7 +74,7 @@ def events(pipe: RecordQueue) -> list[bytes]:
 
 @pytest.fixture(params=["tags", "no tags"])
 def tags(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on Linux, and as where descriptions have no signal number."""
+    """Run a test with tags, as on Linux, and without, as where a descriptor can have no signal number."""
     if request.param == "no tags":
         monkeypatch.setattr(descriptors, "_F_SETSIG", None)
 
@@ -118,14 +118,14 @@ class TestOwnDescriptor:
 
 
 def next_at(number: int, files: Path) -> OwnDescriptor:
-    """A later descriptor of ours that gets the number."""
+    """Open descriptors of ours until one has the number; return that one."""
     while (own := OwnDescriptor(os.open(files / "a", os.O_RDWR | os.O_CREAT))).number != number:
         own.close()
     return own
 
 
 def test_a_number_is_given_again_only_after_many_others(files: Path) -> None:
-    """A thread that is about to write to it must not write to what another thread of ours opens meanwhile."""
+    """A thread that is about to write to a number must not write to what another thread of ours has opened there."""
     numbers = []
     for _ in range(100):
         own = OwnDescriptor(os.open(files / "a", os.O_RDWR | os.O_CREAT))
@@ -165,7 +165,7 @@ def test_events_go_on_after_all_descriptors_were_closed(pipe: RecordQueue, files
 
 
 def test_threads_that_log_while_descriptors_are_closed_again_and_again(pipe: RecordQueue, files: Path) -> None:
-    """What daemonises closes numbers in a loop; files are opened in between."""
+    """Code that daemonises a process closes descriptors in a loop; files are opened in between."""
 
     def work() -> None:
         def log(thread: int) -> None:
@@ -215,7 +215,7 @@ def test_short_uses_of_files_by_our_threads_touch_no_file_of_the_application(spo
         stopping.set()
         for thread in threads:
             thread.join()
-        # Between the look at a low number and its close() lies a moment that no system call can remove.
+        # Between the check of a low number and its close() the application may open a file there: unavoidable.
         assert closed <= 2, closed
 
     assert in_a_child(work) == 0
@@ -254,7 +254,7 @@ def test_a_descriptor_limit_that_leaves_no_high_number_is_no_error(pipe: RecordQ
 def test_without_any_free_descriptor_events_wait_and_come_later(pipe: RecordQueue, files: Path) -> None:
     def work() -> None:
         number = pipe._pipe.open()
-        pipe._channel.overflow.count("failed", 10)  # so that its file is there
+        pipe._channel.overflow.count("failed", 10)  # so that the overflow's file is there
         os.close(number)
         opened = []
         with contextlib.suppress(OSError):
@@ -315,14 +315,14 @@ def test_an_overflow_whose_descriptor_was_closed_goes_on_where_it_was(spool: Pat
         assert overflow.drops == {"queue_full": {"INFO": 2}}
         assert drained(overflow) == [0, 1, 2, 3]
         overflow.close()
-        assert len(os.listdir(spool / "o")) == 1  # with the drops
+        assert len(os.listdir(spool / "o")) == 1  # the file with the drops stays
 
     assert in_a_child(work) == 0
     assert sizes(files) == 0
 
 
 class ClosedAfterTheLook(OwnDescriptor):
-    """Another thread closes all descriptors between the look at it and its use."""
+    """A descriptor that another thread closes between `is_own` and its use."""
 
     def is_own(self) -> bool:
         found = super().is_own()
@@ -348,7 +348,7 @@ def test_an_append_whose_descriptor_is_closed_meanwhile_is_tried_again(spool: Pa
 
 
 def test_what_the_shipper_process_took_over_meanwhile_is_not_sent_again(spool: Path) -> None:
-    """Its lock went with the descriptor."""
+    """The overflow's lock was released when its descriptor was closed."""
 
     def work() -> None:
         overflow = Overflow(str(spool / "o"), token=b"tokentok", pid=os.getpid(), limit=10**6)
@@ -391,7 +391,7 @@ def is_collected(channel: Channel) -> None:
 def test_unmapping_a_mirror_closes_no_file_of_the_application(
     spool: Path, files: Path, end: Callable[[Channel], None]
 ) -> None:
-    """The mapping has a descriptor of its own in Python, which closes its number in the end."""
+    """Python's `mmap` keeps a descriptor of its own, and closes that number when the mapping ends."""
     os.mkfifo(spool / "queue", 0o600)
 
     def work() -> None:
@@ -411,7 +411,7 @@ def test_unmapping_a_mirror_closes_no_file_of_the_application(
 
 
 def test_a_mirror_keeps_what_was_in_a_pipe_that_was_open_nowhere(spool: Path) -> None:
-    """The pipe that is opened again is empty, though nobody has read the other one."""
+    """The pipe is empty when it is opened again, though nobody has read what was in it."""
     os.mkfifo(spool / "queue", 0o600)
 
     def work() -> None:
@@ -431,7 +431,7 @@ def test_a_mirror_keeps_what_was_in_a_pipe_that_was_open_nowhere(spool: Path) ->
 
 
 def test_a_mirror_keeps_what_is_in_a_queue_that_was_removed(pipe: RecordQueue, spool: Path) -> None:
-    """The one that is made in its place is empty, though nobody has read the other one."""
+    """The queue that replaces it is empty, though nobody has read what is in the removed one."""
     for count in range(50):
         pipe.put_nowait(b"%d" % count + b"." * 1000)
     (spool / "queue").unlink()
@@ -448,7 +448,7 @@ def test_a_mirror_keeps_what_is_in_a_queue_that_was_removed(pipe: RecordQueue, s
 
 
 def test_a_queue_is_closed_where_nothing_can_be_imported_any_more(pipe: RecordQueue, files: Path) -> None:
-    """After chroot, and when all descriptors were closed."""
+    """As after a chroot, when all descriptors were closed as well."""
 
     def work() -> None:
         pipe.put_nowait(b"before")

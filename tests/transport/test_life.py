@@ -1,4 +1,4 @@
-"""What a process writes of its life into the head of its mirror."""
+"""What a process writes about itself into the head of its mirror."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def frames(seq: int = 0) -> list[bytes]:
 
 
 def leave(folder: str, spool: str = "") -> None:
-    """An overflow and a mirror with a frame each, of a process that has ended."""
+    """Leave an overflow and a mirror, with one frame each, of a process that has ended."""
 
     def work() -> None:
         overflow = Overflow(folder, token=TOKEN, pid=os.getpid(), limit=10**6, spool=spool)
@@ -66,7 +66,7 @@ def found(folder: str) -> tuple[int, int]:
 
 
 def change_pids(path: str, value: int) -> None:
-    """As if its process had been in another PID namespace."""
+    """Change the file as if its process had been in another PID namespace."""
     with open(path, "r+b") as file:
         file.seek(shared_file.PIDS_AT)
         file.write(shared_file.PIDS.pack(value))
@@ -74,7 +74,7 @@ def change_pids(path: str, value: int) -> None:
 
 @pytest.mark.parametrize("pids", [0, 1])
 def test_a_living_file_of_another_container_is_not_taken(spool: Path, pids: int) -> None:
-    """Its pid is no process here, but it holds the lock."""
+    """No process here has its owner's pid, but the owner holds the lock."""
     folder = str(spool / "o")
     overflow = Overflow(folder, token=TOKEN, pid=2**22 + 1, limit=10**6)
     overflow.append(frames(), 20)
@@ -119,7 +119,7 @@ def test_the_lock_of_a_dead_process_that_a_child_has_inherited_does_not_keep_its
 
 
 def test_a_living_overflow_of_a_container_is_not_adopted_by_another(spool: Path) -> None:
-    """Two PID namespaces, one folder: the process of one is none in the other."""
+    """Two PID namespaces share a folder: a pid of one is no process in the other."""
     allowed = shutil.which("unshare") and subprocess.run(["unshare", "-mpf", "true"], check=False).returncode == 0
     need(os.geteuid() == 0 and allowed, "the right to make namespaces")
     source = f"""if True:
@@ -241,7 +241,7 @@ def test_files_of_the_own_spool_and_of_living_processes_are_kept(memory: Path, s
 
 @pytest.mark.parametrize("has_id", [True, False])
 def test_files_of_a_spool_that_waits_for_its_next_start_are_kept(memory: Path, place: Spool, has_id: bool) -> None:
-    """Also when a cleaner has removed the id."""
+    """Also when a cleaner has removed the file with the spool's id."""
     folder = place.overflow
     assert Path(folder).parent == memory
     leave(folder, place.path)
@@ -259,7 +259,7 @@ def test_files_of_a_spool_that_waits_for_its_next_start_are_kept(memory: Path, p
 def test_files_of_another_container_are_removed_when_they_are_old(
     memory: Path, spool: Path, seconds: float, removed: int
 ) -> None:
-    """Whether their spool is there can't be seen from here."""
+    """It can't be seen from here whether their spool still exists."""
     leave(str(memory / "a"), str(spool / "deleted"))
     rewrite_origin(memory / "a", mounts=namespace("mnt") + 1)
     age(memory / "a", seconds)
@@ -300,7 +300,7 @@ def test_a_living_process_touches_its_files_and_makes_removed_ones_again(spool: 
 
 
 def replace(queue: str | Path) -> None:
-    """Make another queue in the place of this one."""
+    """Replace a queue by a new one at the same path."""
     os.unlink(queue)
     os.mkfifo(queue, 0o600)
 
@@ -309,7 +309,7 @@ def test_a_queue_that_was_made_anew_is_opened_again(queue: RecordQueue, spool: P
     queue.put_nowait(b"before")
     os.unlink(spool / "queue")
     queue.maintain()
-    queue.put_nowait(b"meanwhile")  # the shipper process reads the removed one until it has made another
+    queue.put_nowait(b"meanwhile")  # the shipper process reads the removed queue until it has made a new one
     os.mkfifo(spool / "queue", 0o600)
 
     queue.maintain()
@@ -323,7 +323,7 @@ def test_a_queue_that_was_made_anew_is_opened_again(queue: RecordQueue, spool: P
 def test_what_no_process_reads_in_a_removed_queue_is_put_again(
     queue: RecordQueue, spool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would end with the last descriptor of that pipe."""
+    """It would be lost when the last descriptor of the removed queue is closed."""
     monkeypatch.setattr(pipe, "_UNREAD_SECONDS", 0.0)
     queue.put_nowait(b"before" * 1000)
     replace(spool / "queue")
@@ -365,7 +365,7 @@ def test_an_event_that_began_in_a_removed_queue_that_no_process_reads_is_put_aga
 def test_what_is_put_again_out_of_a_removed_queue_has_space_in_a_full_overflow(
     spool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was accepted before the overflow became full."""
+    """What is put again was accepted before the overflow became full."""
     monkeypatch.setattr(pipe, "_UNREAD_SECONDS", 0.0)
     os.mkfifo(spool / "queue", 0o600)
     queue = RecordQueue(str(spool / "queue"), overflow=str(spool / "memory"), overflow_size=1000)
@@ -383,7 +383,7 @@ def test_what_is_put_again_out_of_a_removed_queue_has_space_in_a_full_overflow(
 
 
 def test_after_chroot_the_open_queue_is_used_on(spool: Path) -> None:
-    """At its path is nothing, or a folder of another kind."""
+    """In the new root, there is nothing at the queue's path, or something other than a queue."""
     need(os.geteuid() == 0, "the right to change the root")
     os.mkfifo(spool / "queue", 0o600)
     (spool / "root").mkdir()

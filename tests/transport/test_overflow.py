@@ -53,7 +53,7 @@ def overflow(folder: str) -> Iterator[Overflow]:
 
 
 class Pipe:
-    """A pipe that takes a number of frames, then none."""
+    """A pipe that takes ``room`` frames, then none."""
 
     def __init__(self, room: int = 10**9) -> None:
         self.room = room
@@ -81,7 +81,7 @@ def drained(overflow: Overflow, pipe: Pipe) -> list[int]:
 
 
 def child(work: Callable[[], None]) -> int:
-    """A child that does the work and then waits to be killed; its pid, once the work is done."""
+    """Do the work in a child that then waits to be killed; return its pid once the work is done."""
     ready, done = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -307,7 +307,7 @@ def test_a_removed_file_is_made_again_with_what_waits_and_no_more(overflow: Over
     os.unlink(overflow.path)
     overflow.touch()
 
-    assert os.listdir(folder) == [name]  # by the name of the file its drops are counted once
+    assert os.listdir(folder) == [name]  # drops are counted once for each name of a file
     assert living_drops(folder) == {name: {"queue_full": {"INFO": 1}}}
     assert os.stat(overflow.path).st_blocks * 512 < overflow.waiting + 3 * HEAD_BYTES
     assert drained(overflow, Pipe()) == [397, 398, 399]
@@ -345,7 +345,7 @@ def test_a_removed_file_is_made_again_in_the_second_folder_where_memory_has_no_s
 
 
 class Half:
-    """`os.pwrite` that gets into what waits, and no further; what it began to write can be opened by anyone."""
+    """`os.pwrite` that fails inside the waiting events; `seen` has open descriptors of the half-written files."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
         self._write, self._error = os.pwrite, error
@@ -377,7 +377,7 @@ def test_what_was_made_again_in_part_is_nobodys(
 
     (fd,) = half.seen
     os.lseek(fd, 0, os.SEEK_SET)
-    assert os.read(fd, 10) == b""  # also for who has it open by now
+    assert os.read(fd, 10) == b""  # empty also for a process that has opened it already
     os.close(fd)
     assert taken(folder) == []
     assert os.listdir("/proc/self/fd") == before
@@ -392,7 +392,7 @@ def refuse(_path: str) -> None:
 def test_what_is_logged_while_a_removed_file_is_made_again_comes_behind_what_waits(
     overflow: Overflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a destructor, a signal handler."""
+    """A destructor or a signal handler may log at that moment."""
     overflow.append(frames(0), 20)
     os.unlink(overflow.path)
     create = shared_file.create

@@ -104,7 +104,7 @@ def make(folder: str, pipe: Pipe) -> Iterator[Make]:
 
 
 def memory_of(folder: str) -> int:
-    """Bytes of memory of the only mirror."""
+    """Return how many bytes of memory the only mirror takes."""
     (path,) = Path(folder).iterdir()
     return path.stat().st_blocks * 512
 
@@ -166,7 +166,7 @@ def test_marks_and_incomplete_frames_are_not_recovered(folder: str, pipe: Pipe) 
 
 
 def test_a_frame_inside_an_event_is_not_recovered(folder: str, pipe: Pipe) -> None:
-    """An event may contain bytes that look like one, and its header may be overwritten."""
+    """An event may contain bytes that look like a frame, and the header of its own frame may be overwritten."""
     inside = frame.encode(b"x", token=b"someelse", seq=7, pid=1)[0]
 
     def work() -> None:
@@ -182,7 +182,7 @@ def test_a_frame_inside_an_event_is_not_recovered(folder: str, pipe: Pipe) -> No
 
 @pytest.mark.parametrize("mirrors", [1, 3])
 def test_mirrors_leave_half_of_the_memory_to_overflows(spool: Path, pipe: Pipe, mirrors: int) -> None:
-    """Docker's default are 64 MB for all workers."""
+    """Docker's default for /dev/shm is 64 MB, shared by all workers."""
     (spool / "m").mkdir()
     with tmpfs(spool / "m", "1m") as memory:
         made = []
@@ -237,7 +237,7 @@ def kept(written: PipeMirror) -> set[int]:
 
 
 def fired(moment: int, handler: Callable[[], None], work: Callable[[], None]) -> bool:
-    """Do the work, and run the handler at one of its calls or returns; False when it has fewer."""
+    """Do the work, and run the handler at its call or return number ``moment`` (from 0); False when it has fewer."""
     moments = iter(range(moment + 1))
 
     def look(*event: object) -> None:
@@ -262,7 +262,7 @@ def test_a_signal_handler_may_log_at_any_moment(folder: str, pipe: Pipe, seen: i
         written = PipeMirror(folder, pipe.waiting, token=TOKEN, pid=os.getpid())
         for seq in range(seen * 8):
             written.note(framed(1000 + seq, 3950)[0])
-        assert pipe.write(b"." * 4096)  # so that no block may be written over at once
+        assert pipe.write(b"." * 4096)  # the pipe is not empty, so no block may be overwritten yet
         for seq in range(10):
             written.note(framed(seq, 3000)[0])
 
@@ -318,7 +318,7 @@ def test_closing_leaves_the_mirror_while_the_pipe_is_not_empty(make: Make, pipe:
     written.note(piece)
 
     written.close()
-    written.note(framed(1, 10)[0])  # by a thread that is late: no error
+    written.note(framed(1, 10)[0])  # as a thread that is late does: no error
 
     assert found(folder) == [(0, 0)]
 
@@ -349,7 +349,7 @@ def test_a_queue_works_without_memory_for_a_mirror(queue: RecordQueue, spool: Pa
 
 
 def test_there_is_no_mirror_on_a_disk(spool: Path) -> None:
-    """A page of it could have to wait for the disk."""
+    """Writing to a page of the mirror could have to wait for the disk."""
     os.mkfifo(spool / "queue", 0o600)
     queue = RecordQueue(str(spool / "queue"), overflow=str(spool / "overflow"))
     queue.put_nowait(b"x")
@@ -400,7 +400,7 @@ def test_a_forked_child_has_a_mirror_of_its_own(queue: RecordQueue, spool: Path,
 
 
 def test_a_child_that_never_logs_does_not_keep_the_mirror_of_its_dead_parent(spool: Path) -> None:
-    """It has inherited the lock."""
+    """The child has inherited the lock on the mirror."""
     os.mkfifo(spool / "queue", 0o600)
     pids, told = os.pipe()
 
@@ -423,7 +423,7 @@ def test_a_child_that_never_logs_does_not_keep_the_mirror_of_its_dead_parent(spo
 def test_events_outlive_a_process_whose_package_was_removed_before_its_first_one(
     spool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What says how it ends can't be imported any more."""
+    """The module `life`, which describes the process in its mirror, can't be imported any more."""
     monkeypatch.setitem(sys.modules, "shipper.transport.memory.life", None)
     os.mkfifo(spool / "queue", 0o600)
     reader = os.open(spool / "queue", os.O_RDONLY | os.O_NONBLOCK)

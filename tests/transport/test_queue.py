@@ -48,7 +48,7 @@ def taken(pipe: RecordQueue, count: int) -> list[bytes]:
 
 
 def fill(pipe: RecordQueue) -> int:
-    """Put events until one has to wait in the overflow; the number of events."""
+    """Put events until one has to wait in the overflow; return the number of events."""
     count = 0
     while not pipe.waiting:
         pipe.put_nowait(b"%06d" % count + b"." * 2000, level=20)
@@ -68,16 +68,16 @@ def rest(pipe: RecordQueue) -> list[bytes]:
 def bare_fork() -> int:
     """Fork as uWSGI does: without running any of Python's hooks.
 
-    Only for a process of which no other thread runs (`no_drain_thread`). CPython itself can't survive anything else: a
-    thread that waits for the interpreter's lock at that moment exists in the parent alone, and the child, when it next
-    gives the lock up, waits until that thread has taken it.
+    Only for a process without other running threads (`no_drain_thread`). Anything else blocks CPython itself: a thread
+    that waits for the interpreter's lock at that moment exists in the parent only, and the child, when it next gives up
+    the lock, waits for that thread to take it.
     """
     return int(ctypes.PyDLL(None).fork())
 
 
 @contextlib.contextmanager
 def no_drain_thread(pipe: RecordQueue) -> Iterator[None]:
-    """While no thread empties the overflow; afterwards one does."""
+    """Let no thread empty the overflow meanwhile; start one afterwards."""
     pipe._channel._draining = True
     try:
         yield
@@ -182,7 +182,7 @@ def overflows(folder: Path) -> list[Path]:
 
 
 def test_no_put_is_lost_while_another_queue_takes_over(pipe: RecordQueue, spool: Path) -> None:
-    """start() with another `overflow` in a process that logs."""
+    """As when a process that logs calls start() with another ``overflow``."""
     put: list[bytes] = []
     stopped = threading.Event()
 

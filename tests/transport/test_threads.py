@@ -78,7 +78,7 @@ def test_what_threads_have_put_outlives_a_kill_of_all_processes(queue: RecordQue
 
 
 def test_what_threads_put_first_in_a_child_is_in_its_mirror(queue: RecordQueue, spool: Path) -> None:
-    """The mirror is made at the first put: threads that put meanwhile wait for it. The child begins once."""
+    """The mirror is made at the first put: threads that put meanwhile wait for it. `on_new_process` is called once."""
     queue.open()
     begun: list[int] = []
     queue.on_new_process = lambda: begun.append(os.getpid())

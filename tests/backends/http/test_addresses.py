@@ -63,7 +63,7 @@ def test_an_address_that_refuses_gives_way_to_the_next(refused: Address, good: A
 
 
 def test_an_address_that_does_not_answer_gives_way_to_the_next(silent: Address, good: Address) -> None:
-    """Within the time limit of one connection, not after it."""
+    """The next address is tried before the time limit of 60 seconds is over."""
     began = time.monotonic()
 
     assert peer(connect_to_any([silent, silent, good], 60, [])) == good[3]
@@ -115,7 +115,7 @@ def test_an_address_of_a_family_that_the_machine_lacks_is_passed_over(good: Addr
 
 
 def test_families_take_turns(silent: Address) -> None:
-    """One dead address after the other of the first family does not keep the second family waiting."""
+    """A hundred dead addresses of one family do not delay an address of the other family."""
     with contextlib.ExitStack() as stack:
         try:
             listener = stack.enter_context(socket.create_server(("::1", 0), family=socket.AF_INET6))

@@ -17,7 +17,7 @@ from ...support.servers import Server
 
 @dataclass(frozen=True)
 class Certificates:
-    """An authority of our own, and a server's certificate for 127.0.0.1 and service.test that it signed."""
+    """Paths of a test authority, and of a certificate for 127.0.0.1 and service.test that it signed."""
 
     authority: Path
     server: Path
@@ -43,7 +43,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 def test_the_backends_own_authority_wins_over_the_environment(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The setting wins over the environment, and a handshake comes first here too."""
+    """With TLS too, each new connection begins with a handshake."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.server))
     with Server(context=certificates.context()) as server:
         backend = Described(server.url, shakes_hands=True, ca_bundle=str(certificates.authority))
@@ -107,7 +107,7 @@ def test_a_server_without_tls_is_retryable(certificates: Certificates) -> None:
 def test_each_tunnel_begins_with_a_handshake(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The proxy sees CONNECT alone; the handshake is the first request inside of each tunnel."""
+    """The proxy itself gets only CONNECT; the handshake is the first request inside each tunnel."""
     clock = Clock()
     with Server(tunnel_context=certificates.context()) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url)

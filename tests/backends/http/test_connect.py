@@ -1,4 +1,4 @@
-"""Proxies: which way a request takes, and what is said when a proxy refuses; against real servers."""
+"""Proxies: which requests go through one, and the error when a proxy refuses; against real servers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...support.servers import Reply, Server
 def test_a_proxy_gets_the_whole_url_and_its_credentials(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The proxy is read once, when the sender is opened; a handshake goes through it like an event."""
+    """The variable is read once, when the sender is opened; a handshake goes through the proxy like an event."""
     with Server() as proxy:
         monkeypatch.setenv("http_proxy", f"http://me:secret@127.0.0.1:{proxy.port}")
         with sending(Described("http://service.invalid/p", shakes_hands=True)) as sender:

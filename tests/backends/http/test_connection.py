@@ -139,7 +139,7 @@ def test_a_body_of_exactly_the_limit_keeps_its_connection() -> None:
 
 
 def test_a_compressed_body_is_not_decompressed() -> None:
-    """Nobody asked for compression, so a small answer can't become a large one."""
+    """The request accepts no compression; a small body must not become a large one."""
     bomb = gzip.compress(b"0" * 10_000_000)
     with Server([Reply(400, {"Content-Encoding": "gzip"}, bomb)]) as server, sending(Described(server.url)) as sender:
         answer = sent(sender)
@@ -170,7 +170,7 @@ def test_a_length_that_is_given_twice_is_accepted() -> None:
 
 @pytest.mark.parametrize("behind", [b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", b"d"])
 def test_a_connection_with_trailing_bytes_is_not_reused(behind: bytes) -> None:
-    """Should the rest of it come later, it would be taken for the answer to the next request."""
+    """Otherwise the trailing bytes would be taken for the response to the next request."""
     raw = b"HTTP/1.1 200 Yes\r\nContent-Length: 3\r\n\r\nabc" + behind
     with Server([Reply(raw=raw)]) as server, sending(Described(server.url)) as sender:
         assert [sent(sender), sent(sender)] == [None, None]
@@ -178,7 +178,7 @@ def test_a_connection_with_trailing_bytes_is_not_reused(behind: bytes) -> None:
 
 
 def test_a_response_in_pieces_is_read() -> None:
-    """The head alone, then the body, then the next answer, on one connection."""
+    """Two responses, each sent byte by byte, on one connection."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def trickle() -> None:

@@ -1,4 +1,4 @@
-"""Which connection a request takes: idle, new, or of its own; handshakes; against real servers."""
+"""Which connection a request takes, idle or new, and when a handshake precedes it; against real servers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_handshake_is_the_first_request_of_a_connection() -> None:
 
 
 def test_every_connection_begins_with_a_handshake() -> None:
-    """Closed politely, reset, cut in an answer, closed while idle, dropped by the server."""
+    """After a close, a reset, a cut response, a status 101, a body over the limit, and 241 idle seconds."""
 
     once = {
         b"close": Reply(then="close"),
@@ -97,7 +97,7 @@ def test_concurrent_connections_begin_with_a_handshake_each() -> None:
     ],
 )
 def test_no_event_is_sent_after_a_failed_handshake(reply: Reply, kind: type[DeliveryError]) -> None:
-    """And it is never the event's fault: nothing may be thrown away for it."""
+    """The event is never to blame: every error of a handshake is retryable."""
     with Server([reply]) as server, sending(Described(server.url, shakes_hands=True)) as sender:
         answer = sent(sender, "event")
 
@@ -182,7 +182,7 @@ def test_half_of_the_idle_connections_are_dead() -> None:
 
 
 def test_a_connection_that_was_used_since_stays_in_use() -> None:
-    """Only connections that were last used before the dead one failed are doubtful."""
+    """Only connections last used before the request on the dead one began are doubtful."""
     clock = Clock()
     behaviour = Behaviour()
     with serving(behaviour) as server:
@@ -250,7 +250,7 @@ def test_a_connection_that_was_idle_too_long_is_opened_anew() -> None:
 
 
 def test_a_connection_that_is_too_old_is_opened_anew() -> None:
-    """So a new address of the host is used after a while, although the old one still responds."""
+    """The host may have a new address by then, although the old one still responds."""
     clock = Clock()
     with Server() as server, sending(Described(server.url), clock) as sender:
         for _ in range(5):
@@ -324,7 +324,7 @@ def test_each_connection_begins_with_a_handshake_when_a_server_closes_after_some
 
 @pytest.mark.parametrize("first", [ANNOUNCED, UNANNOUNCED, RESET], ids=["said", "unsaid", "reset"])
 def test_a_server_that_closed_once_after_the_handshake_gets_another_handshake(first: Reply) -> None:
-    """It wants a handshake on every connection with events."""
+    """The server requires a handshake on every connection that carries events."""
 
     def answer(conn: int, nth: int, request: Request) -> Reply | None:
         if conn == 0 and (first is not RESET or nth > 1):
@@ -345,7 +345,7 @@ def assert_server(behaviour: Behaviour) -> Server:
 
 
 def test_an_event_that_was_refused_without_a_handshake_is_sent_again() -> None:
-    """The server closes two connections after the handshake, and refuses events without one: it closes by accident."""
+    """The server closes two connections after the handshake by chance; it refuses events without a handshake."""
 
     def answer(conn: int, nth: int, request: Request) -> Reply | None:
         if conn < 2:

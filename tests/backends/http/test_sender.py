@@ -21,7 +21,7 @@ from ...support.waiting import PATIENCE
 
 
 def test_a_sender_is_a_backend() -> None:
-    """What it is made of says name, level and limits."""
+    """Name, level and limits are those of the described backend."""
     sender = Sender(Described("http://127.0.0.1:1/", name="x", level=30, max_events=7, max_in_flight=3))
 
     assert isinstance(sender, Backend)
@@ -86,7 +86,7 @@ def test_concurrent_requests_have_their_own_headers() -> None:
 @pytest.mark.parametrize("header", [("X-A", "a\r\nX-B: b"), ("X-A", "a\nb"), ("X-A: a\r\nX-B", "b")])
 @pytest.mark.parametrize(("place", "kind"), [("more_headers", RejectedError), ("own_headers", UnauthorisedError)])
 def test_a_header_with_a_line_break_is_never_sent(header: tuple[str, str], place: str, kind: type[object]) -> None:
-    """One of a request is the event's fault; one of all requests is a setting that a person has to mend."""
+    """In the headers of one request, its events are to blame; in those of all requests, the backend's settings are."""
     with Server() as server:
         backend = replace(Described(server.url), **{place: dict([header])})  # type: ignore[arg-type]
         with sending(backend) as sender:
@@ -224,7 +224,7 @@ def test_an_unknown_host_is_retryable() -> None:
     "url", ["http://" + "a" * 70 + ".example/", "http://.example/", "http://exa mple/", "http://[::1/", "ftp://x/"]
 )
 def test_an_invalid_url_loses_nothing(url: str) -> None:
-    """IDNA, parse errors and the like are answers too: a person has to mend the setting."""
+    """A URL that can't be parsed or encoded is a retryable error: the events wait until a person corrects it."""
     with sending(Described(url)) as sender:
         answer = sent(sender)
 

@@ -1,4 +1,4 @@
-"""SOCKS proxies: with PySocks events go through them; without it a sentence says what to install."""
+"""SOCKS proxies: with PySocks events go through them; without it the error says what to install."""
 
 from __future__ import annotations
 

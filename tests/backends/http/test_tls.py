@@ -1,4 +1,4 @@
-"""Certificates: which ones are trusted, which one we present, and what is said when one is wrong."""
+"""Certificates: which ones are trusted, which one the client presents, and the error for a wrong one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CONTEXT = AppContext("app", "/", "host", "127.0.0.1", lambda time: None)
 
 
 class Files:
-    """Certificates as files: of an authority, a server, and clients of this authority and of another one."""
+    """Certificates in files: an authority, a client signed by it, and a client signed by another authority."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
