@@ -154,7 +154,9 @@ class TrakerrClient(ClientDefaults):
         classification: str | None = "issue",
         exc_info: ExcInfo = True,
     ) -> None:
-        """Queue an event with the fields in ``arg_dict``. Raises TypeError for arguments of a wrong type, nothing else.
+        """Queue an event with the fields in ``arg_dict``.
+
+        Raises TypeError for arguments of a wrong type, and AttributeError for an ``arg_dict`` without ``get``.
 
         Its keys: eventtype, eventmessage ("unknown", or the exception's), user, session, time (duration of the
         operation, usually in milliseconds), url, corrid (correlation id), device. Others are ignored.
