@@ -16,7 +16,7 @@ VARIABLE = "_SHIPPER_RUN_RECEIVER"
 
 
 def redirected(backend: Any, environ: Mapping[str, str]) -> Any:
-    """The backend; if the variable is set and it is an HTTP backend, one that sends to the receiver."""
+    """Return a backend that sends to the receiver if `VARIABLE` is set and this one speaks HTTP, else this one."""
     receiver = environ.get(VARIABLE)
     if not receiver or not is_http_backend(backend):
         return backend

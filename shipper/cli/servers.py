@@ -50,7 +50,7 @@ def stream_settings(given: argparse.Namespace, environ: Mapping[str, str] = os.e
 
 @contextlib.contextmanager
 def connected(settings: JetStream, command: str) -> Iterator[Client]:
-    """Provide a client for a command, whose name the servers see; close it at the end of ``with``."""
+    """Provide a client, which the servers see as ``shipper <command>``; close it at the end of ``with``."""
     from ..stream.client import Client
 
     client = Client(settings, name=f"shipper {command}")

@@ -41,13 +41,13 @@ class Handover:
 
     @property
     def current(self) -> str:
-        """The path of the file as the last commit has it, whether that is in place or not."""
+        """The path of what was committed last: under ``<base>.committed`` until it has been moved into place."""
         path = os.path.join(self._committed, KEPT)
         return path if os.path.exists(path) else self._kept
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock out other commands, and clean up after killed ones. BlockingIOError while one is at work; OSError."""
+        """Lock out other commands, and complete or remove what a killed one left. BlockingIOError while one works."""
         lock = open_file(self._lock, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

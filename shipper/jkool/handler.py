@@ -47,7 +47,7 @@ class jKoolHandler(LocklessHandler):
         token = accessToken if token is None else token
         given = urlStr if url is None else url
         url = os.environ.get(URL, JKool.url) if given is None else given
-        # JKool rejects None as a token. The level is checked here, since it may change.
+        # JKool rejects None as a token. The handler checks the level, since `setLevel` may change it.
         backend = JKool(token, url, level=logging.NOTSET, max_in_flight=1)  # type: ignore[arg-type]
         # The name depends on the token: another process of the app may have a handler with another token.
         backend = dataclasses.replace(backend, name=f"jkool-{identity(backend)}")

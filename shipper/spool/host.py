@@ -153,7 +153,7 @@ def _content(spool: Spool, ours: Host) -> dict[str, object]:
 
 
 def _is_old(path: str) -> bool:
-    """Whether a file is over a second old. A new one has two names for a moment, and can't be read then."""
+    """Whether a file is over a second old. While it is made it has two names, and `open_file` refuses it."""
     try:
         return time.time() - os.lstat(path).st_ctime > 1.0
     except OSError:

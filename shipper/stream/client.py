@@ -100,7 +100,7 @@ class Client:
             for subject, data in posts:
                 await self.connection.send(subject, data)
 
-        with contextlib.suppress(RuntimeError):  # closed
+        with contextlib.suppress(RuntimeError):  # the client is closed
             self.submit(send())
 
     def gather(self, subject: str, seconds: float) -> list[Reply]:

@@ -24,7 +24,7 @@ MAX_REMEMBERED = 10_000  # messages that were settled, and are acknowledged agai
 
 
 class Consumer(Protocol):
-    """The other side of a cursor: the durable consumer."""
+    """What a cursor needs of the durable consumer that its messages come from."""
 
     def acknowledge(self, replies: Sequence[str], /) -> None:
         """These messages are settled."""

@@ -69,7 +69,7 @@ def _reason(cause: BaseException, place: str) -> str:
         return f"{place}: no complete response in time"
     if isinstance(cause, (SSLError, ssl.SSLError)):
         text = f"{place}: TLS: {describe(cause)}"
-        # A server with TLS 1.2 that requires a client certificate says no more than this.
+        # With TLS 1.2, a server that requires a client certificate sends this alert and says no more.
         is_refused = "ALERT_HANDSHAKE_FAILURE" in text
         return f"{text}; if the server requires a client certificate, set client_cert" if is_refused else text
     if isinstance(cause, http.client.IncompleteRead):

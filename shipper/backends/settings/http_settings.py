@@ -1,4 +1,4 @@
-"""The settings that the backends for Trakerr and jKool share."""
+"""The settings that the backends of this package share that speak HTTP."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class HttpSettings(OldMethodNames):
     """The number of requests at the same time with which it begins."""
 
     def _check_http(self, kind: str, batches: Sequence[str | None]) -> None:
-        """Raise ConfigurationError for a wrong value; give the others their final form."""
+        """Raise ConfigurationError for a wrong value; bring those that may be given in several forms into one."""
         validators.in_flight(f"{kind}.max_in_flight", self.max_in_flight)
         validators.in_flight(f"{kind}.initial_in_flight", self.initial_in_flight)
         self._set("batch", validators.one_of(f"{kind}.batch", self.batch, batches))

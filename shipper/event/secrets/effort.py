@@ -1,8 +1,8 @@
 """Bound the work for one text, so that its time is at most linear in its length.
 
-Before a search, its cost is estimated from the number of places that have a part of what is searched for. Each key and
-each value costs too. A text that takes more than its length allows is cut where the allowance ends, and its rest is
-masked as a whole.
+Each place where a match may begin costs effort: the places are estimated before a search. Each key and each value that
+is looked at costs effort too. A text that takes more than its length allows is cut where the allowance ends, and its
+rest is masked as a whole.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ _SHORT = 500  # characters; searching a text up to this length costs too little 
 _UNDERLINED = LazyPattern(  # not behind most capital letters: those are names of environment variables
     r"_(?:(?<=[a-z128]_)|(?<=ARS_))(?=[a-z]{0,40}[A-Z\d])(?=[\w+/=-]{10})"
 )
-_DASHED = LazyPattern(  # not behind a letter from a to f, except for a few beginnings: UUIDs have many
+_DASHED = LazyPattern(  # not behind a letter from a to f, as in UUIDs, except for a few beginnings
     r"-(?=\w)(?:(?<=[A-Za-z][g-zG-Z]-)|(?<=xox[abe]-)|(?<=sib-))(?=[\w-]{10})"
 )
 _DOTTED = LazyPattern(r"\.(?=[\w-]{16})(?<=[A-Za-z0-9]\.)")

@@ -3,8 +3,8 @@
 Invariants:
 
 * Intake is the only writer of the journal while it runs, and takes bytes out of the pipe only by `splice`: at every
-  moment a byte is in the pipe or in the journal, whatever is killed. (Where a system has no `splice`, up to 64 KiB are
-  in this process's memory between a read and a write.)
+  moment a byte is in the pipe or in the journal, whatever is killed. (Where `splice` is missing or does not work,
+  up to 64 KiB are in this process's memory between a read and a write.)
 * Frames that come another way (overflows, pipe mirrors) are appended at the border of a frame, never inside one.
 * What the disk or the quota does not take stays where it is. It is tried again until it is taken.
 """

@@ -212,7 +212,7 @@ class Records:
         return found
 
     def _family(self, record: dict[str, Any]) -> list[dict[str, Any]]:
-        """The outermost activity around a record, and everything below it; nothing without one."""
+        """The outermost activity around a record, and everything below it; empty without an activity."""
         root, seen = record, {record["ident"]}
         while root["parent"] and root["parent"] not in seen:
             seen.add(root["parent"])
