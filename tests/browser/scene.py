@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from shipper.receiver import Receiver
 
+from ..support.http_backends import NO_ANSWER
 from ..support.waiting import PATIENCE
 
 BEGIN = 1_700_000_000.0
@@ -53,7 +54,7 @@ class Shop:
     def post(self, path: str, body: object, **headers: str) -> None:
         connection = http.client.HTTPConnection(self._address, timeout=PATIENCE)
         sent = {"Content-Type": "application/json", **{name.replace("_", "-"): text for name, text in headers.items()}}
-        with suppress(http.client.HTTPException, OSError):
+        with suppress(*NO_ANSWER):
             connection.request("POST", path, json.dumps(body), sent)
             connection.getresponse().read()
         connection.close()

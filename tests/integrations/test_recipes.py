@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import importlib.util
 import os
 import re
@@ -20,7 +19,7 @@ from shipper import integrations
 
 from ..support.apps import App, shippers_of
 from ..support.events import events_at
-from ..support.http_backends import free_port
+from ..support.http_backends import NO_ANSWER, free_port
 from ..support.needs import need
 from ..support.servers import Server
 from ..support.waiting import PATIENCE, holds, wait_until
@@ -111,7 +110,7 @@ def status_of(url: str) -> int:
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             return int(answer.status)
-    except (OSError, http.client.HTTPException):  # or the server ends in the middle of its answer
+    except NO_ANSWER:
         return 0
 
 

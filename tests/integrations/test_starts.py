@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import importlib.util
 import os
 import shutil
@@ -16,7 +15,7 @@ import psutil
 import pytest
 
 from ..support.apps import App, shippers_of
-from ..support.http_backends import free_port
+from ..support.http_backends import NO_ANSWER, free_port
 from ..support.needs import need
 from ..support.servers import Server
 from ..support.waiting import PATIENCE, holds
@@ -53,7 +52,7 @@ def fetched(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             return bool(answer.read() == b"ok")
-    except (OSError, http.client.HTTPException):  # or the server ends in the middle of its answer
+    except NO_ANSWER:
         return False
 
 

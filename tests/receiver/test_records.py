@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import sqlite3
 import threading
@@ -20,6 +19,7 @@ from shipper.errors import ConfigurationError
 from shipper.receiver import Receiver, RemoteReceiver
 from shipper.receiver.store.query import parse
 
+from ..support.http_backends import NO_ANSWER
 from ..support.waiting import PATIENCE, wait_until
 
 EVENT_ID = "3a4bbb065ed140e3-{}"  # in requests to Trakerr
@@ -117,7 +117,7 @@ def test_a_record_has_every_attempt_with_its_answer_and_the_failures_of_others_m
     receiver.fail("trakerr", status=503, count=2)
     receiver.fail("trakerr", half=True, accept=True)
     for number in (2, 1, 1, 1):
-        with suppress(OSError, http.client.HTTPException):
+        with suppress(*NO_ANSWER):
             to_trakerr(receiver, number, eventTime=1000)
 
     record = ask(receiver, f"/_control/records/{UUID.format(1)}")
@@ -418,7 +418,7 @@ def test_closing_ends_a_stream(receiver: Receiver) -> None:
         stream.readline()
         receiver.close()
 
-        with suppress(OSError, http.client.HTTPException):
+        with suppress(*NO_ANSWER):
             stream.read()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import random
 import socket
 import ssl
@@ -23,6 +24,8 @@ from .servers import Reply, Request, Server
 _CHANCE = random.SystemRandom()  # not the one that is seeded for the order of the tests
 CONTEXT = AppContext("app", "/", "host", "127.0.0.1", lambda time: None)
 HANDSHAKE = b"<hello/>"
+NO_ANSWER = (OSError, http.client.HTTPException)
+"""What a request raises without a whole response: a server that ends inside it raises IncompleteRead, no OSError."""
 
 
 class Meeting:

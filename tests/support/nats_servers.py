@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import shutil
@@ -17,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .http_backends import free_port
+from .http_backends import NO_ANSWER, free_port
 from .needs import need
 from .waiting import wait_until
 
 STORE_BYTES = 512 * 1024 * 1024
 _ATTEMPTS = 3
-_NO_PAGE = (OSError, ValueError, http.client.HTTPException)
+_NO_PAGE = (*NO_ANSWER, ValueError)
 
 
 def server_binary() -> str:

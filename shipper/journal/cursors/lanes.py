@@ -157,20 +157,22 @@ class Lanes:
         It ends where the journal ends now, or where the express lane begins. None when it has less than ``least``
         bytes, or when events that were read are not settled. Until `take_back`, `read` reads the express lane only.
         """
-        start, end = self._lendable()
-        if not self.has_to_lend(least) or not self._main.rewind():
+        part = self._lendable(least)
+        if part is None or not self._main.rewind():
             return None
         self._is_lent = True
-        return start, end
+        return part
 
     def has_to_lend(self, least: int) -> bool:
         """Whether a part of at least ``least`` bytes can be lent now."""
-        start, end = self._lendable()
-        return not self._is_lent and start < end and bytes_between(self._folder, start, end) >= least
+        return self._lendable(least) is not None
 
-    def _lendable(self) -> tuple[Position, Position]:
-        end = self._main.end
-        return self._main.position_read, end if self.span is None else min(end, self.span.start)
+    def _lendable(self, least: int) -> tuple[Position, Position] | None:
+        start, end = self._main.position_read, self._main.end
+        if self.span is not None:
+            end = min(end, self.span.start)
+        is_worth_it = not self._is_lent and start < end and bytes_between(self._folder, start, end) >= least
+        return (start, end) if is_worth_it else None
 
     def pass_lent(self, start: Position, to: Position) -> bool:
         """Pass the settled events from ``start`` up to ``to``. Return False when they were given up here meanwhile."""

@@ -107,15 +107,15 @@ class Writer:
         """Above ``max_bytes``, remove the oldest records until 90 % of it is left, but never the newest."""
         if self._size <= self._max_bytes:
             return
-        last = 0
-        for record, size in self._db.execute(f"{_SIZES} WHERE id < ? ORDER BY id", [self._record]):
-            last = record
-            self._size -= size
-            self.removed += 1
-            if self._size <= self._max_bytes * _ROOM:
+        last, size, count = 0, self._size, 0
+        for record, one in self._db.execute(f"{_SIZES} WHERE id < ? ORDER BY id", [self._record]):
+            last, size, count = record, size - one, count + 1
+            if size <= self._max_bytes * _ROOM:
                 break
-        if last:
+        if count:
             self._remove(last)
+            self._size = size
+            self.removed += count
 
     def clear(self) -> None:
         self._remove(self._record)

@@ -122,15 +122,19 @@ class Overflow:
         OSError when the file can't be opened now.
         """
         with self._lock:
-            if self._inside:
-                return False
-            self._inside = True
-            try:
-                self._hand_over(write, most)
-            finally:
-                self._store_nested()
-                self._inside = False
-            return not self.busy
+            return self._has_done(lambda: self._hand_over(write, most)) and not self.busy
+
+    def _has_done(self, work: Callable[[], None]) -> bool:
+        """Do the work and store what is logged meanwhile; False, and nothing is done, while this thread is in here."""
+        if self._inside:
+            return False
+        self._inside = True
+        try:
+            work()
+        finally:
+            self._store_nested()
+            self._inside = False
+        return True
 
     def _hand_over(self, write: Callable[[bytes], bool], most: int) -> None:
         if self.busy:
@@ -188,14 +192,7 @@ class Overflow:
     def touch(self) -> None:
         """Touch the file, so that no cleaner removes it. Make a removed one again, with its content, if it fits."""
         with self._lock:
-            if self._inside:
-                return
-            self._inside = True
-            try:
-                self._touch()
-            finally:
-                self._store_nested()
-                self._inside = False
+            self._has_done(self._touch)
 
     def _touch(self) -> None:
         with contextlib.suppress(OSError):
