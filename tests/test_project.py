@@ -67,6 +67,15 @@ def test_a_script_is_executable_and_parses(script: str) -> None:
     assert subprocess.run(["bash", "-n", str(ROOT / script)], check=False).returncode == 0
 
 
+@pytest.mark.parametrize("arguments", [["--repeat"], ["--repeat", "x"], ["--repeat=0"], ["--repeat", "-e", "tests"]])
+def test_repeating_not_a_number_of_times_is_refused_before_anything_is_made(arguments: list[str]) -> None:
+    ran = subprocess.run([ROOT / "tests" / "run", *arguments], capture_output=True, text=True, check=False)
+
+    value = arguments[1] if len(arguments) > 1 else arguments[0].partition("=")[2]
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == f'tests/run: --repeat takes how many times, such as 20, not "{value}"\n'
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel of the checkout, built from a copy so that the checkout stays as it is."""
