@@ -15,6 +15,7 @@ import fcntl
 import gc
 import importlib
 import io
+import itertools
 import json
 import logging
 import math
@@ -545,12 +546,20 @@ def stop_everywhere() -> None:
 def reenter() -> None:
     """Log inside logging: from signal handlers, destructors, filters and __str__."""
     begin()
-    count = 0
+    numbers = itertools.count(1)
+    pause = 0.0007  # seconds
+    inside = 0
 
     def on_alarm(*_: object) -> None:
-        nonlocal count
-        count += 1
-        log(f"signal-{count}")
+        nonlocal inside
+        inside += 1
+        # It may interrupt itself, but twice only: periodic alarms do so on a slow machine until the stack is full.
+        if inside < 3:
+            signal.setitimer(signal.ITIMER_REAL, pause)
+        log(f"signal-{next(numbers)}")
+        inside -= 1
+        if not inside:
+            signal.setitimer(signal.ITIMER_REAL, pause)
 
     class Chatty:
         def __init__(self, name: str) -> None:
@@ -577,7 +586,7 @@ def reenter() -> None:
     for handler in logging.getLogger().handlers:
         handler.addFilter(Talkative())
     signal.signal(signal.SIGALRM, on_alarm)
-    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0007)
+    signal.setitimer(signal.ITIMER_REAL, pause)
     gc.set_threshold(10)
     for number in range(OPTIONS["count"]):
         note(f"+ object-{number}")
@@ -585,9 +594,10 @@ def reenter() -> None:
         note(f"= object-{number}")
         if number % 50 == 0:
             log(f"warned-{number}", level=logging.WARNING, padding=20_000)
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    pause = 0  # a handler that runs from here on sets no further alarm
+    signal.setitimer(signal.ITIMER_REAL, pause)
     gc.collect()
-    say(count)
+    say(next(numbers))
 
 
 def main() -> None:

@@ -539,7 +539,14 @@ def test_closing_with_a_full_pipe_keeps_the_pipe_closed(pipe: RecordQueue) -> No
 
 def test_a_signal_handler_that_logs_inside_a_put_loses_nothing(pipe: RecordQueue) -> None:
     nested: list[EventId] = []
-    before = signal.signal(signal.SIGALRM, lambda number, at: nested.append(pipe.put_nowait(b"nested", level=40)))
+    pause = 0.0005
+
+    def put_another(number: int, at: object) -> None:
+        nested.append(pipe.put_nowait(b"nested", level=40))
+        # Not periodic: on a slow machine it would interrupt itself until the stack is full.
+        signal.setitimer(signal.ITIMER_REAL, pause)
+
+    before = signal.signal(signal.SIGALRM, put_another)
     stop = threading.Event()
     seen: list[bytes] = []
 
@@ -553,7 +560,7 @@ def test_a_signal_handler_that_logs_inside_a_put_loses_nothing(pipe: RecordQueue
     fill_count = fill(pipe)
     reader = threading.Thread(target=read)
     reader.start()
-    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    signal.setitimer(signal.ITIMER_REAL, pause)
     put = 0
     try:
         deadline = time.monotonic() + PATIENCE
@@ -561,7 +568,8 @@ def test_a_signal_handler_that_logs_inside_a_put_loses_nothing(pipe: RecordQueue
             pipe.put(b"outer" + b"." * random.Random(put).randrange(6000), timeout=PATIENCE)
             put += 1
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        pause = 0  # a handler that runs from here on sets no further alarm
+        signal.setitimer(signal.ITIMER_REAL, pause)
         signal.signal(signal.SIGALRM, before)
         stop.set()
         reader.join()
