@@ -1,9 +1,9 @@
 """Check the documents: code blocks run, links have a target, and the commands and settings that they name exist.
 
 A Python block runs in a fresh interpreter and a folder of its own. It runs as written, except that a backend without an
-address as a keyword argument gets the address of a server on this machine. A block that begins with a comment that
-names a file (`# shop/shipping.py`) is a module: it is written to that file and imported, and the blocks below it can
-import it too. A block that cannot run here has `<!-- not run: reason -->` before it.
+address as a keyword argument gets the address of a server on this machine, and that its folder stands for /tmp. A block
+that begins with a comment that names a file (`# shop/shipping.py`) is a module: it is written to that file and
+imported, and the blocks below it can import it too. A block that cannot run here has `<!-- not run: reason -->` before it.
 
 A shell block without that marker runs when all its commands are in `COMMANDS_TO_RUN`; the others only have to parse.
 """
@@ -61,13 +61,21 @@ ADDRESSES = {"Trakerr": "url", "JKool": "url", "Http": "url", "Otlp": "endpoint"
 TIMEOUT = 60.0 * SLOWER
 FILE = re.compile(r"# (?P<path>(?:\w+/)*\w+\.py)\n")
 
-# Raises in any process that a block starts when it looks up or calls a machine other than this one.
+# Raises in any process that a block starts when it looks up or calls a machine other than this one, or makes a folder
+# in /tmp, where another run of these tests would meet it.
 STAY_HERE = """\
+import os
 import sys
+
+OWN = (os.path.dirname(os.path.dirname(__file__)) + "/", os.environ["TMPDIR"] + "/")
 
 
 def stay_here(event, arguments):
     host = None
+    if event == "os.mkdir":
+        path = os.path.abspath(os.fsdecode(arguments[0]))
+        if path.startswith("/tmp/") and not path.startswith(OWN):
+            raise PermissionError(f"the documentation tests make no folder that others could make too: {path}")
     if event == "socket.getaddrinfo":
         host = arguments[0]
     elif event == "socket.connect" and isinstance(arguments[1], tuple):
@@ -176,8 +184,9 @@ class _Address(ast.NodeTransformer):
         return node
 
 
-def addressed(source: str, url: str) -> str:
-    """Return the source with ``url`` for every backend that has no address as a keyword argument."""
+def addressed(source: str, url: str, folder: Path) -> str:
+    """Return the source with ``folder`` for /tmp, and ``url`` for backends without an address as a keyword argument."""
+    source = source.replace('"/tmp/', f'"{folder}/')
     return ast.unparse(ast.fix_missing_locations(_Address(url).visit(ast.parse(source))))
 
 
@@ -305,7 +314,7 @@ def write_modules(block: Block, folder: Path, url: str) -> None:
         if each.module is not None and each.line <= block.line:
             path = folder / each.module
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(addressed(each.text, url), encoding="utf-8")
+            path.write_text(addressed(each.text, url, folder), encoding="utf-8")
 
 
 @pytest.mark.parametrize("block", of_language("python"), ids=str)
@@ -315,7 +324,7 @@ def test_a_python_block_runs(block: Block, spool: Path, capture: Capture) -> Non
         pytest.skip(f"not run: {block.reason}")
     write_modules(block, spool, capture.url)
     script = spool / "block.py"
-    script.write_text(addressed(block.text, capture.url), encoding="utf-8")
+    script.write_text(addressed(block.text, capture.url, spool), encoding="utf-8")
     name = block.module and block.module.removesuffix(".py").replace("/", ".")
 
     done = run([sys.executable, *(("-c", f"import {name}") if name else (str(script),))], block, spool, capture)

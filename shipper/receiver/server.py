@@ -7,14 +7,13 @@ import json
 import os
 import re
 import secrets
-import signal
-import threading
 from collections.abc import Callable, Collection
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError
 from .control.access import Access
+from .ending import ending_signals
 from .faults import Fault, Faults
 from .services.jkool import JKool
 from .services.otlp import Otlp
@@ -216,7 +215,6 @@ def serve(
     ready: Callable[[Receiver], None] | None = None,
 ) -> None:
     """Run a receiver until SIGINT or SIGTERM; call ``ready`` with it once it answers. For the main thread only."""
-    stop = threading.Event()
     receiver = Receiver(
         port,
         host=host,
@@ -227,15 +225,10 @@ def serve(
         allow_remote=allow_remote,
         token=token,
     )
-    with receiver:
-        before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            if ready is not None:
-                ready(receiver)
-            stop.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    with receiver, ending_signals() as wait:
+        if ready is not None:
+            ready(receiver)
+        wait()
 
 
 def _check_host(host: str, allow_remote: bool) -> None:

@@ -44,7 +44,10 @@ sys.exit(3)
 
 
 def test_a_signal_reaches_the_command() -> None:
-    script = "import signal, sys; signal.signal(15, lambda *_: sys.exit(9)); print('ready', flush=True); signal.pause()"
+    script = (
+        "import signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, {15}); print('ready', flush=True); "
+        "signal.sigwait({15}); sys.exit(9)"
+    )
     with subprocess.Popen(
         [*COMMAND, sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

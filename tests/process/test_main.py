@@ -428,8 +428,8 @@ def test_changed_settings_replace_the_process_and_nothing_is_lost(app: App) -> N
         threads = [threading.Thread(target=work, args=(k,)) for k in range(3)]
         for thread in threads: thread.start()
         def pid():
-            while not (shipper.status().pid): time.sleep(0.01)
-            return shipper.status().pid
+            while not (found := shipper.status().pid): time.sleep(0.01)
+            return found
         pids = [pid()]
         for grace in (21.0, 22.0, 23.0):
             begin(grace=grace)

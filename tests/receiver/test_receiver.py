@@ -877,6 +877,26 @@ def test_serve_runs_until_a_signal_and_returns(number: signal.Signals) -> None:
         assert process.wait(DEADLINE) == 0
 
 
+def test_a_signal_ends_serve_however_shortly_before_its_wait_it_comes() -> None:
+    """Its handler, if it is written in Python, runs inside the call that is about to wait, or only after the wait."""
+    script = f"""if True:
+        import os, signal, sys
+        from shipper.receiver import serve
+        def signal_before_calls(frame, event, what):
+            if event == "c_call" and frame.f_code.co_name == "wait":
+                os.kill(os.getpid(), signal.SIGTERM)
+        def ready(r):
+            {_PRINT}
+            sys.setprofile(signal_before_calls)
+        serve(port=0, ready=ready)
+    """
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
 def test_without_its_extra_the_receiver_names_what_to_install(missing: str) -> None:
     script = f"import sys; sys.modules[{missing!r}] = None; import shipper.receiver"

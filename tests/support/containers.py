@@ -26,15 +26,20 @@ _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc")
 # What `docker run --init` starts as PID 1: it passes signals on, reaps orphans, and ends with the program.
 _INIT = """
 import os, signal, sys
+taken = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD}
+signal.pthread_sigmask(signal.SIG_BLOCK, taken)  # a handler would run too late for a signal just before the wait
 child = os.fork()
 if not child:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, taken)
     os.execvp(sys.argv[1], sys.argv[1:])
-for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-    signal.signal(number, lambda number, frame: os.kill(child, number))
 while True:
-    pid, status = os.wait()
-    if pid == child:
-        os._exit(os.waitstatus_to_exitcode(status) & 255)
+    number = signal.sigwait(taken)
+    if number != signal.SIGCHLD:
+        os.kill(child, number)
+        continue
+    while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+        if ended[0] == child:
+            os._exit(os.waitstatus_to_exitcode(ended[1]) & 255)
 """
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -77,9 +76,11 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _keep_running(receiver: Receiver) -> None:
-    print(f"\nWhat arrived is at {receiver.url} until Ctrl-C.", flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
-        threading.Event().wait()
+    from ...receiver.ending import ending_signals
+
+    with contextlib.suppress(KeyboardInterrupt), ending_signals() as wait:
+        print(f"\nWhat arrived is at {receiver.url} until Ctrl-C.", flush=True)
+        wait()
 
 
 @contextlib.contextmanager
