@@ -49,8 +49,10 @@ def _settle_examples(*, random: bool) -> None:
     the source of the modules that are imported by then.
 
     A slow example may be due to the machine's load, so examples have no time limit; only the whole test has one.
+    There are hypothesis' usual 100 of each property that does not say how many, or as many as TEST_EXAMPLES says.
     """
-    hypothesis.settings.register_profile("tests", deadline=None, derandomize=not random)
+    count = int(os.environ.get("TEST_EXAMPLES", "100"))
+    hypothesis.settings.register_profile("tests", max_examples=count, deadline=None, derandomize=not random)
     hypothesis.settings.load_profile("tests")
 
 

@@ -3,7 +3,8 @@
 A Python block runs in a fresh interpreter and a folder of its own. It runs as written, except that a backend without an
 address as a keyword argument gets the address of a server on this machine, and that its folder stands for /tmp. A block
 that begins with a comment that names a file (`# shop/shipping.py`) is a module: it is written to that file and
-imported, and the blocks below it can import it too. A block that cannot run here has `<!-- not run: reason -->` before it.
+imported, and the blocks below it can import it too. A block that cannot run here has `<!-- not run: reason -->` before
+it.
 
 A shell block without that marker runs when all its commands are in `COMMANDS_TO_RUN`; the others only have to parse.
 """
