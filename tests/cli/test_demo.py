@@ -21,14 +21,16 @@ import pytest
 from shipper.cli.demo.application import Task
 from shipper.cli.demo.outcome import Outcome, undelivered
 from shipper.cli.demo.process import ApplicationProcess, DemoFailed
-from shipper.cli.demo.scenario import LIMIT, Demo
+from shipper.cli.demo.progress import LIMIT
+from shipper.cli.demo.scenario import Demo
 from shipper.cli.demo.view import sentence, show_outcome
 from shipper.receiver import Receiver
 
 from ..support.command import lines_of, running
 from ..support.waiting import PATIENCE, scaled, wait_until
 
-SHORT = ("--records", "400", "--seconds", "4")
+SECONDS = 4  # of logging
+SHORT = ("--records", "400", "--seconds", str(SECONDS))
 GOOD = Outcome(
     emitted=400,
     delivered={"trakerr": 400, "jkool": 400},
@@ -68,7 +70,7 @@ def test_the_demo_breaks_everything_and_loses_nothing_in_time() -> None:
         said = lines_of(process).read()
 
     assert process.returncode == 0, said
-    assert time.monotonic() - began < LIMIT + scaled(2)
+    assert time.monotonic() - began < SECONDS + LIMIT + scaled(2)
     for happening in ("503 for 2 seconds", r"worker \d+ got SIGKILL", r"shipper process \d+ got SIGKILL", "continues"):
         assert re.search(happening, said), said
     emitted = row(said, "emitted")
@@ -102,7 +104,7 @@ def test_in_a_terminal_there_are_bars_and_keep_leaves_the_page_running() -> None
 
     with demo(*SHORT, "--keep", stdout=terminal) as process:
         os.close(terminal)
-        wait_until(lambda: b"until Ctrl-C" in shown, LIMIT + 5)
+        wait_until(lambda: b"until Ctrl-C" in shown, SECONDS + LIMIT + 5)
         page = re.search(rb"What arrived is at (http://[\d.:]+)", shown)
         assert page is not None
         with urllib.request.urlopen(page[1].decode(), timeout=PATIENCE) as answer:

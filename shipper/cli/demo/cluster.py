@@ -20,7 +20,7 @@ from ...spool.layout import Spool
 from .application import WORKERS, Task
 from .outcome import SERVICES, Outcome, undelivered
 from .process import ApplicationProcess, DemoFailed, end_shipper, shipper_pid
-from .progress import Display, Progress
+from .progress import LIMIT, Display, Progress
 from .scenario import STOP
 from .servers import Children, Servers
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ...receiver import Receiver
     from ...stream.client import Client
 
-LIMIT = 30.0  # seconds that the demo may take beyond those in which the applications log
 STREAM_BYTES = 20_000_000
 ACK_WAIT = 2.0  # seconds after which a relay takes over what a killed one had in hand
 HOSTS = ("host 1", "host 2")

@@ -15,6 +15,7 @@ from .outcome import SERVICES
 if TYPE_CHECKING:
     from ...receiver import Receiver
 
+LIMIT = 60.0  # seconds that a demo may take beyond those of logging; a busy machine is no reason to call it a failure
 TICK = 0.1  # seconds between two updates of the display
 
 

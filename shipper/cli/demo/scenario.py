@@ -21,14 +21,12 @@ from ...spool.layout import Spool
 from .application import WORKERS, Task
 from .outcome import SERVICES, Outcome, undelivered
 from .process import ApplicationProcess, DemoFailed, end_shipper, shipper_pid
-from .progress import Display, Progress
+from .progress import LIMIT, Display, Progress
 
 if TYPE_CHECKING:
     from ...receiver import Receiver
 
-LIMIT = 19.0  # seconds that everything may take, apart from starting Python ...
-SPARE = 12.0  # ... or so many seconds more than the workers log, if that is longer
-CLEARING = 2.0  # of these, seconds to end and remove what was started
+CLEARING = 2.0  # of `LIMIT`, seconds to end and remove what was started
 OUTAGE = 2.0  # seconds of 503
 STOP = 6.0  # seconds that the application's `shipper.stop()` may wait
 
@@ -42,7 +40,7 @@ class Demo:
         self._records = records
         self._seconds = seconds
         self._began = began
-        self._limit = began + max(LIMIT, seconds + SPARE)
+        self._limit = began + seconds + LIMIT
 
     def play(self) -> Outcome:
         """Play the demo; return its numbers. DemoFailed when a process does not start or answer in time."""
