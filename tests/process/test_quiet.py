@@ -111,7 +111,7 @@ def test_a_flush_is_true_only_after_delivery_also_when_the_process_is_replaced(a
         begin()
         for n in range(6):
             log.info("event %d", n)
-            if n % 2: shipper.status().pid and os.kill(shipper.status().pid, signal.SIGKILL)
+            if n % 2 and (pid := shipper.status().pid): os.kill(pid, signal.SIGKILL)
             assert shipper.flush(60)
             print(n)
         shipper.stop(5)
