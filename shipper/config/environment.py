@@ -260,13 +260,16 @@ def _is_required(each: dataclasses.Field[Any]) -> bool:
 
 def unknown_variables(variables: Mapping[str, str]) -> list[str]:
     """A sentence for each variable with our prefix that no setting reads; it names the most similar one."""
-    ours = [name for name in variables if name.upper().startswith(PREFIX)]
-    if all(name in _plain_variables() for name in ours):  # then no backend's class has to be imported
-        return []
+    left = {name for name in variables if name.upper().startswith(PREFIX)} - _plain_variables()
     backends = {*registry.OURS, *_words(variables.get(f"{PREFIX}BACKENDS", ""))}
+    # No class is imported that no variable is meant for, and while all are known, no installed package is looked at.
+    meant = [backend for backend in backends if any(name.startswith(_prefix(backend)) for name in left)]
+    left = left.difference(*map(_variables_of, meant))
+    if not left:
+        return []
     known = _plain_variables() | {name for backend in backends for name in _variables_of(backend)}
     free = tuple(_prefix(backend) for backend in registry.names() if not _variables_of(backend))
-    unknown = [name for name in ours if name not in known and not name.startswith(free)]
+    unknown = [name for name in left if not name.startswith(free)]
     return [f"{name} is not a variable of shipper{_suggestion(name, known)}" for name in sorted(unknown)]
 
 
