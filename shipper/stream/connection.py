@@ -3,7 +3,8 @@
 How nats-py behaves: it gives up after 60 attempts to reconnect unless `max_reconnect_attempts` is -1. With -1 `connect`
 never raises, so the last error is kept here, and waits have limits of their own. Only pings make it notice a server
 that was stopped. It reports refused credentials to the error callback alone. When they are refused later on, it closes
-the connection for good, so a new one is made.
+the connection for good, so a new one is made. It leaves a socket open when a server takes the connection and then does
+not answer, so each is closed before the next one is made.
 """
 
 from __future__ import annotations
@@ -45,6 +46,14 @@ class Reply(NamedTuple):
 
 
 OnMessage = Callable[[Reply], None]
+
+
+class _Client(nats.aio.client.Client):
+    async def _select_next_server(self) -> None:
+        """Connect to the next server. Before each attempt, the first too, nats-py calls this."""
+        if self._transport:
+            self._transport.close()  # type: ignore[no-untyped-call]
+        await super()._select_next_server()
 
 
 class Connection:
@@ -165,7 +174,7 @@ class Connection:
         """Connect, and make a new connection whenever one was closed for good."""
         while True:
             self._closed.clear()
-            connection = nats.aio.client.Client()
+            connection = _Client()
             try:
                 await connection.connect(**self._options())
                 self._nats = connection
