@@ -163,7 +163,7 @@ def test_an_application_that_cannot_start_is_reported_with_its_stderr(tmp_path: 
     task = Task("no url", "no url", str(tmp_path / "spool"), str(tmp_path), records=4, seconds=1.0, stop_timeout=1.0)
 
     with ApplicationProcess(tmp_path, task) as application, pytest.raises(DemoFailed, match=r"Trakerr\.url='no url'"):
-        application.answer("ready", time.monotonic() + 20)
+        application.answer("ready", time.monotonic() + scaled(20))
 
 
 def test_waiting_for_the_application_ends_at_its_deadline(spool: Path, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_waiting_for_the_application_ends_at_its_deadline(spool: Path, tmp_path:
     task = Task(url, url, str(spool), str(tmp_path), records=4, seconds=1.0, stop_timeout=0.5)
 
     with ApplicationProcess(tmp_path, task) as application:
-        application.answer("ready", time.monotonic() + 20)
+        application.answer("ready", time.monotonic() + scaled(20))
         with pytest.raises(DemoFailed, match="did not answer 'killed' in time"):
             application.answer("killed", time.monotonic() + 0.1)
 

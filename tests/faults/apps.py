@@ -254,7 +254,7 @@ def mp_debug() -> None:
     process.join()
     queue: mp.Queue[int] = mp.Queue()
     queue.put(1)
-    assert queue.get(timeout=5) == 1
+    assert queue.get() == 1
     queue.close()
     queue.join_thread()
     log_many("parent", 20)
@@ -490,12 +490,12 @@ def billiard_pool() -> None:
     pool = billiard.Pool(2, timeout=30)
     answers = [pool.apply_async(pooled, (number,)) for number in range(6)]
     for answer in answers:
-        answer.get(20)
+        answer.get()
     with contextlib.suppress(TimeLimitExceeded, ExceptionWithTraceback):
-        pool.apply_async(hang, (), timeout=1).get(20)
+        pool.apply_async(hang, (), timeout=1).get()
     give_up(pool)
     with billiard.Pool(2) as another:
-        another.apply_async(pooled, (6,)).get(20)
+        another.apply_async(pooled, (6,)).get()
 
 
 def give_up(pool: Any) -> None:

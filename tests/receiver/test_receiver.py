@@ -35,7 +35,7 @@ from shipper.receiver.web import Web
 from ..support.waiting import PATIENCE, scaled, wait_until
 
 JSON = {"Content-Type": "application/json"}
-DEADLINE = 10.0
+DEADLINE = scaled(10)
 
 
 @pytest.fixture

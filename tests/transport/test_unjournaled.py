@@ -11,6 +11,7 @@ import pytest
 
 from ..support.apps import App
 from ..support.servers import Server
+from ..support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def app(spool: Path, tmp_path: Path) -> Iterator[App]:
 
 STOPPED = """
 begin(overflow=1 << 20)
-log.info("first"); assert shipper.flush(60)
+log.info("first"); assert shipper.flush(80)
 pid = shipper.status().pid
 os.kill(pid, signal.SIGSTOP)
 while open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "T":
@@ -38,7 +39,7 @@ def test_events_in_the_pipe_are_counted(app: App) -> None:
         for n in range(100): log.info("event %d", n)
         print(shipper.status().in_memory)
         os.kill(pid, signal.SIGCONT)
-        assert shipper.flush(60)
+        assert shipper.flush(80)
         print(shipper.status().in_memory)
         shipper.stop(5)
     """)
@@ -56,7 +57,7 @@ def test_events_in_an_overflow_are_counted_and_those_that_were_dropped_are_not(a
         dropped = sum(sum(levels.values()) for levels in shipper.application.api.current().queue.drops.values())
         print(status.in_memory + dropped, dropped > 0)
         os.kill(pid, signal.SIGCONT)
-        assert shipper.flush(60)
+        assert shipper.flush(80)
         print(shipper.status().in_memory)
         shipper.stop(5)
     """)
@@ -76,8 +77,8 @@ def test_events_of_several_processes_are_counted_and_those_of_killed_ones_too(ap
             os.wait()
         print(shipper.status().in_memory)
         os.kill(pid, signal.SIGCONT)
-        assert shipper.flush(60)
-        deadline = time.monotonic() + 20
+        assert shipper.flush(80)
+        deadline = time.monotonic() + 80
         while shipper.status().in_memory and time.monotonic() < deadline: time.sleep(0.05)
         status = shipper.status()
         print(status.in_memory, status.journaled)
@@ -99,14 +100,14 @@ def test_events_that_wait_for_the_next_process_are_counted(app: App) -> None:
     """)
     )
     with app.running(sys.executable, str(script)) as process:
-        process.wait(20)
+        process.wait(PATIENCE)
     app.wait_for_end()
 
     done = app.run("""
         from shipper.report import read_status
         from shipper.spool.layout import Spool
         print(read_status(Spool(os.environ["TEST_SPOOL"]), "test").in_memory)
-        begin(); shipper.stop(20)
+        begin(); shipper.stop(80)
     """)
 
     assert done.stdout.split() == ["30"]
