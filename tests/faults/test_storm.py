@@ -128,7 +128,7 @@ def send(number: int, pids: Sequence[int]) -> None:
 @pytest.mark.parametrize(
     "seconds", [8.0, pytest.param(600.0, marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
 )
-@pytest.mark.parametrize("all_sizes", [False, True], ids=["", "records of all sizes"])
+@pytest.mark.parametrize("all_sizes", [False, True], ids=["", "all_sizes"])
 def test_nothing_is_missing_whatever_is_killed_in_whatever_order(
     case: Case, seconds: float, all_sizes: bool
 ) -> None:
