@@ -79,8 +79,10 @@ class Node:
         self.process = None
 
     def stop(self) -> None:
+        """Return after it has stopped: a thread of it may run for a moment after the signal was sent."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
 
     def go_on(self) -> None:
         assert self.process is not None
