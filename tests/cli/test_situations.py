@@ -19,7 +19,7 @@ import pytest
 from ..support.apps import App
 from ..support.disks import tmpfs
 from ..support.servers import Reply, Request, Server
-from ..support.waiting import holds, wait_until
+from ..support.waiting import holds, stop_process, wait_until
 from .conftest import Run
 
 Shows = Callable[[str, int], None]
@@ -197,7 +197,7 @@ def test_what_waits_in_memory_of_a_stopped_process_is_counted(app: App, shows: S
 
         wait_until(lambda: number("journaled") == 3, 20)
         pid = app.wait_for_shipper()
-        os.kill(pid, signal.SIGSTOP)
+        stop_process(pid)
         assert process.stdin is not None
         process.stdin.write("more\n" * 100)
         process.stdin.flush()
@@ -251,7 +251,7 @@ def test_a_stopped_process_is_told_from_a_running_one(app: App, shows: Shows) ->
     with logging_app(app):
         app.wait_for("event 2")
         pid = app.wait_for_shipper()
-        os.kill(pid, signal.SIGSTOP)
+        stop_process(pid)
         shows(
             rf"^test: degraded - The shipper process \(pid {pid}\) has written no status for \S+ s: it is stopped "
             rf"\(SIGSTOP\)\. What follows is as old\. Continue it with `kill -CONT {pid}`",

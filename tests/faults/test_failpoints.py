@@ -18,7 +18,7 @@ from shipper.application.lifecycle import current
 from shipper.event.model import Event
 from shipper.spool.files import read_json
 
-from ..support.waiting import PATIENCE, scaled, wait_until
+from ..support.waiting import PATIENCE, scaled, stop_process, wait_until
 from .failpoints import Failpoint, Failpoints
 from .ledger import APP, Case
 from .oracle import Step
@@ -231,7 +231,7 @@ def test_nothing_is_missing_when_it_is_killed_twice_while_it_adopts_an_overflow(
     app = case.app("obey", settings={"python": failing.python})
     app.line()
     pid = case.wait_for_shipper()
-    os.kill(pid, signal.SIGSTOP)
+    stop_process(pid)
     app.order("300 5000")
     app.line()
     app.kill()
@@ -248,7 +248,7 @@ def test_nothing_is_missing_or_doubled_when_it_is_killed_while_it_puts_back_what
     app = case.app("obey")
     app.line()
     pid = case.wait_for_shipper()
-    os.kill(pid, signal.SIGSTOP)
+    stop_process(pid)
     app.order("300 0")
     app.line()
     app.kill()  # first: else it might start a shipper process without the failpoint, which puts the events back

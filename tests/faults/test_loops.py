@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ..support.needs import need
-from ..support.waiting import PATIENCE, scaled, wait_until
+from ..support.waiting import PATIENCE, scaled, stop_process, wait_until
 from .scene import Scene
 
 BEFORE_IT = "import logging, shipper, shipper.transport.producer"
@@ -100,7 +100,7 @@ def test_an_event_loop_keeps_its_pace_while_the_shipper_process_is_paused(
     with subprocess.Popen(arguments, stdin=pipe, stdout=pipe, text=True) as app:
         assert app.stdin is not None
         assert app.stdout is not None
-        os.kill(scene.pid, signal.SIGSTOP)
+        stop_process(scene.pid)
         try:
             assert app.stdout.readline() == "logging\n"
             took, longest, machine = map(float, app.stdout.readline().split())

@@ -14,7 +14,7 @@ import pytest
 import shipper
 from shipper.spool.lock import read_pid
 
-from ..support.waiting import wait_until
+from ..support.waiting import stop_process, wait_until
 from .scene import Scene, python_with
 
 INTERVAL = 0.2
@@ -65,7 +65,7 @@ def test_what_was_synced_is_delivered_after_a_power_cut(scene: Scene, tmp_path: 
 def _stop_dead(scene: Scene) -> float:
     """End everything at once, with the pipe and the shared memory; return when, as `time.monotonic`."""
     pid = scene.pid
-    os.kill(pid, signal.SIGSTOP)
+    stop_process(pid)
     cut = time.monotonic()
     shipper.stop(0)
     os.kill(pid, signal.SIGKILL)

@@ -21,7 +21,7 @@ import pytest
 
 from shipper.transport import frame
 
-from ..support.waiting import PATIENCE, pass_time, scaled, wait_until
+from ..support.waiting import PATIENCE, pass_time, scaled, stop_process, wait_until
 from .failpoints import Failpoint, Failpoints
 from .ledger import SERVICES, Case
 from .oracle import Oracle, Step
@@ -150,7 +150,7 @@ def test_a_stopped_shipper_process_stops_no_application_and_drops_are_counted(ca
     app.line()
     pid = case.wait_for_shipper()
     wait_until(lambda: case.oracle.accepted_count("jkool") >= 10, 10)
-    os.kill(pid, signal.SIGSTOP)
+    stop_process(pid)
     stopped = time.monotonic()
     try:
         app.order("250 4000")
@@ -275,7 +275,7 @@ def test_nothing_is_missing_when_everything_is_killed_at_the_same_moment(
     app.line()
     pid = case.wait_for_shipper()
     wait_until(lambda: case.oracle.accepted_count("jkool") == 10, 10)
-    os.kill(pid, signal.SIGSTOP)
+    stop_process(pid)
     app.order(f"{count} {padding}")
     app.line()
 
@@ -352,7 +352,7 @@ def test_a_process_with_a_full_pipe_ends_in_time_while_the_shipper_process_is_st
     app = case.app("obey", stop=1.0)
     app.line()
     pid = case.wait_for_shipper()
-    os.kill(pid, signal.SIGSTOP)
+    stop_process(pid)
     try:
         app.order("1000 3000")
         app.line()
@@ -412,7 +412,7 @@ def test_logging_inside_logging_delivers_everything(case: Case) -> None:
 def test_events_arrive_when_the_thread_that_empties_the_overflow_could_not_be_started(case: Case) -> None:
     app = case.app("no_thread")
     pid = case.wait_for_shipper()
-    os.kill(pid, signal.SIGSTOP)
+    stop_process(pid)
     try:
         app.order("go")
         assert app.line() == "logged"

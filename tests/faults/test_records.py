@@ -20,7 +20,7 @@ import shipper
 from shipper.event.model import MAX_EVENT
 
 from ..support.files import contents
-from ..support.waiting import PATIENCE, wait_until
+from ..support.waiting import PATIENCE, stop_process, wait_until
 from .oracle import Oracle, Step
 from .scene import Scene, python_with, run_script
 
@@ -81,7 +81,7 @@ def test_a_burst_drops_the_unimportant_first_and_counts_it_exactly(
         assert app.stdout is not None
         assert app.stdout.readline() == "ready\n"
         pid = scene.pid
-        os.kill(pid, signal.SIGSTOP)
+        stop_process(pid)
         try:
             app.stdin.write("go\n")
             app.stdin.flush()

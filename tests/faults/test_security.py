@@ -28,7 +28,7 @@ from shipper.spool.layout import Spool
 from shipper.transport import frame
 
 from ..support.needs import need
-from ..support.waiting import wait_until
+from ..support.waiting import stop_process, wait_until
 from .oracle import Oracle, Step
 from .scene import Scene
 
@@ -71,7 +71,7 @@ def test_other_users_can_neither_read_nor_write_anything(open_folder: Path, orac
         scene.a_fresh_record_flows("a")
         wait_until(lambda: scene.dead("a"))
         pid = scene.pid
-        os.kill(pid, signal.SIGSTOP)
+        stop_process(pid)
         try:
             scene.log_many(2000, "x" * 1000)  # so that there is an overflow
             overflow = Path(scene.place.overflow)

@@ -43,7 +43,7 @@ from shipper.spool.layout import Spool
 from shipper.transport import frame
 
 from ..support.descriptors import few_descriptors
-from ..support.waiting import PATIENCE, wait_until
+from ..support.waiting import PATIENCE, stop_process, wait_until
 
 TOKEN = b"12345678"
 NOW = 1_800_000_000.0
@@ -210,7 +210,7 @@ def test_what_a_process_of_another_version_sends_is_no_more_than_an_end_of_it() 
 
 def test_a_stopped_process_is_waited_for_no_longer_than_said_and_can_be_killed(journal: str) -> None:
     with running(job(journal, BACKENDS[2])) as process:
-        os.kill(process.pid, signal.SIGSTOP)
+        stop_process(process.pid)
         process.lend(Position(1, 0), end_of(journal))
 
         assert process.next(0.01) is None
@@ -235,8 +235,7 @@ def test_one_that_is_stopped_inside_a_request_is_waited_for_no_longer_than_said(
         process.lend(start, end_of(journal))
         wait_until(lambda: poll(0.0, process._channel.reading), 10, "the beginning of a request")
         wait_until(lambda: _is_asleep(process.pid), 10, "a full pipe")
-        os.kill(process.pid, signal.SIGSTOP)
-        wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, 10, "its stop")
+        stop_process(process.pid)
 
         assert process.next(0.01) is None
 

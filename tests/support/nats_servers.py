@@ -18,7 +18,7 @@ from typing import Any
 
 from .http_backends import NO_ANSWER, free_port
 from .needs import need
-from .waiting import wait_until
+from .waiting import stop_process, wait_until
 
 STORE_BYTES = 512 * 1024 * 1024
 _ATTEMPTS = 3
@@ -79,10 +79,8 @@ class Node:
         self.process = None
 
     def stop(self) -> None:
-        """Return after it has stopped: a thread of it may run for a moment after the signal was sent."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+        stop_process(self.process.pid)
 
     def go_on(self) -> None:
         assert self.process is not None

@@ -6,9 +6,13 @@ machine at rest, and a machine that is `SLOWER` times slower still meets it.
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
+
+import psutil
 
 SLOWER = 4.0
 """How many times slower than the machine for which deadlines were chosen another machine may be."""
@@ -47,3 +51,9 @@ def wait_until(condition: Callable[[], object], timeout: float = 5.0, message: s
 def pass_time(seconds: float) -> None:
     """Let real time pass, where a fault has to last or to strike at some moment; nothing may be asserted about it."""
     threading.Event().wait(seconds)
+
+
+def stop_process(pid: int) -> None:
+    """Stop a process, and return when it has stopped: it may run for a moment after SIGSTOP was sent."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, message=f"process {pid} stops")
