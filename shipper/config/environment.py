@@ -262,7 +262,7 @@ def unknown_variables(variables: Mapping[str, str]) -> list[str]:
     """A sentence for each variable with our prefix that no setting reads; it names the most similar one."""
     left = {name for name in variables if name.upper().startswith(PREFIX)} - _plain_variables()
     backends = {*registry.OURS, *_words(variables.get(f"{PREFIX}BACKENDS", ""))}
-    # No class is imported that no variable is meant for, and while all are known, no installed package is looked at.
+    # While no variable is unknown, only the classes are imported that one is meant for, and packages are not listed.
     meant = [backend for backend in backends if any(name.startswith(_prefix(backend)) for name in left)]
     left = left.difference(*map(_variables_of, meant))
     if not left:

@@ -65,8 +65,8 @@ def test_what_was_synced_is_delivered_after_a_power_cut(scene: Scene, tmp_path: 
 def _stop_dead(scene: Scene) -> float:
     """End everything at once, with the pipe and the shared memory; return when, as `time.monotonic`."""
     pid = scene.pid
-    stop_process(pid)
     cut = time.monotonic()
+    stop_process(pid)
     shipper.stop(0)
     os.kill(pid, signal.SIGKILL)
     scene.ends()

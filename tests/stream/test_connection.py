@@ -25,6 +25,7 @@ def test_a_server_that_takes_connections_and_does_not_answer_costs_one_at_most(
         node = cluster.nodes[0]
         stream.make()
         node.stop()
+        caplog.clear()
         with pytest.raises(RetryableError):
             stream.client.request("$JS.API.INFO", timeout=0.1)
         wait_until(lambda: len(caplog.records) >= 5, message="it is tried again and again")

@@ -11,8 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-
-import psutil
+from pathlib import Path
 
 SLOWER = 4.0
 """How many times slower than the machine for which deadlines were chosen another machine may be."""
@@ -54,6 +53,11 @@ def pass_time(seconds: float) -> None:
 
 
 def stop_process(pid: int) -> None:
-    """Stop a process, and return when it has stopped: it may run for a moment after SIGSTOP was sent."""
+    """Stop a process, and return when all of its threads have: one may run for a moment after SIGSTOP was sent."""
     os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, message=f"process {pid} stops")
+    tasks = Path(f"/proc/{pid}/task")
+    wait_until(lambda: {_state(task) for task in tasks.iterdir()} == {"T"}, message=f"process {pid} stops")
+
+
+def _state(task: Path) -> str:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]

@@ -23,11 +23,12 @@ def app(spool: Path, tmp_path: Path) -> Iterator[App]:
 
 
 STOPPED = """
+import glob
 begin(overflow=1 << 20)
-log.info("first"); assert shipper.flush(80)
+log.info("first"); assert shipper.flush(50)
 pid = shipper.status().pid
 os.kill(pid, signal.SIGSTOP)
-while open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "T":
+while {open(path).read().rpartition(")")[2].split()[0] for path in glob.glob(f"/proc/{pid}/task/*/stat")} != {"T"}:
     time.sleep(0.01)
 """
 
@@ -77,8 +78,8 @@ def test_events_of_several_processes_are_counted_and_those_of_killed_ones_too(ap
             os.wait()
         print(shipper.status().in_memory)
         os.kill(pid, signal.SIGCONT)
-        assert shipper.flush(80)
-        deadline = time.monotonic() + 80
+        assert shipper.flush(50)
+        deadline = time.monotonic() + 50
         while shipper.status().in_memory and time.monotonic() < deadline: time.sleep(0.05)
         status = shipper.status()
         print(status.in_memory, status.journaled)
@@ -100,7 +101,7 @@ def test_events_that_wait_for_the_next_process_are_counted(app: App) -> None:
     """)
     )
     with app.running(sys.executable, str(script)) as process:
-        process.wait(PATIENCE)
+        process.wait(PATIENCE * 2)
     app.wait_for_end()
 
     done = app.run("""
